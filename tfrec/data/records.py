@@ -1,0 +1,94 @@
+"""The records that cross tfrec's boundary, checked once, here: `Item`, `Impression`, `Outcome`.
+
+Raw rows (JSON, CSV, Parquet, HTTP bodies) go in, immutable records come out, or a pydantic error that the reader turns into
+file, line and field. What is not logged when an answer is given (position, propensity, the history as served) cannot be
+recovered later, so `Impression` holds all of it. Times are whole seconds since 1970-01-01 UTC.
+"""
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Key = Annotated[str, Field(min_length=1, max_length=512)]
+Seconds = Annotated[int, Field(ge=0, lt=1 << 40)]
+
+
+class Record(BaseModel):
+    # numbers in CSV arrive as text, and ids in JSON as numbers; both mean what they say
+    model_config = ConfigDict(extra="ignore", frozen=True, coerce_numbers_to_str=True, allow_inf_nan=False)
+
+
+class Item(Record):
+    """A thing that can be shown. `text` is one string or named fields; fields are read in the order given."""
+
+    id: Key
+    text: str | dict[str, str] = ""
+    tags: tuple[str, ...] = ()
+    numeric: dict[str, float] = {}
+    dense: dict[str, tuple[float, ...]] = {}  # vectors made elsewhere, such as of an image
+    created_at: Seconds | None = None
+    available: bool = True
+
+    @property
+    def full_text(self) -> str:
+        """What the encoder reads: the fields in order, joined by a full stop."""
+        if isinstance(self.text, str):
+            return self.text
+        return ". ".join(t for t in self.text.values() if t)
+
+
+class Shown(Record):
+    """One place of a slate. `log_propensity` is ln P(this item here | the slots above), None when nobody knows it."""
+
+    item: Key
+    position: int = Field(ge=0)
+    score: float
+    log_propensity: float | None = Field(default=None, le=0)
+
+
+class Context(Record):
+    """Where a request came from."""
+
+    place: str = ""
+    device: str = ""
+    profile: dict[str, str] = {}
+
+
+class Impression(Record):
+    """One answered request: everything that was known and shown when it was answered."""
+
+    request_id: Key
+    time: Seconds
+    user: Key  # a pseudonym
+    query: str = ""
+    history: tuple[str, ...] = ()  # as served, oldest first
+    history_action: tuple[str, ...] = ()  # beside `history`, or empty
+    history_time: tuple[int, ...] = ()  # beside `history`, or empty
+    context: Context = Context()
+    slate: tuple[Shown, ...] = Field(min_length=1)
+    policy: Key
+    model_version: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _lengths_agree(self) -> "Impression":
+        for name in ("history_action", "history_time"):
+            n = len(getattr(self, name))
+            if n not in (0, len(self.history)):
+                raise ValueError(f"{name} must be empty or as long as history ({len(self.history)}), got {n}")
+        return self
+
+
+class Outcome(Record):
+    """What a person did with an item. Without `request_id` it is organic: tfrec did not show the item."""
+
+    event_id: Key
+    user: Key
+    item: Key
+    action: Key
+    time: Seconds
+    value: float = 1.0
+    request_id: Key | None = None
+
+    @field_validator("request_id", mode="before")
+    @classmethod
+    def _blank_is_absent(cls, value: Any) -> Any:
+        return None if value == "" else value
