@@ -3,18 +3,18 @@
 Every setting of tfrec is on this screen, with its unit and its default. A key that does not exist is refused by name with
 the nearest one that does: a misspelt key that is silently ignored costs a training run.
 """
-import difflib
-import tomllib
+import hashlib
+import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from tfrec.errors import ConfigError
+from tfrec import config_file
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -84,3 +84,31 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     retrain: RetrainConfig = RetrainConfig()
     serving: ServingConfig = ServingConfig()
+
+    def digest(self) -> str:
+        """SHA-256 of the settings, in hexadecimal: equal for equal settings, however they were written."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+    def to_toml(self) -> str:
+        """Every setting as TOML that `load_config` reads back to an equal `Config`."""
+        return config_file.to_toml(self.model_dump(mode="json", exclude_none=True))
+
+
+def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """The defaults, over them the file, over them the overrides.
+
+    Args:
+        path: a TOML file; None takes the defaults. Paths inside it are relative to the working directory.
+        overrides: words such as `training.batch_size=64`, in order. A value is read as TOML, and what is not TOML (`run=runs/a`)
+            as a string. `reward.weights.click=2` changes one entry of a table, `reward.weights={click=2}` the whole table.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key or value in it or in `overrides` is wrong.
+    """
+    config = Config()
+    if path is not None:
+        config = config_file.checked(Config, config_file.read_toml(Path(path)), where=str(path))
+    if overrides:
+        table = config_file.overridden(config.model_dump(mode="json", exclude_none=True), overrides)
+        config = config_file.checked(Config, table, where="--set")
+    return config

@@ -1,0 +1,163 @@
+"""TOML in and out of the configuration: read a file, apply `--set` words, check the table, write it back.
+
+Python reads TOML but does not write it; the few kinds of value that settings have are written here. Checking is strict: `"3"` is
+no number and `"yes"` no boolean, since a setting that is understood otherwise than it was meant is found too late.
+"""
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from tfrec.errors import ConfigError
+
+M = TypeVar("M", bound=BaseModel)
+Table = dict[str, Any]
+
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def read_toml(path: Path) -> Table:
+    """The table of a TOML file; ConfigError when it cannot be read or is no TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the configuration: {error.strerror}. Check --config.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 from byte {error.start} on. Save the file as UTF-8.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: expected TOML, got {error}. Strings need quotes: run = \"runs/a\".") from error
+
+
+def overridden(table: Table, words: Sequence[str]) -> Table:
+    """A copy of `table` with each `a.b=value` of `words` put in its place."""
+    result: Table = json.loads(json.dumps(table))
+    for word in words:
+        key, equals, text = word.partition("=")
+        path = _key_path(key)
+        if not equals or not path:
+            raise ConfigError(f"--set expects section.key=value, such as training.batch_size=64, got {word!r}.")
+        inner = result
+        for name in path[:-1]:
+            if not isinstance(inner.get(name), dict):
+                inner[name] = {}
+            inner = inner[name]
+        inner[path[-1]] = _value(text)
+    return result
+
+
+def _key_path(key: str) -> list[str]:
+    """`a.b` -> ["a", "b"]; TOML's quoted keys (`weights."add to cart"`) work as well. Empty when it is no key."""
+    try:
+        inner: Any = tomllib.loads(f"{key} = 0")
+    except tomllib.TOMLDecodeError:
+        return []
+    path = []
+    while isinstance(inner, dict):
+        if len(inner) != 1:  # a key with a line break in it
+            return []
+        name, inner = next(iter(inner.items()))
+        path.append(name)
+    return path
+
+
+def _value(text: str) -> Any:
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return parsed["value"] if len(parsed) == 1 else text
+
+
+def checked(model: type[M], table: Table, *, where: str) -> M:
+    """`table` as `model`; ConfigError naming each wrong key (with the nearest right one) and each wrong value."""
+    try:
+        # through JSON, in which strict checking still takes a string for a path and an array for a tuple
+        return model.model_validate_json(json.dumps(table, default=str), strict=True)
+    except ValidationError as error:
+        problems = [line for details in error.errors() for line in _problems(details, model)]
+    raise ConfigError("\n".join(f"{where}: {line}" for line in problems))
+
+
+def _problems(details: ErrorDetails, model: type[BaseModel]) -> Iterator[str]:
+    place, value = ".".join(str(part) for part in details["loc"]), details["input"]
+    if details["type"] == "extra_forbidden":
+        for key in _leaves({place: value}):
+            yield f"there is no setting {key!r}. {_nearest(key, list(settings(model)))}"
+    else:
+        expected = re.sub(r"^Input should be|^Input is not", "must be", details["msg"])
+        yield f"{place} {expected}, got {json.dumps(value)} ({_kind(value)})."
+
+
+def settings(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """The dotted names of all settings of `model`, in the order in which it declares them."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from settings(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def _leaves(table: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in table.items():
+        if isinstance(value, dict) and value:
+            yield from (f"{name}.{leaf}" for leaf in _leaves(value))
+        else:
+            yield name
+
+
+def _nearest(key: str, names: Sequence[str]) -> str:
+    """The last words decide, the sections break ties: `trainin.epochs` means `training.epochs`, not `retrain.epochs`."""
+
+    def likeness(name: str) -> float:
+        (section, last), (section_of, last_of) = _split(key), _split(name)
+        return _ratio(last, last_of) + _ratio(section, section_of) / 10
+
+    best = max(names, key=likeness)
+    if likeness(best) < 0.6:
+        beside = [name for name in names if name.startswith(f"{_split(key)[0]}.")]
+        return f"Known are {', '.join(beside or dict.fromkeys(name.partition('.')[0] for name in names))}."
+    # a bare `epochs` is in two sections, and only the person knows which one was meant
+    meant = [best] if "." in key else [name for name in names if _split(name)[1] == _split(best)[1]]
+    return f"Did you mean {' or '.join(map(repr, meant))}?"
+
+
+def _split(key: str) -> tuple[str, str]:
+    section, _, last = key.rpartition(".")
+    return section, last
+
+
+def _ratio(a: str, b: str) -> float:
+    return difflib.SequenceMatcher(None, a, b).ratio()
+
+
+def _kind(value: Any) -> str:
+    kinds = {bool: "a boolean", int: "an integer", float: "a number", str: "a string", list: "an array", dict: "a table"}
+    return kinds.get(type(value), "nothing")
+
+
+def to_toml(table: Table, prefix: str = "") -> str:
+    """`table` as TOML text: its plain values first, then a `[section]` for each table in it."""
+    lines = [f"{_key(name)} = {_literal(value)}" for name, value in table.items() if not isinstance(value, dict)]
+    text = "".join(f"{line}\n" for line in lines)
+    for name, value in table.items():
+        if isinstance(value, dict):
+            section = prefix + _key(name)
+            text += f"\n[{section}]\n" + to_toml(value, f"{section}.")
+    return text
+
+
+def _key(name: str) -> str:
+    return name if _BARE_KEY.fullmatch(name) else _literal(name)
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(_literal(entry) for entry in value)}]"
+    # JSON's booleans, numbers and strings are TOML's, but for DEL, which TOML wants escaped as well
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
