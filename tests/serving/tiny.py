@@ -1,0 +1,80 @@
+"""A SavedModel with tfrec's signatures whose answers can be worked out by hand: no weights, no training, 20 ms to write."""
+from collections.abc import Sequence
+from pathlib import Path
+
+import tensorflow as tf
+
+from tfrec.serving.manifest import Manifest, write_manifest
+from tfrec.serving.warmup import Request, read_signatures, record_probes, write_warmup
+
+ITEMS = ("a", "b", "c", "d", "e")
+
+_TEXT = tf.TensorSpec([None], tf.string)
+_TEXTS = tf.TensorSpec([None, None], tf.string)
+_COUNT = tf.TensorSpec([None], tf.int32)
+
+
+class Tiny(tf.Module):
+    """Scores item i by `base - i`, and 100 more when it is written in the query; history and exclude are left out."""
+
+    def __init__(self, base: float = 10.0, items: Sequence[str] = ITEMS) -> None:
+        super().__init__()
+        self.ids = tf.Variable(list(items), trainable=False)
+        self.scores = tf.Variable([base - i for i in range(len(items))], trainable=False)
+
+    def _answer(self, hidden: tf.Tensor, query: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
+        said = tf.cast(tf.equal(query[:, None], self.ids[None]), tf.float32)
+        scores = self.scores[None] + 100.0 * said
+        out = tf.reduce_any(tf.equal(hidden[:, :, None], self.ids[None, None]), axis=1)
+        scores = tf.where(out, -float("inf"), scores)
+        width = tf.minimum(tf.reduce_max(k), tf.shape(self.ids)[0])
+        best, places = tf.math.top_k(scores, width)
+        shown = (tf.range(width)[None] < k[:, None]) & (best > -float("inf"))
+        return {
+            "items": tf.where(shown, tf.gather(self.ids, places), ""),
+            "scores": tf.where(shown, best, -float("inf")),
+        }
+
+    @tf.function(input_signature=[_TEXTS, _TEXT, _COUNT])
+    def serving_default(self, history: tf.Tensor, query: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
+        return self._answer(history, query, k)
+
+    @tf.function(input_signature=[_TEXTS, _TEXTS, tf.TensorSpec([None, None], tf.int64), _TEXTS, _TEXT, _COUNT])
+    def recommend(
+        self,
+        history: tf.Tensor,
+        history_action: tf.Tensor,
+        history_age_s: tf.Tensor,
+        exclude: tf.Tensor,
+        query: tf.Tensor,
+        k: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        same = tf.assert_equal(tf.shape(history), tf.shape(history_action))
+        with tf.control_dependencies([same, tf.assert_equal(tf.shape(history), tf.shape(history_age_s))]):
+            return self._answer(tf.concat([history, exclude], axis=1), query, k)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32)])
+    def double(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": 2.0 * x}
+
+    @tf.function(input_signature=[_TEXT])
+    def similar(self, item: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"items": item, "raw_bytes": item, "total": tf.size(item)}
+
+
+REQUESTS = (
+    Request("serving_default", {"history": [["b", ""]], "query": ["d"], "k": tf.constant([3]).numpy()}),
+    Request("double", {"x": tf.constant([[1.0, 2.0]]).numpy()}),
+)
+
+
+def save_tiny(directory: Path, *, base: float = 10.0, items: Sequence[str] = ITEMS, requests: Sequence[Request] = REQUESTS) -> Path:
+    """A whole export at `directory`: SavedModel, warm-up file, manifest with probes."""
+    model = Tiny(base, items)
+    functions = {name: getattr(model, name) for name in ("serving_default", "recommend", "double", "similar")}
+    tf.saved_model.save(model, str(directory), signatures=functions)
+    if requests:
+        write_warmup(directory, requests)
+    manifest = Manifest(created_at=1, signatures=read_signatures(directory), probes=record_probes(functions, requests))
+    write_manifest(directory, manifest)
+    return directory

@@ -1,0 +1,87 @@
+"""The manifest of a version: where it came from, what it was measured at, and the answers that it must give.
+
+`manifest.json` lies beside `saved_model.pb`. The export writes it without a number, `release.publish` writes the number. Probes
+are requests with the answers of the model in memory when it was exported: a server that answers otherwise has loaded
+something else. Tensors are nested lists here and their dtypes are in `signatures`; infinities are written as text, since JSON
+has none.
+"""
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tfrec.errors import ServingError
+
+FILE_NAME = "manifest.json"
+
+DType = Literal["string", "bool", "int32", "int64", "float32", "float64"]
+Values = list[Any]  # nested lists; the innermost hold str, bool, int or float
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+
+
+class TensorSpec(_Part):
+    """Shape and type of one named tensor; None is a dimension that the request chooses."""
+
+    dtype: DType
+    shape: tuple[int | None, ...]
+
+
+class Signature(_Part):
+    """What a caller sends and gets under one name."""
+
+    inputs: dict[str, TensorSpec]
+    outputs: dict[str, TensorSpec]
+
+
+class Probe(_Part):
+    """One request and the answer that the exported model gave in memory."""
+
+    signature: str
+    inputs: dict[str, Values]
+    outputs: dict[str, Values]
+
+
+class Manifest(_Part):
+    """All that is known about a version besides its weights."""
+
+    version: int | None = Field(None, ge=1)  # None until published
+    identity: str | None = None  # of the job that made it: the same identity is published once, however often it is tried
+    parent: int | None = None  # the version whose weights this one continued
+    rolled_back_from: int | None = None  # the version that this copy of an older one replaced
+    created_at: int = Field(ge=0)  # seconds since 1970
+    window: dict[str, Any] | None = None  # of the feedback log that was learnt, None for a first training
+    config_digest: str = ""
+    catalogue_digest: str = ""
+    code_version: str = ""
+    scorecard: dict[str, Any] = {}
+    signatures: dict[str, Signature] = {}
+    probes: tuple[Probe, ...] = ()
+
+
+def read_manifest(version_dir: str | Path) -> Manifest:
+    """The manifest of an export or a published version; `ServingError` when there is none or it does not parse."""
+    path = Path(version_dir) / FILE_NAME
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise ServingError(f"{path}: no manifest, so this is no export of tfrec. Make one with `tfrec export`.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise ServingError(f"{path}: {where}: {first['msg']}. Export the model again.") from error
+
+
+def write_manifest(version_dir: str | Path, manifest: Manifest) -> Path:
+    """Write by rename, so that a reader sees the old or the new one, and a hard link to the old one keeps the old."""
+    path = Path(version_dir) / FILE_NAME
+    temporary = path.with_suffix(".json.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(manifest.model_dump_json(indent=1) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    return path

@@ -1,0 +1,116 @@
+"""The requests that a version carries: replayed by the server before it serves, and by `release.verify` before it is published.
+
+Requests go in as arrays; out come the file that TensorFlow Serving replays at load (a TFRecord of PredictionLog, at most 1000 of
+them) and the probes of the manifest, answered by the model in memory. Only a warm-up catches an op that the server does not have
+at load: without one, the model is AVAILABLE and its requests fail.
+"""
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.saved_model import loader_impl
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+from tfrec.errors import ServingError
+from tfrec.serving.manifest import Manifest, Probe, Signature, TensorSpec
+from tfrec.serving.tensors import from_values, text_array, to_proto, to_values
+
+WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
+MAX_RECORDS = 1000  # the real server refuses the model above this
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call of a signature; text may be arrays or nested lists of str."""
+
+    signature: str
+    inputs: Mapping[str, Any]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The inputs as TensorFlow has them: text as bytes objects."""
+        found = {name: np.asarray(value) for name, value in self.inputs.items()}
+        return {name: text_array(array) if array.dtype.kind in "OUS" else array for name, array in found.items()}
+
+
+def predict_request(request: Request, *, model: str) -> predict_pb2.PredictRequest:
+    """The message that asks `model` for `request`."""
+    message = predict_pb2.PredictRequest()
+    message.model_spec.name = model
+    message.model_spec.signature_name = request.signature
+    for name, array in request.arrays().items():
+        message.inputs[name].CopyFrom(to_proto(array))
+    return message
+
+
+def write_warmup(export_dir: str | Path, requests: Sequence[Request], *, model: str = "tfrec") -> Path:
+    """Write the warm-up file of a SavedModel; each kind of request that people will send should be among them."""
+    if not 1 <= len(requests) <= MAX_RECORDS:
+        raise ServingError(f"{export_dir}: a warm-up has 1 to {MAX_RECORDS} requests, got {len(requests)}.")
+    path = Path(export_dir) / WARMUP_FILE
+    path.parent.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for request in requests:
+            log = prediction_log_pb2.PredictionLog()
+            log.predict_log.request.CopyFrom(predict_request(request, model=model))
+            writer.write(log.SerializeToString())
+    return path
+
+
+def read_warmup(version_dir: str | Path) -> Iterator[prediction_log_pb2.PredictionLog]:
+    """The records of a version's warm-up file, none when it has no such file; a damaged file raises from TensorFlow or protobuf."""
+    path = Path(version_dir) / WARMUP_FILE
+    if not path.is_file():
+        return
+    for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+        yield prediction_log_pb2.PredictionLog.FromString(record)
+
+
+def record_probes(functions: Mapping[str, Callable[..., Mapping[str, tf.Tensor]]], requests: Sequence[Request]) -> tuple[Probe, ...]:
+    """Answer `requests` with the model in memory: `functions[signature](**inputs)` gives named tensors.
+
+    The answers must come from before the export, not from reading it back, or they would agree with whatever was written.
+    """
+    probes = []
+    for request in requests:
+        arrays = request.arrays()
+        answer = functions[request.signature](**{name: tf.constant(array) for name, array in arrays.items()})
+        probes.append(
+            Probe(
+                signature=request.signature,
+                inputs={name: to_values(array) for name, array in arrays.items()},
+                outputs={name: to_values(tensor.numpy()) for name, tensor in answer.items()},
+            )
+        )
+    return tuple(probes)
+
+
+def probe_requests(manifest: Manifest) -> list[Request]:
+    """The requests of the manifest's probes, with the types that its signatures give them."""
+    found = []
+    for probe in manifest.probes:
+        specs = manifest.signatures[probe.signature].inputs
+        found.append(Request(probe.signature, {name: from_values(v, specs[name].dtype) for name, v in probe.inputs.items()}))
+    return found
+
+
+def read_signatures(export_dir: str | Path) -> dict[str, Signature]:
+    """The signatures of a SavedModel as the manifest describes them, read from the file without loading the model."""
+    graph = loader_impl.parse_saved_model(str(export_dir)).meta_graphs[0]
+    return {
+        name: Signature(inputs=_specs(signature.inputs), outputs=_specs(signature.outputs))
+        for name, signature in graph.signature_def.items()
+        if name != "__saved_model_init_op"
+    }
+
+
+def _specs(tensors: Mapping[str, Any]) -> dict[str, TensorSpec]:
+    return {
+        name: TensorSpec(
+            dtype=tf.dtypes.as_dtype(info.dtype).name,
+            shape=tuple(None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim),
+        )
+        for name, info in sorted(tensors.items())
+    }
