@@ -1,0 +1,223 @@
+"""Who did what when, as numpy columns in the order of the quality protocol.
+
+A behaviour log in, integer codes and their vocabularies out. One event per (user, item), the earliest, ordered by
+(time, sha1("user|item|time")): the rules by which every comparison is made, so they hold from the moment data is read.
+Clean files are read column by column; a file with any row that does not fit is read row by row, so each such row is named.
+"""
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from tfrec.data.catalogue import Catalogue
+from tfrec.data.records import Key, Record, Seconds
+from tfrec.data.rows import Quarantine, read_records
+from tfrec.errors import DataError
+
+DEFAULT_ACTION = "view"
+_TYPES = {"user": pa.string(), "item": pa.string(), "time": pa.int64(), "action": pa.string(), "value": pa.float64()}
+Ints = npt.NDArray[np.integer[Any]]
+
+
+class Event(Record):
+    """A row of a behaviour log: the fields of an outcome that matter without a request."""
+
+    user: Key
+    item: Key
+    time: Seconds
+    action: Key = DEFAULT_ACTION
+    value: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Interactions:
+    """Events in protocol order; `user`, `item` and `action` are codes into the vocabularies beside them."""
+
+    user: npt.NDArray[np.int32]
+    item: npt.NDArray[np.int32]
+    time: npt.NDArray[np.int64]  # seconds since 1970 UTC
+    action: npt.NDArray[np.int16]
+    weight: npt.NDArray[np.float32]
+    users: tuple[str, ...]
+    items: tuple[str, ...]
+    actions: tuple[str, ...]
+    unknown_items: int = 0  # events dropped because their item is not in the catalogue
+
+    @classmethod
+    def from_columns(
+        cls,
+        user: Sequence[str] | pa.Array,
+        item: Sequence[str] | pa.Array,
+        time: Sequence[int] | npt.ArrayLike,
+        *,
+        items: Sequence[str] | None = None,
+        action: Sequence[str] | pa.Array | None = None,
+        weight: npt.ArrayLike | None = None,
+    ) -> "Interactions":
+        """Order, remove repeats and number the events, which may come in any order.
+
+        Args:
+            items: The catalogue's ids; an event's item code is its position there, and events of other items are dropped and
+                counted. Without it items are numbered as they appear.
+        """
+        user_code, users = _codes(user)
+        item_code, names = _codes(item)
+        n = len(user_code)
+        when = np.asarray(time, dtype=np.int64)
+        action_code, actions = _codes(action) if action is not None else (np.zeros(n, np.int64), [DEFAULT_ACTION])
+        gain = np.ones(n, np.float32) if weight is None else np.asarray(weight, dtype=np.float32)
+        if not n == len(item_code) == len(when) == len(action_code) == len(gain):
+            got = (n, len(item_code), len(when), len(action_code), len(gain))
+            raise DataError(f"Interactions: user, item, time, action and weight must have one length, got {got}.")
+        kept = np.arange(n)
+        position = kept
+        if items is not None:
+            place = {name: k for k, name in enumerate(items)}
+            position = np.array([place.get(name, -1) for name in names], dtype=np.int64)
+            kept = np.flatnonzero(position[item_code] >= 0)
+        unknown = n - len(kept)
+        kept = kept[np.lexsort((_tie_break(user_code[kept], item_code[kept], when[kept], users, names), when[kept]))]
+        _, first = np.unique(user_code[kept] * len(names) + item_code[kept], return_index=True)
+        kept = kept[np.sort(first)]
+        user_code, users = _as_they_appear(user_code[kept], users)
+        if items is None:
+            item_code, vocabulary = _as_they_appear(item_code[kept], names)
+        else:
+            item_code, vocabulary = position[item_code[kept]], list(items)
+        return cls(
+            user=user_code.astype(np.int32),
+            item=item_code.astype(np.int32),
+            time=when[kept],
+            action=action_code[kept].astype(np.int16),
+            weight=gain[kept],
+            users=tuple(users),
+            items=tuple(vocabulary),
+            actions=tuple(actions),
+            unknown_items=unknown,
+        )
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    def slice(self, start: int, stop: int) -> "Interactions":
+        """Events start <= i < stop with the same codes and vocabularies (views, no copies)."""
+        cut = slice(start, stop)
+        columns = (self.user[cut], self.item[cut], self.time[cut], self.action[cut], self.weight[cut])
+        return Interactions(*columns, self.users, self.items, self.actions, self.unknown_items)
+
+    def split(self, share: float) -> int:
+        """floor(share * n): events before this index are the training set."""
+        if not 0 <= share <= 1:
+            raise DataError(f"split: share must be between 0 and 1, got {share}.")
+        return int(share * len(self))
+
+
+def event_sha1(user: str, item: str, time: int) -> str:
+    """The protocol's tie-break and sampling key of an event."""
+    return hashlib.sha1(f"{user}|{item}|{time}".encode(), usedforsecurity=False).hexdigest()
+
+
+def read_interactions(path: str | Path, *, catalogue: Catalogue | None, quarantine: Quarantine | None) -> Interactions:
+    """Read columns user, item, time[, action, value] from .jsonl, .csv or .parquet; `value` becomes the weight.
+
+    Raises:
+        DataError: the file cannot be used, holds no usable event, or has a bad row and there is no quarantine.
+    """
+    path = Path(path)
+    table = _read_clean(path) or _read_checked(path, quarantine)
+    found = Interactions.from_columns(
+        table["user"],
+        table["item"],
+        table["time"].to_numpy(),
+        items=None if catalogue is None else catalogue.ids.tolist(),
+        action=table["action"],
+        weight=table["value"].to_numpy(),
+    )
+    if not len(found):
+        unknown = found.unknown_items
+        why = f"all {unknown} name items that are not in the catalogue" if unknown else "it has no good rows"
+        raise DataError(f"{path}: no usable event: {why}. Expected columns user,item,time[,action,value].")
+    return found
+
+
+def _read_checked(path: Path, quarantine: Quarantine | None) -> pa.Table:
+    columns: dict[str, list[Any]] = {name: [] for name in _TYPES}
+    for event in read_records(path, Event, quarantine=quarantine):
+        for name, values in columns.items():
+            values.append(getattr(event, name))
+    return pa.table(columns, schema=pa.schema(_TYPES))
+
+
+def _read_clean(path: Path) -> pa.Table | None:
+    """The file column by column, or None when any row needs a closer look (a broken file included)."""
+    try:
+        if path.suffix == ".parquet":
+            table = pq.read_table(path)
+        elif path.name.endswith((".csv", ".csv.gz")):
+            options = pyarrow.csv.ConvertOptions(column_types=_TYPES, null_values=[""], strings_can_be_null=True)
+            table = pyarrow.csv.read_csv(path, convert_options=options)
+        else:
+            return None
+        if any(name in table.column_names and not _is_plain(name, table[name].type) for name in _TYPES):
+            return None
+        columns = {name: table[name].cast(kind) for name, kind in _TYPES.items() if name in table.column_names}
+    except (pa.ArrowException, OSError, ValueError):
+        return None
+    if not {"user", "item", "time"} <= columns.keys() or any(c.null_count for c in columns.values()):
+        return None
+    for name in ("user", "item", "action"):
+        if name in columns and table.num_rows:
+            length = pc.min_max(pc.utf8_length(columns[name])).as_py()
+            if length["min"] < 1 or length["max"] > 512:
+                return None
+    if not pc.all(pc.and_(pc.greater_equal(columns["time"], 0), pc.less(columns["time"], 1 << 40))).as_py():
+        return None
+    if "value" in columns and not pc.all(pc.is_finite(columns["value"])).as_py():
+        return None
+    columns.setdefault("action", pa.repeat(DEFAULT_ACTION, table.num_rows))
+    columns.setdefault("value", pa.repeat(1.0, table.num_rows))
+    return pa.table(columns)
+
+
+def _is_plain(name: str, kind: pa.DataType) -> bool:
+    """Whether a cast means what checking the row would mean: no floats as ids, no timestamps as seconds."""
+    types = pa.types
+    if name == "value":
+        return bool(types.is_integer(kind) or types.is_floating(kind))
+    if name == "time":
+        return bool(types.is_integer(kind))
+    return bool(types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind))
+
+
+def _codes(values: Sequence[str] | pa.Array) -> tuple[npt.NDArray[np.int64], list[str]]:
+    """Number strings by first appearance."""
+    array = values if isinstance(values, (pa.Array, pa.ChunkedArray)) else pa.array(values, pa.string())
+    encoded = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+    encoded = encoded.dictionary_encode()
+    return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary.to_pylist()
+
+
+def _as_they_appear(codes: npt.NDArray[np.int64], names: list[str]) -> tuple[npt.NDArray[np.int64], list[str]]:
+    """Number codes anew by first appearance, dropping names that no longer occur."""
+    used, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return rank[inverse], [names[code] for code in used[order]]
+
+
+def _tie_break(user: Ints, item: Ints, time: Ints, users: list[str], items: list[str]) -> npt.NDArray[np.uint64]:
+    """First 64 bits of the sha1 where a second holds several events, 0 elsewhere: alone in its second, none is needed."""
+    key = np.zeros(len(time), np.uint64)
+    _, inverse, count = np.unique(time, return_inverse=True, return_counts=True)
+    for row in np.flatnonzero(count[inverse] > 1):
+        key[row] = int(event_sha1(users[user[row]], items[item[row]], int(time[row]))[:16], 16)
+    return key
