@@ -1,0 +1,83 @@
+"""May the challenger replace the champion? Ranks of both and of the baselines on the newest events in, a verdict in words out.
+
+The rule is a point comparison with a margin, so that the same figures always give the same verdict and a person can check
+it by hand; the paired interval is stated beside it, for whoever wants to know how sure it is.
+"""
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tfrec.errors import UsageError
+from tfrec.evaluation.baselines import POPULARITY_7D
+from tfrec.evaluation.intervals import Interval, UserBootstrap
+from tfrec.evaluation.metrics import hits, ndcg
+from tfrec.evaluation.protocol import Ranks
+
+CALLED = {POPULARITY_7D: "7-day popularity"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Promote or hold, why, and the figures behind it (ready for JSON)."""
+
+    promote: bool
+    reason: str
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+def verdict(champion: Ranks | None, challenger: Ranks, baselines: Mapping[str, Ranks], *, margin: float) -> Verdict:
+    """Compare by HR@10 on the same events.
+
+    Held when the challenger is more than `margin` below the champion; or more than `margin` below a baseline without being
+    better than the champion (a model that improves is not kept out by a count that is better than both); or when there is
+    no event to compare on.
+
+    Raises:
+        UsageError: the ranks are not of the same events.
+    """
+    rivals = ({} if champion is None else {"champion": champion}) | dict(baselines)
+    for name, ranks in rivals.items():
+        if not np.array_equal(ranks.events, challenger.events):
+            raise UsageError(
+                f"gate: the challenger and {name} must be ranked on the same events, got {len(challenger)} and {len(ranks)}."
+            )
+    if not len(challenger):
+        why = "no event can be asked: nobody in the window has a history, so the challenger cannot be compared"
+        return Verdict(False, why, {"events": 0, "margin": margin})
+    hit = {name: hits(ranks.rank, k=10) for name, ranks in {"challenger": challenger, **rivals}.items()}
+    rate = {name: float(own.mean()) for name, own in hit.items()}
+    bootstrap = UserBootstrap(challenger.users)
+    gaps = {name: gap for name in rivals if (gap := bootstrap.difference(hit["challenger"], hit[name])) is not None}
+    figures = {
+        "events": len(challenger),
+        "users": len(np.unique(challenger.users)),
+        "margin": margin,
+        "hr@10": rate,
+        "ndcg@10": {name: float(ndcg(ranks.rank, k=10).mean()) for name, ranks in {"challenger": challenger, **rivals}.items()},
+        "difference": {name: gap._asdict() for name, gap in gaps.items()},
+    }
+    said = {name: _in_words(name, gap, rate[name]) for name, gap in gaps.items()}
+    ours, on = f"challenger HR@10 {_figure(rate['challenger'])} is", f"on {len(challenger):,} events"
+    limit = f"the margin is {_figure(margin)}"
+    below = [name for name, gap in gaps.items() if gap.mean < -margin]
+    if "champion" in below:
+        return Verdict(False, f"{ours} {said['champion']} and {limit}, {on}", figures)
+    if below and (champion is None or gaps["champion"].mean <= 0):
+        rest = "" if champion is None else f"; it is {said['champion']}"
+        return Verdict(False, f"{ours} {said[below[0]]} and {limit}{rest}, {on}", figures)
+    return Verdict(True, f"{ours} {' and '.join(said.values()) or 'the first'}, {on}", figures)
+
+
+def _in_words(name: str, gap: Interval, theirs: float) -> str:
+    called = f"{'the ' if name == 'champion' else ''}{CALLED.get(name, name)}"
+    interval = f"(paired interval [{_figure(gap.low)}, {_figure(gap.high)}])"
+    if gap.mean == 0:
+        return f"equal to {called}'s {_figure(theirs)} {interval}"
+    return f"{_figure(abs(gap.mean))} {'above' if gap.mean > 0 else 'below'} {called}'s {_figure(theirs)} {interval}"
+
+
+def _figure(value: float) -> str:
+    """.0712, -.0041: four digits, as in the scorecard, so that a gap and the margin can be told apart."""
+    return f"{value:.4f}".replace("0.", ".", 1)

@@ -1,0 +1,219 @@
+"""The quality protocol, "prequential next item": interactions and a scorer in, one rank per asked event out.
+
+The rules, which every comparison in tfrec shares:
+
+- Events are in the order of `Interactions`; the first floor(share * n) are the training set. A later event is *asked* when
+  its user has an event strictly before its second; above `limit` asked, those with the smallest sha1 are kept.
+- The history of an event is what its user did strictly before its second: one second is one basket. Candidates are all
+  items minus that history.
+- rank = 1 + candidates with a higher score + half of the other candidates with an equal score.
+- *cold*: the item has no event in the training set. *untouched*: it has no event at all before that second.
+
+A scorer is any callable from event indices `[batch]` to scores `[batch, n_items]`, a column per item code. It must read
+nothing at or after an event's second. Asking in ascending order is quickest, because rolling counts then only roll.
+"""
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tfrec.data.interactions import Interactions, event_sha1
+from tfrec.errors import ModelError
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+Scores = NDArray[np.floating]
+Scorer = Callable[[Ints], Scores]
+
+SHARE = 0.8  # of the events that train
+LIMIT = 6000  # asked events, at most
+CHUNK_BYTES = 64 << 20  # of scores held at once: 900 events of a catalogue of 9,000 items
+
+
+class Histories:
+    """What each user did strictly before the second of an event, as indices of events, oldest first."""
+
+    def __init__(self, inter: Interactions) -> None:
+        self._order: Ints = np.argsort(inter.user, kind="stable").astype(np.int64)
+        user, time, place = inter.user[self._order], inter.time[self._order], np.arange(len(inter))
+        new_user = np.diff(user, prepend=-1) != 0
+        new_second = new_user | (np.diff(time, prepend=-1) != 0)
+        self._start, self._end = np.empty_like(self._order), np.empty_like(self._order)
+        self._start[self._order] = np.maximum.accumulate(np.where(new_user, place, 0))
+        self._end[self._order] = np.maximum.accumulate(np.where(new_second, place, 0))
+
+    def count(self, events: ArrayLike) -> Ints:
+        """`[batch]`: the length of each history."""
+        places = np.asarray(events, np.int64)
+        return np.asarray(self._end[places] - self._start[places])
+
+    def of(self, event: int, *, last: int | None = None) -> Ints:
+        """`[length]`: the history of one event, the newest `last` of it."""
+        start, end = self._start[event], self._end[event]
+        return self._order[start if last is None else max(start, end - last) : end]
+
+    def flat(self, events: ArrayLike) -> tuple[Ints, Ints]:
+        """All histories one after the other: the row in `events` that each belongs to, and the events themselves."""
+        count, start = self.count(events), self._start[np.asarray(events, np.int64)]
+        row = np.repeat(np.arange(len(count)), count)
+        within = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+        return row, self._order[np.repeat(start, count) + within]
+
+    def padded(self, events: ArrayLike, *, length: int) -> Ints:
+        """`[batch, length]`: the newest `length` of each history, newest in the last column, -1 where there is none."""
+        events = np.asarray(events, np.int64)
+        place = self._end[events][:, None] + np.arange(-length, 0)
+        return np.where(place >= self._start[events][:, None], self._order[np.maximum(place, 0)], -1)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which events are asked, as indices in time order, and where the training set ends."""
+
+    events: Ints
+    train_end: int
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """One model's rank of each asked event, and what a metric needs to know of the event; all arrays are `[n]`."""
+
+    events: Ints
+    users: NDArray[np.int32]
+    rank: NDArray[np.float64]
+    candidates: Ints  # how many items were ranked
+    cold: Bools
+    untouched: Bools
+    n_items: int
+    slates: Ints | None = None  # [n, top] item codes, best first, -1 when there are fewer candidates
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+
+def askable(inter: Interactions, events: ArrayLike, *, histories: Histories | None = None) -> Ints:
+    """Those of `events` whose user has an event strictly before their second."""
+    events = np.asarray(events, np.int64)
+    return events[(histories or Histories(inter)).count(events) > 0]
+
+
+def hash_sample(inter: Interactions, events: ArrayLike, *, limit: int) -> Ints:
+    """The `limit` events with the smallest sha1 of "user|item|time", in time order: the same on every machine."""
+    events = np.asarray(events, np.int64)
+    if len(events) <= limit:
+        return np.sort(events)
+    names = zip(events, inter.user[events], inter.item[events], inter.time[events], strict=True)
+    keys = sorted((event_sha1(inter.users[user], inter.items[item], time), event) for event, user, item, time in names)
+    return np.sort(np.array([event for _, event in keys[:limit]], np.int64))
+
+
+def asked_events(inter: Interactions, *, share: float = SHARE, limit: int = LIMIT) -> Asked:
+    """The events of the test part that are asked, at most `limit` of them."""
+    train_end = inter.split(share)
+    return Asked(hash_sample(inter, askable(inter, np.arange(train_end, len(inter))), limit=limit), train_end)
+
+
+def rank_events(
+    inter: Interactions,
+    events: ArrayLike,
+    scorer: Scorer,
+    *,
+    train_end: int | None = None,
+    top: int = 0,
+    histories: Histories | None = None,
+    chunk_bytes: int = CHUNK_BYTES,
+) -> Ranks:
+    """Rank the item of each of `events` (any indices, ascending is quickest) by the scorer's scores.
+
+    Args:
+        inter: every event that may be history or asked.
+        events: `[n]` indices into `inter`.
+        scorer: event indices `[batch]` to scores `[batch, n_items]`.
+        train_end: how many of the first events trained the scorer; default: those before the earliest of `events`.
+        top: how many of the best candidates to keep as slates; 0 for none.
+        histories: of `inter`, when the caller has them already.
+        chunk_bytes: of scores held at once; bounds memory whatever n.
+
+    Raises:
+        ModelError: the scores have another shape than `[batch, n_items]`, or hold NaN.
+    """
+    events = np.asarray(events, np.int64)
+    histories = histories or Histories(inter)
+    n, n_items = len(events), len(inter.items)
+    if train_end is None:
+        train_end = int(events.min()) if n else 0
+    rank, slates = np.empty(n), np.empty((n, top), np.int64)
+    for start, chunk in _chunks(events, rows=max(1, chunk_bytes // (8 * max(n_items, 1)))):
+        scores = _checked(scorer(chunk), chunk, n_items)
+        row, seen = histories.flat(chunk)
+        part = slice(start, start + len(chunk))
+        rank[part] = _ranks(scores, inter.item[chunk], row, inter.item[seen])
+        if top:
+            slates[part] = _best(scores, row, inter.item[seen], top)
+    first_event = np.full(n_items, len(inter))
+    np.minimum.at(first_event, inter.item, np.arange(len(inter)))
+    first = first_event[inter.item[events]]
+    return Ranks(
+        events=events,
+        users=inter.user[events],
+        rank=rank,
+        candidates=n_items - histories.count(events),
+        cold=first >= train_end,
+        untouched=inter.time[first] >= inter.time[events],
+        n_items=n_items,
+        slates=slates if top else None,
+    )
+
+
+def rank_one(scores: ArrayLike, item: int, *, exclude: ArrayLike = ()) -> float:
+    """The rank of `item` by one row of scores `[n_items]` among all items but the distinct codes in `exclude`."""
+    exclude = np.unique(np.asarray(exclude, np.int64))
+    row = np.zeros(len(exclude), np.int64)
+    return float(_ranks(np.asarray(scores)[None], np.array([item]), row, exclude)[0])
+
+
+def _chunks(events: Ints, *, rows: int) -> Iterator[tuple[int, Ints]]:
+    for start in range(0, len(events), rows):
+        yield start, events[start : start + rows]
+
+
+def _checked(scores: Scores, chunk: Ints, n_items: int) -> Scores:
+    if scores.shape != (len(chunk), n_items):
+        raise ModelError(f"a scorer must return [batch, n_items] = {(len(chunk), n_items)}, got {scores.shape}.")
+    bad = np.isnan(scores).any(axis=1)
+    if bad.any():
+        raise ModelError(
+            f"a scorer returned NaN for {bad.sum()} of {len(chunk)} events, first for event {chunk[bad][0]}: "
+            "its model has diverged. Train it again from an earlier checkpoint or with a lower learning rate."
+        )
+    return scores
+
+
+def _ranks(
+    scores: Scores, items: NDArray[np.integer], seen_row: Ints, seen_item: NDArray[np.integer]
+) -> NDArray[np.float64]:
+    """Count over all columns, then take back what the items seen before (one row and code each) contributed."""
+    n = len(scores)
+    own = scores[np.arange(n), items]
+    of_seen, own_of_seen = scores[seen_row, seen_item], own[seen_row]
+    higher = np.count_nonzero(scores > own[:, None], axis=1) - np.bincount(seen_row[of_seen > own_of_seen], minlength=n)
+    equal = np.count_nonzero(scores == own[:, None], axis=1) - np.bincount(seen_row[of_seen == own_of_seen], minlength=n)
+    return np.asarray(1 + higher + 0.5 * (equal - 1), np.float64)
+
+
+def _best(scores: Scores, seen_row: Ints, seen_item: NDArray[np.integer], top: int) -> Ints:
+    """`[batch, top]` codes of the best candidates, equal scores in order of code; -1 fills a row that runs out."""
+    scores = scores.copy()
+    scores[seen_row, seen_item] = -np.inf
+    best = np.full((len(scores), top), -1, np.int64)
+    for filled, row in zip(best, scores, strict=True):
+        floor = np.partition(row, -top)[-top] if top < len(row) else -np.inf
+        places = np.flatnonzero(row >= floor)
+        places = places[np.argsort(-row[places], kind="stable")][:top]
+        places = places[row[places] > -np.inf]
+        filled[: len(places)] = places
+    return best

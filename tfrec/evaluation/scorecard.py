@@ -1,0 +1,142 @@
+"""Models side by side: ranks by name in, one table of metrics with intervals and paired differences out.
+
+All rows are ranks of the same events, so one redraw of the users serves the whole table, and the difference of a row to a
+named row is paired. A metric without any event to measure (no cold item was asked) is None, never 0.
+"""
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from rich.table import Table
+
+from tfrec.errors import UsageError
+from tfrec.evaluation.intervals import Interval, UserBootstrap
+from tfrec.evaluation.metrics import catalogue_coverage, hits, intra_list_diversity, ndcg, rank_auc
+from tfrec.evaluation.protocol import Ranks
+
+SLATE = 10  # items of a slate that coverage and diversity look at
+SHOWN = {  # key in JSON -> heading
+    "hr@10": "HR@10",
+    "ndcg@10": "NDCG@10",
+    "hr@50": "HR@50",
+    "cold_hr@10": "cold HR@10",
+    "untouched_hr@10": "untouched HR@10",
+    "auc": "AUC",
+    f"coverage@{SLATE}": f"coverage@{SLATE}",
+    f"diversity@{SLATE}": f"diversity@{SLATE}",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model: its metrics, and how far each is above that of the row it is compared with."""
+
+    metrics: dict[str, Interval | None]
+    coverage: float | None  # of the catalogue by first `SLATE` places; one number of all events, so it has no interval
+    differences: dict[str, Interval | None]  # empty for the row that the others are compared with
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """Rows by name, in the order they were given."""
+
+    rows: dict[str, Row]
+    against: str | None
+    events: int
+    users: int
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """For JSON: name -> metrics by key, `intervals` (key -> [low, high]) and, when compared, `difference`."""
+        return {name: self._row_dict(row) for name, row in self.rows.items()}
+
+    def _row_dict(self, row: Row) -> dict[str, Any]:
+        found: dict[str, Any] = {key: None if value is None else value.mean for key, value in row.metrics.items()}
+        if row.coverage is not None:
+            found[f"coverage@{SLATE}"] = row.coverage
+        found["intervals"] = {key: [value.low, value.high] for key, value in row.metrics.items() if value is not None}
+        if row.differences:
+            rounds = {key: value._asdict() for key, value in row.differences.items() if value is not None}
+            found["difference"] = {"against": self.against, **rounds}
+        return found
+
+    def to_table(self, *, title: str | None = None) -> Table:
+        """For people: four digits, the interval of NDCG@10, and the paired difference in HR@10."""
+        as_dict = self.to_dict()
+        keys = [key for key in SHOWN if any(row.get(key) is not None for row in as_dict.values())]
+        caption = f"{self.events:,} events of {self.users:,} users; [95% interval, users redrawn]"
+        table = Table(title=title, caption=caption, pad_edge=False)
+        table.add_column("")
+        for key in keys:
+            table.add_column(SHOWN[key], justify="right")
+        if self.against is not None:
+            table.add_column(f"HR@10 against {self.against}", justify="right")
+        for name, row in self.rows.items():
+            cells = [_cell(as_dict[name].get(key)) for key in keys]
+            interval = row.metrics["ndcg@10"]
+            if interval is not None:
+                cells[keys.index("ndcg@10")] += f" [{_cell(interval.low)}, {_cell(interval.high)}]"
+            if self.against is not None:
+                gap = row.differences.get("hr@10")
+                cells.append("" if gap is None else f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]")
+            table.add_row(name, *(cell.replace("[", r"\[") for cell in cells), style="bold" if name == self.against else None)
+        return table
+
+    def __rich__(self) -> Table:
+        return self.to_table()
+
+
+def scorecard(ranks: Mapping[str, Ranks], *, against: str | None = None, vectors: ArrayLike | None = None) -> Scorecard:
+    """Measure each model's ranks of the same events.
+
+    Args:
+        ranks: by name; those with slates (`rank_events(..., top=10)`) get catalogue coverage too.
+        against: the row that every other row's paired difference is to.
+        vectors: `[n_items, dim]`, in which slates are called diverse: text vectors, say, which no model here has fitted.
+
+    Raises:
+        UsageError: `against` is no row, or the rows are ranks of different events.
+    """
+    if against is not None and against not in ranks:
+        raise UsageError(f"scorecard: against must be one of {', '.join(ranks)}; got {against!r}.")
+    if not ranks:
+        return Scorecard({}, against, 0, 0)
+    (lead, first), *others = ranks.items()
+    for name, row in others:
+        if not np.array_equal(row.events, first.events):
+            raise UsageError(f"scorecard: all rows must rank the same events, but {name!r} ranks others than {lead!r}.")
+    bootstrap = UserBootstrap(first.users)
+    values = {name: _values(row, vectors) for name, row in ranks.items()}
+    masks = {"cold_hr@10": first.cold, "untouched_hr@10": first.untouched}
+
+    def row_of(name: str) -> Row:
+        own = values[name]
+        where = {key: masks.get(key, ~np.isnan(value)) for key, value in own.items()}
+        differences = {}
+        if against is not None and name != against:
+            theirs = values[against]
+            both = {key: where[key] & ~np.isnan(theirs[key]) for key in own if key in theirs}
+            differences = {key: bootstrap.difference(own[key], theirs[key], where=mask) for key, mask in both.items()}
+        slates = ranks[name].slates
+        return Row(
+            {key: bootstrap.interval(value, where=where[key]) for key, value in own.items()},
+            None if slates is None else catalogue_coverage(slates[:, :SLATE], n_items=ranks[name].n_items),
+            differences,
+        )
+
+    return Scorecard({name: row_of(name) for name in ranks}, against, len(first), len(np.unique(first.users)))
+
+
+def _values(ranks: Ranks, vectors: ArrayLike | None) -> dict[str, np.ndarray]:
+    """Every metric per event, before any average."""
+    hit = hits(ranks.rank, k=10)
+    found = {"hr@10": hit, "ndcg@10": ndcg(ranks.rank, k=10), "hr@50": hits(ranks.rank, k=50), "cold_hr@10": hit}
+    found |= {"untouched_hr@10": hit, "auc": rank_auc(ranks.rank, ranks.candidates)}
+    if vectors is not None and ranks.slates is not None:
+        found[f"diversity@{SLATE}"] = intra_list_diversity(ranks.slates[:, :SLATE], vectors)
+    return found
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}".removeprefix("0")
