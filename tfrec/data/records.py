@@ -40,7 +40,7 @@ class Shown(Record):
     """One place of a slate. `log_propensity` is ln P(this item here | the slots above), None when nobody knows it."""
 
     item: Key
-    position: int = Field(ge=0)
+    position: int = Field(ge=0, lt=1 << 31)
     score: float
     log_propensity: float | None = Field(default=None, le=0)
 
@@ -62,11 +62,11 @@ class Impression(Record):
     query: str = ""
     history: tuple[str, ...] = ()  # as served, oldest first
     history_action: tuple[str, ...] = ()  # beside `history`, or empty
-    history_time: tuple[int, ...] = ()  # beside `history`, or empty
+    history_time: tuple[Seconds, ...] = ()  # beside `history`, or empty
     context: Context = Context()
     slate: tuple[Shown, ...] = Field(min_length=1)
     policy: Key
-    model_version: int = Field(ge=0)
+    model_version: int = Field(ge=0, lt=1 << 63)
 
     @model_validator(mode="after")
     def _lengths_agree(self) -> "Impression":

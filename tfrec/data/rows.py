@@ -108,7 +108,7 @@ def explain(error: ValidationError) -> str:
     return "; ".join(parts)
 
 
-def unreadable(path: str | Path, error: Exception) -> DataError:
+def unreadable(path: str | Path, error: Exception | str) -> DataError:
     """The error for a file that stops in the middle or is not what its name says."""
     detail = " ".join(str(error).split())[:200]
     return DataError(f"{path}: truncated or damaged ({detail}). Copy or write the file again; nothing of it has been used.")
