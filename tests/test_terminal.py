@@ -1,5 +1,6 @@
 """Exit codes, complaints, results for people and for machines, and times in words."""
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,18 @@ def test_a_defect_keeps_its_traceback():
 
 def test_a_command_that_returns_ends_with_0():
     assert terminal.end(lambda: "anything") == 0
+
+
+def test_lines_of_native_code_are_held_back_unless_it_fails(capfd):
+    with terminal.held_back():
+        os.write(2, b"I0000 starting\n")
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "after\n"
+    with pytest.raises(ImportError), terminal.held_back():
+        os.write(2, b"E0000 undefined symbol\n")
+        raise ImportError
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "E0000 undefined symbol\nafter\n"
 
 
 @dataclass

@@ -36,7 +36,7 @@ def tfrec(
     Results go to standard output, progress and log lines to standard error.
     Exit codes: 0 done, 1 failed, 2 wrong usage, 3 held: the retrained model was refused and the old one still serves.
     """
-    terminal.quiet()
+    terminal.log_to_standard_error()
 
 
 def main() -> None:

@@ -7,7 +7,9 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pydantic_core
@@ -49,15 +51,37 @@ def _complain(message: str, code: int) -> int:
     return code
 
 
-def quiet() -> None:
-    """Log lines of tfrec to standard error, and TensorFlow's start-up lines nowhere."""
+def log_to_standard_error() -> None:
+    """tfrec's log lines with their time; of TensorFlow and transformers what is at least an error."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logger = logging.getLogger("tfrec")
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Hold back what C++ code writes to standard error, and show it only when the block raises.
+
+    For TensorFlow's import: its lines before `absl::InitializeLog` obey no variable (2.21), and there are a dozen of them.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as aside:
+        os.dup2(aside.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            aside.seek(0)
+            os.write(kept, aside.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def show(result: Any, *, as_json: bool) -> None:
