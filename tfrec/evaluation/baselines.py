@@ -59,17 +59,15 @@ class RollingPopularity:
         """`[n_items]`: a new array of the scores at the second `now`."""
         times = self._times[: self._size]
         head = int(np.searchsorted(times, now))
-        if head < self._head:
+        tail = 0 if self._window is None else int(np.searchsorted(times, now - self._window))
+        if head < self._head or tail < self._tail:
             self._forget()
-        np.add.at(self._total, self._items[self._head : head], 1)
-        if self._window is None:
-            self._head = head
-            return self._total.copy()
-        tail = int(np.searchsorted(times, now - self._window))
-        np.add.at(self._recent, self._items[self._head : head], 1)
-        np.subtract.at(self._recent, self._items[self._tail : tail], 1)
+        new, old = self._items[self._head : head], self._items[self._tail : tail]
+        np.add.at(self._total, new, 1)
+        np.add.at(self._recent, new, 1)
+        np.subtract.at(self._recent, old, 1)
         self._head, self._tail = head, tail
-        return self._recent + self._total / (head + 1)
+        return self._total.copy() if self._window is None else self._recent + self._total / (head + 1)
 
     def _forget(self) -> None:
         self._total[:], self._recent[:] = 0, 0

@@ -1,0 +1,58 @@
+"""Verdicts and their reasons."""
+import json
+
+import numpy as np
+import pytest
+
+from tfrec.errors import UsageError
+from tfrec.evaluation.gate import verdict
+from tfrec.evaluation.protocol import Ranks
+
+
+def ranked(hits: int, *, n: int = 100) -> Ranks:
+    """`hits` of `n` events at rank 1, one person an event, so that the redraws are alike for all."""
+    none = np.zeros(n, bool)
+    rank = np.where(np.arange(n) < hits, 1.0, 99.0)
+    return Ranks(np.arange(n), np.arange(n, dtype=np.int32), rank, np.full(n, 100), none, none, 100)
+
+
+def test_a_challenger_as_good_is_promoted_with_its_figures() -> None:
+    found = verdict(ranked(8), ranked(9), {"popularity_7d": ranked(3)}, margin=0.005)
+    assert found.promote
+    assert found.reason.startswith("challenger HR@10 .0900 is .0100 above the champion's .0800 (paired interval [.0000, .03")
+    assert " and .0600 above 7-day popularity's .0300 (paired interval [" in found.reason
+    assert found.reason.endswith(", on 100 events")
+    assert found.figures["hr@10"] == {"challenger": 0.09, "champion": 0.08, "popularity_7d": 0.03}
+    assert found.figures["difference"]["champion"]["mean"] == pytest.approx(0.01)
+    json.dumps(found.figures, allow_nan=False)
+
+
+def test_the_margin_is_what_a_challenger_may_lose() -> None:
+    assert verdict(ranked(8), ranked(7), {}, margin=0.02).promote
+    held = verdict(ranked(8), ranked(7), {}, margin=0.005)
+    assert not held.promote
+    assert held.reason.startswith("challenger HR@10 .0700 is .0100 below the champion's .0800 (paired interval [-.03")
+    assert held.reason.endswith("and the margin is .0050, on 100 events")
+
+
+def test_a_count_holds_a_challenger_that_does_not_improve() -> None:
+    counts = {"popularity_7d": ranked(20)}
+    held = verdict(ranked(8), ranked(8), counts, margin=0.005)
+    assert not held.promote
+    assert held.reason.startswith("challenger HR@10 .0800 is .1200 below 7-day popularity's .2000 (paired interval [-.")
+    assert "; it is equal to the champion's .0800" in held.reason
+    assert verdict(ranked(8), ranked(9), counts, margin=0.005).promote
+    assert not verdict(None, ranked(9), counts, margin=0.005).promote
+
+
+def test_the_first_model_needs_no_champion() -> None:
+    found = verdict(None, ranked(8), {}, margin=0.005)
+    assert (found.promote, found.reason) == (True, "challenger HR@10 .0800 is the first, on 100 events")
+
+
+def test_nothing_to_compare_on_is_held_and_other_events_are_refused() -> None:
+    held = verdict(ranked(0, n=0), ranked(0, n=0), {}, margin=0.005)
+    assert not held.promote
+    assert "no event can be asked" in held.reason
+    with pytest.raises(UsageError, match="challenger and champion must be ranked on the same events, got 100 and 99"):
+        verdict(ranked(1, n=99), ranked(1), {}, margin=0.005)
