@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as stnp
 
@@ -13,6 +13,7 @@ NUMBERS = st.sampled_from(["float32", "float64", "int32", "int64", "bool"]).flat
 TEXTS = stnp.arrays(object, SHAPES, elements=st.binary(max_size=3))
 
 
+@settings(deadline=None)
 @given(NUMBERS | TEXTS)
 def test_round_trip_and_agreement_with_tensorflow(array: np.ndarray) -> None:
     for proto in (to_proto(array), tf.make_tensor_proto(array, dtype=tf.string if array.dtype == object else None)):

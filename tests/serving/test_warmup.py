@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from tests.serving.tiny import REQUESTS, save_tiny
 
+from tests.serving.tiny import REQUESTS, save_tiny
 from tfrec.errors import ServingError
 from tfrec.serving.manifest import TensorSpec, read_manifest
 from tfrec.serving.tensors import from_proto

@@ -68,7 +68,9 @@ REQUESTS = (
 )
 
 
-def save_tiny(directory: Path, *, base: float = 10.0, items: Sequence[str] = ITEMS, requests: Sequence[Request] = REQUESTS) -> Path:
+def save_tiny(
+    directory: Path, *, base: float = 10.0, items: Sequence[str] = ITEMS, requests: Sequence[Request] = REQUESTS
+) -> Path:
     """A whole export at `directory`: SavedModel, warm-up file, manifest with probes."""
     model = Tiny(base, items)
     functions = {name: getattr(model, name) for name in ("serving_default", "recommend", "double", "similar")}

@@ -28,7 +28,7 @@ def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
     known = _FIELDS.get(array.dtype.name)
     if known is None:
         return tf.make_tensor_proto(array)
-    proto = tensor_pb2.TensorProto(dtype=known[0])
+    proto: tensor_pb2.TensorProto = tensor_pb2.TensorProto(dtype=known[0])
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
     getattr(proto, known[1]).extend(array.ravel().tolist())
@@ -40,7 +40,7 @@ def from_proto(proto: tensor_pb2.TensorProto) -> np.ndarray:
     known = _BY_ENUM.get(proto.dtype)
     if known is None or proto.tensor_content:
         try:
-            return tf.make_ndarray(proto)
+            return np.asarray(tf.make_ndarray(proto))
         except TypeError as error:
             raise ValueError(str(error)) from error
     shape = [dim.size for dim in proto.tensor_shape.dim]

@@ -60,7 +60,7 @@ def write_warmup(export_dir: str | Path, requests: Sequence[Request], *, model: 
 
 
 def read_warmup(version_dir: str | Path) -> Iterator[prediction_log_pb2.PredictionLog]:
-    """The records of a version's warm-up file, none when it has no such file; a damaged file raises from TensorFlow or protobuf."""
+    """The records of a version's warm-up file, none without one; a damaged file raises an error of TensorFlow or protobuf."""
     path = Path(version_dir) / WARMUP_FILE
     if not path.is_file():
         return
@@ -68,7 +68,7 @@ def read_warmup(version_dir: str | Path) -> Iterator[prediction_log_pb2.Predicti
         yield prediction_log_pb2.PredictionLog.FromString(record)
 
 
-def record_probes(functions: Mapping[str, Callable[..., Mapping[str, tf.Tensor]]], requests: Sequence[Request]) -> tuple[Probe, ...]:
+def record_probes(functions: Mapping[str, Callable[..., Any]], requests: Sequence[Request]) -> tuple[Probe, ...]:
     """Answer `requests` with the model in memory: `functions[signature](**inputs)` gives named tensors.
 
     The answers must come from before the export, not from reading it back, or they would agree with whatever was written.

@@ -1,0 +1,47 @@
+"""Servers for the tests: a whole one in this process for most, in a process of its own where that is what is tested."""
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.serving.tiny import save_tiny
+from tfrec.serving.embedded import EmbeddedServer
+from tfrec.serving.process import free_port
+from tfrec.serving.server import ServeOptions
+
+
+@dataclass(frozen=True)
+class Running:
+    """Where a server listens."""
+
+    grpc: str
+    rest: str
+    base_path: Path
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Versions 3 and 4 of the model "tiny", labels "stable" (4) and "old" (3); version 3's scores are 10 lower."""
+    root = tmp_path_factory.mktemp("models")
+    save_tiny(root / "tiny" / "3", base=0.0)
+    save_tiny(root / "tiny" / "4", base=10.0)
+    (root / "tiny" / "notes").mkdir()
+    config = root / "models.config"
+    config.write_text(
+        f"""model_config_list {{ config {{ name: "tiny" base_path: "{root}/tiny" model_platform: "tensorflow"
+        model_version_policy {{ all {{}} }}
+        version_labels {{ key: "stable" value: 4 }} version_labels {{ key: "old" value: 3 }} }} }}"""
+    )
+    options = ServeOptions(
+        port=free_port(),
+        rest_api_port=free_port(),
+        model_config_file=str(config),
+        allow_version_labels_for_unavailable_models=True,
+        host="127.0.0.1",
+    )
+    running = EmbeddedServer(options, stopping=threading.Event())
+    running.start()
+    yield Running(f"127.0.0.1:{options.port}", f"http://127.0.0.1:{options.rest_api_port}", root / "tiny")
+    running.stop()

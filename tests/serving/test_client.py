@@ -1,0 +1,74 @@
+"""The typed client against a real socket: what it sends, what it makes of the answer, what it says when there is none."""
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from tests.serving.conftest import Running
+from tfrec.errors import UsageError
+from tfrec.serving.client import Client, Recommendation, RequestFailed, VersionStatus
+from tfrec.serving.process import free_port
+from tfrec.serving.tensors import text_array
+
+
+@pytest.fixture(scope="module")
+def client(server: Running) -> Iterator[Client]:
+    with Client(server.grpc, model="tiny", timeout=5.0) as client:
+        yield client
+
+
+def test_one_answer_per_person(client: Client) -> None:
+    answers = client.recommend(
+        history=[["b", "a"], []],
+        query=["d", ""],
+        k=[2, 3],
+        history_action=[["click", "view"], []],
+        history_age_s=[[60, 5], []],
+        exclude=[[], ["a", "b", "c"]],
+    )
+    assert answers == [
+        Recommendation(("d", "c"), (107.0, 8.0), 4),
+        Recommendation(("d", "e"), (7.0, 6.0), 4),  # three were asked for, two are left
+    ]
+
+
+def test_everything_but_the_history_may_be_left_out(client: Client) -> None:
+    assert client.recommend(history=[[]], k=1) == [Recommendation(("a",), (10.0,), 4)]
+    assert client.recommend(history=[["a"]], k=1, version=3) == [Recommendation(("b",), (-1.0,), 3)]
+    assert client.recommend(history=[["a"]], k=1, label="old") == [Recommendation(("b",), (-1.0,), 3)]
+
+
+def test_any_signature_can_be_called(client: Client) -> None:
+    prediction = client.predict("similar", {"item": text_array(["ü"])})
+    assert prediction.version == 4
+    assert prediction.outputs["items"].tolist() == ["ü".encode()]
+
+
+def test_status(client: Client) -> None:
+    assert client.status() == [VersionStatus(4, "AVAILABLE", ""), VersionStatus(3, "AVAILABLE", "")]
+
+
+def test_wrong_calls_are_refused_before_they_are_sent(client: Client) -> None:
+    with pytest.raises(UsageError, match=r"as many of each input, got 2 and \{'query': 1\}"):
+        client.recommend(history=[[], []], query=["x"])
+    with pytest.raises(UsageError, match=r"got 0"):
+        client.recommend(history=[])
+    with pytest.raises(UsageError, match=r"as many values as the history has items \(2\), got 1"):
+        client.recommend(history=[["a", "b"]], history_action=[["click"]])
+    with pytest.raises(UsageError, match="k must be at least 1, got 0"):
+        client.recommend(history=[[]], k=0)
+
+
+def test_the_servers_refusal_is_passed_on(client: Client) -> None:
+    with pytest.raises(RequestFailed, match=r"model tiny did not answer: NOT_FOUND: .*Specific\(tiny, 9\)") as caught:
+        client.predict("double", {"x": np.zeros((1, 2), np.float32)}, version=9)
+    assert (caught.value.code, caught.value.down) == ("NOT_FOUND", False)
+
+
+def test_no_server_is_said_clearly() -> None:
+    with (
+        Client(f"127.0.0.1:{free_port()}", timeout=1.0) as client,
+        pytest.raises(RequestFailed, match=r"UNAVAILABLE.*Start it with `tfrec serve`") as caught,
+    ):
+        client.recommend(history=[[]])
+    assert caught.value.down

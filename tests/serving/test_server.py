@@ -1,0 +1,174 @@
+"""The server as a process: flags, start, hot swaps under load, the end; and the choice of the real binary."""
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.serving.tiny import save_tiny
+from tfrec.errors import ServingError, UsageError
+from tfrec.serving.client import Client
+from tfrec.serving.embedded import EmbeddedServer
+from tfrec.serving.process import ServerProcess, free_port
+from tfrec.serving.server import ServeOptions, find_model_server, main
+
+
+def options(base_path: Path, **flags: object) -> ServeOptions:
+    return ServeOptions(port=free_port(), model_name="tiny", model_base_path=str(base_path), **flags)  # type: ignore[arg-type]
+
+
+def test_no_request_fails_while_versions_are_swapped(tmp_path: Path) -> None:
+    """Three clients without retries ask all the time while four versions come; then one breaks, and SIGTERM ends it with 0."""
+    base = tmp_path / "tiny"
+    save_tiny(base / "1", base=1.0)
+    for number in (2, 3, 4, 5):
+        save_tiny(tmp_path / f"next{number}", base=float(number))
+    (tmp_path / "next5" / "saved_model.pb").write_bytes(b"broken")
+    answers: list[tuple[float, int]] = []
+    failures: list[str] = []
+    done = threading.Event()
+
+    def hammer(address: str) -> None:
+        with Client(address, model="tiny", timeout=5.0, attempts=1) as client:
+            while not done.is_set():
+                try:
+                    answer = client.recommend(history=[["b"]], k=1)[0]
+                    answers.append((answer.scores[0], answer.version))
+                except ServingError as error:
+                    failures.append(str(error))
+
+    with ServerProcess(options(base, file_system_poll_wait_seconds=0.1, max_num_load_retries=0)) as server:
+        threads = [threading.Thread(target=hammer, args=(server.address,)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        with Client(server.address, model="tiny") as watcher:
+            for number in (2, 3, 4, 5):
+                (tmp_path / f"next{number}").rename(base / str(number))
+                wait_for(watcher, number, "END" if number == 5 else "AVAILABLE")
+            assert [(v.version, v.state) for v in watcher.status()] == [
+                (5, "END"),
+                (4, "AVAILABLE"),
+                (3, "END"),
+                (2, "END"),
+                (1, "END"),
+            ]
+            assert watcher.status()[0].error
+        done.set()
+        for thread in threads:
+            thread.join()
+        assert server.stop() == 0
+    assert failures == []
+    assert all(score == version for score, version in answers)  # an answer is of one version, whole
+    assert {version for _, version in answers} >= {1, 4}
+    assert len(answers) > 100
+
+
+def wait_for(client: Client, version: int, state: str) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if client.status()[0].version == version and client.status()[0].state == state:
+            time.sleep(0.15)  # a poll later the version before it has ended too
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"version {version} did not become {state}: {client.status()}")
+
+
+def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+    save_tiny(tmp_path / "1")
+    (tmp_path / "1" / "saved_model.pb").write_bytes(b"broken")
+    with pytest.raises(ServingError, match="no version under .* could be loaded. version 1: "), ServerProcess(
+        options(tmp_path, max_num_load_retries=0)
+    ):
+        pass
+
+
+def test_it_waits_for_a_base_path_and_can_be_told_to_end_meanwhile(tmp_path: Path) -> None:
+    stopping = threading.Event()
+    server = EmbeddedServer(options(tmp_path / "later", host="127.0.0.1"), stopping=stopping)
+    thread = threading.Thread(target=server.start)
+    thread.start()
+    stopping.set()
+    thread.join(5)
+    assert not thread.is_alive()
+    server.stop()
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    save_tiny(tmp_path / "1")
+    flags = options(tmp_path, host="127.0.0.1", rest_api_port=free_port())
+    first = EmbeddedServer(flags, stopping=threading.Event())
+    first.start()
+    second = EmbeddedServer(flags, stopping=threading.Event())
+    with pytest.raises(ServingError, match=f"127.0.0.1:{flags.port}: cannot listen for gRPC.*--port"):
+        second.start()
+    second.stop()
+    first.stop()
+
+
+def test_flags_are_the_real_ones_without_the_defaults() -> None:
+    flags = ServeOptions(port=1, model_base_path="/m", allow_version_labels_for_unavailable_models=True).flags()
+    assert flags == ["--port=1", "--model_base_path=/m", "--allow_version_labels_for_unavailable_models=true"]
+
+
+def test_nothing_to_serve_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UsageError, match="--model_base_path"):
+        ServeOptions()
+    assert main([]) == 2
+    assert "Nothing to serve" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model_config_list {", "cannot be read as a ModelServerConfig"),
+        ("", "holds no model_config_list"),
+        ('model_config_list { config { name: "a" base_path: "/a" } }', 'model_platform: "tensorflow"'),
+        (
+            'model_config_list { config { name: "a" base_path: "/a" model_platform: "tensorflow" '
+            'version_labels { key: "x" value: 1 } } }',
+            "--allow_version_labels_for_unavailable_models=true",
+        ),
+    ],
+)
+def test_bad_model_configs_are_usage_errors(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "models.config"
+    path.write_text(text)
+    with pytest.raises(UsageError, match="models.config.*"):
+        EmbeddedServer(ServeOptions(model_config_file=str(path)), stopping=threading.Event())
+    with pytest.raises(UsageError, match=message):
+        EmbeddedServer(ServeOptions(model_config_file=str(path)), stopping=threading.Event())
+
+
+def test_the_real_binary_is_found_and_takes_over_with_its_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TFREC_MODEL_SERVER", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_model_server() is None
+    binary = tmp_path / "tensorflow_model_server"
+    binary.write_text('#!/bin/sh\necho "$@"\n')
+    binary.chmod(binary.stat().st_mode | stat.S_IXUSR)
+    assert find_model_server() == binary
+    script = "from tfrec.serving.server import ServeOptions, serve; serve(ServeOptions(model_base_path='m', host='1.2.3.4'))"
+    found = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PATH": f"{tmp_path}:/bin:/usr/bin", "PYTHONPATH": str(Path(__file__).parents[2])},
+        check=True,
+    )
+    assert found.stdout == f"--model_base_path={tmp_path}/m\n"
+    monkeypatch.setenv("TFREC_MODEL_SERVER", str(tmp_path / "missing"))
+    with pytest.raises(UsageError, match="TFREC_MODEL_SERVER is .*missing"):
+        find_model_server()
+
+
+def test_sigint_ends_it_gently_too(tmp_path: Path) -> None:
+    save_tiny(tmp_path / "1")
+    with ServerProcess(options(tmp_path)) as server:
+        os.kill(server.pid, signal.SIGINT)
+        assert server.stop() == 0

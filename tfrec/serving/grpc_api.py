@@ -1,0 +1,158 @@
+"""The gRPC half of the embedded server: PredictionService and ModelService of TensorFlow Serving.
+
+Predict, GetModelMetadata and GetModelStatus answer as the real server does. What is not served here is refused as
+UNIMPLEMENTED, by its name.
+"""
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import wraps
+from typing import Any
+
+import grpc
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from tfrec.errors import ServingError
+from tfrec.serving.refusal import invalid, refusal_of
+from tfrec.serving.registry import Registry
+from tfrec.serving.saved_model import DEFAULT_SIGNATURE
+from tfrec.serving.tensors import from_proto, to_proto
+
+log = logging.getLogger(__name__)
+_OPTIONS = (
+    ("grpc.max_receive_message_length", -1),  # the real server has no limit either
+    ("grpc.max_send_message_length", -1),
+    ("grpc.so_reuseport", 0),  # a port that is taken is an error, not a second server behind the same port
+)
+
+
+def _answered(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any, grpc.ServicerContext], Any]:
+    @wraps(method)
+    def handler(self: Any, request: Any, context: grpc.ServicerContext) -> Any:
+        try:
+            if not request.HasField("model_spec"):
+                raise invalid("Missing ModelSpec")
+            return method(self, request)
+        except Exception as error:
+            refusal = refusal_of(error)
+            if refusal.code is grpc.StatusCode.INTERNAL:
+                log.exception("%s failed", method.__name__)
+            context.abort(refusal.code, refusal.message)
+
+    return handler
+
+
+def _refused(name: str) -> Callable[[Any, Any, grpc.ServicerContext], Any]:
+    def handler(self: Any, request: Any, context: grpc.ServicerContext) -> Any:
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, f"tfrec's embedded server has no {name}; tensorflow_model_server has.")
+
+    return handler
+
+
+def _version(spec: model_pb2.ModelSpec) -> int | None:
+    return spec.version.value if spec.HasField("version") else None
+
+
+class PredictionService:
+    """Predict and GetModelMetadata."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    @_answered
+    def Predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
+        spec = request.model_spec
+        with self._registry.use(spec.name, _version(spec), spec.version_label) as (number, model):
+            model.signature(spec.signature_name)  # a wrong name is told before a wrong tensor
+            inputs = {}
+            for alias, proto in request.inputs.items():
+                try:
+                    inputs[alias] = from_proto(proto)
+                except ValueError as error:
+                    raise invalid(f"tensor parsing error: {alias}") from error
+            outputs = model.run(spec.signature_name, inputs, output_filter=request.output_filter)
+        response = predict_pb2.PredictResponse()
+        response.model_spec.name = spec.name
+        response.model_spec.version.value = number
+        response.model_spec.signature_name = spec.signature_name or DEFAULT_SIGNATURE
+        for alias, array in outputs.items():
+            response.outputs[alias].CopyFrom(to_proto(array))
+        return response
+
+    @_answered
+    def GetModelMetadata(
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest
+    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
+        if not request.metadata_field:
+            raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
+        for name in request.metadata_field:
+            if name != "signature_def":
+                raise invalid(f"Metadata field {name} is not supported")
+        spec = request.model_spec
+        return metadata(self._registry, spec.name, _version(spec), spec.version_label)
+
+    Classify = _refused("Classify")
+    Regress = _refused("Regress")
+    MultiInference = _refused("MultiInference")
+
+
+class ModelService:
+    """GetModelStatus."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    @_answered
+    def GetModelStatus(self, request: get_model_status_pb2.GetModelStatusRequest) -> get_model_status_pb2.GetModelStatusResponse:
+        return status(self._registry, request.model_spec.name, _version(request.model_spec))
+
+    HandleReloadConfigRequest = _refused("HandleReloadConfigRequest")
+
+
+def metadata(registry: Registry, name: str, number: int | None, label: str) -> get_model_metadata_pb2.GetModelMetadataResponse:
+    """The signatures of the version that is asked for, as both protocols send them."""
+    response = get_model_metadata_pb2.GetModelMetadataResponse()
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    with registry.use(name, number, label) as (found, model):
+        for signature_name, signature in model.signatures.items():
+            signatures.signature_def[signature_name].CopyFrom(signature)
+    response.model_spec.name = name
+    response.model_spec.version.value = found
+    response.metadata["signature_def"].Pack(signatures)
+    return response
+
+
+def status(registry: Registry, name: str, number: int | None) -> get_model_status_pb2.GetModelStatusResponse:
+    """The states of the versions, as both protocols send them."""
+    response = get_model_status_pb2.GetModelStatusResponse()
+    for found, state, failure in registry.status(name, number):
+        version = response.model_version_status.add(version=found, state=state.value)
+        if failure is None:
+            version.status.error_code = 0
+        else:
+            version.status.error_code = failure.number
+            version.status.error_message = failure.message
+    return response
+
+
+def start_grpc(registry: Registry, address: str, *, threads: int) -> grpc.Server:
+    """Serve both services at `address`; more than `threads` requests at once are refused as RESOURCE_EXHAUSTED."""
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="grpc")
+    server = grpc.server(pool, options=_OPTIONS, maximum_concurrent_rpcs=threads)
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(registry), server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(registry), server)
+    try:
+        server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise ServingError(f"{address}: cannot listen for gRPC, as another server may. Choose another --port.") from error
+    server.start()
+    return server
+
+

@@ -1,0 +1,87 @@
+"""A model server in a process of its own, for verifying a version, the demo and the tests.
+
+    with ServerProcess(ServeOptions(port=free_port(), model_base_path=path, model_name="tfrec")) as server:
+        Client(server.address).status()
+
+It has started when its model answers; a server that dies or is too slow is a `ServingError` that ends with its last words.
+"""
+import dataclasses
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from types import TracebackType
+
+from tfrec.errors import ServingError
+from tfrec.serving.server import ServeOptions
+
+_TAIL = 2000  # characters of the server's own words in an error
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class ServerProcess:
+    """The embedded server in a fresh Python; starts on entering and ends on leaving."""
+
+    def __init__(self, options: ServeOptions, *, start_seconds: float = 120.0) -> None:
+        self.options = dataclasses.replace(options, host="127.0.0.1")
+        self.address = f"127.0.0.1:{options.port}"
+        self._start_seconds = start_seconds
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  closed on leaving
+
+    def __enter__(self) -> "ServerProcess":
+        command = [sys.executable, "-m", "tfrec.serving.server", *self.options.flags()]
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
+        try:
+            self._wait_until_it_answers()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        """Of the server's process."""
+        return self._process.pid
+
+    def stop(self, seconds: float = 10.0) -> int:
+        """End it gently, by force after `seconds`; returns its exit code."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        code = self._process.wait()
+        if not self._log.closed:
+            self._log.close()
+        return code
+
+    def last_words(self) -> str:
+        """The end of what the server wrote."""
+        size = os.fstat(self._log.fileno()).st_size
+        return os.pread(self._log.fileno(), _TAIL, max(0, size - _TAIL)).decode("utf-8", "replace").strip()
+
+    def _wait_until_it_answers(self) -> None:
+        deadline = time.monotonic() + self._start_seconds
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                raise ServingError(f"The model server ended with code {self._process.returncode}: {self.last_words()}")
+            try:
+                port = self.options.rest_api_port or self.options.port  # the ports open once every model answers, REST last
+                with socket.create_connection(("127.0.0.1", port), timeout=1.0):
+                    return
+            except OSError:
+                time.sleep(0.02)
+        raise ServingError(f"The model server did not answer within {self._start_seconds:g} s: {self.last_words()}")

@@ -1,0 +1,58 @@
+"""What the server says instead of an answer: a status of gRPC with a message, the same for both protocols.
+
+Codes and messages are those of the real server where `tfrec` claims to be one; its messages are cut at 1024 characters.
+"""
+import tensorflow as tf
+from grpc import StatusCode
+
+_MAX_MESSAGE = 1024
+_BY_NUMBER = {code.value[0]: code for code in StatusCode}
+_HTTP = {
+    StatusCode.INVALID_ARGUMENT: 400,
+    StatusCode.FAILED_PRECONDITION: 400,
+    StatusCode.OUT_OF_RANGE: 400,
+    StatusCode.UNAUTHENTICATED: 401,
+    StatusCode.PERMISSION_DENIED: 403,
+    StatusCode.NOT_FOUND: 404,
+    StatusCode.ALREADY_EXISTS: 409,
+    StatusCode.ABORTED: 409,
+    StatusCode.RESOURCE_EXHAUSTED: 429,
+    StatusCode.UNIMPLEMENTED: 501,
+    StatusCode.UNAVAILABLE: 503,
+    StatusCode.DEADLINE_EXCEEDED: 504,
+}
+
+
+class Refusal(Exception):
+    """A request that ends with `code` and `message`; not an error of tfrec, and no traceback is worth printing."""
+
+    def __init__(self, code: StatusCode, message: str) -> None:
+        if len(message) > _MAX_MESSAGE:
+            message = message[:_MAX_MESSAGE] + "...TRUNCATED"
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+    @property
+    def number(self) -> int:
+        """The code as gRPC and TensorFlow number it."""
+        return int(self.code.value[0])
+
+    @property
+    def http(self) -> int:
+        """The status code of the REST protocol."""
+        return _HTTP.get(self.code, 500)
+
+
+def invalid(message: str) -> Refusal:
+    """The request itself is wrong."""
+    return Refusal(StatusCode.INVALID_ARGUMENT, message)
+
+
+def refusal_of(error: Exception) -> Refusal:
+    """What a client is told about `error`: TensorFlow's own code where it has one."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, tf.errors.OpError):
+        return Refusal(_BY_NUMBER.get(error.error_code, StatusCode.UNKNOWN), str(error.message))
+    return Refusal(StatusCode.INTERNAL, f"{type(error).__name__}: {error}")

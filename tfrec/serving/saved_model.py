@@ -1,0 +1,107 @@
+"""A loaded SavedModel: named arrays in, named arrays out, by signature.
+
+The real server loads a graph into a session and runs it; so does this, through the session's prepared callables. Against the
+functions of `tf.saved_model.load` it answers a trivial model in 20 us rather than 180, rebuilds no function in Python at load,
+checks what the real server checks, and gives its memory back when closed.
+"""
+from collections.abc import Callable, Iterable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from grpc import StatusCode
+from tensorflow.core.protobuf.config_pb2 import CallableOptions
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
+
+from tfrec.serving.refusal import Refusal, invalid
+from tfrec.serving.tensors import from_proto
+from tfrec.serving.warmup import MAX_RECORDS, WARMUP_FILE, read_warmup
+
+if find_spec("tensorflow_text") is not None:  # its operators are linked into the real server
+    import tensorflow_text  # noqa: F401
+
+DEFAULT_SIGNATURE = "serving_default"
+Arrays = dict[str, np.ndarray]
+
+
+class SavedModel:
+    """A version in memory; `run` may be called from many threads."""
+
+    def __init__(self, directory: str | Path) -> None:
+        graph = tf.Graph()
+        with graph.as_default():
+            self._session = tf.compat.v1.Session(graph=graph)
+            loaded = tf.compat.v1.saved_model.load(self._session, [tf.saved_model.SERVING], str(directory))
+        self.directory = Path(directory)
+        self.signatures: dict[str, SignatureDef] = dict(loaded.signature_def)
+        self._callables: dict[tuple[str, tuple[str, ...]], Callable[..., list[np.ndarray]]] = {}
+
+    def signature(self, name: str) -> SignatureDef:
+        """The signature called `name`, the default one for no name."""
+        found = self.signatures.get(name or DEFAULT_SIGNATURE)
+        if found is None:
+            raise Refusal(StatusCode.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
+        return found
+
+    def run(self, name: str, inputs: Mapping[str, np.ndarray], *, output_filter: Iterable[str] = ()) -> Arrays:
+        """Answer one request; raises `Refusal`, or TensorFlow's error of the operator that failed."""
+        signature = self.signature(name)
+        if inputs.keys() != signature.inputs.keys():
+            raise _wrong_inputs(signature, inputs)
+        outputs = _outputs(signature, output_filter)
+        function = self._callables.get((name, outputs))
+        if function is None:  # two threads may both make it: either is right
+            options = CallableOptions(
+                feed=[signature.inputs[alias].name for alias in sorted(signature.inputs)],
+                fetch=[signature.outputs[alias].name for alias in outputs],
+            )
+            # not `make_callable`: with feeds that is `Session.run` again, 155 us and with checks that the real server has not
+            function = self._callables[name, outputs] = self._session._make_callable_from_options(options)
+        return dict(zip(outputs, function(*[inputs[alias] for alias in sorted(inputs)]), strict=True))
+
+    def warm_up(self) -> int:
+        """Replay the version's warm-up file and return the number of requests; any that fails raises."""
+        count = 0
+        for log in read_warmup(self.directory):
+            kind = log.WhichOneof("log_type")
+            if kind != "predict_log":
+                raise Refusal(StatusCode.UNIMPLEMENTED, f"{WARMUP_FILE}: only predict_log is replayed here, got {kind}.")
+            request = log.predict_log.request
+            inputs = {alias: from_proto(proto) for alias, proto in request.inputs.items()}
+            self.run(request.model_spec.signature_name, inputs, output_filter=request.output_filter)
+            count += 1
+            if count > MAX_RECORDS:
+                raise invalid(f"Number of warmup records exceeeds the maximum ({MAX_RECORDS}) at {self.directory / WARMUP_FILE}")
+        return count
+
+    def close(self) -> None:
+        """Give the memory back. No `run` may be going on."""
+        self._callables.clear()
+        self._session.close()
+
+
+def _outputs(signature: SignatureDef, output_filter: Iterable[str]) -> tuple[str, ...]:
+    wanted = tuple(sorted(output_filter))
+    for i, alias in enumerate(wanted):
+        if alias not in signature.outputs:
+            known = ",".join(sorted(signature.outputs))
+            raise invalid(f"output tensor alias not found in signature: {alias} Outputs expected to be in the set {{{known}}}.")
+        if i and wanted[i - 1] == alias:
+            raise invalid(f"duplicate output tensor alias: {alias}")
+    return wanted or tuple(sorted(signature.outputs))
+
+
+def _wrong_inputs(signature: SignatureDef, inputs: Mapping[str, np.ndarray]) -> Refusal:
+    sent, known = set(inputs), set(signature.inputs)
+
+    def names(some: set[str]) -> str:
+        return "{" + ",".join(sorted(some)) + "}"
+
+    if len(sent) == len(known):
+        alias = min(sent - known)
+        return invalid(f"input tensor alias not found in signature: {alias}. Inputs expected to be in the set {names(known)}.")
+    return invalid(
+        f"input size does not match signature: {len(sent)}!={len(known)} len({names(sent)}) != len({names(known)}). "
+        f"Sent extra: {names(sent - known)}. Missing but required: {names(known - sent)}."
+    )

@@ -1,0 +1,121 @@
+"""`serve`: the real `tensorflow_model_server` when it is installed, else the embedded server, under the same flags.
+
+    python -m tfrec.serving.server --port=8500 --rest_api_port=8501 --model_name=tfrec --model_base_path=/models/tfrec
+
+The real one is found by TFREC_MODEL_SERVER or on the PATH and takes over this process. The embedded one runs until SIGTERM or
+SIGINT, then answers what it has begun and ends with 0. TensorFlow is imported only to serve.
+"""
+import argparse
+import dataclasses
+import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfrec.errors import TfrecError, UsageError
+
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """The flags of `tensorflow_model_server` that both servers take, with its defaults; `host` is the embedded server's own."""
+
+    port: int = 8500
+    rest_api_port: int = 0  # 0: no REST
+    model_name: str = "default"
+    model_base_path: str = ""
+    model_config_file: str = ""
+    allow_version_labels_for_unavailable_models: bool = False
+    file_system_poll_wait_seconds: float = 1.0  # 0: look once, at the start
+    max_num_load_retries: int = 5
+    load_retry_interval_micros: int = 60_000_000
+    enable_model_warmup: bool = True
+    grpc_max_threads: int = 4 * (os.cpu_count() or 1)
+    host: str = "0.0.0.0"  # the real server listens everywhere
+
+    def __post_init__(self) -> None:
+        if not self.model_config_file and not self.model_base_path:
+            raise UsageError("Nothing to serve: give --model_base_path (with --model_name) or --model_config_file.")
+
+    def flags(self) -> list[str]:
+        """The command-line flags that say this, without the defaults."""
+        words = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value != field.default:
+                words.append(f"--{field.name}={str(value).lower() if isinstance(value, bool) else value}")
+        return words
+
+
+def find_model_server() -> Path | None:
+    """The real server: the binary that TFREC_MODEL_SERVER names, or the one on the PATH."""
+    named = os.environ.get("TFREC_MODEL_SERVER")
+    found = shutil.which(named or "tensorflow_model_server")
+    if named and not found:
+        raise UsageError(f"TFREC_MODEL_SERVER is {named!r}, which is no program. Unset it, or name the binary.")
+    return Path(found) if found else None
+
+
+def serve(options: ServeOptions, *, embedded: bool = False) -> None:
+    """Serve until the process is told to end. With `embedded` the real server is not looked for."""
+    binary = None if embedded else find_model_server()
+    if binary is not None:
+        base_path = options.model_base_path and str(Path(options.model_base_path).absolute())  # it takes no relative one
+        flags = dataclasses.replace(options, model_base_path=base_path, host=ServeOptions.host).flags()
+        os.execv(binary, [str(binary), *flags])
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from tfrec.serving.embedded import EmbeddedServer  # TensorFlow, which the real server does not need here
+
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it advises against the session that the real server has too
+    stopping = _told_by_signals()
+    server = EmbeddedServer(options, stopping=stopping)
+    try:
+        server.start()
+        stopping.wait()
+    finally:
+        server.stop()
+
+
+def _told_by_signals() -> threading.Event:
+    """An event that SIGTERM or SIGINT sets. A thread waits for them: in a handler, a second signal would lock up `Event.set`."""
+    told = threading.Event()
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+
+    def wait() -> None:
+        signal.sigwait(_ENDING)
+        told.set()
+
+    threading.Thread(target=wait, name="signals", daemon=True).start()
+    return told
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The command line of the embedded server, in the real one's words."""
+    parser = argparse.ArgumentParser(prog="python -m tfrec.serving.server", allow_abbrev=False)
+    for field in dataclasses.fields(ServeOptions):
+        kind = type(field.default)
+        parser.add_argument(f"--{field.name}", type=_truth if kind is bool else kind, default=field.default)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        serve(ServeOptions(**vars(parser.parse_args(words))), embedded=True)
+    except TfrecError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return 0
+
+
+def _truth(word: str) -> bool:
+    known = {"true": True, "1": True, "false": False, "0": False}
+    if word.lower() not in known:
+        raise argparse.ArgumentTypeError(f"expected true or false, got {word!r}")
+    return known[word.lower()]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
