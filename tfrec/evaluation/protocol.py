@@ -212,8 +212,8 @@ def _best(scores: Scores, seen_row: Ints, seen_item: NDArray[np.integer], top: i
     best = np.full((len(scores), top), -1, np.int64)
     for filled, row in zip(best, scores, strict=True):
         floor = np.partition(row, -top)[-top] if top < len(row) else -np.inf
-        places = np.flatnonzero(row >= floor)
-        places = places[np.argsort(-row[places], kind="stable")][:top]
-        places = places[row[places] > -np.inf]
-        filled[: len(places)] = places
+        above = np.flatnonzero(row > floor)
+        above = above[np.argsort(-row[above], kind="stable")]
+        level = np.flatnonzero(row == floor)[: top - len(above)] if floor > -np.inf else above[:0]
+        filled[: len(above) + len(level)] = np.concatenate([above, level])
     return best

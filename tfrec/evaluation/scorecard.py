@@ -57,8 +57,8 @@ class Scorecard:
             found[f"coverage@{SLATE}"] = row.coverage
         found["intervals"] = {key: [value.low, value.high] for key, value in row.metrics.items() if value is not None}
         if row.differences:
-            rounds = {key: value._asdict() for key, value in row.differences.items() if value is not None}
-            found["difference"] = {"against": self.against, **rounds}
+            gaps = {key: value._asdict() for key, value in row.differences.items() if value is not None}
+            found["difference"] = {"against": self.against, **gaps}
         return found
 
     def to_table(self, *, title: str | None = None) -> Table:
@@ -93,7 +93,7 @@ def scorecard(ranks: Mapping[str, Ranks], *, against: str | None = None, vectors
     Args:
         ranks: by name; those with slates (`rank_events(..., top=10)`) get catalogue coverage too.
         against: the row that every other row's paired difference is to.
-        vectors: `[n_items, dim]`, in which slates are called diverse: text vectors, say, which no model here has fitted.
+        vectors: `[n_items, dim]` by which items are alike, for intra-list diversity: text vectors, say, which no row has fitted.
 
     Raises:
         UsageError: `against` is no row, or the rows are ranks of different events.
