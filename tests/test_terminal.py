@@ -124,3 +124,12 @@ def test_what_is_no_time_is_refused(text):
 def test_no_time_at_all_is_refused():
     with pytest.raises(typer.BadParameter):
         terminal.duration("0m")
+
+
+def test_an_output_is_refused_before_work_starts(tmp_path):
+    assert terminal.new_file(tmp_path / "new" / "out.parquet").parent.is_dir()
+    (tmp_path / "old").write_text("kept")
+    with pytest.raises(UsageError, match="old exists already"):
+        terminal.new_file(tmp_path / "old")
+    with pytest.raises(UsageError, match="old is no directory that this user may write to"):
+        terminal.new_file(tmp_path / "old" / "out.parquet")

@@ -85,6 +85,16 @@ class Config(Section):
     retrain: RetrainConfig = RetrainConfig()
     serving: ServingConfig = ServingConfig()
 
+    @property
+    def log_dir(self) -> Path:
+        """The feedback log: what was shown and what people did since tfrec serves."""
+        return self.run / "log"
+
+    @property
+    def models_dir(self) -> Path:
+        """The base path of the model: one directory a published version, which the model server polls."""
+        return self.run / "models" / self.serving.model_name
+
     def digest(self) -> str:
         """SHA-256 of the settings, in hexadecimal: equal for equal settings, however they were written."""
         return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()

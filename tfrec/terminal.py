@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pydantic_core
@@ -18,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tfrec.errors import TfrecError
+from tfrec.errors import TfrecError, UsageError
 
 # packages that are no hard dependency, by the name they are imported by
 OPTIONAL = {
@@ -115,6 +116,17 @@ def _rows(result: Any, prefix: str = "") -> list[tuple[str, str]]:
     if isinstance(result, list):
         return [(prefix, ", ".join(map(str, result)))]
     return [(prefix, f"{result:.4g}" if isinstance(result, float) else "" if result is None else str(result))]
+
+
+def new_file(path: Path) -> Path:
+    """`path` when a file can be made there; UsageError, before any work is done, when one exists or the directory is closed."""
+    if path.exists():
+        raise UsageError(f"{path} exists already. Name another output, or remove it.")
+    directory = next(parent for parent in path.absolute().parents if parent.exists())
+    if not directory.is_dir() or not os.access(directory, os.W_OK):
+        raise UsageError(f"{path} cannot be written: {directory} is no directory that this user may write to.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def duration(text: str) -> float:
