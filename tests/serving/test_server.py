@@ -23,7 +23,7 @@ def options(base_path: Path, **flags: object) -> ServeOptions:
 
 
 def test_no_request_fails_while_versions_are_swapped(tmp_path: Path) -> None:
-    """Three clients without retries ask all the time while four versions come; then one breaks, and SIGTERM ends it with 0."""
+    """Three clients without retries ask all the time while four versions come; then one breaks; signals end it with 0."""
     base = tmp_path / "tiny"
     save_tiny(base / "1", base=1.0)
     for number in (2, 3, 4, 5):
@@ -61,7 +61,8 @@ def test_no_request_fails_while_versions_are_swapped(tmp_path: Path) -> None:
         done.set()
         for thread in threads:
             thread.join()
-        assert server.stop() == 0
+        os.kill(server.pid, signal.SIGINT)
+        assert server.stop() == 0  # SIGTERM on top of it
     assert failures == []
     assert all(score == version for score, version in answers)  # an answer is of one version, whole
     assert {version for _, version in answers} >= {1, 4}
@@ -78,11 +79,19 @@ def wait_for(client: Client, version: int, state: str) -> None:
     raise AssertionError(f"version {version} did not become {state}: {client.status()}")
 
 
-def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_loaded_ends_the_start(tmp_path: Path) -> None:
     save_tiny(tmp_path / "1")
     (tmp_path / "1" / "saved_model.pb").write_bytes(b"broken")
-    with pytest.raises(ServingError, match="no version under .* could be loaded. version 1: "), ServerProcess(
-        options(tmp_path, max_num_load_retries=0)
+    server = EmbeddedServer(options(tmp_path, max_num_load_retries=0), stopping=threading.Event())
+    with pytest.raises(ServingError, match=r"tiny: no version under .* could be loaded. version 1: "):
+        server.start()
+    server.stop()
+
+
+def test_a_process_that_dies_leaves_its_last_words(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ServingError, match=r"(?s)ended with code 2: .*invalid int value: 'eighty'"),
+        ServerProcess(ServeOptions(port=free_port(), rest_api_port="eighty", model_base_path="m")),  # type: ignore[arg-type]
     ):
         pass
 
@@ -165,10 +174,3 @@ def test_the_real_binary_is_found_and_takes_over_with_its_flags(tmp_path: Path, 
     monkeypatch.setenv("TFREC_MODEL_SERVER", str(tmp_path / "missing"))
     with pytest.raises(UsageError, match="TFREC_MODEL_SERVER is .*missing"):
         find_model_server()
-
-
-def test_sigint_ends_it_gently_too(tmp_path: Path) -> None:
-    save_tiny(tmp_path / "1")
-    with ServerProcess(options(tmp_path)) as server:
-        os.kill(server.pid, signal.SIGINT)
-        assert server.stop() == 0

@@ -19,8 +19,6 @@ from pathlib import Path
 
 from tfrec.errors import TfrecError, UsageError
 
-_ENDING = (signal.SIGTERM, signal.SIGINT)
-
 
 @dataclass(frozen=True)
 class ServeOptions:
@@ -83,14 +81,16 @@ def serve(options: ServeOptions, *, embedded: bool = False) -> None:
 
 
 def _told_by_signals() -> threading.Event:
-    """An event that SIGTERM or SIGINT sets. A thread waits for them: in a handler, a second signal would lock up `Event.set`."""
+    """An event that SIGTERM or SIGINT sets, through a pipe: set in the handler, a second signal could lock it up."""
     told = threading.Event()
-    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    reader, writer = os.pipe()
 
     def wait() -> None:
-        signal.sigwait(_ENDING)
+        os.read(reader, 1)
         told.set()
 
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os.write(writer, b"x"))
     threading.Thread(target=wait, name="signals", daemon=True).start()
     return told
 
