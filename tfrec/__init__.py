@@ -21,9 +21,16 @@ _HOMES = {
     "ServingError": "tfrec.errors",
     "TfrecError": "tfrec.errors",
     "UsageError": "tfrec.errors",
+    "Catalogue": "tfrec.data.catalogue",
+    "read_catalogue": "tfrec.data.catalogue",
+    "Interactions": "tfrec.data.interactions",
+    "read_interactions": "tfrec.data.interactions",
+    "FeedbackLog": "tfrec.data.log",
+    "LogWriter": "tfrec.data.log",
     "Impression": "tfrec.data.records",
     "Item": "tfrec.data.records",
     "Outcome": "tfrec.data.records",
+    "Client": "tfrec.serving.client",
 }
 __all__ = ["__version__", *sorted(_HOMES)]
 
