@@ -51,7 +51,8 @@ class Manifest(_Part):
     version: int | None = Field(None, ge=1)  # None until published
     identity: str | None = None  # of the job that made it: the same identity is published once, however often it is tried
     parent: int | None = None  # the version whose weights this one continued
-    rolled_back_from: int | None = None  # the version that this copy of an older one replaced
+    copy_of: int | None = None  # a rollback: the older version whose files these are,
+    rolled_back_from: int | None = None  # and the newer one that it replaced
     created_at: int = Field(ge=0)  # seconds since 1970
     window: dict[str, Any] | None = None  # of the feedback log that was learnt, None for a first training
     config_digest: str = ""

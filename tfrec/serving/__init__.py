@@ -1,0 +1,1 @@
+"""From a trained model to answers over the network: index, export, release, server, client, gateway."""

@@ -1,0 +1,149 @@
+"""Versions of a model on disk: published by one rename, rolled back by a copy, pruned.
+
+    <run>/models/<name>/<version>/     what the server watches; a version appears whole or not at all, and is never changed
+    <run>/models/<name>/.last_version  the highest number ever given; also the lock under which it is
+
+Numbers only grow, also after the newest version was removed. Files are shared by hard link, so a copy costs neither time nor room.
+Any step may be killed: what it leaves behind is swept away by the next.
+"""
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+from tfrec.errors import ServingError, UsageError
+from tfrec.serving.manifest import Manifest, read_manifest, write_manifest
+from tfrec.serving.verify import verify
+
+__all__ = ["next_version", "prune", "publish", "rollback", "verify", "version_of", "versions"]
+
+_MARK = ".last_version"
+
+
+def versions(base: str | Path) -> list[int]:
+    """The published versions, oldest first; none when there is no such directory."""
+    base = Path(base)
+    if not base.is_dir():
+        return []
+    return sorted(int(entry.name) for entry in base.iterdir() if entry.name.isdecimal() and entry.is_dir())
+
+
+def next_version(base: str | Path) -> int:
+    """The number that the next version gets; another publisher may take it first."""
+    mark = Path(base) / _MARK
+    last = int(mark.read_text() or 0) if mark.is_file() else 0
+    return max([last, *versions(base)]) + 1
+
+
+def version_of(base: str | Path, identity: str) -> int | None:
+    """The version that was published under this identity, None when there is none."""
+    for number in reversed(versions(base)):
+        if read_manifest(Path(base) / str(number)).identity == identity:
+            return number
+    return None
+
+
+def publish(export_dir: str | Path, base: str | Path, *, seconds: float = 120.0) -> int:
+    """Verify an export within `seconds` and make it the newest version of `base`; returns its number.
+
+    The export stays where it is. An export whose manifest has an identity that is already published is not published again:
+    its number is returned, so that a job which was killed may simply be run again.
+    """
+    export_dir, base = Path(export_dir), Path(base)
+    manifest = read_manifest(export_dir)
+    if manifest.identity and (number := version_of(base, manifest.identity)):
+        return number
+    verify(export_dir, seconds=seconds)
+    with _locked(base) as give:
+        if manifest.identity and (number := version_of(base, manifest.identity)):
+            return number
+        return give(export_dir, manifest)
+
+
+def rollback(base: str | Path, to: int | None = None, *, now: int) -> int:
+    """Publish a copy of version `to` as a new version; `now` is in seconds since 1970. Returns the new number.
+
+    Without `to` it is the version before the newest one; if that is a rollback itself, the one before what it is a copy of.
+    """
+    base = Path(base)
+    with _locked(base) as give:
+        known = versions(base)
+        if not known:
+            raise UsageError(f"{base}: no version has been published, so there is nothing to roll back.")
+        newest = known[-1]
+        if to is None:
+            before = read_manifest(base / str(newest)).copy_of or newest
+            to = max((number for number in known if number < before), default=None)
+            if to is None:
+                raise UsageError(f"{base}: there is no version before {before} to roll back to, only {_list(known)}.")
+        if to not in known or to == newest:
+            raise UsageError(f"{base}: cannot roll back to version {to}. Choose an older one of {_list(known)}.")
+        manifest = read_manifest(base / str(to))
+        change = {"copy_of": manifest.copy_of or to, "rolled_back_from": newest, "created_at": now, "identity": None}
+        return give(base / str(to), manifest.model_copy(update=change))
+
+
+def prune(base: str | Path, *, keep: int, spare: Collection[int] = ()) -> list[int]:
+    """Remove all but the newest `keep` versions and those in `spare` (a label may point at one); returns what was removed."""
+    base = Path(base)
+    if keep < 1:
+        raise UsageError(f"keep must be at least 1, got {keep}.")
+    with _locked(base):
+        old = [number for number in versions(base)[:-keep] if number not in spare]
+        for number in old:
+            away = _staging(base, number)
+            (base / str(number)).rename(away)  # first out of the server's sight, then file by file
+            shutil.rmtree(away)
+    return old
+
+
+@contextlib.contextmanager
+def _locked(base: Path) -> Iterator[Callable[[Path, Manifest], int]]:
+    """Hold the lock of `base`, and give what makes a directory its next version."""
+    base.mkdir(parents=True, exist_ok=True)
+    with (base / _MARK).open("a") as mark:
+        fcntl.flock(mark, fcntl.LOCK_EX)
+        for left in base.parent.glob(f".{base.name}-staging-*"):  # by a process that was killed
+            shutil.rmtree(left)
+
+        def give(source: Path, manifest: Manifest) -> int:
+            number = next_version(base)
+            staged = _staging(base, number)
+            shutil.copytree(source, staged, copy_function=_link)
+            write_manifest(staged, manifest.model_copy(update={"version": number}))
+            try:
+                staged.rename(base / str(number))
+            except OSError as error:
+                raise ServingError(f"{base / str(number)}: cannot be published: {error.strerror}.") from error
+            _sync(base)
+            mark.truncate(0)
+            mark.write(str(number))
+            return number
+
+        yield give
+
+
+def _staging(base: Path, number: int) -> Path:
+    return base.parent / f".{base.name}-staging-{number}"
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)
+
+
+def _sync(directory: Path) -> None:
+    """Make the rename survive a power cut."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _list(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers))

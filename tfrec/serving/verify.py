@@ -1,0 +1,81 @@
+"""A version is published only after a fresh server gave the answers that the model gave in memory.
+
+The export is loaded by the embedded server in a process of its own, warm-up included, and asked its manifest's probes over gRPC.
+Item ids must be equal and numbers to 1e-4; two items may change places where their scores differ by no more than that.
+"""
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tfrec.errors import ServingError
+from tfrec.serving.manifest import Manifest, Probe, read_manifest
+from tfrec.serving.process import ServerProcess, free_port
+from tfrec.serving.server import ServeOptions
+
+if TYPE_CHECKING:
+    from tfrec.serving.client import Client
+
+TOLERANCE = 1e-4
+_NAME = "verify"
+
+
+def verify(export_dir: str | Path, *, seconds: float = 120.0) -> int:
+    """Raise `ServingError` unless a fresh server answers every probe of `export_dir` within `seconds`; returns their number."""
+    from tfrec.serving.client import Client  # TensorFlow
+    from tfrec.serving.warmup import WARMUP_FILE
+
+    export_dir = Path(export_dir).absolute()
+    manifest = read_manifest(export_dir)
+    if not manifest.probes or not (export_dir / WARMUP_FILE).is_file():
+        raise ServingError(f"{export_dir}: has no probes or no {WARMUP_FILE}, so it cannot be verified. Export it again.")
+    deadline = time.monotonic() + seconds
+    with tempfile.TemporaryDirectory(prefix="tfrec-verify-") as base:
+        (Path(base) / "1").symlink_to(export_dir)
+        options = ServeOptions(port=free_port(), model_name=_NAME, model_base_path=base, max_num_load_retries=0)
+        try:
+            with ServerProcess(options, start_seconds=seconds) as server, Client(server.address, model=_NAME) as client:
+                for number, probe in enumerate(manifest.probes):
+                    client.timeout = max(0.001, deadline - time.monotonic())
+                    difference = _difference(client, manifest, probe)
+                    if difference:
+                        raise ServingError(f"probe {number} ({probe.signature}): {difference}")
+        except ServingError as error:
+            raise ServingError(f"{export_dir}: not verified, so not published. {error}") from error
+    return len(manifest.probes)
+
+
+def _difference(client: "Client", manifest: Manifest, probe: Probe) -> str:
+    """What a server's answer to `probe` has that it should not have, empty when nothing."""
+    from tfrec.serving.tensors import from_values
+
+    signature = manifest.signatures[probe.signature]
+    inputs = {name: from_values(values, signature.inputs[name].dtype) for name, values in probe.inputs.items()}
+    got = client.predict(probe.signature, inputs).outputs
+    expected = {name: from_values(values, signature.outputs[name].dtype) for name, values in probe.outputs.items()}
+    if got.keys() != expected.keys():
+        return f"expected the outputs {sorted(expected)}, got {sorted(got)}"
+    for name, array in expected.items():
+        if got[name].shape != array.shape:
+            return f"{name}: expected the shape {array.shape}, got {got[name].shape}"
+        wrong = _wrong(array, got[name], scores=expected.get("scores") if name == "items" else None)
+        if wrong.any():
+            place = tuple(int(i) for i in np.argwhere(wrong)[0])
+            first = f"{name}{list(place)}: expected {array.item(place)!r}, got {got[name].item(place)!r}"
+            return f"{first} ({wrong.sum()} of {wrong.size} differ)"
+    return ""
+
+
+def _wrong(expected: np.ndarray, got: np.ndarray, *, scores: np.ndarray | None) -> np.ndarray:
+    """Where two arrays of one shape disagree; with `scores`, items that may change places by a tie do not."""
+    if expected.dtype != object:
+        return np.asarray(~np.isclose(got, expected, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True))
+    wrong = np.asarray(expected != got)
+    if scores is not None and scores.shape == expected.shape:
+        for row, place in np.argwhere(wrong):
+            found = np.flatnonzero(expected[row] == got[row, place])
+            other = found[0] if len(found) else -1  # an item from beyond the list ties with its last
+            wrong[row, place] = not np.isclose(scores[row, other], scores[row, place], rtol=TOLERANCE, atol=TOLERANCE)
+    return wrong
