@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tfrec.config import RewardConfig
 from tfrec.data.catalogue import Catalogue
 from tfrec.data.interactions import Interactions, event_sha1, read_interactions
 from tfrec.data.records import Item
@@ -110,6 +111,14 @@ def test_action_and_value_are_optional(tmp_path, suffix):
     inter = read_interactions(write(tmp_path / f"i.{suffix}", rows), catalogue=None, quarantine=None)
     assert rows_of(inter) == [("1", "2", 3)]
     assert (inter.actions, inter.weight.tolist()) == (("view",), [1.0])
+
+
+def test_a_reward_rule_makes_the_weights(tmp_path):
+    path = write(tmp_path / "i.csv", ROWS)
+    shop = RewardConfig(weights={"buy": 2.0}, valued=("buy",))
+    assert read_interactions(path, catalogue=None, quarantine=None, reward=shop).weight.tolist() == [0.0, 5.0]
+    with pytest.raises(DataError, match="its actions are buy, view, reward.weights names watch"):
+        read_interactions(path, catalogue=None, quarantine=None, reward=RewardConfig(weights={"watch": 1.0}))
 
 
 @pytest.mark.parametrize("bad", ["a,x,soon", "a,x,-1", ",x,5", "a,x", "a,x,1.5", "a," + "x" * 513 + ",5", "a,x,99999999999999"])

@@ -6,7 +6,7 @@ Clean files are read column by column; a file with any row that does not fit is 
 """
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from tfrec.config import RewardConfig
 from tfrec.data.catalogue import Catalogue
 from tfrec.data.records import Key, Record, Seconds
+from tfrec.data.rewards import gains
 from tfrec.data.rows import Quarantine, read_records
 from tfrec.errors import DataError
 
@@ -125,8 +127,12 @@ def event_sha1(user: str, item: str, time: int) -> str:
     return hashlib.sha1(f"{user}|{item}|{time}".encode(), usedforsecurity=False).hexdigest()
 
 
-def read_interactions(path: str | Path, *, catalogue: Catalogue | None, quarantine: Quarantine | None) -> Interactions:
-    """Read columns user, item, time[, action, value] from .jsonl, .csv or .parquet; `value` becomes the weight.
+def read_interactions(
+    path: str | Path, *, catalogue: Catalogue | None, quarantine: Quarantine | None, reward: RewardConfig | None = None
+) -> Interactions:
+    """Read columns user, item, time[, action, value] from .jsonl, .csv or .parquet.
+
+    The weight of an event is its gain by `reward`, as in the join of the feedback log; without one, its `value`.
 
     Raises:
         DataError: the file cannot be used, holds no usable event, or has a bad row and there is no quarantine.
@@ -145,7 +151,15 @@ def read_interactions(path: str | Path, *, catalogue: Catalogue | None, quaranti
         unknown = found.unknown_items
         why = f"all {unknown} name items that are not in the catalogue" if unknown else "it has no good rows"
         raise DataError(f"{path}: no usable event: {why}. Expected columns user,item,time[,action,value].")
-    return found
+    if reward is None:
+        return found
+    weight = gains(reward, actions=found.actions, action=found.action, value=found.weight)
+    if not (weight > 0).any():
+        raise DataError(
+            f"{path}: no event has a reward: its actions are {', '.join(found.actions)}, reward.weights names "
+            f"{', '.join(reward.weights)}. Add the action that counts to reward.weights."
+        )
+    return replace(found, weight=weight)
 
 
 def _read_checked(path: Path, quarantine: Quarantine | None) -> pa.Table:

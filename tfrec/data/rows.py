@@ -50,7 +50,7 @@ class Quarantine:
         return f"{self.count} {rows} set aside in {self.path}, each with its file, line and reason"
 
 
-def reject(quarantine: Quarantine | None, file: Path, line: int, *, reason: str, row: Any) -> None:
+def reject(quarantine: Quarantine | None, file: str | Path, line: int | str, *, reason: str, row: Any) -> None:
     """Set a bad row aside, or raise `DataError` when there is no quarantine."""
     if quarantine is None:
         raise DataError(f"{file} line {line}: {reason}. Fix the row or pass --skip-bad-rows.")

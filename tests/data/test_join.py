@@ -1,0 +1,355 @@
+"""The join on a small world of literal times: the attribution window is 100 s, a click is worth 1, a purchase 5."""
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import sqlglot
+from deltalake import DeltaTable, write_deltalake
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tfrec.config import RewardConfig
+from tfrec.data import join as join_module
+from tfrec.data.join import SCHEMA, join, statement
+from tfrec.data.log import FeedbackLog
+from tfrec.data.records import Impression, Outcome, Shown
+from tfrec.data.rows import Quarantine
+from tfrec.errors import DataError
+
+SHOP = RewardConfig(weights={"click": 1.0, "purchase": 5.0})
+ITEMS = ("a", "b", "c")
+
+
+class World:
+    """A log that is written by one writer unless said otherwise, and committed when a window is asked for."""
+
+    def __init__(self, root):
+        self.log = FeedbackLog(root)
+        self.seq = Counter()
+        self.waiting = []
+
+    def write(self, kind, record, writer):
+        self.seq[writer] += 1
+        self.waiting.append((kind, writer, self.seq[writer], record.model_dump()))
+
+    def window(self, after, *, now):
+        for kind, writer in sorted({(kind, writer) for kind, writer, _, _ in self.waiting}):
+            records = [(seq, record) for *of, seq, record in self.waiting if of == [kind, writer]]
+            self.log.append(kind, records, writer=writer)
+        self.waiting = []
+        return self.log.window(after, now=now)
+
+    def show(self, request, time, *items, user="u", writer="w", **fields):
+        slate = [Shown(item=item, position=k, score=1.0, log_propensity=0.0) for k, item in enumerate(items)]
+        given = {"request_id": request, "time": time, "user": user, "slate": slate, "policy": "greedy", "model_version": 3}
+        self.write("impressions", Impression(**given, **fields), writer)
+
+    def act(self, event, time, item, action="click", *, user="u", request=None, value=1.0, writer="w"):
+        given = {"event_id": event, "time": time, "user": user, "item": item, "action": action, "value": value}
+        self.write("outcomes", Outcome(**given, request_id=request), writer)
+
+    def join(self, window, *, reward=SHOP, items=ITEMS, quarantine=None, log=None):
+        given = {"catalogue_ids": items, "attribution_seconds": 100, "reward": reward, "quarantine": quarantine}
+        return join(log or self.log, window, **given)
+
+
+@pytest.fixture
+def world(tmp_path):
+    return World(tmp_path / "log")
+
+
+def brief(examples):
+    return [(e["example_id"], e["time"], e["action"], e["reward"]) for e in examples.table.to_pylist()]
+
+
+def test_a_click_a_skip_and_organic_behaviour(world):
+    world.show("r1", 1000, "a", "b", query="heat", history=("c",))
+    world.act("e1", 1010, "b", request="r1")
+    world.act("e2", 1020, "c", user="v")
+    got = world.join(world.window(None, now=1101))
+    assert got.table.schema == SCHEMA
+    skipped, clicked, organic = got.table.to_pylist()
+    assert skipped == {
+        "example_id": "slate:r1/a", "source": "slate", "request_id": "r1", "user": "u", "query": "heat", "item": "a",
+        "time": 1000, "action": None, "reward": 0.0, "shown_time": 1000, "position": 0, "log_propensity": 0.0, "policy": "greedy",
+        "model_version": 3, "history": ["c"],
+    }  # fmt: skip
+    assert clicked == skipped | {
+        "example_id": "slate:r1/b", "item": "b", "time": 1010, "action": "click", "reward": 1.0, "position": 1,
+    }  # fmt: skip
+    assert organic == dict.fromkeys(SCHEMA.names) | {
+        "example_id": "organic:e2", "source": "organic", "user": "v", "query": "", "item": "c", "time": 1020, "action": "click",
+        "reward": 1.0,
+    }  # fmt: skip
+
+
+def test_a_negative_waits_until_its_label_has_matured(world):
+    world.show("r1", 1000, "a")
+    first = world.window(None, now=1100)  # the attribution window closes with this second
+    assert (len(world.join(first)), world.join(first).immature) == (0, 1)
+    second = world.window(first, now=1101)
+    assert second.is_empty
+    assert brief(world.join(second)) == [("slate:r1/a", 1000, None, 0.0)]
+    assert len(world.join(world.window(second, now=9999))) == 0
+
+
+def test_a_final_positive_is_learned_at_once_and_another_when_it_matured(world):
+    world.show("r1", 1000, "a", "b")
+    world.act("e1", 1001, "a", "purchase", request="r1")
+    world.act("e2", 1002, "b", "click", request="r1")
+    first = world.window(None, now=1010)
+    assert brief(world.join(first)) == [("slate:r1/a", 1001, "purchase", 5.0)]
+    world.act("e3", 1020, "a", "click", request="r1")  # after the final act nothing counts
+    world.act("e4", 1050, "b", "purchase", request="r1")  # a click before it does
+    second = world.window(first, now=1060)
+    assert brief(world.join(second)) == [("slate:r1/b", 1050, "purchase", 6.0)]
+    assert len(world.join(world.window(second, now=9999))) == 0
+
+
+def test_the_reward_has_a_cap_and_values_may_count(world):
+    watch = RewardConfig(weights={"watch": 0.1, "dislike": -1.0}, valued=("watch",), cap=6.0)
+    world.show("r1", 1000, "a", "b", "c")
+    for event, time, item, action, value in [
+        ("e1", 1001, "a", "watch", 30), ("e2", 1002, "a", "watch", 20),  # repeats add up: 3 + 2
+        ("e3", 1003, "b", "watch", 500),  # capped
+        ("e4", 1004, "c", "dislike", 1),
+    ]:  # fmt: skip
+        world.act(event, time, item, action, request="r1", value=value)
+    first = world.window(None, now=1050)
+    assert brief(world.join(first, reward=watch)) == [("slate:r1/b", 1003, "watch", 6.0)]
+    got = brief(world.join(world.window(first, now=1101), reward=watch))
+    assert got == [("slate:r1/c", 1000, None, -1.0), ("slate:r1/a", 1001, "watch", 5.0)]
+
+
+def test_an_outcome_without_request_belongs_to_the_latest_place_its_user_saw(world):
+    world.show("r1", 1000, "a")
+    world.show("r2", 1050, "a")
+    world.show("r3", 1050, "a", user="v")
+    world.act("e1", 1060, "a", "purchase")
+    world.act("e2", 1151, "a", "purchase", user="v")  # a second late: on v's own account
+    got = brief(world.join(world.window(None, now=1160)))
+    assert got == [
+        ("slate:r1/a", 1000, None, 0.0),
+        ("slate:r3/a", 1050, None, 0.0),
+        ("slate:r2/a", 1060, "purchase", 5.0),
+        ("organic:e2", 1151, "purchase", 5.0),
+    ]
+
+
+def test_outcomes_that_no_place_takes_are_counted(world):
+    world.show("r1", 1000, "a")
+    world.act("e1", 1010, "b", request="r1")  # never shown there
+    world.act("e2", 1101, "a", request="r1")  # too late
+    world.act("e3", 999, "a", request="r1", user="v")  # before it was shown
+    world.act("e4", 1010, "a", request="r9")  # no such request
+    got = world.join(world.window(None, now=1200))
+    assert (brief(got), got.unmatched) == ([("slate:r1/a", 1000, None, 0.0)], 4)
+
+
+def test_an_outcome_may_arrive_before_its_impression(world):
+    world.act("e1", 1010, "a", "purchase", request="r1", writer="fast")
+    first = world.window(None, now=1020)
+    assert (len(world.join(first)), world.join(first).unmatched) == (0, 1)
+    world.show("r1", 1000, "a", writer="slow")
+    assert brief(world.join(world.window(first, now=1030))) == [("slate:r1/a", 1010, "purchase", 5.0)]
+
+
+def test_duplicates_noise_unknown_items_and_unrewarded_actions_are_counted(world):
+    world.act("e1", 1000, "a")
+    world.act("e1", 1000, "a")
+    first = world.window(None, now=1001)
+    assert (brief(world.join(first)), world.join(first).duplicates) == ([("organic:e1", 1000, "click", 1.0)], 1)
+    world.act("e1", 1000, "a", writer="other")
+    world.act("e2", 1000 + 1799, "a")  # the same again within half an hour
+    world.act("e3", 1000 + 1799 + 1800, "a")  # and after it
+    world.act("e4", 1002, "zzz")
+    world.show("r1", 1000, "zzz", "a", user="v")
+    world.act("e5", 1003, "b", "scroll")
+    got = world.join(world.window(first, now=5000))
+    assert [e[0] for e in brief(got)] == ["slate:r1/a", "organic:e3"]
+    assert (got.duplicates, got.noise, got.unknown_items, got.unrewarded) == (1, 1, 2, 1)
+
+
+def test_nobody_acts_faster_than_hands(world, monkeypatch):
+    monkeypatch.setattr(join_module, "MINUTE_LIMIT", 2)
+    for k, item in enumerate(ITEMS):
+        world.act(f"bot{k}", 600 + k, item, user="bot")
+        world.act(f"e{k}", 600 + 30 * k, item, user="person")
+    got = world.join(world.window(None, now=700))
+    assert [e[0] for e in brief(got)] == ["organic:e0", "organic:e1", "organic:e2"]
+    assert got.noise == 3
+
+
+def test_one_request_logged_twice_is_one_slate(world):
+    for writer in ("w", "other"):
+        world.show("r1", 1000, "a", "b", writer=writer)
+    world.act("e1", 1001, "a", "purchase", request="r1")
+    got = brief(world.join(world.window(None, now=2000)))
+    assert got == [("slate:r1/b", 1000, None, 0.0), ("slate:r1/a", 1001, "purchase", 5.0)]
+
+
+def test_an_empty_window_gives_no_examples(world):
+    empty = world.window(None, now=10)
+    assert len(world.join(empty)) == 0
+    assert world.join(empty).table.schema == SCHEMA
+    world.act("e1", 1000, "a")
+    window = world.window(world.window(None, now=1001), now=1001)
+    assert window.is_empty
+    assert len(world.join(window)) == 0
+
+
+USERS = st.sampled_from("uv")
+ACTIONS = st.sampled_from(["click", "purchase"])
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("show"), USERS, st.sampled_from(["ab", "bc", "a"])),
+        st.tuples(st.just("act"), USERS, st.sampled_from("abz"), ACTIONS, st.booleans()),
+        st.tuples(st.just("again")),
+        st.tuples(st.just("wait"), st.sampled_from([1, 60, 101, 2000])),
+        st.tuples(st.just("cut")),
+    ),
+    max_size=16,
+)
+
+
+def play(world, steps):
+    """Let the steps happen in the order of time; returns the windows cut on the way, the last included, and the final time."""
+    now, acts, windows = 1000, [], []
+    shown = []
+    for k, (what, *args) in enumerate(steps):
+        if what == "show":
+            shown.append((f"r{k:02}", *args))
+            world.show(f"r{k:02}", now, *args[1], user=args[0])
+        elif what == "act":
+            user, item, action, named = args
+            request = shown[-1][0] if named and shown else None
+            acts.append((f"e{k:02}", now, item, action, user, request))
+            world.act(f"e{k:02}", now, item, action, user=user, request=request)
+        elif what == "again" and acts:
+            event, time, item, action, user, request = acts[-1]
+            world.act(event, time, item, action, user=user, request=request)
+        elif what == "wait":
+            now += args[0]
+        elif what == "cut":
+            windows.append(world.window(windows[-1] if windows else None, now=now))
+    windows.append(world.window(windows[-1] if windows else None, now=now + 200))
+    return windows, now + 200
+
+
+SLOW = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@SLOW
+@given(STEPS)
+def test_windows_tile_wherever_they_are_cut(tmp_path_factory, steps):
+    world = World(tmp_path_factory.mktemp("log"))
+    windows, now = play(world, steps)
+    whole = world.join(world.window(None, now=now))
+    parts = [world.join(window) for window in windows]
+    assert sorted(example for part in parts for example in brief(part)) == sorted(brief(whole))
+    assert sum(part.duplicates for part in parts) == whole.duplicates
+    assert sum(part.noise for part in parts) == whole.noise
+    assert whole.immature == 0
+
+
+@SLOW
+@given(STEPS)
+def test_joining_twice_or_writing_twice_is_once(tmp_path_factory, steps):
+    world = World(tmp_path_factory.mktemp("log"))
+    _, now = play(world, steps)
+    window = world.window(None, now=now)
+    once = world.join(window)
+    assert world.join(window).table.equals(once.table)
+    for kind in ("impressions", "outcomes"):  # another process replays the whole log under a name of its own
+        rows = world.log.read(kind)
+        again = rows.set_column(rows.column_names.index("writer"), "writer", pa.repeat("zz", rows.num_rows))
+        write_deltalake(world.log.tables[kind].uri, again, mode="append")
+    assert world.join(world.window(None, now=now)).table.equals(once.table)
+    assert len(world.join(world.window(window, now=now))) == 0
+
+
+def test_compaction_deletion_and_vacuum_between_retrains_change_nothing(world, tmp_path):
+    world.show("r0", 800, "a", user="gone")
+    world.act("e0", 801, "a", "purchase", user="gone", request="r0")
+    world.show("r1", 1000, "a", "b")
+    world.act("e1", 1001, "a", request="r1")
+    first = world.window(None, now=1050)
+    before = world.join(first)
+    assert [e[0] for e in brief(before)] == ["slate:r0/a"]
+    world.act("e2", 1060, "a", "purchase", request="r1")
+    world.act("e1", 1001, "a", request="r1")
+    world.show("r2", 1070, "c")
+    pinned = world.window(first, now=1300)  # a retrain that is killed here runs again after the housekeeping
+    shutil.copytree(world.log.root, tmp_path / "untouched")
+    untouched = FeedbackLog(tmp_path / "untouched")
+    expected = world.join(untouched.window(first, now=1300), log=untouched)
+    assert brief(expected) == [
+        ("slate:r1/b", 1000, None, 0.0),
+        ("slate:r1/a", 1060, "purchase", 6.0),
+        ("slate:r2/c", 1070, None, 0.0),
+    ]
+
+    world.log.compact()
+    for table in world.log.tables.values():
+        DeltaTable(table.uri).delete("\"user\" = 'gone'")
+    world.log.compact()
+    world.log.vacuum(retention_hours=0)
+    window = world.window(first, now=1300)
+    assert (window.start, window.end) == (pinned.start, pinned.end)
+    for retrain in (window, pinned):
+        got = world.join(retrain)
+        assert got.table.equals(expected.table)
+        assert got.duplicates == expected.duplicates == 1
+    assert brief(world.join(first)) == []  # the person who is gone is gone
+
+
+@pytest.mark.parametrize("kind", ["impressions", "outcomes"])
+def test_malformed_rows_of_other_tools_are_set_aside(world, tmp_path, kind):
+    world.show("r1", 1000, "a")
+    world.act("e1", 1001, "a", "purchase", request="r1")
+    world.window(None, now=1002)
+    bad = world.log.read(kind).to_pylist()[0] | {"user": None, "writer": "spark", "seq": 7}
+    worse = bad | {"user": "u", "time": -5, "seq": 8}
+    write_deltalake(world.log.tables[kind].uri, pa.Table.from_pylist([bad, worse], world.log.tables[kind].schema), mode="append")
+    window = world.window(None, now=1002)
+    quarantine = Quarantine(tmp_path / "bad.jsonl")
+    got = world.join(window, quarantine=quarantine)
+    assert brief(got) == [("slate:r1/a", 1001, "purchase", 5.0)]
+    assert (got.malformed, quarantine.count) == (2, 2)
+    entries = [json.loads(line) for line in quarantine.path.read_text().splitlines()]
+    assert [(e["file"], e["line"]) for e in entries] == [(world.log.tables[kind].uri, f"spark:{seq}") for seq in (7, 8)]
+    with pytest.raises(DataError, match=rf"{kind} line spark:7: expected "):
+        world.join(window)
+    assert world.join(world.window(window, now=1003)).malformed == 0
+
+
+@pytest.mark.parametrize("kind", ["impressions", "outcomes"])
+def test_a_truncated_file_is_named(world, kind):
+    world.show("r1", 1000, "a")
+    world.act("e1", 1001, "a", request="r1")
+    window = world.window(None, now=1002)
+    [file] = Path(world.log.tables[kind].uri).glob("*.parquet")
+    file.write_bytes(file.read_bytes()[:300])
+    with pytest.raises(DataError, match=rf"{file.name}: truncated or damaged"):
+        world.join(window)
+
+
+def test_a_log_behind_a_url_gives_the_same(world):
+    world.show("r1", 1000, "a", "b", history=("c", "a"))
+    world.act("e1", 1001, "a", "purchase", request="r1")
+    world.act("e2", 1002, "c", user="v")
+    remote = FeedbackLog(f"file://{world.log.root}")  # read through Arrow, as an object store is
+    window = world.window(None, now=2000)
+    assert remote.window(None, now=2000) == window
+    assert world.join(window, log=remote).table.equals(world.join(window).table)
+
+
+def test_spark_runs_the_same_statement():
+    [spark] = sqlglot.transpile(statement(), read="duckdb", write="spark", unsupported_level=sqlglot.ErrorLevel.RAISE)
+    tree = sqlglot.parse_one(spark, read="spark")
+    tables = {table.name for table in tree.find_all(sqlglot.exp.Table)} - {cte.alias for cte in tree.find_all(sqlglot.exp.CTE)}
+    assert tables == {"impressions", "outcomes", "bounds", "catalogue", "rewards", "settings"}
+    assert "`user`" in spark

@@ -1,0 +1,166 @@
+"""From a window of the feedback log to training examples: runs `join.sql` on DuckDB.
+
+A log and a window in, an Arrow table of examples and counts of what was left out. Rows that other tools wrote and that do not
+fit are set aside by table, writer and sequence number before the statement sees them.
+"""
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from importlib import resources
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset
+
+from tfrec.config import RewardConfig
+from tfrec.data.log import FeedbackLog, Window
+from tfrec.data.log_rows import KINDS, Kind
+from tfrec.data.rewards import ceiling, reward_table
+from tfrec.data.rows import Quarantine, reject
+
+REPEAT_SECONDS = 30 * 60  # the same act on the same item again within a session, by its usual length, says nothing new
+MINUTE_LIMIT = 600  # acts of one user in a minute; ten a second for a minute is no hand (MovieLens: at most 193)
+
+SCHEMA = pa.schema(
+    [
+        ("example_id", pa.string()),
+        ("source", pa.string()),  # slate, organic
+        ("request_id", pa.string()),  # null when organic, like all that is known of a slate
+        ("user", pa.string()),
+        ("query", pa.string()),
+        ("item", pa.string()),
+        ("time", pa.int64()),  # of the strongest outcome; of the impression when there was none
+        ("action", pa.string()),  # of the strongest outcome; null when there was none
+        ("reward", pa.float64()),
+        ("shown_time", pa.int64()),
+        ("position", pa.int32()),
+        ("log_propensity", pa.float64()),
+        ("policy", pa.string()),
+        ("model_version", pa.int64()),
+        ("history", pa.list_(pa.string())),  # as served
+    ]
+)
+
+_TEXT = "{0} IS NOT NULL AND {0} <> ''"
+_TIME = "time >= 0 AND time < 1099511627776"  # 2^40, as in the records
+_WELL_FORMED: dict[Kind, str] = {
+    "impressions": " AND ".join(
+        [*(_TEXT.format(c) for c in ("request_id", '"user"', "item", "policy")), _TIME, "position >= 0", "model_version >= 0"]
+        + ["(log_propensity IS NULL OR log_propensity <= 0)"]
+    ),
+    "outcomes": " AND ".join([*(_TEXT.format(c) for c in ("event_id", '"user"', "item", "action")), _TIME, "isfinite(value)"]),
+}
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Examples in the order of time, and how many rows of the window were left out, by reason."""
+
+    table: pa.Table  # SCHEMA
+    duplicates: int = 0  # outcomes whose event_id was seen before
+    unmatched: int = 0  # outcomes with a request_id for which the item was not shown inside the attribution window
+    unknown_items: int = 0  # rows whose item is not in the catalogue
+    immature: int = 0  # shown items whose label is still open; they come in a later window
+    noise: int = 0  # outcomes that repeat themselves or come faster than a person can act
+    unrewarded: int = 0  # outcomes whose action has no weight
+    malformed: int = 0  # rows set aside in the quarantine
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+
+def join(
+    log: FeedbackLog,
+    window: Window,
+    *,
+    catalogue_ids: Collection[str],
+    attribution_seconds: int,
+    reward: RewardConfig,
+    quarantine: Quarantine | None,
+) -> Examples:
+    """Examples of a window; the window says which rows, and up to when labels have matured.
+
+    Raises:
+        DataError: a table cannot be read, or a row is malformed and there is no quarantine.
+    """
+    settings = {
+        "attribution": attribution_seconds,
+        "matured_from": window.matured_from,
+        "now": window.now,
+        "ceiling": ceiling(reward),
+        "cap": reward.cap,
+        "repeat_seconds": REPEAT_SECONDS,
+        "minute_limit": MINUTE_LIMIT,
+    }
+    impressions, outcomes = log.tables["impressions"], log.tables["outcomes"]
+    shown, acts = impressions.dataset(window.impressions_version), outcomes.dataset(window.outcomes_version)
+    with duckdb.connect(config={"python_enable_replacements": False}) as db:  # names are relations, never Python variables
+        db.register("bounds", _bounds(window))
+        db.register("catalogue", pa.table({"item": pa.array(dict.fromkeys(catalogue_ids), pa.string())}))
+        db.register("rewards", reward_table(reward))
+        db.register("settings", pa.Table.from_pylist([settings]))
+
+        def run() -> Examples:
+            _register(db, "all_impressions", impressions.uri, shown)
+            _register(db, "all_outcomes", outcomes.uri, acts)
+            malformed = sum(_set_aside(db, kind, log.tables[kind].uri, quarantine) for kind in KINDS)
+            return _split(db.sql(statement()).to_arrow_table(), malformed=malformed)
+
+        return impressions.checked(lambda: outcomes.checked(run, acts), shown)
+
+
+def statement() -> str:
+    """The text of `join.sql`, in DuckDB's dialect."""
+    return resources.files("tfrec.data").joinpath("join.sql").read_text("utf-8")
+
+
+def _register(db: duckdb.DuckDBPyConnection, name: str, uri: str, dataset: pyarrow.dataset.Dataset) -> None:
+    """Give DuckDB the files to read itself where it can (7 times faster than through Arrow), else the dataset.
+
+    It cannot where they are in an object store, which it reads only with an extension to download, and would misread a path
+    with wildcards in it.
+    """
+    if dataset.files and "://" not in uri and not re.search(r"[*?\[]", uri):
+        db.read_parquet([f"{uri}/{file}" for file in dataset.files]).create_view(name)
+    else:
+        db.register(name, dataset)
+
+
+def _bounds(window: Window) -> pa.Table:
+    rows = [
+        {"kind": kind, "writer": writer, "after_seq": window.start[kind].get(writer, 0), "upto_seq": seq}
+        for kind in KINDS
+        for writer, seq in window.end[kind].items()
+    ]
+    columns = [("kind", pa.string()), ("writer", pa.string()), ("after_seq", pa.int64()), ("upto_seq", pa.int64())]
+    return pa.Table.from_pylist(rows, pa.schema(columns))
+
+
+def _set_aside(db: duckdb.DuckDBPyConnection, kind: Kind, uri: str, quarantine: Quarantine | None) -> int:
+    """Leave malformed rows out of the view that the statement reads; quarantine those of this window."""
+    well_formed = f"COALESCE({_WELL_FORMED[kind]}, FALSE)"
+    db.execute(f"CREATE TEMP VIEW {kind} AS SELECT * FROM all_{kind} WHERE {well_formed}")
+    bad = db.sql(
+        f"SELECT r.* FROM all_{kind} AS r JOIN bounds AS b ON b.kind = '{kind}' AND b.writer = r.writer "
+        f"AND r.seq > b.after_seq AND r.seq <= b.upto_seq WHERE NOT {well_formed} ORDER BY r.writer, r.seq"
+    ).to_arrow_table()
+    for row in bad.to_pylist():
+        reject(quarantine, uri, f"{row['writer']}:{row['seq']}", reason=f"expected {_WELL_FORMED[kind]}", row=row)
+    return len(bad)
+
+
+def _split(found: pa.Table, *, malformed: int) -> Examples:
+    examples = pc.sum(pc.equal(found["fate"], "example")).as_py() or 0
+    rest = found.slice(examples)  # the few rows without a time come last: nothing is copied
+    count = dict(zip(rest["fate"].to_pylist(), rest["log_rows"].to_pylist(), strict=True))
+    return Examples(
+        table=found.slice(0, examples).select(SCHEMA.names).cast(SCHEMA),
+        duplicates=count.get("duplicate", 0),
+        unmatched=count.get("unmatched", 0),
+        unknown_items=count.get("unknown_item", 0),
+        immature=count.get("immature", 0),
+        noise=count.get("noise", 0),
+        unrewarded=count.get("unrewarded", 0),
+        malformed=malformed,
+    )

@@ -1,0 +1,223 @@
+-- From the feedback log to training examples, in one statement that DuckDB and (through sqlglot) Spark both run.
+--
+-- The log is looked at twice: as the last window left it (stage 'before': its rows, its `now`) and as it is at the end of this
+-- one (stage 'after'). The same rules apply to both; an example is emitted when it is settled after and was not before. So
+-- each example is emitted once, and windows may be cut anywhere.
+--
+-- Relations in:
+--   impressions, outcomes   the two tables of the log, well-formed rows only
+--   bounds                  kind, writer, after_seq, upto_seq: the window's rows have after_seq < seq <= upto_seq
+--   catalogue               item
+--   rewards                 action, weight, valued
+--   settings                one row: attribution, matured_from, now, ceiling, cap, repeat_seconds, minute_limit
+-- Rows out: examples (fate 'example'), then one row for each other fate with the number of log rows that met it.
+WITH impression_arrivals AS (
+  SELECT i.request_id, i.item, i."user", i.time, i."position", i.writer, i.seq, i.seq > b.after_seq AS is_new
+  FROM impressions AS i
+  JOIN bounds AS b ON b.kind = 'impressions' AND b.writer = i.writer AND i.seq <= b.upto_seq
+),
+outcome_arrivals AS (
+  SELECT o.event_id, o.request_id, o.item, o."user", o.action, o.value, o.time, o.writer, o.seq, o.seq > b.after_seq AS is_new
+  FROM outcomes AS o
+  JOIN bounds AS b ON b.kind = 'outcomes' AND b.writer = o.writer AND o.seq <= b.upto_seq
+),
+-- Rows older than this cannot change what is emitted: their labels were settled before, and no new row is near them.
+horizon AS (
+  SELECT
+    LEAST(
+      s.matured_from,
+      COALESCE((SELECT MIN(time) FROM impression_arrivals WHERE is_new), s.matured_from),
+      COALESCE((SELECT MIN(time) FROM outcome_arrivals WHERE is_new), s.matured_from)
+    ) - s.attribution - s.repeat_seconds AS since
+  FROM settings AS s
+),
+shown AS (
+  SELECT *
+  FROM (
+    SELECT
+      i.*,
+      c.item IS NOT NULL AS is_known,
+      ROW_NUMBER() OVER (PARTITION BY i.request_id, i.item ORDER BY i.time, i.writer, i.seq, i."position") AS copy
+    FROM impression_arrivals AS i
+    CROSS JOIN horizon AS h
+    LEFT JOIN catalogue AS c ON c.item = i.item
+    WHERE i.time >= h.since
+  ) AS numbered
+  WHERE copy = 1
+),
+staged AS (
+  SELECT 'after' AS stage, o.* FROM outcome_arrivals AS o CROSS JOIN horizon AS h WHERE o.time >= h.since
+  UNION ALL
+  SELECT 'before' AS stage, o.* FROM outcome_arrivals AS o CROSS JOIN horizon AS h WHERE o.time >= h.since AND NOT o.is_new
+),
+copies AS (
+  SELECT
+    staged.*,
+    ROW_NUMBER() OVER (PARTITION BY stage, event_id ORDER BY time, writer, seq) AS copy,
+    ROW_NUMBER() OVER (PARTITION BY stage, event_id ORDER BY is_new, time, writer, seq) AS arrival
+  FROM staged
+),
+-- What a person cannot have meant: the same act again in answer to the same request (or, unasked, within a session), and more
+-- acts in a minute than hands can do.
+-- Acts whose value counts (seconds watched) may repeat: their values add up.
+judged AS (
+  SELECT
+    o.*,
+    c.item IS NOT NULL AS is_known,
+    COALESCE(CASE WHEN r.valued THEN r.weight * o.value ELSE r.weight END, 0) AS gain,
+    COUNT(*) OVER (PARTITION BY o.stage, o."user", FLOOR(o.time / 60)) > s.minute_limit
+    OR (
+      NOT COALESCE(r.valued, FALSE)
+      AND COALESCE(
+        o.time - LAG(o.time) OVER (
+          PARTITION BY o.stage, o."user", o.item, o.action, o.request_id ORDER BY o.time, o.event_id
+        ) < s.repeat_seconds,
+        FALSE
+      )
+    ) AS is_noise
+  FROM copies AS o
+  CROSS JOIN settings AS s
+  LEFT JOIN rewards AS r ON r.action = o.action
+  LEFT JOIN catalogue AS c ON c.item = o.item
+  WHERE o.copy = 1
+),
+acts AS (
+  SELECT * FROM judged WHERE is_known AND NOT is_noise AND gain <> 0
+),
+-- An outcome belongs to the place it names, or, when it names no request, to the latest place where its user saw the item before.
+matched AS (
+  SELECT a.stage, a.event_id, a.time, a.action, a.gain, i.request_id, i.item, i.time AS shown_time
+  FROM acts AS a
+  CROSS JOIN settings AS s
+  JOIN shown AS i ON i.request_id = a.request_id AND i.item = a.item
+  WHERE a.time >= i.time AND a.time <= i.time + s.attribution AND (a.stage = 'after' OR NOT i.is_new)
+  UNION ALL
+  SELECT a.stage, a.event_id, a.time, a.action, a.gain, i.request_id, i.item, i.time AS shown_time
+  FROM acts AS a
+  CROSS JOIN settings AS s
+  JOIN shown AS i ON i."user" = a."user" AND i.item = a.item
+  WHERE a.request_id IS NULL
+    AND a.time > i.time AND a.time <= i.time + s.attribution AND (a.stage = 'after' OR NOT i.is_new)
+),
+credited AS (
+  SELECT *
+  FROM (
+    SELECT
+      matched.*,
+      ROW_NUMBER() OVER (PARTITION BY stage, event_id ORDER BY shown_time DESC, request_id) AS place
+    FROM matched
+  ) AS numbered
+  WHERE place = 1
+),
+-- The reward grows act by act; once it reaches the ceiling nothing better can follow, and the label is final.
+running AS (
+  SELECT
+    credited.*,
+    SUM(gain) OVER (
+      PARTITION BY stage, request_id, item ORDER BY time, event_id ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+    ) AS so_far
+  FROM credited
+),
+counted AS (
+  SELECT
+    *,
+    ROW_NUMBER() OVER (PARTITION BY stage, request_id, item ORDER BY gain DESC, time, event_id) AS strength
+  FROM (
+    SELECT
+      running.*,
+      MAX(so_far) OVER (
+        PARTITION BY stage, request_id, item ORDER BY time, event_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+      ) AS reached
+    FROM running
+  ) AS steps
+  CROSS JOIN (SELECT ceiling FROM settings) AS s
+  WHERE reached IS NULL OR reached < s.ceiling
+),
+labels AS (
+  SELECT
+    stage,
+    request_id,
+    item,
+    SUM(gain) AS reward,
+    MAX(so_far) >= MAX(ceiling) AS is_final,
+    MAX(CASE WHEN strength = 1 THEN action END) AS action,
+    MAX(CASE WHEN strength = 1 THEN time END) AS time
+  FROM counted
+  GROUP BY stage, request_id, item
+),
+places AS (
+  SELECT
+    i.request_id,
+    i.item,
+    i.writer,
+    i.seq,
+    i."position",
+    i.time AS shown_time,
+    COALESCE(l.reward, 0) AS reward,
+    l.action,
+    l.time,
+    i.time + s.attribution < s.now OR COALESCE(l.is_final, FALSE) AS is_settled,
+    NOT i.is_new AND (i.time + s.attribution < s.matured_from OR COALESCE(e.is_final, FALSE)) AS was_settled
+  FROM shown AS i
+  CROSS JOIN settings AS s
+  LEFT JOIN labels AS l ON l.stage = 'after' AND l.request_id = i.request_id AND l.item = i.item
+  LEFT JOIN labels AS e ON e.stage = 'before' AND e.request_id = i.request_id AND e.item = i.item
+  WHERE i.is_known
+),
+unplaced AS (
+  SELECT a.*
+  FROM acts AS a
+  LEFT JOIN credited AS c ON c.stage = a.stage AND c.event_id = a.event_id
+  WHERE c.event_id IS NULL
+),
+fates AS (
+  SELECT 'duplicate' AS fate FROM copies WHERE stage = 'after' AND is_new AND arrival > 1
+  UNION ALL
+  SELECT 'unknown_item' AS fate FROM judged WHERE stage = 'after' AND is_new AND NOT is_known
+  UNION ALL
+  SELECT 'unknown_item' AS fate FROM shown WHERE is_new AND NOT is_known
+  UNION ALL
+  SELECT 'noise' AS fate FROM judged WHERE stage = 'after' AND is_new AND is_known AND is_noise
+  UNION ALL
+  SELECT 'unrewarded' AS fate FROM judged WHERE stage = 'after' AND is_new AND is_known AND NOT is_noise AND gain = 0
+  UNION ALL
+  SELECT 'unmatched' AS fate FROM unplaced WHERE stage = 'after' AND is_new AND request_id IS NOT NULL
+  UNION ALL
+  SELECT 'immature' AS fate FROM places WHERE NOT is_settled
+)
+SELECT
+  'example' AS fate,
+  CAST(1 AS BIGINT) AS log_rows,
+  CONCAT('slate:', p.request_id, '/', p.item) AS example_id,
+  'slate' AS source,
+  p.request_id,
+  i."user",
+  i.query,
+  p.item,
+  CASE WHEN p.reward > 0 THEN p.time ELSE p.shown_time END AS time,
+  CASE WHEN p.reward > 0 THEN p.action END AS action,
+  LEAST(p.reward, s.cap) AS reward,
+  p.shown_time,
+  p."position",
+  i.log_propensity,
+  i.policy,
+  i.model_version,
+  i.history
+FROM places AS p
+CROSS JOIN settings AS s
+JOIN impressions AS i ON i.writer = p.writer AND i.seq = p.seq AND i.item = p.item AND i."position" = p."position"
+WHERE p.is_settled AND NOT p.was_settled
+UNION ALL
+SELECT
+  'example', CAST(1 AS BIGINT), CONCAT('organic:', o.event_id), 'organic',
+  NULL, o."user", '', o.item, o.time, o.action, LEAST(o.gain, s.cap), NULL, NULL, NULL, NULL, NULL, NULL
+FROM unplaced AS o
+CROSS JOIN settings AS s
+LEFT JOIN unplaced AS e ON e.stage = 'before' AND e.event_id = o.event_id
+WHERE o.stage = 'after' AND o.request_id IS NULL AND o.gain > 0 AND e.event_id IS NULL
+UNION ALL
+SELECT
+  fate, COUNT(*), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+FROM fates
+GROUP BY fate
+ORDER BY 9, 3
