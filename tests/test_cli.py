@@ -1,27 +1,144 @@
-"""The program as a person meets it: in a process of its own, by its exit code and its two streams."""
+"""The program as a person meets it: by its exit code and its two streams."""
+import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
+import pytest
+
 import tfrec
+from tfrec.cli import app
+from tfrec.data.log import FeedbackLog, LogWriter
+from tfrec.data.records import Impression, Outcome
+from tfrec.data.wal import WriteAheadFile
+from tfrec.serving.manifest import Manifest, write_manifest
+from tfrec.terminal import end
 
 ROOT = Path(__file__).parent.parent
 
 
-def program(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "tfrec", *words], capture_output=True, text=True, cwd=ROOT, timeout=120)
+@pytest.fixture
+def call(capsys):
+    """`call("join", "--json")` -> exit code, standard output, standard error."""
+
+    def run(*words):
+        code = end(lambda: app([str(word) for word in words], prog_name="tfrec"))
+        return code, *capsys.readouterr()
+
+    logger = logging.getLogger("tfrec")
+    before = logger.handlers[:], logger.level, logger.propagate
+    yield run
+    logger.handlers[:], logger.level, logger.propagate = before
 
 
-def test_the_version_is_printed():
-    found = program("--version")
+def test_the_program_runs_in_a_process_of_its_own():
+    found = subprocess.run([sys.executable, "-m", "tfrec", "--version"], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert (found.returncode, found.stdout, found.stderr) == (0, f"{tfrec.__version__}\n", "")
 
 
-def test_without_a_command_the_help_is_shown():
-    assert "Search and recommendation that learns from its own feedback." in program().stdout
+def test_without_a_command_the_help_is_shown(call):
+    _, out, err = call()
+    assert "Search and recommendation that learns from its own feedback." in out + err
 
 
-def test_an_unknown_command_is_wrong_usage():
-    found = program("recommend-everything")
-    assert (found.returncode, found.stdout) == (2, "")
-    assert "recommend-everything" in found.stderr
+def test_an_unknown_command_is_wrong_usage(call):
+    code, out, err = call("recommend-everything")
+    assert (code, out) == (2, "")
+    assert "recommend-everything" in err
+
+
+def test_a_wrong_setting_ends_the_command_before_it_starts(call):
+    code, out, err = call("join", "--set", "training.epoch=3")
+    assert (code, out) == (2, "")
+    assert err == "error: --set: there is no setting 'training.epoch'. Did you mean 'training.epochs'?\n"
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run directory whose log holds one slate of a and b, a click on b, and an organic view of c."""
+    (tmp_path / "items.csv").write_text("item,text\na,first\nb,second\nc,third\n")
+    slate = [{"item": "a", "position": 0, "score": 2}, {"item": "b", "position": 1, "score": 1}]
+    with LogWriter(FeedbackLog(tmp_path / "log"), WriteAheadFile(tmp_path / "wal", "test")) as writer:
+        writer.impression(Impression(request_id="r", time=1000, user="u", slate=slate, policy="greedy", model_version=1))
+        writer.outcome(
+            Outcome(event_id="1", user="u", item="b", action="click", time=1010, request_id="r"),
+            Outcome(event_id="2", user="v", item="c", action="view", time=1020),
+        )
+    return tmp_path
+
+
+def test_join_prints_counts_and_writes_examples(call, run):
+    code, out, _ = call("join", "--items", run / "items.csv", "--output", run / "e.parquet", "--set", f"run={run}", "--json")
+    assert code == 0
+    counts = json.loads(out)
+    assert (counts["examples"], counts["duplicates"], counts["immature"]) == (3, 0, 0)
+    table = pq.read_table(run / "e.parquet")
+    assert dict(zip(table["item"].to_pylist(), table["reward"].to_pylist(), strict=True)) == {"a": 0.0, "b": 1.0, "c": 1.0}
+
+
+def test_join_refuses_what_it_cannot_do(call, run):
+    (run / "e.parquet").write_text("kept")
+    code, _, err = call("join", "--items", run / "items.csv", "--output", run / "e.parquet", "--set", f"run={run}")
+    assert (code, "e.parquet exists already" in err) == (2, True)
+    code, _, err = call("join", "--set", f"run={run}")
+    assert (code, "pass --items FILE or set data.items" in err) == (2, True)
+    code, _, err = call("join", "--items", run / "items.csv", "--set", f"run={run / 'nowhere'}")
+    assert (code, "There is no feedback log in" in err) == (2, True)
+
+
+def test_serve_refuses_a_run_without_a_published_version(call, tmp_path):
+    code, _, err = call("serve", "--set", f"run={tmp_path}")
+    assert (code, "Nothing is published in" in err) == (2, True)
+
+
+def test_serve_offers_what_the_run_has_published(call, tmp_path, monkeypatch):
+    served = []
+    monkeypatch.setattr("tfrec.serving.server.serve", served.append)
+    monkeypatch.setattr("tfrec.serving.server.find_model_server", lambda: Path("tensorflow_model_server"))
+    (tmp_path / "models" / "films").mkdir(parents=True)
+    run = ("--set", f"run={tmp_path}", "--set", "serving.model_name=films")
+    assert call("serve", "--port", 9000, "--rest-port", 9001, *run)[0] == 0
+    (options,) = served
+    assert (options.port, options.rest_api_port, options.model_name) == (9000, 9001, "films")
+    assert options.model_base_path == str(tmp_path / "models" / "films")
+
+
+@pytest.fixture
+def published(tmp_path):
+    """A run directory with the versions 1 and 2."""
+    for number in (1, 2):
+        (tmp_path / "models" / "tfrec" / str(number)).mkdir(parents=True)
+        write_manifest(tmp_path / "models" / "tfrec" / str(number), Manifest(version=number, created_at=number))
+    return tmp_path
+
+
+def test_rollback_and_status_tell_of_versions(call, published):
+    code, out, _ = call("rollback", "--set", f"run={published}", "--json")
+    assert (code, json.loads(out)) == (0, {"version": 3, "copy_of": 1, "rolled_back_from": 2})
+    code, out, _ = call("status", "--set", f"run={published}", "--json")
+    assert (code, [v["version"] for v in json.loads(out)["versions"]]) == (0, [3, 2, 1])
+
+
+def test_rollback_refuses_what_is_not_there(call, published):
+    code, out, err = call("rollback", "--to", 7, "--set", f"run={published}")
+    assert (code, out, "cannot roll back to version 7" in err) == (2, "", True)
+
+
+def test_publish_verifies_prunes_and_says_where(call, tmp_path, monkeypatch):
+    monkeypatch.setattr("tfrec.serving.release.verify", lambda export, *, seconds: 1)  # a real server: tests/serving
+    export = tmp_path / "export"
+    export.mkdir()
+    for created_at in (1, 2, 3):
+        write_manifest(export, Manifest(created_at=created_at))
+        code, out, _ = call("publish", export, "--set", f"run={tmp_path}", "--set", "serving.keep_versions=2", "--json")
+        assert code == 0
+    directory = tmp_path / "models" / "tfrec"
+    assert json.loads(out) == {"version": 3, "directory": str(directory / "3"), "removed": [1]}
+    assert sorted(entry.name for entry in directory.iterdir() if entry.is_dir()) == ["2", "3"]
+
+
+def test_publish_refuses_what_is_no_export(call, tmp_path):
+    code, _, err = call("publish", tmp_path, "--set", f"run={tmp_path}")
+    assert (code, "is no export of tfrec" in err) == (1, True)

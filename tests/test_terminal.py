@@ -87,15 +87,18 @@ def test_json_is_for_machines(capsys):
 
 
 def test_a_table_is_for_people(capsys):
-    result = {"hr@10": {"static": 0.123456, "frozen": None}, "versions": [1, 2], "rounds": [{"n": 1}, {"n": 2}]}
+    result = {"hr@10": {"static": 0.123456, "frozen": None}, "versions": [1, 2]}
+    result["rounds"] = [{"n": 1, "hr": {"low": 0.5}}, {"n": 2}]
     terminal.show(result, as_json=False)
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines == [
         ["hr@10.static", "0.1235"],
         ["hr@10.frozen"],
         ["versions", "1,", "2"],
-        ["rounds.1.n", "1"],
-        ["rounds.2.n", "2"],
+        ["rounds"],
+        ["n", "hr.low"],
+        ["1", "0.5"],
+        ["2"],
     ]
 
 

@@ -86,7 +86,7 @@ def held_back() -> Iterator[None]:
 
 
 def show(result: Any, *, as_json: bool) -> None:
-    """Print a result: as JSON (`NaN` becomes null), or for people, a table of its fields."""
+    """Print a result: as JSON (`NaN` becomes null), or for people, its fields and then a table for each list of records."""
     if as_json:
         sys.stdout.write(pydantic_core.to_json(result, indent=2, inf_nan_mode="null", fallback=_number).decode() + "\n")
         return
@@ -94,10 +94,27 @@ def show(result: Any, *, as_json: bool) -> None:
     if hasattr(result, "__rich__") or hasattr(result, "__rich_console__") or isinstance(result, str):
         console.print(result, soft_wrap=True, markup=False)
         return
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for name, value in _rows(pydantic_core.to_jsonable_python(result, fallback=_number)):
-        table.add_row(Text(name, style="bold"), Text(value))
-    console.print(table)
+    plain = pydantic_core.to_jsonable_python(result, fallback=_number)
+    fields = Table(box=None, show_header=False, pad_edge=False)
+    records = []
+    for name, value in _leaves(plain):
+        if isinstance(value, list) and value and all(isinstance(entry, Mapping) for entry in value):
+            records.append(_records(name, value))
+        else:
+            fields.add_row(Text(name, style="bold"), Text(_word(value)))
+    console.print(fields, *records)
+
+
+def _records(title: str, entries: list[Mapping[str, Any]]) -> Table:
+    """A column per field, in the order in which fields first appear."""
+    rows = [dict(_leaves(entry)) for entry in entries]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for name in columns:
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*(Text(_word(row.get(name))) for name in columns))
+    return table
 
 
 def _number(value: Any) -> Any:
@@ -107,15 +124,19 @@ def _number(value: Any) -> Any:
     raise TypeError(f"cannot print a {type(value).__name__}")
 
 
-def _rows(result: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """Nested tables become dotted names, floats four digits."""
+def _leaves(result: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested tables become dotted names."""
     if isinstance(result, Mapping):
-        return [row for name, value in result.items() for row in _rows(value, f"{prefix}.{name}" if prefix else str(name))]
-    if isinstance(result, list) and any(isinstance(entry, Mapping) for entry in result):
-        return [row for at, entry in enumerate(result, start=1) for row in _rows(entry, f"{prefix}.{at}")]
-    if isinstance(result, list):
-        return [(prefix, ", ".join(map(str, result)))]
-    return [(prefix, f"{result:.4g}" if isinstance(result, float) else "" if result is None else str(result))]
+        for name, value in result.items():
+            yield from _leaves(value, f"{prefix}.{name}" if prefix else str(name))
+    else:
+        yield prefix, result
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_word, value))
+    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
 
 
 def new_file(path: Path) -> Path:

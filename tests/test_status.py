@@ -1,0 +1,40 @@
+"""What a run directory holds, in words and numbers."""
+import pytest
+
+from tfrec.config import Config
+from tfrec.data.log import FeedbackLog
+from tfrec.errors import ServingError
+from tfrec.serving.manifest import Manifest, write_manifest
+from tfrec.serving.process import free_port
+from tfrec.status import status
+
+
+def test_versions_come_newest_first_with_where_they_are_from(tmp_path):
+    config = Config(run=tmp_path)
+    for number, manifest in {
+        1: Manifest(version=1, created_at=0),
+        2: Manifest(version=2, created_at=60, parent=1),
+        3: Manifest(version=3, created_at=120, copy_of=1, rolled_back_from=2),
+    }.items():
+        (config.models_dir / str(number)).mkdir(parents=True)
+        write_manifest(config.models_dir / str(number), manifest)
+    FeedbackLog(config.log_dir)
+    found = status(config)
+    assert (found["model"], found["log"]) == ("tfrec", {"impressions": 0, "outcomes": 0})
+    assert [(v["version"], v["parent"], v["copy_of"], v["rolled_back_from"]) for v in found["versions"]] == [
+        (3, None, 1, 2),
+        (2, 1, None, None),
+        (1, None, None, None),
+    ]
+    assert found["versions"][1]["created_at"] == "1970-01-01 00:01:00+00:00"
+
+
+def test_an_empty_run_has_nothing(tmp_path):
+    found = status(Config(run=tmp_path / "new"))
+    assert (found["log"], found["versions"]) == ({}, [])
+
+
+def test_a_server_that_is_not_there_is_named(tmp_path):
+    address = f"127.0.0.1:{free_port()}"
+    with pytest.raises(ServingError, match=f"{address}/v1/models/tfrec: no model server answers there"):
+        status(Config(run=tmp_path), server=address)

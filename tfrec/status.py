@@ -1,0 +1,53 @@
+"""What a run directory holds at this moment: the published versions, the feedback log, and what a server says of them.
+
+Read from manifests, Delta tables and the server's REST interface, without TensorFlow: an answer in about a second.
+"""
+import json
+import urllib.error
+import urllib.request
+from datetime import UTC, datetime
+from typing import Any
+
+from tfrec.config import Config
+from tfrec.data.log import FeedbackLog
+from tfrec.errors import ServingError
+from tfrec.serving.manifest import Manifest, read_manifest
+from tfrec.serving.release import versions
+
+
+def status(config: Config, *, server: str | None = None) -> dict[str, Any]:
+    """The versions of the run, newest first, and the rows of its log.
+
+    Args:
+        server: REST address of a model server, such as localhost:8501; with it each version has the server's `state`.
+
+    Raises:
+        ServingError: the server does not answer, or does not know the model.
+    """
+    states = _states(server, config.serving.model_name) if server else {}
+    found = []
+    for number in reversed(versions(config.models_dir)):
+        line = _line(read_manifest(config.models_dir / str(number)))
+        found.append({"version": number, **({"state": states.get(number, "not served")} if server else {}), **line})
+    log: dict[str, int] = {}
+    if config.log_dir.is_dir():
+        log = {kind: table.dataset().count_rows() for kind, table in FeedbackLog(config.log_dir).tables.items()}
+    return {"run": str(config.run), "model": config.serving.model_name, "log": log, "versions": found}
+
+
+def _line(manifest: Manifest) -> dict[str, Any]:
+    made = datetime.fromtimestamp(manifest.created_at, UTC).isoformat(sep=" ", timespec="seconds")
+    fields = ("parent", "copy_of", "rolled_back_from", "code_version")
+    return {"created_at": made, **{name: getattr(manifest, name) for name in fields}}
+
+
+def _states(server: str, model: str) -> dict[int, str]:
+    url = f"http://{server}/v1/models/{model}"
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            entries = json.load(answer)["model_version_status"]
+    except urllib.error.HTTPError as error:
+        raise ServingError(f"{url}: the server answers {error.code}. Does it serve a model named {model!r}?") from error
+    except (OSError, ValueError, KeyError) as error:
+        raise ServingError(f"{url}: no model server answers there ({error}). Start one: tfrec serve.") from error
+    return {int(entry["version"]): entry["state"] for entry in entries}
