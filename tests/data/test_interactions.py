@@ -77,6 +77,12 @@ def test_columns_of_different_lengths():
         Interactions.from_columns(["a", "b"], ["x"], [1, 2])
 
 
+def test_a_column_of_ids_is_no_action():
+    ids = [str(k) for k in range(40_000)]
+    with pytest.raises(DataError, match="40000 different actions"):
+        Interactions.from_columns(ids, ids, range(40_000), action=ids)
+
+
 def test_the_sha1_of_an_event():
     assert event_sha1("1", "31", 1260759144) == hashlib.sha1(b"1|31|1260759144").hexdigest()
 

@@ -16,7 +16,7 @@ from tfrec.data import log as log_module
 from tfrec.data.log import FeedbackLog, LogWriter, Window
 from tfrec.data.records import Context, Impression, Outcome, Shown
 from tfrec.data.wal import WriteAheadFile
-from tfrec.errors import DataError
+from tfrec.errors import DataError, UsageError
 
 
 def outcome(event, **fields):
@@ -131,6 +131,23 @@ def test_a_window_round_trips_and_survives_deletion(log):
     second = log.window(first, now=20)
     assert (second.start, second.end) == (first.end, first.end)
     assert (second.matured_from, second.is_empty) == (10, True)
+
+
+def test_time_does_not_run_backwards(log):
+    first = log.window(None, now=10)
+    with pytest.raises(UsageError, match="must not be before the last window's 10, got 9"):
+        log.window(first, now=9)
+
+
+def test_the_numbers_survive_a_checkpoint(log):
+    for seq in (1, 2, 3):
+        log.append("outcomes", [(seq, outcome(f"e{seq}").model_dump())], writer="g")
+    DeltaTable(log.tables["outcomes"].uri).create_checkpoint()
+    for commit in Path(log.tables["outcomes"].uri).glob("_delta_log/*.json"):
+        commit.unlink()
+    assert log.last_seq("g") == 3
+    log.append("outcomes", [(3, outcome("e3").model_dump())], writer="g")
+    assert len(events(log)) == 3
 
 
 def test_an_empty_log_has_an_empty_window(log):

@@ -79,6 +79,8 @@ class Interactions:
         if not n == len(item_code) == len(when) == len(action_code) == len(gain):
             got = (n, len(item_code), len(when), len(action_code), len(gain))
             raise DataError(f"Interactions: user, item, time, action and weight must have one length, got {got}.")
+        if len(actions) > np.iinfo(np.int16).max:
+            raise DataError(f"Interactions: {len(actions)} different actions, e.g. {actions[:3]}. Is `action` the right column?")
         kept = np.arange(n)
         position = kept
         if items is not None:

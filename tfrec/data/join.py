@@ -60,6 +60,7 @@ class Examples:
     table: pa.Table  # SCHEMA
     duplicates: int = 0  # outcomes whose event_id was seen before
     unmatched: int = 0  # outcomes with a request_id for which the item was not shown inside the attribution window
+    late: int = 0  # outcomes that came after their example was emitted
     unknown_items: int = 0  # rows whose item is not in the catalogue
     immature: int = 0  # shown items whose label is still open; they come in a later window
     noise: int = 0  # outcomes that repeat themselves or come faster than a person can act
@@ -158,6 +159,7 @@ def _split(found: pa.Table, *, malformed: int) -> Examples:
         table=found.slice(0, examples).select(SCHEMA.names).cast(SCHEMA),
         duplicates=count.get("duplicate", 0),
         unmatched=count.get("unmatched", 0),
+        late=count.get("late", 0),
         unknown_items=count.get("unknown_item", 0),
         immature=count.get("immature", 0),
         noise=count.get("noise", 0),

@@ -31,13 +31,14 @@ horizon AS (
     ) - s.attribution - s.repeat_seconds AS since
   FROM settings AS s
 ),
+-- Of copies the one that arrived first stays, so that a replay never looks like something new.
 shown AS (
   SELECT *
   FROM (
     SELECT
       i.*,
       c.item IS NOT NULL AS is_known,
-      ROW_NUMBER() OVER (PARTITION BY i.request_id, i.item ORDER BY i.time, i.writer, i.seq, i."position") AS copy
+      ROW_NUMBER() OVER (PARTITION BY i.request_id, i.item ORDER BY i.is_new, i.time, i.writer, i.seq, i."position") AS copy
     FROM impression_arrivals AS i
     CROSS JOIN horizon AS h
     LEFT JOIN catalogue AS c ON c.item = i.item
@@ -53,8 +54,7 @@ staged AS (
 copies AS (
   SELECT
     staged.*,
-    ROW_NUMBER() OVER (PARTITION BY stage, event_id ORDER BY time, writer, seq) AS copy,
-    ROW_NUMBER() OVER (PARTITION BY stage, event_id ORDER BY is_new, time, writer, seq) AS arrival
+    ROW_NUMBER() OVER (PARTITION BY stage, event_id ORDER BY is_new, time, writer, seq) AS copy
   FROM staged
 ),
 -- What a person cannot have meant: the same act again in answer to the same request (or, unasked, within a session), and more
@@ -86,13 +86,13 @@ acts AS (
 ),
 -- An outcome belongs to the place it names, or, when it names no request, to the latest place where its user saw the item before.
 matched AS (
-  SELECT a.stage, a.event_id, a.time, a.action, a.gain, i.request_id, i.item, i.time AS shown_time
+  SELECT a.stage, a.event_id, a.time, a.action, a.gain, a.is_new, i.request_id, i.item, i.time AS shown_time
   FROM acts AS a
   CROSS JOIN settings AS s
   JOIN shown AS i ON i.request_id = a.request_id AND i.item = a.item
   WHERE a.time >= i.time AND a.time <= i.time + s.attribution AND (a.stage = 'after' OR NOT i.is_new)
   UNION ALL
-  SELECT a.stage, a.event_id, a.time, a.action, a.gain, i.request_id, i.item, i.time AS shown_time
+  SELECT a.stage, a.event_id, a.time, a.action, a.gain, a.is_new, i.request_id, i.item, i.time AS shown_time
   FROM acts AS a
   CROSS JOIN settings AS s
   JOIN shown AS i ON i."user" = a."user" AND i.item = a.item
@@ -171,7 +171,7 @@ unplaced AS (
   WHERE c.event_id IS NULL
 ),
 fates AS (
-  SELECT 'duplicate' AS fate FROM copies WHERE stage = 'after' AND is_new AND arrival > 1
+  SELECT 'duplicate' AS fate FROM copies WHERE stage = 'after' AND is_new AND copy > 1
   UNION ALL
   SELECT 'unknown_item' AS fate FROM judged WHERE stage = 'after' AND is_new AND NOT is_known
   UNION ALL
@@ -182,6 +182,11 @@ fates AS (
   SELECT 'unrewarded' AS fate FROM judged WHERE stage = 'after' AND is_new AND is_known AND NOT is_noise AND gain = 0
   UNION ALL
   SELECT 'unmatched' AS fate FROM unplaced WHERE stage = 'after' AND is_new AND request_id IS NOT NULL
+  UNION ALL
+  SELECT 'late' AS fate
+  FROM credited AS c
+  JOIN places AS p ON p.request_id = c.request_id AND p.item = c.item
+  WHERE c.stage = 'after' AND c.is_new AND p.was_settled
   UNION ALL
   SELECT 'immature' AS fate FROM places WHERE NOT is_settled
 )

@@ -18,6 +18,7 @@ from tfrec.data.log_rows import KINDS, SCHEMAS, Kind, to_rows
 from tfrec.data.log_table import LogTable
 from tfrec.data.records import Impression, Outcome
 from tfrec.data.wal import Entry, WriteAheadFile
+from tfrec.errors import UsageError
 
 _COMMIT_SECONDS = 1.0  # between two moves from the write-ahead file to the tables
 _COMMIT_ENTRIES = 10_000  # in one move, at most: bounds memory when an outage is caught up
@@ -64,7 +65,13 @@ class FeedbackLog:
         return max(table.last_seq(writer) for table in self.tables.values())
 
     def window(self, after: Window | None, *, now: int) -> Window:
-        """Everything that arrived, and every label that matured, since the window `after`; all of it when None."""
+        """Everything that arrived, and every label that matured, since the window `after`; all of it when None.
+
+        Raises:
+            UsageError: `now` is before that of the window `after`, whose labels would mature a second time.
+        """
+        if after and now < after.now:
+            raise UsageError(f"window: now must not be before the last window's {after.now}, got {now}. Check the clock.")
         # outcomes first: an outcome that is seen here was committed after its impression, which is then seen too
         version = {kind: self.tables[kind].open().version() for kind in reversed(KINDS)}
         start: Seqs = after.end if after else {kind: {} for kind in KINDS}
