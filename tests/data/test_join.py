@@ -97,12 +97,14 @@ def test_a_negative_waits_until_its_label_has_matured(world):
 
 
 def test_a_final_positive_is_learned_at_once_and_another_when_it_matured(world):
-    world.show("r1", 1000, "a", "b")
+    world.show("r1", 1000, "a", "b", "c")
     world.act("e1", 1001, "a", "purchase", request="r1")
     world.act("e2", 1002, "b", "click", request="r1")
+    world.act("e5", 1003, "c", "purchase", request="r1")
+    world.act("e6", 1004, "c", "click", request="r1")  # after the final act nothing counts
     first = world.window(None, now=1010)
-    assert brief(world.join(first)) == [("slate:r1/a", 1001, "purchase", 5.0)]
-    world.act("e3", 1020, "a", "click", request="r1")  # after the final act nothing counts
+    assert brief(world.join(first)) == [("slate:r1/a", 1001, "purchase", 5.0), ("slate:r1/c", 1003, "purchase", 5.0)]
+    world.act("e3", 1020, "a", "click", request="r1")  # nor in a later window
     world.act("e4", 1050, "b", "purchase", request="r1")  # a click before it does
     second = world.window(first, now=1060)
     assert brief(world.join(second)) == [("slate:r1/b", 1050, "purchase", 6.0)]
@@ -129,11 +131,13 @@ def test_an_outcome_without_request_belongs_to_the_latest_place_its_user_saw(wor
     world.show("r1", 1000, "a")
     world.show("r2", 1050, "a")
     world.show("r3", 1050, "a", user="v")
+    world.act("e0", 1050, "a", user="v")  # in the same second: nobody knows which was first
     world.act("e1", 1060, "a", "purchase")
     world.act("e2", 1151, "a", "purchase", user="v")  # a second late: on v's own account
     got = brief(world.join(world.window(None, now=1160)))
     assert got == [
         ("slate:r1/a", 1000, None, 0.0),
+        ("organic:e0", 1050, "click", 1.0),
         ("slate:r3/a", 1050, None, 0.0),
         ("slate:r2/a", 1060, "purchase", 5.0),
         ("organic:e2", 1151, "purchase", 5.0),
@@ -156,6 +160,28 @@ def test_an_outcome_may_arrive_before_its_impression(world):
     assert (len(world.join(first)), world.join(first).unmatched) == (0, 1)
     world.show("r1", 1000, "a", writer="slow")
     assert brief(world.join(world.window(first, now=1030))) == [("slate:r1/a", 1010, "purchase", 5.0)]
+
+
+def test_what_was_emitted_is_not_taken_back_by_a_late_impression(world):
+    world.show("r1", 1000, "a")
+    world.act("e1", 1060, "a", "purchase")
+    first = world.window(None, now=1070)
+    assert brief(world.join(first)) == [("slate:r1/a", 1060, "purchase", 5.0)]
+    world.show("r2", 1050, "a", writer="slow")  # the latest place before the purchase, as it turns out
+    assert "slate:r1/a" not in [e[0] for e in brief(world.join(world.window(first, now=1300)))]
+
+
+def test_old_rows_are_read_back_as_far_as_they_matter(world, monkeypatch):
+    world.act("e1", 1000, "b")
+    first = world.window(None, now=2600)
+    world.act("e2", 2600, "b")  # 1,600 s later: a repeat, though the attribution window is 100 s
+    assert world.join(world.window(first, now=2700)).noise == 1
+    monkeypatch.setattr(join_module, "REPEAT_SECONDS", 0)
+    world.show("r1", 2600, "a")
+    second = world.window(first, now=2690)
+    assert world.join(second).immature == 1
+    world.act("e3", 2700, "a", "purchase", request="r1")
+    assert brief(world.join(world.window(second, now=2700))) == [("slate:r1/a", 2700, "purchase", 5.0)]
 
 
 def test_duplicates_noise_unknown_items_and_unrewarded_actions_are_counted(world):
@@ -349,7 +375,7 @@ def test_a_log_behind_a_url_gives_the_same(world):
     assert world.join(window, log=remote).table.equals(world.join(window).table)
 
 
-def test_spark_runs_the_same_statement():
+def test_the_statement_translates_to_spark():
     [spark] = sqlglot.transpile(statement(), read="duckdb", write="spark", unsupported_level=sqlglot.ErrorLevel.RAISE)
     tree = sqlglot.parse_one(spark, read="spark")
     tables = {table.name for table in tree.find_all(sqlglot.exp.Table)} - {cte.alias for cte in tree.find_all(sqlglot.exp.CTE)}
