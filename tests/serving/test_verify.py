@@ -19,7 +19,7 @@ def test_one_wrong_answer_of_a_fresh_server_is_told(tmp_path: Path) -> None:
     manifest = read_manifest(export)
     probe = manifest.probes[1].model_copy(update={"outputs": {"y": [[2.0, 4.5]]}})
     write_manifest(export, manifest.model_copy(update={"probes": (manifest.probes[0], probe)}))
-    with pytest.raises(ServingError, match=r"export: not verified.*probe 1 \(double\): y\[0, 1\]: expected 4.5, got 4.0 \(1 of 2"):
+    with pytest.raises(ServingError, match=r"export: not verified.*probe 1 \(double\): y\[0, 1\]: expected 4.5, got 4.0"):
         verify(export, seconds=60)
 
 

@@ -1,9 +1,9 @@
 """Versions of a model on disk: published by one rename, rolled back by a copy, pruned.
 
     <run>/models/<name>/<version>/     what the server watches; a version appears whole or not at all, and is never changed
-    <run>/models/<name>/.last_version  the highest number ever given; also the lock under which it is
+    <run>/models/<name>/.last_version  the highest number ever given; locked to give the next
 
-Numbers only grow, also after the newest version was removed. Files are shared by hard link, so a copy costs neither time nor room.
+Numbers only grow, also after the newest version was removed. Files are shared by hard link, so a copy costs no time and no room.
 Any step may be killed: what it leaves behind is swept away by the next.
 """
 import contextlib

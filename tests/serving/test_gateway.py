@@ -1,0 +1,232 @@
+"""The gateway over sockets: real HTTP, a real model server, a real log."""
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from tests.serving.conftest import Running
+from tfrec.data.log import FeedbackLog, LogWriter
+from tfrec.data.wal import WriteAheadFile
+from tfrec.errors import DataError
+from tfrec.serving.behaviour import Behaviour
+from tfrec.serving.client import Client
+from tfrec.serving.gateway import create_app
+from tfrec.serving.gateway_verbs import Gateway
+from tfrec.serving.process import free_port
+from tfrec.serving.pseudonym import Pseudonyms
+
+NOW = 1_700_000_000
+KEY = Pseudonyms(b"0123456789abcdef")
+
+
+class World:
+    """A gateway that listens; `rows` are what its log holds."""
+
+    def __init__(self, root: Path, model_server: str) -> None:
+        self.log = FeedbackLog(root / "log")
+        self.writer = LogWriter(self.log, WriteAheadFile(root / "wal", "gateway"))
+        self.client = Client(model_server, model="tiny", timeout=5.0)
+        gateway = Gateway(
+            self.client, self.writer, pseudonyms=KEY, behaviour=Behaviour(events=3), history=3, clock=lambda: NOW + 0.9
+        )
+        port = free_port()
+        config = uvicorn.Config(create_app(gateway, max_k=10), port=port, log_level="error", access_log=False)
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.server.run)
+        self.thread.start()
+        while not self.server.started:
+            time.sleep(0.01)
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10.0)
+
+    def rows(self, kind: Any) -> list[dict[str, Any]]:
+        self.writer.flush()
+        return sorted(self.log.read(kind).to_pylist(), key=lambda row: (row["seq"], row.get("position", 0)))
+
+    def close(self) -> None:
+        self.http.close()
+        self.server.should_exit = True
+        self.thread.join()
+        self.client.close()
+        self.writer.close()
+
+
+@pytest.fixture
+def world(tmp_path: Path, server: Running) -> Iterator[World]:
+    world = World(tmp_path, server.grpc)
+    yield world
+    world.close()
+
+
+def items(answer: dict[str, Any]) -> list[str]:
+    return [shown["item"] for shown in answer["items"]]
+
+
+def test_an_answer_is_logged_as_it_was_shown(world: World) -> None:
+    body = {
+        "user": "jane@example.org",
+        "query": "d",
+        "k": 2,
+        "history": [{"item": "b", "action": "click", "time": NOW - 60}, {"item": "x", "time": NOW - 5}],
+        "context": {"device": "phone"},
+    }
+    answer = world.http.post("/v1/recommend", json=body).json()
+    assert answer["items"] == [{"item": "d", "position": 0, "score": 107.0}, {"item": "a", "position": 1, "score": 10.0}]
+    assert answer["model_version"] == 4
+    first, second = world.rows("impressions")
+    assert (first["item"], first["position"], first["score"], first["log_propensity"]) == ("d", 0, 107.0, 0.0)
+    assert second["item"] == "a"
+    assert {name: first[name] for name in ("request_id", "time", "user", "query", "policy", "model_version")} == {
+        "request_id": answer["request_id"],
+        "time": NOW,
+        "user": KEY.of("jane@example.org"),
+        "query": "d",
+        "policy": "greedy",
+        "model_version": 4,
+    }
+    assert first["history"] == ["b", "x"]
+    assert first["history_action"] == ["click", ""]
+    assert first["history_time"] == [NOW - 60, NOW - 5]
+    assert "phone" in first["context"]
+
+
+def test_nothing_that_names_the_user_is_on_disk(world: World, tmp_path: Path) -> None:
+    world.http.post("/v1/recommend", json={"user": "jane@example.org"}).raise_for_status()
+    world.http.post("/v1/outcomes", json={"user": "jane@example.org", "item": "a", "action": "click"}).raise_for_status()
+    world.writer.flush()
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert files
+    assert all(b"jane" not in path.read_bytes() for path in files)
+
+
+def test_a_click_changes_the_same_users_next_answer(world: World) -> None:
+    before = world.http.post("/v1/recommend", json={"user": "u", "k": 2}).json()
+    assert items(before) == ["a", "b"]
+    click = {"user": "u", "item": "a", "action": "click", "request_id": before["request_id"]}
+    assert world.http.post("/v1/outcomes", json=click).status_code == 200
+    assert items(world.http.post("/v1/recommend", json={"user": "u", "k": 2}).json()) == ["b", "c"]
+    assert items(world.http.post("/v1/recommend", json={"user": "v", "k": 2}).json()) == ["a", "b"]
+    assert items(world.http.post("/v1/recommend", json={"user": "u", "k": 2, "history": []}).json()) == ["a", "b"]
+    assert world.rows("outcomes")[0]["request_id"] == before["request_id"]
+    assert world.rows("impressions")[2]["history"] == ["a"]
+
+
+def test_a_replay_sees_earlier_seconds_only(world: World) -> None:
+    done = [{"user": "u", "item": item, "action": "view", "time": time} for item, time in (("a", 100), ("b", 200))]
+    assert len(world.http.post("/v1/outcomes", json=done).json()) == 2
+    answers = world.http.post("/v1/recommend", json=[{"user": "u", "k": 1, "time": time} for time in (100, 101, 201)]).json()
+    assert [items(answer) for answer in answers] == [["a"], ["b"], ["c"]]
+    assert [row["time"] for row in world.rows("impressions")] == [100, 101, 201]
+
+
+def test_many_at_once_with_their_own_k_label_and_exclusions(world: World) -> None:
+    bodies = [
+        {"user": "u", "k": 1},
+        {"user": "v", "k": 3, "label": "old", "exclude": ["a"]},
+        {"user": "w", "k": 2, "history": [{"item": "a"}], "exclude_history": False},
+        {"user": "w", "exclude": ["a", "b", "c", "d", "e"], "k": 4},
+    ]
+    answers = world.http.post("/v1/recommend", json=bodies).json()
+    assert [(items(answer), answer["model_version"]) for answer in answers] == [
+        (["a"], 4),
+        (["b", "c", "d"], 3),
+        (["b", "c"], 4),  # the tiny model itself leaves out what is in the history
+        ([], 4),
+    ]
+    assert len({answer["request_id"] for answer in answers}) == 4
+    assert [row["item"] for row in world.rows("impressions")] == ["a", "b", "c", "d", "b", "c"]  # none for an empty slate
+
+
+def test_outcomes_keep_their_event_id_or_get_one(world: World) -> None:
+    given = {"user": "u", "item": "a", "action": "buy", "value": 9.5, "event_id": "e1", "time": 5}
+    assert world.http.post("/v1/outcomes", json=given).json() == {"event_id": "e1"}
+    made = world.http.post("/v1/outcomes", json={"user": "u", "item": "a", "action": "buy"}).json()["event_id"]
+    rows = world.rows("outcomes")
+    assert [(row["event_id"], row["value"], row["time"]) for row in rows] == [("e1", 9.5, 5), (made, 1.0, NOW)]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("recommend", {}, "user"),
+        ("recommend", {"user": ""}, "user"),
+        ("recommend", {"user": "u", "k": 0}, "k"),
+        ("recommend", {"user": "u", "k": 11}, "k"),
+        ("recommend", [{"user": "u"}, {"user": "u", "k": 11}], "1.k"),
+        ("recommend", {"user": "u", "kk": 5}, "kk"),
+        ("recommend", {"user": "u", "query": "x" * 100_000}, "query"),
+        ("recommend", {"user": "u", "history": [{"item": "a"}, {"action": "click"}]}, "history.1.item"),
+        ("recommend", {"user": "u", "time": -1}, "time"),
+        ("recommend", {"user": "u", "label": "beta"}, "label"),
+        ("recommend", [], "body"),
+        ("recommend", 7, "body"),
+        ("outcomes", {"user": "u", "item": "a"}, "action"),
+        ("outcomes", [{"user": "u", "item": "a", "action": "x"}, {"user": "u", "item": 3, "action": "x"}], "1.item"),
+        ("outcomes", {"user": "u", "item": "a", "action": "x", "value": "much"}, "value"),
+    ],
+)
+def test_bad_bodies_are_told_by_field(world: World, path: str, body: Any, field: str) -> None:
+    response = world.http.post(f"/v1/{path}", json=body)
+    assert response.status_code == 422
+    assert field in [error["field"] for error in response.json()["errors"]]
+    assert "x" * 100 not in response.text
+    assert world.rows("impressions") == world.rows("outcomes") == []
+
+
+def test_what_is_no_json_is_told(world: World) -> None:
+    response = world.http.post("/v1/outcomes", content=b"{", headers={"content-type": "application/json"})
+    assert response.status_code == 422
+    assert "JSON" in response.json()["errors"][0]["message"]
+
+
+def test_a_model_server_that_is_down_is_503_and_outcomes_are_still_kept(tmp_path: Path) -> None:
+    world = World(tmp_path, f"127.0.0.1:{free_port()}")
+    response = world.http.post("/v1/recommend", json={"user": "u"})
+    assert response.status_code == 503
+    assert "Start it with `tfrec serve`" in response.json()["errors"][0]["message"]
+    assert world.http.post("/v1/outcomes", json={"user": "u", "item": "a", "action": "click"}).status_code == 200
+    assert len(world.rows("outcomes")) == 1
+    assert world.http.get("/healthz").json() == {"status": "ok"}
+    world.close()
+
+
+def test_what_cannot_be_kept_is_not_acknowledged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*records: Any) -> int:
+        raise DataError("gateway.wal: cannot be written (No space left on device).")
+
+    monkeypatch.setattr(world.writer, "outcome", full)
+    monkeypatch.setattr(world.writer, "impression", full)
+    for path, body in (("recommend", {"user": "u"}), ("outcomes", {"user": "u", "item": "a", "action": "click"})):
+        response = world.http.post(f"/v1/{path}", json=body)
+        assert response.status_code == 503
+        assert "No space left" in response.json()["errors"][0]["message"]
+    monkeypatch.undo()
+    assert items(world.http.post("/v1/recommend", json={"user": "u", "k": 1}).json()) == ["a"]  # nor is it remembered
+
+
+def test_the_process_ends_gently_and_leaves_everything_in_the_log(tmp_path: Path) -> None:
+    port = free_port()
+    script = (
+        "from tfrec.config import Config; from tfrec.serving.gateway import serve_gateway; "
+        f"serve_gateway(Config(run={str(tmp_path)!r}), model_server='127.0.0.1:{free_port()}', port={port})"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script])
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, transport=httpx.HTTPTransport(retries=0)) as http:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and process.poll() is None:
+            with suppress(httpx.TransportError):
+                http.get("/healthz")
+                break
+            time.sleep(0.05)
+        body = [{"user": "u", "item": f"i{n}", "action": "click"} for n in range(200)]
+        assert http.post("/v1/outcomes", json=body).status_code == 200
+    process.terminate()
+    assert process.wait(20) == 0
+    assert FeedbackLog(tmp_path / "log").read("outcomes").num_rows == 200
