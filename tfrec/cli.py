@@ -127,6 +127,23 @@ def serve(
 
 
 @app.command()
+def gateway(
+    server: Annotated[str, typer.Option(metavar="HOST:PORT", help="gRPC address of the model server.")] = "127.0.0.1:8500",
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Port = 8080,
+    writer: Annotated[str, typer.Option(help="Name of this process in the log; two gateways of a run need two.")] = "gateway",
+    config: ConfigFile = None,
+    settings: Settings = None,
+) -> None:
+    """Answer POST /v1/recommend, take POST /v1/outcomes, and keep the feedback log of both."""
+    settled = load_config(config, settings or ())
+    _load_tensorflow()
+    from tfrec.serving.gateway import serve_gateway
+
+    serve_gateway(settled, model_server=server, host=host, port=port, writer=writer)
+
+
+@app.command()
 def publish(
     export: Annotated[Path, typer.Argument(metavar="EXPORT", help="A directory that tfrec export wrote.")],
     config: ConfigFile = None,
