@@ -1,0 +1,73 @@
+"""What is known of an item besides its text, as numbers: tags, numeric values and dense vectors in, one matrix out.
+
+The encoding is fitted once, on the first training catalogue, and kept with the checkpoint: a retrain or a new item must not
+move the columns under the weights. Tags beyond the most frequent share hashed columns; a missing number is the mean.
+"""
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from tfrec.data.records import Item
+
+OWN_TAGS, SHARED_TAGS = 48, 16  # columns of one tag each, and columns that rarer tags share by hash
+
+
+class ItemFeatures(BaseModel):
+    """Columns: own tags, shared tags, standardised numbers, dense vectors; fitted by `fit`, stored as JSON."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tags: tuple[str, ...] = ()
+    numeric: dict[str, tuple[float, float]] = {}  # mean and standard deviation
+    dense: dict[str, int] = {}  # length of the vector
+
+    @classmethod
+    def fit(cls, items: Iterable[Item]) -> "ItemFeatures":
+        """Choose the columns that the items fill."""
+        items = list(items)
+        counts = Counter(tag for item in items for tag in item.tags)
+        values: dict[str, list[float]] = {}
+        dense: dict[str, int] = {}
+        for item in items:
+            for name, value in item.numeric.items():
+                values.setdefault(name, []).append(value)
+            for name, vector in item.dense.items():
+                dense.setdefault(name, len(vector))
+        ordered = sorted(counts, key=lambda tag: (-counts[tag], tag))
+        return cls(
+            tags=tuple(ordered[:OWN_TAGS]),
+            numeric={n: (float(np.mean(v)), float(np.std(v)) or 1.0) for n, v in sorted(values.items())},
+            dense=dict(sorted(dense.items())),
+        )
+
+    @property
+    def width(self) -> int:
+        """Columns of the matrix."""
+        return OWN_TAGS + SHARED_TAGS + len(self.numeric) + sum(self.dense.values())
+
+    def matrix(self, items: Iterable[Item]) -> npt.NDArray[np.float32]:
+        """`[items, width]`, float32. A dense vector of another length than fitted is read as absent."""
+        items = list(items)
+        out = np.zeros((len(items), self.width), np.float32)
+        own = {tag: column for column, tag in enumerate(self.tags)}
+        for row, item in enumerate(items):
+            for tag in item.tags:
+                out[row, own[tag] if tag in own else OWN_TAGS + _shared_column(tag)] = 1.0
+            column = OWN_TAGS + SHARED_TAGS
+            for name, (mean, deviation) in self.numeric.items():
+                out[row, column] = (item.numeric.get(name, mean) - mean) / deviation
+                column += 1
+            for name, length in self.dense.items():
+                vector = item.dense.get(name, ())
+                if len(vector) == length:
+                    out[row, column : column + length] = vector
+                column += length
+        return out
+
+
+def _shared_column(tag: str) -> int:
+    return int.from_bytes(hashlib.sha1(tag.encode(), usedforsecurity=False).digest()[:4]) % SHARED_TAGS

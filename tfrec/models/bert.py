@@ -1,0 +1,114 @@
+"""BERT (Devlin et al. 2019, arXiv:1810.04805) in Keras 2: token ids in, hidden states out; any Hugging Face BERT checkpoint.
+
+Written here because `transformers` 5 has no TensorFlow models and the last 4.x fails on safetensors. Queries, keys and
+values are one matrix product; the rest follows the paper, so a checkpoint gives the hidden states it gives in PyTorch.
+"""
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfrec.errors import ModelError
+from tfrec.models.checkpoint_files import Checkpoint
+
+keras = tf.keras
+
+
+class BertLayer(keras.layers.Layer):
+    """Self-attention and feed-forward, each with residual and layer norm after it: `[batch, tokens, width]` -> same."""
+
+    def __init__(self, *, width: int, heads: int, inner: int, epsilon: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.width, self.heads, self.inner, self.epsilon = width, heads, inner, epsilon
+        self.qkv = keras.layers.Dense(3 * width, name="qkv")
+        self.attention_output = keras.layers.Dense(width, name="attention_output")
+        self.attention_norm = keras.layers.LayerNormalization(epsilon=epsilon, name="attention_norm")
+        self.intermediate = keras.layers.Dense(inner, name="intermediate")
+        self.output_dense = keras.layers.Dense(width, name="output")
+        self.output_norm = keras.layers.LayerNormalization(epsilon=epsilon, name="output_norm")
+
+    def call(self, x: tf.Tensor, mask_bias: tf.Tensor) -> tf.Tensor:
+        """`mask_bias` `[batch, 1, 1, tokens]` is added to the attention logits: 0 to keep, large and negative to hide."""
+        batch, tokens = tf.shape(x)[0], tf.shape(x)[1]
+        size = self.width // self.heads
+        qkv = tf.reshape(self.qkv(x), [batch, tokens, 3, self.heads, size])
+        q, k, v = tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))
+        weights = tf.nn.softmax(tf.matmul(q * size**-0.5, k, transpose_b=True) + mask_bias)
+        mixed = tf.reshape(tf.transpose(tf.matmul(weights, v), [0, 2, 1, 3]), [batch, tokens, self.width])
+        x = self.attention_norm(x + self.attention_output(mixed))
+        return self.output_norm(x + self.output_dense(tf.nn.gelu(self.intermediate(x), approximate=False)))
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"width": self.width, "heads": self.heads, "inner": self.inner, "epsilon": self.epsilon}
+
+
+class Bert(keras.layers.Layer):
+    """Hidden states `[batch, tokens, width]` for token ids `[batch, tokens]`; id `pad` is hidden from attention."""
+
+    def __init__(self, *, vocabulary: int, width: int, heads: int, inner: int, layers: int, positions: int, epsilon: float,
+                 pad: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.sizes = {"vocabulary": vocabulary, "width": width, "heads": heads, "inner": inner, "layers": layers,
+                      "positions": positions, "epsilon": epsilon, "pad": pad}
+        self.pad = pad
+        self.words = keras.layers.Embedding(vocabulary, width, name="words")
+        self.positions = keras.layers.Embedding(positions, width, name="positions")
+        # every text is one segment, so the embedding of segment 0 is a bias
+        self.segment = keras.layers.Embedding(1, width, name="segment")
+        self.norm = keras.layers.LayerNormalization(epsilon=epsilon, name="norm")
+        self.blocks = [BertLayer(width=width, heads=heads, inner=inner, epsilon=epsilon, name=f"layer_{i}") for i in range(layers)]
+
+    def call(self, token_ids: tf.Tensor) -> tf.Tensor:
+        kept = tf.cast(token_ids != self.pad, tf.float32)
+        bias = (1.0 - kept[:, None, None, :]) * -1e9
+        x = self.words(token_ids) + self.positions(tf.range(tf.shape(token_ids)[1])) + self.segment(tf.zeros([1], tf.int32))
+        x = self.norm(x)
+        for block in self.blocks:
+            x = block(x, bias)
+        return x
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | self.sizes
+
+
+def load_bert(checkpoint: Checkpoint) -> Bert:
+    """Build the encoder that `checkpoint` describes and fill in its weights.
+
+    Raises:
+        ModelError: when an array is absent or has another shape than the configuration says.
+    """
+    c = checkpoint.config
+    bert = Bert(vocabulary=c.vocab_size, width=c.hidden_size, heads=c.num_attention_heads, inner=c.intermediate_size,
+                layers=c.num_hidden_layers, positions=c.max_position_embeddings, epsilon=c.layer_norm_eps,
+                pad=c.pad_token_id or 0, name="bert")
+    bert(tf.zeros([1, 4], tf.int32))
+    arrays = checkpoint.weights()
+
+    def take(name: str) -> np.ndarray:
+        if name not in arrays:
+            raise ModelError(f"{checkpoint.directory}/model.safetensors: expected an array {name!r}, found none. "
+                             "The file is not the weights of this configuration.")
+        return arrays[name]
+
+    def dense(*names: str) -> list[np.ndarray]:  # PyTorch keeps a matrix as [out, in]
+        return [np.concatenate([take(f"{n}.weight").T for n in names], axis=1), np.concatenate([take(f"{n}.bias") for n in names])]
+
+    def norm(name: str) -> list[np.ndarray]:
+        return [take(f"{name}.weight"), take(f"{name}.bias")]
+
+    try:
+        bert.words.set_weights([take("embeddings.word_embeddings.weight")])
+        bert.positions.set_weights([take("embeddings.position_embeddings.weight")])
+        bert.segment.set_weights([take("embeddings.token_type_embeddings.weight")[:1]])
+        bert.norm.set_weights(norm("embeddings.LayerNorm"))
+        for i, block in enumerate(bert.blocks):
+            p = f"encoder.layer.{i}"
+            block.qkv.set_weights(dense(*(f"{p}.attention.self.{n}" for n in ("query", "key", "value"))))
+            block.attention_output.set_weights(dense(f"{p}.attention.output.dense"))
+            block.attention_norm.set_weights(norm(f"{p}.attention.output.LayerNorm"))
+            block.intermediate.set_weights(dense(f"{p}.intermediate.dense"))
+            block.output_dense.set_weights(dense(f"{p}.output.dense"))
+            block.output_norm.set_weights(norm(f"{p}.output.LayerNorm"))
+    except ValueError as e:
+        raise ModelError(f"{checkpoint.directory}/model.safetensors: an array does not fit config.json: {e}") from e
+    return bert

@@ -1,0 +1,61 @@
+"""Items in, unit vectors out: text, tags and numbers, and a residual for each item that has had feedback.
+
+    v = normalise(P text + F features + id[slot])
+
+The text carries an item from the moment it exists; the residual learns what text does not say. Residuals live in a fixed
+number of slots, given at first feedback (`slots.py`): slot 0 is the zero vector of items without feedback.
+"""
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfrec.models.noise import Noise
+
+keras = tf.keras
+
+
+class ItemTower(keras.layers.Layer):
+    """Unit vectors `[items, dim]` of text vectors `[items, text_width]`, features `[items, features]` and slots `[items]`.
+
+    Args:
+        dim: of the shared space.
+        text_width: of the text encoder.
+        feature_width: columns of `ItemFeatures`.
+        slots: places for residuals, slot 0 included.
+        id_dropout: share of items whose residual is hidden in a training step, so that text learns to stand alone.
+    """
+
+    def __init__(self, *, dim: int, text_width: int, feature_width: int, slots: int, id_dropout: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.sizes = {"dim": dim, "text_width": text_width, "feature_width": feature_width, "slots": slots, "id_dropout": id_dropout}
+        self.id_dropout = id_dropout
+        self.project_text = keras.layers.Dense(dim, name="project_text", kernel_initializer="glorot_uniform")
+        self.project_features = keras.layers.Dense(dim, use_bias=False, name="project_features", kernel_initializer="zeros")
+        self.residual = self.add_weight(name="residual", shape=[slots, dim], initializer=keras.initializers.RandomNormal(stddev=0.01))
+        self.project_text.build([None, text_width])
+        self.project_features.build([None, feature_width])
+
+    def call(self, text: tf.Tensor, features: tf.Tensor, slot: tf.Tensor, noise: Noise | None = None) -> tf.Tensor:
+        shown = tf.cast(slot > 0, tf.float32)[:, None]
+        if noise is not None:
+            shown *= noise.keep_rows(tf.shape(slot)[0], self.id_dropout)
+        v = self.text_part(text) + self.project_features(features) + tf.gather(self.residual, slot) * shown
+        return tf.math.l2_normalize(v, axis=-1)
+
+    def text_part(self, text: tf.Tensor) -> tf.Tensor:
+        """What text alone contributes, `[n, dim]`; a query is read by the same projection, so it meets the items it describes."""
+        return self.project_text(text)
+
+    def start_from(self, text_vectors: np.ndarray) -> None:
+        """Begin the projection as the principal components of the catalogue's text, so that near texts start near."""
+        centre = text_vectors.mean(0)
+        spread, directions = np.linalg.eigh(np.cov(text_vectors - centre, rowvar=False))
+        dim = self.sizes["dim"]
+        kernel = np.zeros((self.sizes["text_width"], dim), np.float32)
+        kept = directions[:, ::-1][:, : min(dim, directions.shape[1])]
+        kernel[:, : kept.shape[1]] = kept
+        self.project_text.set_weights([kernel, -(centre @ kernel)])
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | self.sizes

@@ -1,0 +1,86 @@
+"""Behaviour in, a query vector at every position out: causal attention over (item, action, time until the next event, place).
+
+One pass over a window of L events gives the L queries that a user would have asked after each of them. Serving reads only
+the newest, of the same function. (Self-attentive sequential recommendation, Kang & McAuley 2018, arXiv:1808.09781; pre-norm.)
+"""
+from typing import Any
+
+import tensorflow as tf
+
+from tfrec.models.noise import Noise, dropout
+
+keras = tf.keras
+GAP_BUCKETS = 33  # bucket 0: unknown; 1 + floor(log2(1 + seconds)) up to 2**31 s, 68 years
+
+
+def gap_bucket(seconds: tf.Tensor) -> tf.Tensor:
+    """Bucket 0 for unknown (negative), else 1 + floor(log2(1 + seconds)): finer for the last minutes than for the last years."""
+    # float32 rounds 2**k - 1 up from k = 24 on: a bucket's edge moves by less than a millionth
+    log2 = tf.math.log(tf.cast(tf.maximum(seconds, 0), tf.float32) + 1.0) / 0.6931471805599453
+    known = tf.clip_by_value(1 + tf.cast(tf.floor(log2 + 1e-6), tf.int32), 1, GAP_BUCKETS - 1)
+    return tf.where(seconds < 0, tf.zeros_like(known), known)
+
+
+class CausalBlock(keras.layers.Layer):
+    """Attention to earlier places and a feed-forward layer, each added to its input: `[batch, length, dim]` -> same."""
+
+    def __init__(self, *, dim: int, heads: int, rate: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.dim, self.heads, self.rate = dim, heads, rate
+        self.attention_norm = keras.layers.LayerNormalization(name="attention_norm")
+        self.qkv = keras.layers.Dense(3 * dim, name="qkv")
+        self.mix = keras.layers.Dense(dim, name="mix")
+        self.inner_norm = keras.layers.LayerNormalization(name="inner_norm")
+        self.expand = keras.layers.Dense(4 * dim, activation="gelu", name="expand")
+        self.contract = keras.layers.Dense(dim, name="contract")
+
+    def call(self, x: tf.Tensor, hidden: tf.Tensor, noise: Noise | None = None) -> tf.Tensor:
+        """`hidden` `[batch or 1, 1, length, length]` is added to the attention logits: 0 to see, large and negative to hide."""
+        length, size = tf.shape(x)[1], self.dim // self.heads
+        parts = tf.reshape(self.qkv(self.attention_norm(x)), [-1, length, 3, self.heads, size])
+        q, k, v = tf.unstack(tf.transpose(parts, [2, 0, 3, 1, 4]))
+        weights = tf.nn.softmax(tf.matmul(q * size**-0.5, k, transpose_b=True) + hidden)
+        mixed = tf.reshape(tf.transpose(tf.matmul(weights, v), [0, 2, 1, 3]), [-1, length, self.dim])
+        x += dropout(self.mix(mixed), self.rate, noise)
+        return x + dropout(self.contract(self.expand(self.inner_norm(x))), self.rate, noise)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"dim": self.dim, "heads": self.heads, "rate": self.rate}
+
+
+class QueryTower(keras.layers.Layer):
+    """Unit vectors `[batch, length, dim]`, one after each event of the history.
+
+    Args:
+        dim: of the shared space; a multiple of `heads`.
+        length: events of a window; longer histories are cut to the newest before they come here.
+        actions: codes of actions; a code at or above is read as the last.
+    """
+
+    def __init__(self, *, dim: int, layers: int, heads: int, length: int, actions: int, rate: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.sizes = {"dim": dim, "layers": layers, "heads": heads, "length": length, "actions": actions, "rate": rate}
+        small = keras.initializers.RandomNormal(stddev=0.02)
+        self.place = self.add_weight(name="place", shape=[length, dim], initializer=small)
+        self.gap = self.add_weight(name="gap", shape=[GAP_BUCKETS, dim], initializer=small)
+        self.action = self.add_weight(name="action", shape=[actions, dim], initializer=small)
+        self.input_norm = keras.layers.LayerNormalization(name="input_norm")
+        self.blocks = [CausalBlock(dim=dim, heads=heads, rate=rate, name=f"block_{i}") for i in range(layers)]
+        self.output_norm = keras.layers.LayerNormalization(name="output_norm")
+        self.project = keras.layers.Dense(dim, name="project")
+
+    def call(self, items: tf.Tensor, action: tf.Tensor, gap_s: tf.Tensor, noise: Noise | None = None) -> tf.Tensor:
+        """Args: item vectors `[batch, length, dim]`, action codes and seconds until the next event, each `[batch, length]`."""
+        length, dim = tf.shape(items)[1], self.sizes["dim"]
+        # unit vectors have elements of size dim**-.5; the other parts start at .02
+        x = items * dim**0.5 + self.place[:length]
+        x += tf.gather(self.gap, gap_bucket(gap_s)) + tf.gather(self.action, tf.minimum(action, self.sizes["actions"] - 1))
+        x = dropout(self.input_norm(x), self.sizes["rate"], noise)
+        places = tf.range(length)
+        hidden = tf.where(places[:, None] >= places[None, :], 0.0, -1e9)[None, None]
+        for block in self.blocks:
+            x = block(x, hidden, noise)
+        return tf.math.l2_normalize(self.project(self.output_norm(x)), axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | self.sizes
