@@ -74,6 +74,11 @@ def test_a_version_is_chosen_by_number_or_label(predictions: Any, version: int |
     assert predictions.Predict(request, timeout=5).model_spec.version.value == answered
 
 
+def test_tables_are_initialised(predictions: Any) -> None:
+    response = predictions.Predict(ask("similar", item=["c", "nothing"]), timeout=5)
+    assert from_proto(response.outputs["code"]).tolist() == [2, -1]
+
+
 def test_output_filter_chooses_outputs(predictions: Any) -> None:
     request = ask(history=[[""]], query=[""], k=np.array([1], np.int32))
     request.output_filter.append("items")

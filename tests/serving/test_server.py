@@ -6,15 +6,19 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.serving.tiny import save_tiny
 from tfrec.errors import ServingError, UsageError
-from tfrec.serving.client import Client
+from tfrec.serving.client import Client, RequestFailed
 from tfrec.serving.embedded import EmbeddedServer
 from tfrec.serving.process import ServerProcess, free_port
+from tfrec.serving.saved_model import SavedModel
 from tfrec.serving.server import ServeOptions, find_model_server, main
 
 
@@ -117,6 +121,35 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
         second.start()
     second.stop()
     first.stop()
+
+
+def test_more_requests_than_threads_are_refused_and_begun_ones_end_before_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, finish = threading.Event(), threading.Event()
+
+    def slow(*_: Any, **__: Any) -> dict[str, np.ndarray]:
+        begun.set()
+        assert finish.wait(10)
+        return {"y": np.zeros(1, np.float32)}
+
+    save_tiny(tmp_path / "1")
+    server = EmbeddedServer(options(tmp_path, host="127.0.0.1", grpc_max_threads=1), stopping=threading.Event())
+    server.start()
+    monkeypatch.setattr(SavedModel, "run", slow)
+    with (
+        Client(f"127.0.0.1:{server.options.port}", model="tiny", timeout=10.0, attempts=1) as client,
+        ThreadPoolExecutor() as pool,
+    ):
+        first = pool.submit(client.predict, "double", {})
+        assert begun.wait(10)
+        with pytest.raises(RequestFailed, match="RESOURCE_EXHAUSTED"):
+            client.predict("double", {})
+        stopped = pool.submit(server.stop)
+        assert not stopped.done()
+        finish.set()
+        assert first.result(10).version == 1
+        stopped.result(10)
 
 
 def test_flags_are_the_real_ones_without_the_defaults() -> None:

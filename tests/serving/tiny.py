@@ -20,6 +20,8 @@ class Tiny(tf.Module):
     def __init__(self, base: float = 10.0, items: Sequence[str] = ITEMS) -> None:
         super().__init__()
         self.ids = tf.Variable(list(items), trainable=False)
+        codes = tf.lookup.KeyValueTensorInitializer(list(items), tf.range(len(items), dtype=tf.int64))
+        self.codes = tf.lookup.StaticHashTable(codes, -1)  # a server must run the initialisers
         self.scores = tf.Variable([base - i for i in range(len(items))], trainable=False)
 
     def _answer(self, hidden: tf.Tensor, query: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -59,7 +61,7 @@ class Tiny(tf.Module):
 
     @tf.function(input_signature=[_TEXT])
     def similar(self, item: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"items": item, "raw_bytes": item, "total": tf.size(item)}
+        return {"items": item, "raw_bytes": item, "total": tf.size(item), "code": self.codes.lookup(item)}
 
 
 REQUESTS = (

@@ -26,7 +26,7 @@ class EmbeddedServer:
     """Start with `start`, end with `stop`; in between it serves from threads of its own. `stopping` interrupts a start."""
 
     def __init__(self, options: ServeOptions, *, stopping: threading.Event) -> None:
-        self._options = options
+        self.options = options
         self._stopping = stopping
         self._registry = Registry(_models(options), poll_seconds=options.file_system_poll_wait_seconds, stopping=stopping)
         self._grpc: grpc.Server | None = None
@@ -34,7 +34,7 @@ class EmbeddedServer:
 
     def start(self) -> None:
         """Load all models, then open the ports; `ServingError` when either cannot be done."""
-        options = self._options
+        options = self.options
         self._registry.start()
         if self._stopping.is_set():
             return

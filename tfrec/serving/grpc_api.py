@@ -69,19 +69,20 @@ class PredictionService:
     @_answered
     def Predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
         spec = request.model_spec
+        signature = spec.signature_name or DEFAULT_SIGNATURE
         with self._registry.use(spec.name, _version(spec), spec.version_label) as (number, model):
-            model.signature(spec.signature_name)  # a wrong name is told before a wrong tensor
+            model.signature(signature)  # a wrong name is told before a wrong tensor
             inputs = {}
             for alias, proto in request.inputs.items():
                 try:
                     inputs[alias] = from_proto(proto)
                 except ValueError as error:
                     raise invalid(f"tensor parsing error: {alias}") from error
-            outputs = model.run(spec.signature_name, inputs, output_filter=request.output_filter)
+            outputs = model.run(signature, inputs, output_filter=request.output_filter)
         response = predict_pb2.PredictResponse()
         response.model_spec.name = spec.name
         response.model_spec.version.value = number
-        response.model_spec.signature_name = spec.signature_name or DEFAULT_SIGNATURE
+        response.model_spec.signature_name = signature
         for alias, array in outputs.items():
             response.outputs[alias].CopyFrom(to_proto(array))
         return response

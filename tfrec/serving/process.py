@@ -39,7 +39,10 @@ class ServerProcess:
 
     def __enter__(self) -> "ServerProcess":
         command = [sys.executable, "-m", "tfrec.serving.server", *self.options.flags()]
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}  # a training parent may hold all memory of the GPU
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, env=environment
+        )
         try:
             self._wait_until_it_answers()
         except BaseException:

@@ -81,7 +81,7 @@ class RestApi:
             raise Refusal(StatusCode.UNIMPLEMENTED, f"tfrec's embedded server has no {method}; tensorflow_model_server has.")
         parsed = rest_json.parse(body)
         with self._registry.use(*_target(match)) as (_, model):
-            signature = model.signatures.get(parsed.signature or "serving_default")
+            signature = model.signatures.get(parsed.signature)
             if signature is None:
                 raise invalid(f'Serving signature name: "{parsed.signature}" not found in signature def')
             inputs = rest_json.read_inputs(parsed, {name: info.dtype for name, info in sorted(signature.inputs.items())})

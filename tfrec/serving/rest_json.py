@@ -17,6 +17,7 @@ from grpc import StatusCode
 from tensorflow.core.framework import types_pb2
 
 from tfrec.serving.refusal import Refusal, invalid
+from tfrec.serving.saved_model import DEFAULT_SIGNATURE
 
 _MULTIPLE = "multiple input tensors required as per tensorinfo_map"
 _MAX_RANK = 254  # of any tensor
@@ -54,7 +55,7 @@ def parse(body: bytes) -> Body:
         raise invalid(f"JSON Parse error: {error}") from error
     if not isinstance(document, dict):
         raise invalid(f"JSON Value: {_shown(document)} Is not object")
-    signature = document.get("signature_name", "")
+    signature = document.get("signature_name", DEFAULT_SIGNATURE)
     if not isinstance(signature, str):
         raise invalid(f"JSON Value: {_shown(document)} not formatted correctly. 'signature_name' key must be a string value.")
     keys = [key for key in ("instances", "inputs") if key in document]
@@ -69,7 +70,7 @@ def parse(body: bytes) -> Body:
         raise invalid(f"JSON Value: {_shown(document)} Excepting 'instances' to be an list/array")
     if by_row and not value:
         raise invalid(f"JSON Value: {_shown(document)} No values in 'instances' array")
-    return Body(signature, by_row, value)
+    return Body(signature or DEFAULT_SIGNATURE, by_row, value)
 
 
 def read_inputs(body: Body, types: Mapping[str, int]) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 from grpc import StatusCode
-from tensorflow.core.protobuf.config_pb2 import CallableOptions
+from tensorflow.core.protobuf.config_pb2 import CallableOptions, ConfigProto
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
 from tfrec.serving.refusal import Refusal, invalid
@@ -31,15 +31,15 @@ class SavedModel:
     def __init__(self, directory: str | Path) -> None:
         graph = tf.Graph()
         with graph.as_default():
-            self._session = tf.compat.v1.Session(graph=graph)
+            self._session = tf.compat.v1.Session(graph=graph, config=ConfigProto(allow_soft_placement=True))
             loaded = tf.compat.v1.saved_model.load(self._session, [tf.saved_model.SERVING], str(directory))
         self.directory = Path(directory)
         self.signatures: dict[str, SignatureDef] = dict(loaded.signature_def)
         self._callables: dict[tuple[str, tuple[str, ...]], Callable[..., list[np.ndarray]]] = {}
 
     def signature(self, name: str) -> SignatureDef:
-        """The signature called `name`, the default one for no name."""
-        found = self.signatures.get(name or DEFAULT_SIGNATURE)
+        """The signature called `name`."""
+        found = self.signatures.get(name)
         if found is None:
             raise Refusal(StatusCode.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
         return found
@@ -69,7 +69,7 @@ class SavedModel:
                 raise Refusal(StatusCode.UNIMPLEMENTED, f"{WARMUP_FILE}: only predict_log is replayed here, got {kind}.")
             request = log.predict_log.request
             inputs = {alias: from_proto(proto) for alias, proto in request.inputs.items()}
-            self.run(request.model_spec.signature_name, inputs, output_filter=request.output_filter)
+            self.run(request.model_spec.signature_name or DEFAULT_SIGNATURE, inputs, output_filter=request.output_filter)
             count += 1
             if count > MAX_RECORDS:
                 raise invalid(f"Number of warmup records exceeeds the maximum ({MAX_RECORDS}) at {self.directory / WARMUP_FILE}")

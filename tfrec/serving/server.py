@@ -81,16 +81,22 @@ def serve(options: ServeOptions, *, embedded: bool = False) -> None:
 
 
 def _told_by_signals() -> threading.Event:
-    """An event that SIGTERM or SIGINT sets, through a pipe: set in the handler, a second signal could lock it up."""
+    """An event that SIGTERM or SIGINT sets.
+
+    By the wake-up pipe, not in the handlers: those run in the main thread alone, which waits and may not be the one that the
+    signal interrupts; and a second signal could come while the first one's handler holds the event's lock.
+    """
     told = threading.Event()
     reader, writer = os.pipe()
+    os.set_blocking(writer, False)
 
     def wait() -> None:
         os.read(reader, 1)
         told.set()
 
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: os.write(writer, b"x"))
+        signal.signal(number, lambda *_: None)
     threading.Thread(target=wait, name="signals", daemon=True).start()
     return told
 
