@@ -1,6 +1,28 @@
 """Set before anything is imported: Keras 2 for the process, and TensorFlow's start-up lines kept out of the test output."""
 import os
+from collections.abc import Generator
+
+import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors that matter are raised, not logged
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
-import tfrec  # noqa: E402, F401  before any test module can import TensorFlow
+from tfrec.terminal import held_back  # noqa: E402  before any test module can import TensorFlow
+
+Report = pytest.CollectReport
+
+
+class QuietDirectories:
+    """pytest captures what test files print when they are imported, but not what the conftest.py of a directory prints."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(self, collector: pytest.Collector) -> Generator[None, Report, Report]:
+        if not isinstance(collector, pytest.Directory):
+            return (yield)
+        with held_back():
+            return (yield)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # as a plugin: hooks in a conftest.py are not called for directories below it
+    config.pluginmanager.register(QuietDirectories())
