@@ -38,8 +38,14 @@ def test_everything_but_the_history_may_be_left_out(client: Client) -> None:
     assert client.recommend(history=[["a"]], k=1, label="old") == [Recommendation(("b",), (-1.0,), 3)]
 
 
+def test_similar_items(client: Client) -> None:
+    near_a, near_c = client.similar(["a", "c"], k=2)
+    assert (near_a, near_c) == (Recommendation(("b", "c"), (9.0, 8.0), 4), Recommendation(("a", "b"), (10.0, 9.0), 4))
+    assert client.similar(["a"], k=1, label="old") == [Recommendation(("b",), (-1.0,), 3)]
+
+
 def test_any_signature_can_be_called(client: Client) -> None:
-    prediction = client.predict("similar", {"item": text_array(["ü"])})
+    prediction = client.predict("echo", {"item": text_array(["ü"])})
     assert prediction.version == 4
     assert prediction.outputs["items"].tolist() == ["ü".encode()]
 

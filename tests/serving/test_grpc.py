@@ -75,7 +75,7 @@ def test_a_version_is_chosen_by_number_or_label(predictions: Any, version: int |
 
 
 def test_tables_are_initialised(predictions: Any) -> None:
-    response = predictions.Predict(ask("similar", item=["c", "nothing"]), timeout=5)
+    response = predictions.Predict(ask("echo", item=["c", "nothing"]), timeout=5)
     assert from_proto(response.outputs["code"]).tolist() == [2, -1]
 
 
@@ -158,7 +158,7 @@ def test_metadata_holds_the_signatures(predictions: Any) -> None:
     assert response.model_spec.version.value == 4
     found = get_model_metadata_pb2.SignatureDefMap()
     response.metadata["signature_def"].Unpack(found)
-    assert {"serving_default", "recommend", "similar", "double"} <= set(found.signature_def)
+    assert {"serving_default", "recommend", "similar", "double", "echo"} <= set(found.signature_def)
     assert sorted(found.signature_def["serving_default"].inputs) == ["history", "k", "query"]
 
     request.metadata_field[:] = ["graph"]

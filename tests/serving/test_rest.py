@@ -55,7 +55,7 @@ def test_inputs_give_outputs_and_one_output_drops_its_name(http: httpx.Client) -
 
 
 def test_bytes_come_and_go_as_base64(http: httpx.Client) -> None:
-    status, answer = predict(http, {"signature_name": "similar", "inputs": [{"b64": "/w=="}, "ü"]})
+    status, answer = predict(http, {"signature_name": "echo", "inputs": [{"b64": "/w=="}, "ü"]})
     assert status == 200
     assert answer["outputs"]["raw_bytes"] == [{"b64": "/w=="}, {"b64": "w7w="}]
     assert answer["outputs"]["items"][1] == "ü"
@@ -63,7 +63,7 @@ def test_bytes_come_and_go_as_base64(http: httpx.Client) -> None:
 
 
 def test_an_output_without_batch_is_fine_only_under_inputs(http: httpx.Client) -> None:
-    status, answer = predict(http, {"signature_name": "similar", "instances": ["a"]})
+    status, answer = predict(http, {"signature_name": "echo", "instances": ["a"]})
     assert status == 400
     assert "has no shape information" in answer["error"]
 

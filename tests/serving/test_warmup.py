@@ -9,7 +9,7 @@ from tests.serving.tiny import REQUESTS, save_tiny
 from tfrec.errors import ServingError
 from tfrec.serving.manifest import TensorSpec, read_manifest
 from tfrec.serving.tensors import from_proto
-from tfrec.serving.warmup import WARMUP_FILE, probe_requests, read_warmup, write_warmup
+from tfrec.serving.warmup import WARMUP_FILE, read_warmup, write_warmup
 
 
 @pytest.fixture(scope="module")
@@ -33,17 +33,9 @@ def test_probes_hold_the_answers_in_memory(export: Path) -> None:
 
 def test_signatures_are_read_from_the_export(export: Path) -> None:
     signatures = read_manifest(export).signatures
-    assert sorted(signatures) == ["double", "recommend", "serving_default", "similar"]
+    assert sorted(signatures) == ["double", "echo", "recommend", "serving_default", "similar"]
     assert signatures["serving_default"].inputs["history"] == TensorSpec(dtype="string", shape=(None, None))
     assert signatures["double"].inputs["x"] == TensorSpec(dtype="float32", shape=(None, 2))
-
-
-def test_probe_requests_are_the_requests(export: Path) -> None:
-    for found, given in zip(probe_requests(read_manifest(export)), REQUESTS, strict=True):
-        assert found.signature == given.signature
-        for name, array in given.arrays().items():
-            assert found.arrays()[name].dtype == array.dtype
-            np.testing.assert_array_equal(found.arrays()[name], array)
 
 
 def test_no_file_no_records(tmp_path: Path) -> None:

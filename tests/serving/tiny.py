@@ -15,7 +15,7 @@ _COUNT = tf.TensorSpec([None], tf.int32)
 
 
 class Tiny(tf.Module):
-    """Scores item i by `base - i`, and 100 more when it is written in the query; history and exclude are left out."""
+    """Scores item i by `base - i`, and 100 more when it is the query; history and exclude are left out of the answer."""
 
     def __init__(self, base: float = 10.0, items: Sequence[str] = ITEMS) -> None:
         super().__init__()
@@ -59,8 +59,12 @@ class Tiny(tf.Module):
     def double(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"y": 2.0 * x}
 
+    @tf.function(input_signature=[_TEXT, _COUNT])
+    def similar(self, item: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
+        return self._answer(item[:, None], tf.zeros_like(item), k)
+
     @tf.function(input_signature=[_TEXT])
-    def similar(self, item: tf.Tensor) -> dict[str, tf.Tensor]:
+    def echo(self, item: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"items": item, "raw_bytes": item, "total": tf.size(item), "code": self.codes.lookup(item)}
 
 
@@ -75,7 +79,7 @@ def save_tiny(
 ) -> Path:
     """A whole export at `directory`: SavedModel, warm-up file, manifest with probes."""
     model = Tiny(base, items)
-    functions = {name: getattr(model, name) for name in ("serving_default", "recommend", "double", "similar")}
+    functions = {name: getattr(model, name) for name in ("serving_default", "recommend", "similar", "double", "echo")}
     tf.saved_model.save(model, str(directory), signatures=functions)
     if requests:
         write_warmup(directory, requests)

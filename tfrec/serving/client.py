@@ -72,7 +72,7 @@ class Client:
         self.model = model
         self.timeout = timeout
         policy = {
-            "maxAttempts": max(2, attempts),
+            "maxAttempts": max(2, attempts),  # gRPC takes no 1 here; `enable_retries` says it
             "initialBackoff": "0.02s",
             "maxBackoff": "0.2s",
             "backoffMultiplier": 2,

@@ -15,8 +15,8 @@ from tensorflow.python.saved_model import loader_impl
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from tfrec.errors import ServingError
-from tfrec.serving.manifest import Manifest, Probe, Signature, TensorSpec
-from tfrec.serving.tensors import from_values, text_array, to_proto, to_values
+from tfrec.serving.manifest import Probe, Signature, TensorSpec
+from tfrec.serving.tensors import text_array, to_proto, to_values
 
 WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
 MAX_RECORDS = 1000  # the real server refuses the model above this
@@ -85,15 +85,6 @@ def record_probes(functions: Mapping[str, Callable[..., Any]], requests: Sequenc
             )
         )
     return tuple(probes)
-
-
-def probe_requests(manifest: Manifest) -> list[Request]:
-    """The requests of the manifest's probes, with the types that its signatures give them."""
-    found = []
-    for probe in manifest.probes:
-        specs = manifest.signatures[probe.signature].inputs
-        found.append(Request(probe.signature, {name: from_values(v, specs[name].dtype) for name, v in probe.inputs.items()}))
-    return found
 
 
 def read_signatures(export_dir: str | Path) -> dict[str, Signature]:
