@@ -39,21 +39,22 @@ class TextConfig(Section):
 
 class ModelConfig(Section):
     dim: int = Field(64, ge=2)  # of the shared space of queries and items
-    layers: int = Field(2, ge=0)  # of causal attention over behaviour
+    layers: int = Field(1, ge=0)  # of causal attention over behaviour
     heads: int = Field(2, ge=1)
-    history: int = Field(50, ge=1)  # events of a user that are read, the newest
+    history: int = Field(25, ge=1)  # events of a user that are read, the newest
     dropout: float = Field(0.2, ge=0, lt=1)
-    id_dropout: float = Field(0.1, ge=0, lt=1)  # share of items whose id is hidden in a step: text must stand alone
+    id_slots: int = Field(16384, ge=2)  # items that have a residual of their own; above it the longest untouched give way
+    id_dropout: float = Field(0.5, ge=0, lt=1)  # share of items whose id is hidden in a step: text must stand alone
     temperature: float = Field(0.1, gt=0)  # where the learnt temperature T starts
 
 
 class TrainingConfig(Section):
     epochs: int = Field(30, ge=1)  # at most; early stopping ends it sooner
     patience: int = Field(3, ge=1)  # epochs without a better validation score before the best weights are taken
-    batch_size: int = Field(32, ge=1)  # windows of `model.history` events, over all replicas
-    negatives: int = Field(8192, ge=1)  # sampled items a step; a catalogue that is no larger is used whole
+    batch_size: int = Field(64, ge=1)  # windows of `model.history` events, over all replicas
+    negatives: int = Field(16384, ge=1)  # sampled items a step; a catalogue that is no larger is used whole
     learning_rate: float = Field(2e-3, gt=0)
-    weight_decay: float = Field(1e-5, ge=0)
+    weight_decay: float = Field(0.05, ge=0)
     validation_share: float = Field(0.1, gt=0, lt=0.5)  # of the events, the newest
     jit_compile: bool = True
     seed: int = 0

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tfrec.data.histories import Histories
 from tfrec.data.interactions import Interactions
-from tfrec.evaluation.protocol import Histories, Ints, Scorer
+from tfrec.evaluation.protocol import Ints, Scorer
 
 FloatArray = NDArray[np.float64]
 

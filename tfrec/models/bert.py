@@ -56,7 +56,8 @@ class Bert(keras.layers.Layer):
         # every text is one segment, so the embedding of segment 0 is a bias
         self.segment = keras.layers.Embedding(1, width, name="segment")
         self.norm = keras.layers.LayerNormalization(epsilon=epsilon, name="norm")
-        self.blocks = [BertLayer(width=width, heads=heads, inner=inner, epsilon=epsilon, name=f"layer_{i}") for i in range(layers)]
+        sizes = {"width": width, "heads": heads, "inner": inner, "epsilon": epsilon}
+        self.blocks = [BertLayer(**sizes, name=f"layer_{i}") for i in range(layers)]
 
     def call(self, token_ids: tf.Tensor) -> tf.Tensor:
         kept = tf.cast(token_ids != self.pad, tf.float32)
@@ -91,7 +92,8 @@ def load_bert(checkpoint: Checkpoint) -> Bert:
         return arrays[name]
 
     def dense(*names: str) -> list[np.ndarray]:  # PyTorch keeps a matrix as [out, in]
-        return [np.concatenate([take(f"{n}.weight").T for n in names], axis=1), np.concatenate([take(f"{n}.bias") for n in names])]
+        weights, biases = [take(f"{n}.weight").T for n in names], [take(f"{n}.bias") for n in names]
+        return [np.concatenate(weights, axis=1), np.concatenate(biases)]
 
     def norm(name: str) -> list[np.ndarray]:
         return [take(f"{name}.weight"), take(f"{name}.bias")]

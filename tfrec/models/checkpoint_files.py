@@ -1,11 +1,12 @@
 """Where a BERT checkpoint lies: a name in, its files checked and their contents out.
 
 The name is a directory, an installed package that carries a `model` folder, or a hub id, looked for in this order, so that
-a machine without a network never asks one. `transformers` reads the configuration and the vocabulary; the weights are
-`safetensors`, which hold arrays and nothing that can run.
+a machine without a network never asks one. `transformers` reads the configuration; the weights are `safetensors`, which hold
+arrays and nothing that can run.
 """
 import importlib.util
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ import numpy as np
 
 from tfrec.errors import ModelError
 
+os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # its import warns that PyTorch is missing, and none is needed
+
 FILES = ("config.json", "model.safetensors", "vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
          "1_Pooling/config.json")
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
 
 @dataclass(frozen=True)
@@ -34,13 +38,19 @@ class Checkpoint:
         from safetensors.numpy import load_file
         path = self.directory / "model.safetensors"
         if not path.is_file():
-            raise ModelError(f"{self.directory}: expected model.safetensors, found {sorted(p.name for p in self.directory.iterdir())}. "
+            found = ", ".join(sorted(p.name for p in self.directory.iterdir()))
+            raise ModelError(f"{self.directory}: expected model.safetensors, found {found}. "
                              "Convert a pytorch_model.bin with transformers' `save_pretrained(safe_serialization=True)`.")
         try:
             arrays = load_file(path)
         except SafetensorError as e:
             raise ModelError(f"{path}: not a readable safetensors file ({e}). Download the checkpoint again.") from e
-        return {name.removeprefix("bert."): value for name, value in arrays.items()}
+        return {_name_of_today(name): value for name, value in arrays.items()}
+
+
+def _name_of_today(name: str) -> str:
+    """Without the prefix of models with a head, and with the layer norm's names since PyTorch (bert-base has TensorFlow's)."""
+    return name.removeprefix("bert.").replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
 def locate(name: str) -> Path:
@@ -75,28 +85,54 @@ def read_checkpoint(name: str) -> Checkpoint:
     config_file = directory / "config.json"
     if not config_file.is_file():
         raise ModelError(f"{directory}: expected a Hugging Face checkpoint with config.json, found none.")
-    kind = json.loads(config_file.read_text()).get("model_type")
+    kind = _json(config_file).get("model_type")
     if kind != "bert":
         raise ModelError(f"{config_file}: expected model_type 'bert', got {kind!r}. Choose a BERT checkpoint, such as "
                          "sentence-transformers/all-MiniLM-L6-v2 or bert-base-uncased.")
     from transformers import BertConfig
     config = BertConfig.from_pretrained(directory)
     if config.hidden_act != "gelu":
-        raise ModelError(f"{config_file}: expected hidden_act 'gelu', got {config.hidden_act!r}, which this encoder does not compute.")
+        raise ModelError(f"{config_file}: expected hidden_act 'gelu', the one that is computed here, got {config.hidden_act!r}.")
     if getattr(config, "position_embedding_type", "absolute") != "absolute":
         raise ModelError(f"{config_file}: expected absolute positions, got {config.position_embedding_type!r}.")
     vocabulary, lower_case = _vocabulary(directory)
-    pooling_file = directory / "1_Pooling" / "config.json"
-    cls = pooling_file.is_file() and json.loads(pooling_file.read_text()).get("pooling_mode_cls_token", False)
-    return Checkpoint(directory, config, vocabulary, lower_case, "cls" if cls else "mean")
+    if len(vocabulary) > config.vocab_size:
+        raise ModelError(f"{config_file}: expected vocab_size {len(vocabulary)}, the word pieces in the vocabulary, got "
+                         f"{config.vocab_size}. The files are of different checkpoints.")
+    return Checkpoint(directory, config, vocabulary, lower_case, _pooling(directory / "1_Pooling" / "config.json"))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as e:
+        raise ModelError(f"{path}: expected a JSON object, got something else ({e}). Download the checkpoint again.") from e
+
+
+def _pooling(path: Path) -> str:
+    """How sentence-transformers pools this checkpoint; the mean, when it does not say."""
+    if not path.is_file():
+        return "mean"
+    chosen = [k.removeprefix("pooling_mode_") for k, on in _json(path).items() if k.startswith("pooling_mode_") and on is True]
+    ways = {"mean_tokens": "mean", "mean_sqrt_len_tokens": "mean", "cls_token": "cls"}  # of unit length, both means are one
+    if len(chosen) != 1 or chosen[0] not in ways:
+        raise ModelError(f"{path}: expected pooling by one of {', '.join(ways)}, got {', '.join(chosen) or 'none'}. "
+                         "Choose another checkpoint.")
+    return ways[chosen[0]]
 
 
 def _vocabulary(directory: Path) -> tuple[list[str], bool]:
-    settings_file = directory / "tokenizer_config.json"
-    settings = json.loads(settings_file.read_text()) if settings_file.is_file() else {}
-    lower_case = bool(settings.get("do_lower_case", True))
-    if (directory / "vocab.txt").is_file():
-        return (directory / "vocab.txt").read_text(encoding="utf-8").splitlines(), lower_case
-    from transformers import AutoTokenizer
-    pieces = AutoTokenizer.from_pretrained(directory).get_vocab()
-    return sorted(pieces, key=pieces.__getitem__), lower_case
+    """Word pieces by id, and whether texts are lower-cased; from vocab.txt, or else from tokenizer.json."""
+    settings_file, tokenizer_file = directory / "tokenizer_config.json", directory / "tokenizer.json"
+    settings = _json(settings_file) if settings_file.is_file() else {}
+    tokenizer = _json(tokenizer_file) if tokenizer_file.is_file() else {}
+    lower_case = bool(settings.get("do_lower_case", (tokenizer.get("normalizer") or {}).get("lowercase", True)))
+    if (directory / "vocab.txt").is_file():  # split at line ends alone: some pieces are what Unicode calls a line separator
+        pieces = (directory / "vocab.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    elif (model := tokenizer.get("model", {})).get("type") == "WordPiece":
+        pieces = sorted(model["vocab"], key=model["vocab"].__getitem__)
+    else:
+        raise ModelError(f"{directory}: expected vocab.txt, or tokenizer.json with a WordPiece model, found neither.")
+    if missing := [piece for piece in SPECIAL if piece not in pieces]:
+        raise ModelError(f"{directory}: expected {', '.join(SPECIAL)} among the word pieces, found no {', '.join(missing)}.")
+    return pieces, lower_case

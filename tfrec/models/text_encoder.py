@@ -2,7 +2,7 @@
 
 `encode` fills the cache of item vectors; it sorts texts by length, so that no batch computes more padding than it must.
 """
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +12,7 @@ from tfrec.models.checkpoint_files import read_checkpoint
 from tfrec.models.tokenizer import Tokenizer
 
 STEP = 8  # token lengths are rounded up to multiples of this: few shapes to trace, at most 7 wasted tokens
+EDGES = 2  # tokens that every text has: [CLS] and [SEP]
 
 
 class TextEncoder(tf.Module):
@@ -34,31 +35,28 @@ class TextEncoder(tf.Module):
         self._compiled = tf.function(self.pool, input_signature=[tf.TensorSpec([None, None], tf.int32)])
 
     def pool(self, token_ids: tf.Tensor) -> tf.Tensor:
-        """Unit vectors `[batch, width]` of token ids `[batch, tokens]`."""
+        """Unit vectors `[batch, width]` of token ids `[batch, tokens]`; zero where there is nothing but [CLS] and [SEP]."""
         states = self.bert(token_ids)
-        if self.pooling == "cls":
-            return tf.math.l2_normalize(states[:, 0], axis=-1)
         kept = tf.cast(token_ids != self.tokenizer.pad, states.dtype)[:, :, None]
-        return tf.math.l2_normalize(tf.reduce_sum(states * kept, axis=1) / tf.maximum(tf.reduce_sum(kept, axis=1), 1.0), axis=-1)
+        pooled = states[:, 0] if self.pooling == "cls" else tf.reduce_sum(states * kept, axis=1)  # its length drops out
+        return tf.math.l2_normalize(pooled, axis=-1) * tf.cast(tf.reduce_sum(kept, axis=1) > EDGES, states.dtype)
 
     def __call__(self, texts: tf.Tensor) -> tf.Tensor:
-        present = tf.cast(tf.strings.length(tf.strings.strip(texts)) > 0, tf.float32)[:, None]
-        return self.pool(self.tokenizer(texts, pad_to_max=False)) * present
+        return self.pool(self.tokenizer(texts, pad_to_max=False))
 
-    def encode(self, texts: Sequence[str], *, batch_size: int, progress: Iterable[None] | None = None) -> np.ndarray:
-        """Vectors `[len(texts), width]`, float32. `progress` is advanced once a text."""
-        ticks: Iterator[None] = iter(progress or ())
+    def encode(self, texts: Sequence[str], *, batch_size: int, advance: Callable[[int], None] | None = None) -> np.ndarray:
+        """Vectors `[len(texts), width]`, float32. `advance` is told how many more texts are done."""
         vectors = np.zeros((len(texts), self.width), np.float32)
-        filled = np.array([i for i, t in enumerate(texts) if t.strip()], np.int64)
-        if not filled.size:
-            return vectors
-        tokens = self.tokenizer(tf.constant([texts[i] for i in filled]), pad_to_max=True).numpy()
+        tokens = self.tokenizer(tf.constant(texts, tf.string, [len(texts)]), pad_to_max=True).numpy()
         lengths = (tokens != self.tokenizer.pad).sum(1)
         order = np.argsort(lengths, kind="stable")
+        order = order[lengths[order] > EDGES]
+        for _ in range(len(texts) - len(order)):
+            next(ticks, None)
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             longest = min(-(-int(lengths[rows[-1]]) // STEP) * STEP, tokens.shape[1])
-            vectors[filled[rows]] = self._compiled(tf.constant(tokens[rows, :longest])).numpy()
-            for _ in rows:
-                next(ticks, None)
+            vectors[rows] = self._compiled(tf.constant(tokens[rows, :longest])).numpy()
+            if advance is not None:
+                advance(len(rows))
         return vectors

@@ -13,6 +13,9 @@ CHARACTERS_PER_TOKEN = 16  # a text is cut to this many a token before it is rea
 class Tokenizer(tf.Module):
     """WordPiece with BERT's clean-up (lower case, accents stripped, split at punctuation) in one C++ pass.
 
+    The ids are those of Hugging Face's tokenizer but for letters that Unicode folds into others: here ß is ss, ½ is 1⁄2, and
+    full-width letters are plain ones.
+
     Args:
         vocabulary: word pieces; the position is the id. Must hold [PAD], [UNK], [CLS], [SEP].
         max_tokens: length to which a text is cut, [CLS] and [SEP] included.
@@ -24,7 +27,9 @@ class Tokenizer(tf.Module):
         ids = {piece: i for i, piece in enumerate(vocabulary)}
         self.max_tokens = max_tokens
         self.pad, self.start, self.end = ids["[PAD]"], ids["[CLS]"], ids["[SEP]"]
-        self._pieces = tf_text.FastBertTokenizer(list(vocabulary), token_out_type=tf.int32, lower_case_nfd_strip_accents=lower_case)
+        self._pieces = tf_text.FastBertTokenizer(
+            list(vocabulary), token_out_type=tf.int32, lower_case_nfd_strip_accents=lower_case
+        )
 
     def __call__(self, texts: tf.Tensor, *, pad_to_max: bool) -> tf.Tensor:
         """Token ids `[batch, max_tokens]`, or `[batch, longest]` when `pad_to_max` is false, for strings `[batch]`."""

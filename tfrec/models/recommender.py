@@ -1,0 +1,109 @@
+"""Everything that is learnt, in one object: the towers, the items they know, the slots, the prior and the meaning of the codes.
+
+Training makes it from a configuration and a catalogue; checkpoints write and read it; evaluation scores with it; an export
+turns it into a graph. A catalogue may grow under it, since an item's row needs only its text and features.
+"""
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tfrec.config import Config
+from tfrec.data.catalogue import Catalogue
+from tfrec.data.item_features import ItemFeatures
+from tfrec.models.item_tower import ItemTower
+from tfrec.models.prior import PopularityPrior
+from tfrec.models.query_tower import QueryTower
+from tfrec.models.slots import assign_slots
+from tfrec.models.text_cache import TextCache
+from tfrec.models.text_encoder import TextEncoder
+from tfrec.models.two_tower import TwoTower
+
+MAX_ACTIONS = 16  # codes that the query tower tells apart; shapes must not depend on how many a log has had so far
+
+
+@dataclass
+class Recommender:
+    """A model and what it needs to be used."""
+
+    config: Config
+    catalogue: Catalogue
+    text: npt.NDArray[np.float32]  # [n_items, text width]
+    features: ItemFeatures
+    slot: npt.NDArray[np.int32]  # [n_items], 0: no feedback yet
+    actions: tuple[str, ...]
+    prior: PopularityPrior
+    model: TwoTower
+
+    @classmethod
+    def build(cls, config: Config, catalogue: Catalogue, text: npt.NDArray[np.float32], *, actions: Sequence[str]) -> "Recommender":
+        """A model before any training: near texts are near, popularity is uniform, no item has a residual."""
+        features = ItemFeatures.fit(catalogue.items)
+        model = towers(config, text_width=text.shape[1], feature_width=features.width)
+        model.items.start_from(text)
+        made = cls(config, catalogue, text, features, np.zeros(len(catalogue), np.int32), tuple(actions),
+                   PopularityPrior(len(catalogue)), model)
+        made.refresh()
+        return made
+
+    def refresh(self) -> None:
+        """Hand the item arrays to the model, after the catalogue, the texts or the slots have changed."""
+        self.model.set_catalogue(self.text, self.features.matrix(self.catalogue.items), self.slot)
+
+    def extend(self, catalogue: Catalogue, text: npt.NDArray[np.float32]) -> None:
+        """Go over to a catalogue whose first items are those known so far; the new ones start from their text."""
+        grown = len(catalogue) - len(self.catalogue)
+        self.catalogue, self.text = catalogue, text
+        self.slot = np.concatenate([self.slot, np.zeros(grown, np.int32)])
+        self.prior.grow(len(catalogue))
+        self.refresh()
+
+    def give_slots(self, items: npt.NDArray[np.integer], last_seen: npt.NDArray[np.integer]) -> None:
+        """Give residual slots to items with feedback; a slot that changes hands starts at zero, its average too."""
+        self.slot, cleared = assign_slots(self.slot, items, last_seen, slots=self.config.model.id_slots)
+        if len(cleared):
+            self.model.clear_residuals(cleared)
+        self.refresh()
+
+    def action_codes(self, actions: Sequence[str]) -> npt.NDArray[np.int32]:
+        """`[len(actions)]`: this model's code of each action name; one it has not met is read as the last code."""
+        codes = {name: code for code, name in enumerate(self.actions[: MAX_ACTIONS - 1])}
+        return np.array([codes.get(name, MAX_ACTIONS - 1) for name in actions], np.int32)
+
+    def item_vectors(self) -> npt.NDArray[np.float32]:
+        """`[n_items, dim]`."""
+        vectors: npt.NDArray[np.float32] = self.model.item_vectors().numpy()[: len(self.catalogue)]
+        return vectors
+
+
+def towers(config: Config, *, text_width: int, feature_width: int) -> TwoTower:
+    """The untrained towers that `config` describes. Call inside the scope of the distribution strategy.
+
+    Initial weights depend on the seed alone.
+    """
+    tf.keras.utils.set_random_seed(config.training.seed)
+    m = config.model
+    items = ItemTower(dim=m.dim, text_width=text_width, feature_width=feature_width, slots=m.id_slots, id_dropout=m.id_dropout, name="items")
+    queries = QueryTower(dim=m.dim, layers=m.layers, heads=m.heads, length=m.history, actions=MAX_ACTIONS, rate=m.dropout, name="queries")
+    return TwoTower(items, queries, temperature=m.temperature, negatives=config.training.negatives, seed=config.training.seed)
+
+
+def encode_catalogue(
+    config: Config, texts: Sequence[str], *, advance: Callable[[int], None] | None = None
+) -> npt.NDArray[np.float32]:
+    """Text vectors `[len(texts), width]`, those known from the run's cache; the encoder is loaded only for new texts.
+
+    Args:
+        config: names the encoder and the run directory that holds the cache.
+        texts: what items say.
+        advance: told how many texts have been encoded since the last call.
+    """
+    cache = TextCache(config.run / "text_vectors.npz", identity=f"{config.text.encoder}:{config.text.max_tokens}")
+
+    def encode(missing: Sequence[str]) -> npt.NDArray[np.float32]:
+        encoder = TextEncoder(config.text.encoder, max_tokens=config.text.max_tokens)
+        return encoder.encode(missing, batch_size=config.text.batch_size, advance=advance)
+
+    return cache.vectors(texts, encode)

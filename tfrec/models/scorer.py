@@ -1,0 +1,89 @@
+"""The model as a scorer of the quality protocol: event indices in, scores of all items out, as the served graph gives them.
+
+The prior *rolls* (it counts every event strictly before the second that is asked) or stays *frozen* as the recommender holds
+it; the weights stay as they are.
+"""
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tfrec.data.histories import Histories
+from tfrec.data.interactions import Interactions
+from tfrec.models.recommender import Recommender
+
+Ints = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float32]
+
+
+class Scorer:
+    """Scores `[batch, n_items]` of event indices `[batch]` into `inter`, whose items are the recommender's catalogue.
+
+    Args:
+        recommender: not changed; its prior is copied.
+        inter: all events that may be asked or history.
+        counted: events at the front of `inter` that the recommender's prior holds already.
+        rolls: whether the prior goes on counting.
+    """
+
+    def __init__(self, recommender: Recommender, inter: Interactions, *, counted: int, rolls: bool = True,
+                 histories: Histories | None = None) -> None:
+        self._inter, self._recommender = inter, recommender
+        self._histories = histories or Histories(inter)
+        self._codes = recommender.action_codes(inter.actions)
+        self._items = tf.constant(recommender.item_vectors())
+        self._start, self._rolls = counted, rolls
+        self._restart()
+        self._similarity = tf.function(self._similarities, reduce_retracing=True)
+
+    def _restart(self) -> None:
+        self._prior, self._counted = self._recommender.prior.copy(), self._start
+
+    def __call__(self, events: Ints) -> FloatArray:
+        return self.similarity(events) + float(self._recommender.model.beta) * self.log_p(events)
+
+    def similarity(self, events: Ints) -> FloatArray:
+        """`[batch, n_items]`: the part of the score that behaviour gives."""
+        length = self._recommender.config.model.history
+        found = self._histories.padded(events, length=length)
+        count = (found >= 0).sum(1)
+        # the tower counts places from the oldest event: move the pads from the front to the back
+        found = np.take_along_axis(found, (np.arange(length) + (length - count)[:, None]) % length, axis=1)
+        known = found >= 0
+        time = np.where(known, self._inter.time[found], 0)
+        following = np.where(np.arange(length)[None] == count[:, None] - 1, self._inter.time[events][:, None], np.roll(time, -1, axis=1))
+        # a batch of any size in one shape, so that it is traced once
+        rows = 1 << max(0, len(events) - 1).bit_length()
+        padded = [
+            np.pad(a, [(0, rows - len(events)), (0, 0)])
+            for a in (
+                np.where(known, self._inter.item[found], 0),
+                self._codes[self._inter.action[found]],
+                np.where(known, following - time, 0),
+            )
+        ]
+        scores: FloatArray = self._similarity(*padded, np.pad(count, (0, rows - len(events)))).numpy()
+        return scores[: len(events)]
+
+    def log_p(self, events: Ints) -> FloatArray:
+        """`[batch, n_items]`: the prior just before each event."""
+        if not self._rolls:
+            now = self._prior.log_p(int(self._inter.time[max(self._start - 1, 0)]))
+            return np.broadcast_to(now, (len(events), len(now)))
+        out = np.empty((len(events), len(self._inter.items)), np.float32)
+        for row, event in enumerate(events):
+            second = int(self._inter.time[event])
+            before = int(np.searchsorted(self._inter.time, second))
+            if before < self._counted:
+                self._restart()
+            fresh = slice(self._counted, max(before, self._counted))
+            self._prior.update(self._inter.item[fresh], self._inter.time[fresh])
+            self._counted = fresh.stop
+            out[row] = self._prior.log_p(second)
+        return out
+
+    def _similarities(self, item: tf.Tensor, action: tf.Tensor, gap: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+        model = self._recommender.model
+        hidden = model.queries(tf.gather(self._items, item), tf.cast(action, tf.int32), gap)
+        newest = tf.gather(hidden, tf.maximum(count - 1, 0), batch_dims=1)
+        u = tf.where(count[:, None] > 0, model.scale_behaviour(newest), 0.0)
+        return tf.matmul(u, self._items, transpose_b=True)

@@ -1,0 +1,217 @@
+"""The model: windows of behaviour in, the loss of the next item out; item and query vectors for everything that asks.
+
+    score(u, i at time t) = <s (u - mean u), v_i> + beta log p_t(i)            u, v unit vectors, s = 1/T learnt
+
+`p_t` is the streaming popularity just before t (`prior.py`). It stands in the training logits, so the towers learn what
+popularity does not say, and the same sum serves. Three choices keep it so: the mean query is taken off, or <mean u, v_i> would
+be a second, stale popularity; an item is a negative only once it has been touched, or the model would learn from hindsight
+that what came later is never chosen; the residual of an item without feedback is zero (`slots.py`).
+
+The loss is a softmax over negatives that all positions of the batch share, each corrected by -log q (Bengio & Senecal 2008;
+Yi et al. 2019, doi:10.1145/3298689.3346996), through `tfrs.tasks.Retrieval`. A catalogue that fits in `negatives` is used
+whole (q = 1). Negatives and noise depend on (seed, step) alone, so every replica has the same negatives and a continued run draws
+what an uninterrupted one would have drawn.
+"""
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+
+from tfrec.models.item_tower import ItemTower
+from tfrec.models.noise import Noise
+from tfrec.models.query_tower import QueryTower
+
+CAPACITY_STEP = 1024  # rows of the item arrays grow in such steps: few shapes to compile while a catalogue grows
+SEARCH_WEIGHT = 0.2  # of the text-query loss beside the next-item loss
+SEARCH_NOISE = 0.3  # share of text dimensions hidden when an item's own text stands in for a query
+SEARCH_BETA = 0.3  # a query says more than a history does about what is wanted, so popularity says less
+AVERAGE = 0.99  # of the moving average of weights, over about 100 steps
+MEAN_MOMENTUM = 0.98  # of the moving mean query
+
+keras = tf.keras
+Batch = dict[str, tf.Tensor]
+
+
+def capacity_for(n_items: int) -> int:
+    """Rows of the item arrays: `n_items` rounded up, with room for one more."""
+    return (n_items // CAPACITY_STEP + 1) * CAPACITY_STEP
+
+
+class TwoTower(tfrs.Model):
+    """Item tower, query tower and the scale between them.
+
+    Args:
+        items, queries: the towers.
+        temperature: where T starts.
+        negatives: items drawn a step.
+        seed: of noise and negatives.
+    """
+
+    def __init__(self, items: ItemTower, queries: QueryTower, *, temperature: float, negatives: int, seed: int) -> None:
+        super().__init__()
+        self.items, self.queries = items, queries
+        self.negatives, self.seed = negatives, seed
+        dim = items.sizes["dim"]
+        first = tf.VariableAggregation.ONLY_FIRST_REPLICA
+        self.log_scale = self.add_weight(name="log_scale", shape=[], initializer=keras.initializers.Constant(-np.log(temperature)))
+        self.search_scale = self.add_weight(name="search_scale", shape=[], initializer=keras.initializers.Constant(2.0))
+        self.mean_query = self.add_weight(name="mean_query", shape=[dim], initializer="zeros", trainable=False, aggregation=first)
+        self.beta = self.add_weight(name="beta", shape=[], initializer="ones", trainable=False)
+        self.task = tfrs.tasks.Retrieval()
+        queries(tf.zeros([1, 1, dim]), tf.zeros([1, 1], tf.int32), tf.zeros([1, 1], tf.int64))
+        self.average = [tf.Variable(w, trainable=False, aggregation=first) for w in self._averaged()]
+        self.steps = self.add_weight(name="steps", shape=[], dtype=tf.int64, initializer="zeros", trainable=False, aggregation=first)
+
+    # -- what the catalogue and the prior bring; not weights, so not in a checkpoint of weights
+
+    def set_catalogue(self, text: np.ndarray, features: np.ndarray, slot: np.ndarray) -> None:
+        """Item arrays by catalogue position, padded to `capacity_for`: the shapes of all later calls."""
+        rows = capacity_for(len(text))
+        self.n_items = len(text)
+        padded = [np.concatenate([a, np.zeros((rows - len(a), *a.shape[1:]), a.dtype)]) for a in (text, features, slot)]
+        self._text, self._features, self._slot = (tf.Variable(a, trainable=False) for a in padded)
+
+    def set_prior(self, log_p: np.ndarray, first_touch: np.ndarray) -> None:
+        """Snapshots of log p `[S, n_items]` and the first in which each item has been touched `[n_items]`, S for never."""
+        rows, snapshots = int(self._slot.shape[0]), len(log_p)
+        self._log_p = tf.Variable(np.pad(log_p, [(0, 0), (0, rows - self.n_items)]), trainable=False)
+        self._first_touch = tf.Variable(
+            np.pad(first_touch.astype(np.int32), (0, rows - self.n_items), constant_values=snapshots), trainable=False
+        )
+        self.whole = rows <= self.negatives or self.n_items <= self.negatives
+        # negatives: half by popularity at the end of the snapshots, half uniform; a row beyond the catalogue is never drawn
+        q = 0.5 * np.exp(log_p[-1] - np.logaddexp.reduce(log_p[-1])) + 0.5 / self.n_items
+        self._q = tf.Variable(np.pad(q, (0, rows - self.n_items)).astype(np.float32), trainable=False)
+        self._q_below = tf.Variable(np.pad(np.cumsum(q), (0, rows - self.n_items), mode="edge").astype(np.float32), trainable=False)
+
+    # -- vectors
+
+    def item_vectors(self, rows: tf.Tensor | None = None, noise: Noise | None = None) -> tf.Tensor:
+        """`[rows, dim]` of catalogue positions, all of them by default."""
+        arrays = (self._text, self._features, self._slot)
+        text, features, slot = (tf.convert_to_tensor(a) if rows is None else tf.gather(a, rows) for a in arrays)
+        return self.items(text, features, slot, noise)
+
+    def scale_behaviour(self, hidden: tf.Tensor) -> tf.Tensor:
+        """s (u - mean u): what is multiplied with item vectors; zero for a user without history."""
+        return (hidden - self.mean_query) * tf.exp(self.log_scale)
+
+    def scale_query(self, text: tf.Tensor) -> tf.Tensor:
+        """The part that a query text `[n, text_width]` adds to the behaviour's: zero for an empty one."""
+        present = tf.cast(tf.reduce_any(text != 0.0, axis=-1, keepdims=True), tf.float32)
+        v = tf.math.l2_normalize(self.items.text_part(text), axis=-1)
+        return v * present * self.search_scale * tf.exp(self.log_scale)
+
+    # -- training
+
+    def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
+        """Mean loss of the targets in the batch, by weight, over all replicas.
+
+        Args:
+            inputs: arrays `[batch, length]` of `sequences.Windows` and `snapshot`, the newest prior snapshot before each target.
+            training: whether noise is on.
+        """
+        step_seed = tf.cast(tf.stack([tf.constant(self.seed, tf.int64), self.steps]), tf.int32)
+        replica = tf.distribute.get_replica_context()
+        negative_seed = tf.random.experimental.stateless_fold_in(step_seed, 0)
+        number = replica.replica_id_in_sync_group if replica else 0
+        noise = Noise(tf.random.experimental.stateless_fold_in(step_seed, 1 + number)) if training else None
+        batch, length = inputs["item"].shape
+        places = batch * length
+        look_up, negative, log_q = self._candidates(noise, negative_seed)
+
+        history = look_up(tf.reshape(tf.maximum(inputs["item"], 0), [-1]))
+        hidden = self.queries(tf.reshape(history, [batch, length, -1]), inputs["action"], inputs["gap"], noise)
+        u = tf.reshape(tf.gather(hidden, inputs["read_at"], batch_dims=1), [places, -1])
+        weight = tf.reshape(inputs["weight"], [-1])
+        total = self._all_replicas(tf.reduce_sum(weight))
+        if training:
+            mean = self._all_replicas(tf.reduce_sum(u * weight[:, None], axis=0)) / tf.maximum(total, 1e-6)
+            self.mean_query.assign(tf.where(total > 0, MEAN_MOMENTUM * self.mean_query + (1 - MEAN_MOMENTUM) * mean, self.mean_query))
+            u = (u - mean) * tf.exp(self.log_scale)
+        else:
+            u = self.scale_behaviour(u)
+        target = tf.reshape(inputs["target"], [-1])
+        snapshot = tf.reshape(inputs["snapshot"], [-1])
+        v_target, v_negative = look_up(target), look_up(negative)
+
+        own = tf.concat([inputs["item"], inputs["target"]], axis=1)[:, :, None] == negative[None, None, :]
+        own = tf.repeat(tf.reduce_any(own, axis=1), length, axis=0)
+        touched = tf.gather(self._first_touch, negative)[None, :] <= snapshot[:, None]
+        loss = self._softmax(u, v_target, v_negative, target, negative, log_q, snapshot, ~own & touched, weight, self.beta)
+
+        # an item's own text, thinned, as the query of one target a window: search works before there are logged queries
+        chance = tf.random.stateless_uniform([batch, length], negative_seed) * tf.cast(inputs["weight"] > 0, tf.float32)
+        at = tf.range(batch) * length + tf.argmax(chance, axis=1, output_type=tf.int32)
+        wanted = tf.gather(target, at)
+        text = tf.gather(self._text, wanted)
+        if noise is not None:
+            text = noise.dropout(text, SEARCH_NOISE)
+            keep = noise.keep_rows(batch, 0.5)
+            u_search = tf.gather(u, at) * keep + self.scale_query(text)
+        else:
+            u_search = self.scale_query(text)
+        seen = tf.gather(touched, at) & (negative[None, :] != wanted[:, None])
+        search = self._softmax(u_search, tf.gather(v_target, at), v_negative, wanted, negative, log_q, tf.gather(snapshot, at),
+                               seen, tf.gather(weight, at), tf.constant(SEARCH_BETA))
+        search_total = self._all_replicas(tf.reduce_sum(tf.gather(weight, at)))
+        return loss / tf.maximum(total, 1e-6) + SEARCH_WEIGHT * search / tf.maximum(search_total, 1e-6)
+
+    def _candidates(self, noise: Noise | None, seed: tf.Tensor) -> tuple[Any, tf.Tensor, tf.Tensor]:
+        """How to look item vectors up in this step, the negatives' positions `[N]` and log q `[N]`."""
+        if self.whole:
+            table = self.item_vectors(None, noise)
+            rows = int(self._slot.shape[0])
+            return (lambda i: tf.gather(table, i)), tf.range(rows), tf.zeros([rows])
+        draw = tf.random.stateless_uniform([self.negatives], seed) * self._q_below[-1]
+        negative = tf.searchsorted(tf.convert_to_tensor(self._q_below), draw, side="right")
+        negative = tf.minimum(negative, self.n_items - 1)
+        # drawn with replacement: each draw stands for 1 / (N q) items
+        return (lambda i: self.item_vectors(i, noise)), negative, tf.math.log(tf.gather(self._q, negative) * self.negatives)
+
+    def _softmax(self, u: tf.Tensor, v_target: tf.Tensor, v_negative: tf.Tensor, target: tf.Tensor, negative: tf.Tensor,
+                 log_q: tf.Tensor, snapshot: tf.Tensor, visible: tf.Tensor, weight: tf.Tensor, beta: tf.Tensor) -> tf.Tensor:
+        """Summed softmax loss of each target against the visible negatives, with prior and sampling correction."""
+        n = u.shape[0]
+        prior = beta * tf.gather(tf.gather(self._log_p, negative, axis=1), snapshot)
+        own_prior = beta * tf.gather_nd(self._log_p, tf.stack([snapshot, target], axis=1))
+        # Retrieval takes the correction as probabilities and clips them at 1e-6; a row's common factor does not change its
+        # softmax, so the largest is put at 1 and only an item e^13.8 times as likely as the least likely one is clipped
+        correction = tf.concat([tf.repeat(-own_prior[:, None], n, axis=1), log_q[None, :] - prior], axis=1)
+        probability = tf.exp(correction - tf.reduce_max(correction, axis=1, keepdims=True))
+        mask = tf.concat([tf.eye(n, dtype=tf.bool), visible], axis=1)
+        return self.task(u, tf.concat([v_target, v_negative], axis=0), sample_weight=weight,
+                         candidate_sampling_probability=tf.stop_gradient(probability), score_mask=mask, compute_metrics=False)
+
+    def train_step(self, inputs: Batch) -> dict[str, tf.Tensor]:
+        """One optimiser step, then the moving average of weights."""
+        metrics = super().train_step(inputs)
+        self.steps.assign_add(1)
+        done = tf.cast(self.steps, tf.float32)
+        keep = tf.minimum(AVERAGE, done / (done + 10.0))  # the first steps are forgotten fast
+        for average, weight in zip(self.average, self._averaged(), strict=True):
+            average.assign(keep * average + (1 - keep) * weight)
+        return metrics
+
+    def swap_average(self) -> None:
+        """Exchange the weights and their moving average; again to change back."""
+        for average, weight in zip(self.average, self._averaged(), strict=True):
+            kept = tf.identity(weight)
+            weight.assign(average)
+            average.assign(kept)
+
+    def clear_residuals(self, slots: np.ndarray) -> None:
+        """Set the residuals of `slots` to zero, in the weights and in their average."""
+        rows, zeros = tf.constant(slots[:, None]), tf.zeros([len(slots), self.items.sizes["dim"]])
+        table = self.items.residual
+        for variable in (table, next(a for a, w in zip(self.average, self._averaged(), strict=True) if w is table)):
+            variable.assign(tf.tensor_scatter_nd_update(variable, rows, zeros))
+
+    def _averaged(self) -> list[tf.Variable]:
+        return [*self.items.trainable_weights, *self.queries.trainable_weights, self.log_scale, self.search_scale, self.mean_query]
+
+    @staticmethod
+    def _all_replicas(value: tf.Tensor) -> tf.Tensor:
+        replica = tf.distribute.get_replica_context()
+        return replica.all_reduce(tf.distribute.ReduceOp.SUM, value) if replica and tf.distribute.has_strategy() else value
