@@ -107,9 +107,18 @@ class PopularityPrior:
             parts[-1] = (counts[-1] == 0) / self._untouched
         return parts
 
-    def log_p(self) -> NDArray[np.float32]:
-        """`[V]`: ln p of every item after the events so far."""
-        return np.asarray(np.log(self._weights @ self.components()), np.float32)
+    def log_p(self, now: int) -> NDArray[np.float32]:
+        """`[V]`: ln p of every item at the second `now`, after the events so far.
+
+        The same for every `now`, earlier than the clock or later: silence fades c_k and N_k alike.
+        """
+        full, (*_, uniform, new) = self._totals > _TINY, self._weights
+        timed = self._weights[:-2]
+        p = np.divide(timed, self._totals, out=np.zeros_like(timed), where=full) @ self._counts
+        p += (uniform + timed[~full].sum() + (0.0 if self._untouched else new)) / len(self)
+        if self._untouched:
+            p[self._counts[-1] == 0] += new / self._untouched
+        return np.asarray(np.log(p), np.float32)
 
     def grow(self, n_items: int) -> None:
         """Make room for new items at the end, never touched so far."""
@@ -233,7 +242,7 @@ def snapshots(inter: Interactions, *, weights: ArrayLike, edges: ArrayLike) -> S
     done = 0
     for s, edge in enumerate(edges):
         before, done = done, _roll(prior, inter, done, int(edge))
-        log_p[s] = prior.log_p()
+        log_p[s] = prior.log_p(prior.clock)
         new = inter.item[before:done]
         first[new] = np.minimum(first[new], s)
     return Snapshots(log_p, first)
