@@ -26,3 +26,11 @@ class QuietDirectories:
 def pytest_configure(config: pytest.Config) -> None:
     # as a plugin: hooks in a conftest.py are not called for directories below it
     config.pluginmanager.register(QuietDirectories())
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Directory of a BERT of width 16 with random weights: a text tower that costs nothing."""
+    from tests.models.tiny import write_bert
+
+    return str(write_bert(tmp_path_factory.mktemp("tiny") / "bert"))

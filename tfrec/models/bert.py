@@ -56,8 +56,9 @@ class Bert(keras.layers.Layer):
         # every text is one segment, so the embedding of segment 0 is a bias
         self.segment = keras.layers.Embedding(1, width, name="segment")
         self.norm = keras.layers.LayerNormalization(epsilon=epsilon, name="norm")
-        sizes = {"width": width, "heads": heads, "inner": inner, "epsilon": epsilon}
-        self.blocks = [BertLayer(**sizes, name=f"layer_{i}") for i in range(layers)]
+        self.blocks = [
+            BertLayer(width=width, heads=heads, inner=inner, epsilon=epsilon, name=f"layer_{i}") for i in range(layers)
+        ]
 
     def call(self, token_ids: tf.Tensor) -> tf.Tensor:
         kept = tf.cast(token_ids != self.pad, tf.float32)
@@ -85,32 +86,33 @@ def load_bert(checkpoint: Checkpoint) -> Bert:
     bert(tf.zeros([1, 4], tf.int32))
     arrays = checkpoint.weights()
 
-    def take(name: str) -> np.ndarray:
+    def take(name: str, *shape: int) -> np.ndarray:
         if name not in arrays:
             raise ModelError(f"{checkpoint.directory}/model.safetensors: expected an array {name!r}, found none. "
                              "The file is not the weights of this configuration.")
+        if arrays[name].shape != shape:
+            raise ModelError(f"{checkpoint.directory}/model.safetensors: expected {name!r} of shape {list(shape)}, as "
+                             f"config.json has it, got {list(arrays[name].shape)}. The files are of different checkpoints.")
         return arrays[name]
 
-    def dense(*names: str) -> list[np.ndarray]:  # PyTorch keeps a matrix as [out, in]
-        weights, biases = [take(f"{n}.weight").T for n in names], [take(f"{n}.bias") for n in names]
+    def dense(out: int, into: int, *names: str) -> list[np.ndarray]:  # PyTorch keeps a matrix as [out, in]
+        weights, biases = [take(f"{n}.weight", out, into).T for n in names], [take(f"{n}.bias", out) for n in names]
         return [np.concatenate(weights, axis=1), np.concatenate(biases)]
 
     def norm(name: str) -> list[np.ndarray]:
-        return [take(f"{name}.weight"), take(f"{name}.bias")]
+        return [take(f"{name}.weight", width), take(f"{name}.bias", width)]
 
-    try:
-        bert.words.set_weights([take("embeddings.word_embeddings.weight")])
-        bert.positions.set_weights([take("embeddings.position_embeddings.weight")])
-        bert.segment.set_weights([take("embeddings.token_type_embeddings.weight")[:1]])
-        bert.norm.set_weights(norm("embeddings.LayerNorm"))
-        for i, block in enumerate(bert.blocks):
-            p = f"encoder.layer.{i}"
-            block.qkv.set_weights(dense(*(f"{p}.attention.self.{n}" for n in ("query", "key", "value"))))
-            block.attention_output.set_weights(dense(f"{p}.attention.output.dense"))
-            block.attention_norm.set_weights(norm(f"{p}.attention.output.LayerNorm"))
-            block.intermediate.set_weights(dense(f"{p}.intermediate.dense"))
-            block.output_dense.set_weights(dense(f"{p}.output.dense"))
-            block.output_norm.set_weights(norm(f"{p}.output.LayerNorm"))
-    except ValueError as e:
-        raise ModelError(f"{checkpoint.directory}/model.safetensors: an array does not fit config.json: {e}") from e
+    width, inner = c.hidden_size, c.intermediate_size
+    bert.words.set_weights([take("embeddings.word_embeddings.weight", c.vocab_size, width)])
+    bert.positions.set_weights([take("embeddings.position_embeddings.weight", c.max_position_embeddings, width)])
+    bert.segment.set_weights([take("embeddings.token_type_embeddings.weight", c.type_vocab_size, width)[:1]])
+    bert.norm.set_weights(norm("embeddings.LayerNorm"))
+    for i, block in enumerate(bert.blocks):
+        p = f"encoder.layer.{i}"
+        block.qkv.set_weights(dense(width, width, *(f"{p}.attention.self.{n}" for n in ("query", "key", "value"))))
+        block.attention_output.set_weights(dense(width, width, f"{p}.attention.output.dense"))
+        block.attention_norm.set_weights(norm(f"{p}.attention.output.LayerNorm"))
+        block.intermediate.set_weights(dense(inner, width, f"{p}.intermediate.dense"))
+        block.output_dense.set_weights(dense(width, inner, f"{p}.output.dense"))
+        block.output_norm.set_weights(norm(f"{p}.output.LayerNorm"))
     return bert

@@ -51,8 +51,8 @@ class TextEncoder(tf.Module):
         lengths = (tokens != self.tokenizer.pad).sum(1)
         order = np.argsort(lengths, kind="stable")
         order = order[lengths[order] > EDGES]
-        for _ in range(len(texts) - len(order)):
-            next(ticks, None)
+        if advance is not None:
+            advance(len(texts) - len(order))
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             longest = min(-(-int(lengths[rows[-1]]) // STEP) * STEP, tokens.shape[1])

@@ -13,8 +13,8 @@ CHARACTERS_PER_TOKEN = 16  # a text is cut to this many a token before it is rea
 class Tokenizer(tf.Module):
     """WordPiece with BERT's clean-up (lower case, accents stripped, split at punctuation) in one C++ pass.
 
-    The ids are those of Hugging Face's tokenizer but for letters that Unicode folds into others: here ß is ss, ½ is 1⁄2, and
-    full-width letters are plain ones.
+    The ids are those of Hugging Face's tokenizer but for characters that Unicode folds into others (NFKC, case folding): here
+    ß is ss, … is three dots, and full-width letters are plain ones.
 
     Args:
         vocabulary: word pieces; the position is the id. Must hold [PAD], [UNK], [CLS], [SEP].
