@@ -1,5 +1,9 @@
 """Which checkpoints load, and what is said of those that do not. Nothing here asks a hub."""
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import huggingface_hub.constants
 import numpy as np
@@ -9,6 +13,8 @@ from tests.models.tiny import PIECES, arrays, write_bert, write_json
 from tfrec.errors import ModelError
 from tfrec.models.bert import load_bert
 from tfrec.models.checkpoint_files import locate, read_checkpoint
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_directory_is_read(tiny_checkpoint):
@@ -144,3 +150,13 @@ def test_a_name_that_leads_nowhere_fails_at_once(name, monkeypatch, tmp_path):
         read_checkpoint(name)
     assert f"text.encoder = {name!r}" in str(caught.value)
     assert time.monotonic() - began < 5
+
+
+def test_reading_is_quiet_and_needs_no_tensorflow(tiny_checkpoint):
+    program = (
+        "import sys; from tfrec.models.checkpoint_files import read_checkpoint; "
+        f"read_checkpoint({tiny_checkpoint!r}).weights(); print('tensorflow' in sys.modules)"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TRANSFORMERS_")} | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=60)
+    assert (done.stdout, done.stderr) == ("False\n", "")
