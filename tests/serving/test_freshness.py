@@ -1,0 +1,190 @@
+"""Counts that roll on between publishes: what is overridden, when, and what a new version takes over."""
+import logging
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+from tfrec.errors import ModelError
+from tfrec.models.prior import PopularityPrior
+from tfrec.serving.freshness import Freshness, read_prior, write_prior
+
+IDS = ["a", "b", "c", "d"]
+EXPORT = 1_000_000  # the clock of the exported prior
+NOW = EXPORT + 100
+
+
+def prior_of(*events: tuple[str, int]) -> PopularityPrior:
+    prior = PopularityPrior(len(IDS))
+    prior.update([IDS.index(item) for item, _ in events], [time for _, time in events])
+    return prior
+
+
+def version(path: Path, *events: tuple[str, int]) -> Path:
+    path.mkdir()
+    write_prior(path, prior_of(*events), IDS)
+    return path
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Path:
+    return version(tmp_path / "1", ("a", EXPORT), ("a", EXPORT), ("b", EXPORT))
+
+
+def test_nothing_has_moved_before_anything_happens(exported: Path) -> None:
+    ids, log_p = Freshness(lambda: exported, limit=4).override(NOW)
+    assert (ids, log_p.tolist(), log_p.dtype) == ([], [], np.float32)
+
+
+def test_the_items_that_moved_most_come_first_with_the_log_p_of_now(exported: Path) -> None:
+    fresh = Freshness(lambda: exported, limit=2)
+    fresh.observe(["c", "c"], [NOW - 1, NOW])
+    now = prior_of(("a", EXPORT), ("a", EXPORT), ("b", EXPORT), ("c", NOW - 1), ("c", NOW)).log_p(NOW)
+    ids, log_p = fresh.override(NOW)
+    # c rises from next to nothing to about 2/5; a falls by 2/3 - 2/5, b by 1/3 - 1/5
+    assert ids == ["c", "a"]
+    assert_allclose(log_p, now[[2, 0]], rtol=1e-6)
+    assert Freshness(lambda: exported, limit=0).override(NOW).ids == []
+
+
+def test_an_answer_holds_for_a_second(exported: Path) -> None:
+    fresh = Freshness(lambda: exported, limit=4)
+    assert fresh.override(NOW + 0.1).ids == []
+    fresh.observe(["c"], [NOW])
+    assert fresh.override(NOW + 0.9).ids == []
+    moved = fresh.override(NOW + 1.0)
+    assert moved.ids[0] == "c"
+    assert fresh.override(NOW + 2.0) is moved
+
+
+def test_items_that_the_version_does_not_know_are_left_out(exported: Path) -> None:
+    fresh = Freshness(lambda: exported, limit=4)
+    fresh.observe(["new"], [NOW])
+    assert fresh.override(NOW).ids == []
+
+
+def test_a_time_to_come_counts_as_now(exported: Path) -> None:
+    wrong, right = Freshness(lambda: exported, limit=4), Freshness(lambda: exported, limit=4)
+    wrong.observe(["c"], [NOW + 10**9])
+    right.observe(["c"], [NOW])
+    assert wrong.override(NOW).ids == right.override(NOW).ids
+    assert_array_equal(wrong.override(NOW).log_p, right.override(NOW).log_p)
+
+
+def test_a_new_version_counts_again_what_came_after_its_clock(tmp_path: Path, exported: Path) -> None:
+    live = [exported]
+    fresh = Freshness(lambda: live[0], limit=4)
+    fresh.observe(["c", "d"], [NOW - 50, NOW])
+    assert sorted(fresh.override(NOW).ids) == IDS
+    # this version has counted c, not d
+    live[0] = version(tmp_path / "2", ("a", EXPORT), ("a", EXPORT), ("b", EXPORT), ("c", NOW - 50))
+    ids, log_p = fresh.override(NOW + 1)
+    now = prior_of(("a", EXPORT), ("a", EXPORT), ("b", EXPORT), ("c", NOW - 50), ("d", NOW)).log_p(NOW)
+    assert ids[0] == "d"
+    assert_allclose(log_p, now[[IDS.index(item) for item in ids]], rtol=1e-6)
+    # and this one both, so nothing has moved
+    live[0] = version(tmp_path / "3", ("c", NOW - 50), ("d", NOW))
+    assert fresh.override(NOW + 2).ids == []
+
+
+def test_outcomes_of_before_the_first_version_are_counted_on_it(exported: Path) -> None:
+    live: list[Path | None] = [None]
+    fresh = Freshness(lambda: live[0], limit=4)
+    fresh.observe(["d", "b"], [NOW, EXPORT])
+    assert fresh.override(NOW).ids == []
+    live[0] = exported
+    moved = fresh.override(NOW + 1)
+    assert moved.ids[0] == "d"
+    now = prior_of(("a", EXPORT), ("a", EXPORT), ("b", EXPORT), ("d", NOW)).log_p(NOW)
+    assert_allclose(moved.log_p, now[[IDS.index(item) for item in moved.ids]], rtol=1e-6)
+
+
+def test_only_the_newest_outcomes_are_remembered(tmp_path: Path, exported: Path) -> None:
+    live: list[Path | None] = [None]
+    fresh = Freshness(lambda: live[0], limit=1, remembered=2)
+    fresh.observe(["c", "d", "d"], [NOW, NOW, NOW])
+    fresh.override(NOW)
+    live[0] = exported
+    expected = prior_of(("a", EXPORT), ("a", EXPORT), ("b", EXPORT), ("d", NOW), ("d", NOW)).log_p(NOW)
+    ids, log_p = fresh.override(NOW + 1)
+    assert ids == ["d"]
+    assert_allclose(log_p, expected[[3]], rtol=1e-6)
+
+
+def test_a_version_without_a_prior_is_left_as_it_is(tmp_path: Path, exported: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "0").mkdir()
+    live = [tmp_path / "0"]
+    fresh = Freshness(lambda: live[0], limit=4)
+    fresh.observe(["c"], [NOW])
+    with caplog.at_level(logging.WARNING):
+        assert [fresh.override(NOW + later).ids for later in range(3)] == [[], [], []]
+    assert len(caplog.records) == 1
+    assert "prior.npz" in caplog.text
+    live[0] = exported
+    assert fresh.override(NOW + 3).ids[0] == "c"
+
+
+def test_ids_hold_any_character(tmp_path: Path) -> None:
+    ids = ["a\nb", '"quoted"', "\u2028", "Amélie, 2001"]
+    write_prior(tmp_path, PopularityPrior(4), ids)
+    prior, found = read_prior(tmp_path)
+    assert (len(prior), found) == (4, ids)
+    with pytest.raises(ModelError, match="an id for each of the prior's 4 items, got 1"):
+        write_prior(tmp_path, prior, ["a"])
+
+
+@pytest.mark.parametrize("lines", ['"a"\n', "a\nb\nc\nd\n", "1\n2\n3\n4\n", None])
+def test_a_list_of_items_that_does_not_fit_is_named(exported: Path, lines: str | None) -> None:
+    (exported / "items.jsonl").unlink()
+    if lines is not None:
+        (exported / "items.jsonl").write_text(lines)
+    with pytest.raises(ModelError, match=r"items\.jsonl: expected"):
+        read_prior(exported)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.lists(st.tuples(st.sampled_from(IDS), st.integers(EXPORT, NOW)), max_size=5), max_size=5))
+def test_with_the_override_every_item_has_the_p_of_now(
+    tmp_path_factory: pytest.TempPathFactory, seconds: list[list[tuple[str, int]]]
+) -> None:
+    counted = [("a", EXPORT), ("b", EXPORT - 50_000)]
+    path = version(tmp_path_factory.mktemp("versions") / "1", *counted)
+    served = prior_of(*counted).log_p(EXPORT)
+    fresh = Freshness(lambda: path, limit=4)
+    fresh.override(NOW)
+    for second, events in enumerate(seconds, start=1):
+        fresh.observe([item for item, _ in events], [time for _, time in events])
+        ids, log_p = fresh.override(NOW + second)
+    if seconds:
+        served[[IDS.index(item) for item in ids]] = log_p
+    assert_allclose(served, prior_of(*counted, *(event for events in seconds for event in events)).log_p(NOW), rtol=1e-5)
+
+
+def test_threads_lose_no_outcome(exported: Path) -> None:
+    fresh = Freshness(lambda: exported, limit=4)
+
+    def work(item: str) -> None:
+        for n in range(200):
+            fresh.observe([item], [NOW])
+            fresh.override(NOW + n)
+
+    threads = [threading.Thread(target=work, args=(item,)) for item in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ids, log_p = fresh.override(NOW + 1000)
+    events = [("a", EXPORT), ("a", EXPORT), ("b", EXPORT), *((item, NOW) for item in IDS * 200)]
+    assert sorted(ids) == IDS
+    assert_allclose(log_p, prior_of(*events).log_p(NOW)[[IDS.index(item) for item in ids]], rtol=1e-6)
+
+
+def test_it_does_not_import_tensorflow() -> None:
+    code = "import sys, tfrec.serving.freshness; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], timeout=60, check=False).returncode == 0
