@@ -1,0 +1,128 @@
+"""A recommender in, a version directory out: SavedModel, warm-up requests, popularity and manifest, ready for `release.publish`.
+
+    saved_model.pb  variables/   the graph (`graph.py`)       prior.npz  items.jsonl   for the gateway (`freshness.py`)
+    assets.extra/                the warm-up                  manifest.json            with probes answered by the model in memory
+
+It appears by one rename, whole or not at all. The weights are those that the recommender has now: training leaves their moving
+averages in place.
+"""
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+import tfrec
+from tfrec.errors import UsageError
+from tfrec.models.recommender import Recommender
+from tfrec.models.text_encoder import TextEncoder
+from tfrec.serving.freshness import write_prior
+from tfrec.serving.graph import UNKNOWN_AGE, Graph
+from tfrec.serving.manifest import Manifest, write_manifest
+from tfrec.serving.warmup import Request, read_signatures, record_probes, write_warmup
+
+_DAY = 86_400
+_BATCHES = (1, 4)  # a lone request and a batch: other shapes, other kernels
+
+
+def export(
+    recommender: Recommender,
+    directory: str | Path,
+    *,
+    created_at: int,
+    prior_at: int,
+    parent: int | None = None,
+    window: Mapping[str, Any] | None = None,
+    scorecard: Mapping[str, Any] | None = None,
+    identity: str | None = None,
+    encoder: TextEncoder | None = None,
+) -> Path:
+    """Write `directory`, which must not exist, and return it.
+
+    Args:
+        recommender: what is exported, with the weights, items, texts and popularity that it has now.
+        directory: of the export.
+        created_at, prior_at: seconds since 1970, of the export and of the popularity that it says.
+        parent, window, scorecard, identity: for the manifest.
+        encoder: the one of the recommender's texts, where it is loaded already.
+
+    Raises:
+        UsageError: `directory` exists or cannot be made; nothing has been done.
+    """
+    directory = Path(directory)
+    staging = _staging(directory)
+    try:
+        text = recommender.config.text
+        graph = Graph(recommender, encoder or TextEncoder(text.encoder, max_tokens=text.max_tokens), prior_at=prior_at)
+        requests = warmup_requests(recommender)
+        tf.saved_model.save(graph.module(), str(staging), signatures=graph.functions)
+        write_warmup(staging, requests, model=recommender.config.serving.model_name)
+        write_prior(staging, recommender.prior, recommender.catalogue.ids.tolist())
+        manifest = Manifest(
+            identity=identity,
+            parent=parent,
+            created_at=created_at,
+            window=None if window is None else dict(window),
+            config_digest=recommender.config.digest(),
+            catalogue_digest=recommender.catalogue.digest(),
+            code_version=tfrec.__version__,
+            scorecard=dict(scorecard or {}),
+            signatures=read_signatures(staging),
+            probes=record_probes(graph.functions, requests),
+        )
+        write_manifest(staging, manifest)
+        staging.rename(directory)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    return directory
+
+
+def _staging(directory: Path) -> Path:
+    """An empty directory beside `directory`, made now so that an output that cannot be written is refused before any work."""
+    if directory.exists() or directory.is_symlink():
+        raise UsageError(f"{directory}: exists already, and an export never changes one. Choose another directory, or remove it.")
+    staging = directory.with_name(f".{directory.name}.staging-{os.getpid()}")
+    try:
+        staging.mkdir(parents=True)
+    except OSError as error:
+        raise UsageError(f"{directory}: cannot be written ({error.strerror}). Choose another directory.") from error
+    return staging
+
+
+def warmup_requests(recommender: Recommender) -> list[Request]:
+    """Each signature alone and in a batch, with and without query, on the catalogue's own items: warm-up and probes at once."""
+    ids, texts = recommender.catalogue.ids.tolist(), [text or "a" for text in recommender.catalogue.texts]
+    length = recommender.config.model.history
+    requests = []
+    for batch in _BATCHES:
+        k = np.full(batch, 10, np.int32)
+        some = [ids[row % len(ids)] for row in range(batch)]
+        history = np.array([[ids[(row * length + place) % len(ids)] for place in range(length)] for row in range(batch)], object)
+        history[1:, : length // 2] = ""  # shorter ones
+        behaviour = {
+            "history": history,
+            "history_action": np.where(history == "", "", next(iter(recommender.actions), "")),
+            "history_age_s": np.where(history == "", UNKNOWN_AGE, np.arange(length, 0, -1) * _DAY).astype(np.int64),
+        }
+        unfiltered = {"exclude": _text(batch, 0), "allow_tags": _text(batch, 0), "deny_tags": _text(batch, 0),
+                      "prior_items": _text(batch, 0), "prior_log_p": np.zeros([batch, 0], np.float32)}
+        filtered = unfiltered | {"exclude": history, "prior_items": np.array([[item] for item in some], object),
+                                 "prior_log_p": np.full([batch, 1], -1.0, np.float32)}
+        nothing, texted = [""] * batch, [texts[row % len(ids)] for row in range(batch)]
+        for query in (nothing, texted):
+            requests += [
+                Request("serving_default", {"history": history, "query": query, "k": k}),
+                Request("recommend", {**behaviour, **unfiltered, "query": query, "k": k}),
+                Request("recommend", {**behaviour, **filtered, "query": query, "k": k}),
+                Request("embed_query", {"history": history, "query": query}),
+            ]
+        requests += [Request("similar", {"item": some, "k": k}), Request("embed_item", {"text": texted})]
+    return requests
+
+
+def _text(batch: int, width: int, fill: str = "") -> np.ndarray:
+    return np.full([batch, width], fill, object)

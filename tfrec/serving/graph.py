@@ -1,0 +1,162 @@
+"""The model as a graph that any TensorFlow Serving runs: raw strings in, item ids out, every input with the batch in front.
+
+    serving_default   history [B, L], query [B], k [B]                                    -> items [B, K], scores [B, K]
+    recommend         + history_action [B, L], history_age_s [B, L], exclude [B, E],
+                      allow_tags [B, T], deny_tags [B, U], prior_items, prior_log_p [B, P] -> items [B, K], scores [B, K]
+    similar           item [B], k [B]                                                     -> items [B, K], scores [B, K]
+    embed_query       history [B, L], query [B]                                           -> vectors [B, dim]
+    embed_item        text [B]                                                            -> vectors [B, dim]
+
+Signatures are written by hand, since Keras' own freeze k and name outputs `output_1`. The graph is traced from the functions that
+train and score, and reads a history as they do.
+"""
+from typing import Any
+
+import tensorflow as tf
+
+from tfrec.models.recommender import MAX_ACTIONS, Recommender
+from tfrec.models.text_encoder import TextEncoder
+from tfrec.models.two_tower import SEARCH_BETA
+from tfrec.serving.index import ExactIndex, Lookup, Wishes
+
+UNKNOWN_AGE = -1
+Answer = dict[str, Any]
+
+_TEXT, _TEXTS = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.string)
+_COUNT, _SECONDS, _LOGS = (
+    tf.TensorSpec([None], tf.int32),
+    tf.TensorSpec([None, None], tf.int64),
+    tf.TensorSpec([None, None], tf.float32),
+)
+
+
+class Graph:
+    """The signatures of one recommender, as functions to call and as a module to save.
+
+    Args:
+        recommender: its present weights are read whenever a function is called; items, actions and popularity are fixed here.
+        encoder: of the texts that `recommender` was built with.
+        prior_at: the second for which popularity is said.
+    """
+
+    def __init__(self, recommender: Recommender, encoder: TextEncoder, *, prior_at: int) -> None:
+        self._model, self._encoder = recommender.model, encoder
+        self._length = recommender.config.model.history
+        self._index = ExactIndex(
+            recommender.catalogue,
+            recommender.item_vectors(),
+            recommender.prior.log_p(prior_at),
+            max_k=recommender.config.serving.max_k,
+        )
+        # an event without an action is taken for the first action that the model has met
+        codes = {action: code for code, action in enumerate(recommender.actions[: MAX_ACTIONS - 1])}
+        self._actions = Lookup({"": 0} | codes, unknown=MAX_ACTIONS - 1)
+        # traced once each, however many signatures call them
+        self._encode = tf.function(self._encode_text, input_signature=[_TEXT])
+        self._read = tf.function(self._read_request, input_signature=[_TEXTS, _TEXTS, _SECONDS, _TEXT])
+        self.functions = {
+            "serving_default": tf.function(self._serving_default, input_signature=[_TEXTS, _TEXT, _COUNT]),
+            "recommend": tf.function(
+                self._recommend,
+                input_signature=[_TEXTS, _TEXTS, _SECONDS, _TEXT, _COUNT, _TEXTS, _TEXTS, _TEXTS, _TEXTS, _LOGS],
+            ),
+            "similar": tf.function(self._similar, input_signature=[_TEXT, _COUNT]),
+            "embed_query": tf.function(self._embed_query, input_signature=[_TEXTS, _TEXT]),
+            "embed_item": tf.function(self._embed_item, input_signature=[_TEXT]),
+        }
+
+    def module(self) -> tf.Module:
+        """What to save with `functions` as signatures: variables and tables, and nothing that Keras would trace again."""
+        graphs = [function.get_concrete_function().graph for function in self.functions.values()]
+        module = tf.Module()
+        module.weights = list({id(variable): variable for graph in graphs for variable in graph.variables}.values())
+        module.tables = [*self._index.tables, self._actions.table]
+        return module
+
+    # -- signatures: the names of the arguments are those of the inputs
+
+    def _serving_default(self, history: tf.Tensor, query: tf.Tensor, k: tf.Tensor) -> Answer:
+        u, beta = self._read(history, tf.zeros_like(history), _no_age(history), query)
+        return self._index.search(u, k, beta=beta)
+
+    def _recommend(
+        self,
+        history: tf.Tensor,
+        history_action: tf.Tensor,
+        history_age_s: tf.Tensor,
+        query: tf.Tensor,
+        k: tf.Tensor,
+        exclude: tf.Tensor,
+        allow_tags: tf.Tensor,
+        deny_tags: tf.Tensor,
+        prior_items: tf.Tensor,
+        prior_log_p: tf.Tensor,
+    ) -> Answer:
+        for name, beside, of in (
+            ("history_action must have the shape of history", history_action, history),
+            ("history_age_s must have the shape of history", history_age_s, history),
+            ("prior_log_p must have the shape of prior_items", prior_log_p, prior_items),
+        ):
+            tf.debugging.assert_equal(tf.shape(beside), tf.shape(of), message=name)
+        u, beta = self._read(history, history_action, history_age_s, query)
+        wishes = Wishes(exclude, allow_tags, deny_tags, prior_items, prior_log_p)
+        return self._index.search(u, k, beta=beta, wishes=wishes)
+
+    def _similar(self, item: tf.Tensor, k: tf.Tensor) -> Answer:
+        position = self._index.positions(item)
+        none = tf.zeros([tf.shape(item)[0], 0], tf.string)
+        wishes = Wishes(item[:, None], none, none, none, tf.zeros(tf.shape(none)))
+        u = tf.gather(self._index.vectors, tf.maximum(position, 0))
+        return self._index.search(u, tf.where(position >= 0, k, 0), beta=tf.zeros_like(position, tf.float32), wishes=wishes)
+
+    def _embed_query(self, history: tf.Tensor, query: tf.Tensor) -> Answer:
+        u, _ = self._read(history, tf.zeros_like(history), _no_age(history), query)
+        return {"vectors": u}
+
+    def _embed_item(self, text: tf.Tensor) -> Answer:
+        return {"vectors": tf.math.l2_normalize(self._model.items.text_part(self._encode(text)), axis=-1)}
+
+    # -- what signatures share
+
+    def _read_request(
+        self, history: tf.Tensor, action: tf.Tensor, age_s: tf.Tensor, query: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """What is multiplied with item vectors `[batch, dim]`, and the weight of popularity beside it `[batch]`."""
+        text = self._encode(query)
+        searched = tf.reduce_any(text != 0.0, axis=-1)
+        u = self._behaviour(self._index.positions(history), self._actions(action), age_s) + self._model.scale_query(text)
+        return u, tf.where(searched, SEARCH_BETA, self._model.beta)
+
+    def _encode_text(self, texts: tf.Tensor) -> tf.Tensor:
+        """Text vectors `[batch, text_width]`. Empty texts cost nothing and give zero."""
+        rows = tf.where(texts != "")
+        size = [tf.shape(texts, out_type=tf.int64)[0], self._encoder.width]
+        return tf.cond(
+            tf.size(rows) > 0,
+            lambda: tf.scatter_nd(rows, self._encoder(tf.gather_nd(texts, rows)), size),
+            lambda: tf.zeros(size),
+        )
+
+    def _behaviour(self, position: tf.Tensor, action: tf.Tensor, age_s: tf.Tensor) -> tf.Tensor:
+        """The query vector of behaviour `[batch, dim]`, newest event last; a negative position is no event."""
+        # one empty place in front, so that there is one
+        position, age_s = (tf.pad(x, [[0, 0], [1, 0]], constant_values=-1) for x in (position, age_s))
+        action = tf.pad(action, [[0, 0], [1, 0]])
+        known = position >= 0
+        kept = known & (tf.cumsum(tf.cast(known, tf.int32), axis=1, reverse=True) <= self._length)
+        count = tf.reduce_sum(tf.cast(kept, tf.int32), axis=1)
+        width = tf.maximum(tf.reduce_max(count), 1)
+        # the tower counts places from the oldest event: what is kept comes first, in its order
+        place = tf.range(tf.shape(position)[1])
+        order = tf.argsort(tf.where(kept, place, place + tf.size(place)), axis=1)[:, :width]
+        position, action, age_s = (tf.gather(x, order, batch_dims=1) for x in (position, action, age_s))
+        newest = tf.range(width) == count[:, None] - 1
+        until = tf.where(newest, tf.zeros_like(age_s), tf.roll(age_s, -1, axis=1))  # age of the event that followed, or now
+        gap = tf.where((age_s < 0) | (until < 0), tf.constant(UNKNOWN_AGE, tf.int64), tf.maximum(age_s - until, 0))
+        hidden = self._model.queries(tf.gather(self._index.vectors, tf.maximum(position, 0)), action, gap)
+        u = self._model.scale_behaviour(tf.gather(hidden, tf.maximum(count - 1, 0), batch_dims=1))
+        return tf.where(count[:, None] > 0, u, 0.0)
+
+
+def _no_age(history: tf.Tensor) -> tf.Tensor:
+    return tf.fill(tf.shape(history), tf.constant(UNKNOWN_AGE, tf.int64))
