@@ -175,7 +175,7 @@ class TwoTower(tfrs.Model):
         """Summed softmax loss of each target against the visible negatives, with prior and sampling correction."""
         n = u.shape[0]
         prior = beta * tf.gather(tf.gather(self._log_p, negative, axis=1), snapshot)
-        own_prior = beta * tf.gather_nd(self._log_p, tf.stack([snapshot, target], axis=1))
+        own_prior = beta * tf.gather_nd(tf.convert_to_tensor(self._log_p), tf.stack([snapshot, target], axis=1))
         # Retrieval takes the correction as probabilities and clips them at 1e-6; a row's common factor does not change its
         # softmax, so the largest is put at 1 and only an item e^13.8 times as likely as the least likely one is clipped
         correction = tf.concat([tf.repeat(-own_prior[:, None], n, axis=1), log_q[None, :] - prior], axis=1)

@@ -1,0 +1,1 @@
+"""Windows of behaviour in, a trained recommender out: input, loop, checkpoints, devices, replay."""

@@ -1,0 +1,153 @@
+"""A recommender on disk, whole: weights, moving averages, optimiser, popularity counts, slots, catalogue, and the step that seeds
+all noise, so that a restored one goes on as if it had never stopped.
+
+A checkpoint is a directory that appears by one rename. Arrays and JSON only: reading one runs nothing.
+"""
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfrec.config import Config
+from tfrec.data.catalogue import Catalogue, read_catalogue
+from tfrec.data.item_features import ItemFeatures
+from tfrec.errors import ModelError
+from tfrec.models.prior import PopularityPrior
+from tfrec.models.recommender import Recommender, encode_catalogue, towers
+
+FORMAT = 1
+
+
+def _weights(recommender: Recommender, optimizer: tf.keras.optimizers.Optimizer | None) -> tf.train.Checkpoint:
+    m = recommender.model
+    scalars = {"log_scale": m.log_scale, "search_scale": m.search_scale, "mean_query": m.mean_query, "beta": m.beta, "steps": m.steps}
+    optional = {"optimizer": optimizer} if optimizer is not None else {}
+    return tf.train.Checkpoint(items=m.items, queries=m.queries, average=m.average, **scalars, **optional)
+
+
+def save(directory: Path, recommender: Recommender, *, meta: dict[str, Any] | None = None,
+         optimizer: tf.keras.optimizers.Optimizer | None = None) -> Path:
+    """Write a checkpoint, replacing what is at `directory`."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    staging = directory.with_name(f".{directory.name}.{os.getpid()}")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
+    _weights(recommender, optimizer).write(str(staging / "weights"))
+    np.savez(staging / "slots.npz", slot=recommender.slot)
+    recommender.prior.save(staging / "prior.npz")
+    recommender.catalogue.write(staging / "catalogue.jsonl")
+    (staging / "checkpoint.json").write_text(json.dumps({
+        "format": FORMAT,
+        "features": recommender.features.model_dump(mode="json"),
+        "text_width": recommender.text.shape[1],
+        "actions": recommender.actions,
+        "model": recommender.config.model.model_dump(mode="json"),
+        "text": recommender.config.text.model_dump(mode="json"),
+        "meta": meta or {},
+    }))
+    old = directory.with_name(f".{directory.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if directory.exists():
+        directory.rename(old)
+    staging.rename(directory)
+    shutil.rmtree(old, ignore_errors=True)
+    return directory
+
+
+def load(directory: Path, config: Config, *, catalogue: Catalogue | None = None,
+         optimizer: tf.keras.optimizers.Optimizer | None = None) -> tuple[Recommender, dict[str, Any]]:
+    """Read a checkpoint: the recommender and the `meta` that was saved with it.
+
+    Args:
+        directory: of the checkpoint.
+        config: of the run; its model and text sections must be those of the checkpoint.
+        catalogue: the present one, whose first items are the checkpoint's; default: as it was.
+        optimizer: a new one, to be filled with the saved state when there is one.
+
+    Raises:
+        ModelError: no checkpoint there, or one of another format, configuration or catalogue.
+    """
+    described = directory / "checkpoint.json"
+    if not described.is_file():
+        raise ModelError(f"{directory}: expected a checkpoint, found none. Train first: tfrec train.")
+    found = json.loads(described.read_text())
+    if found["format"] != FORMAT:
+        raise ModelError(f"{described}: format {found['format']}, this version reads {FORMAT}. Train again, or use the version that wrote it.")
+    for section in ("model", "text"):
+        now = getattr(config, section).model_dump(mode="json")
+        differing = {k: (found[section].get(k), v) for k, v in now.items() if found[section].get(k) != v and k != "batch_size"}
+        if differing:
+            words = ", ".join(f"{section}.{k} = {new!r}, the checkpoint has {old!r}" for k, (old, new) in differing.items())
+            raise ModelError(f"{directory}: {words}. Set them back, or train a new model in another run directory.")
+    known = read_catalogue(directory / "catalogue.jsonl")
+    present = catalogue or known
+    if not np.array_equal(present.ids[: len(known)], known.ids):
+        raise ModelError(f"{directory}: the catalogue does not begin with the {len(known)} items of the checkpoint in their order. "
+                         "Add items at the end (Catalogue.with_items).")
+    text = encode_catalogue(config, present.texts)
+    features = ItemFeatures.model_validate(found["features"])
+    model = towers(config, text_width=found["text_width"], feature_width=features.width)
+    with np.load(directory / "slots.npz", allow_pickle=False) as arrays:
+        slot = np.concatenate([arrays["slot"], np.zeros(len(present) - len(known), np.int32)])
+    prior = PopularityPrior.load(directory / "prior.npz")
+    prior.grow(len(present))
+    recommender = Recommender(config, present, text, features, slot, tuple(found["actions"]), prior, model)
+    if optimizer is not None:
+        optimizer.build(model.trainable_variables)
+    try:
+        status = _weights(recommender, optimizer).read(str(directory / "weights"))
+        status.assert_existing_objects_matched().expect_partial()
+    except (AssertionError, ValueError, tf.errors.OpError) as e:
+        raise ModelError(f"{directory}/weights: not the weights of this model: {str(e).splitlines()[0]}") from e
+    recommender.refresh()
+    return recommender, found["meta"]
+
+
+class Epochs:
+    """The last finished epoch of each pass of a training, so that an interrupted one goes on.
+
+    Args:
+        directory: of the training; what an other training left there is removed.
+        identity: digest of everything that the training is a function of.
+        resume: False removes what is there.
+    """
+
+    def __init__(self, directory: Path, *, identity: str, resume: bool) -> None:
+        self._directory = directory
+        mark = directory / "identity"
+        if not resume or not mark.is_file() or mark.read_text() != identity:
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir(parents=True)
+            mark.write_text(identity)
+
+    def save(self, name: str, recommender: Recommender, optimizer: tf.keras.optimizers.Optimizer, epoch: int, curve: list[Any]) -> None:
+        """Keep the state after `epoch` epochs."""
+        save(self._directory / name, recommender, optimizer=optimizer, meta={"epoch": epoch, "curve": curve})
+
+    def restore(self, name: str, recommender: Recommender, optimizer: tf.keras.optimizers.Optimizer) -> tuple[int, list[Any]]:
+        """Fill in the kept state; the number of finished epochs (0: none) and the curve so far."""
+        directory = self._directory / name
+        if not (directory / "checkpoint.json").is_file():
+            return 0, []
+        optimizer.build(recommender.model.trainable_variables)
+        _weights(recommender, optimizer).read(str(directory / "weights")).assert_existing_objects_matched().expect_partial()
+        meta = json.loads((directory / "checkpoint.json").read_text())["meta"]
+        return int(meta["epoch"]), list(meta["curve"])
+
+    def finish(self, name: str, result: dict[str, Any]) -> None:
+        """Keep the result of a pass, and drop its epochs."""
+        (self._directory / f"{name}.json").write_text(json.dumps(result))
+        shutil.rmtree(self._directory / name, ignore_errors=True)
+
+    def result(self, name: str) -> dict[str, Any] | None:
+        """What `finish` kept, None before."""
+        path = self._directory / f"{name}.json"
+        return json.loads(path.read_text()) if path.is_file() else None
+
+    def clear(self) -> None:
+        """Remove everything: the training is done."""
+        shutil.rmtree(self._directory, ignore_errors=True)

@@ -1,0 +1,110 @@
+"""The loop that learns: a recommender and the events it may learn from in, the same recommender with other weights out.
+
+Training from nothing and a retrain differ only in which events are targets, for how many epochs and at which rate. Each epoch
+is one Keras `fit`, so strategies, TensorBoard and XLA work as they do for any Keras model.
+"""
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tfrec.config import Config
+from tfrec.data.interactions import Interactions
+from tfrec.data.sequences import windows
+from tfrec.errors import DataError
+from tfrec.models.prior import snapshots
+from tfrec.models.recommender import Recommender
+from tfrec.training.input import batches
+from tfrec.training.progress import Advance
+
+SNAPSHOTS = 1024  # of log p over the training time, at most
+SNAPSHOT_FLOATS = 1 << 26  # 256 MB: a catalogue of a million items is given 64 snapshots
+
+keras = tf.keras
+
+
+def optimiser(config: Config, *, learning_rate: float) -> keras.optimizers.Optimizer:
+    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101). Call inside the scope of the strategy."""
+    return keras.optimizers.AdamW(learning_rate, weight_decay=config.training.weight_decay)
+
+
+class Course:
+    """What one training reads: windows, snapshots of the prior, and the residual slots given out.
+
+    Args:
+        recommender: gets slots for the items of the events before `end`.
+        inter: events in protocol order, by the recommender's catalogue.
+        targets: `[len(inter)]`, which events are learnt.
+        prior_weights: of the popularity mixture.
+    """
+
+    def __init__(self, recommender: Recommender, inter: Interactions, targets: npt.NDArray[np.bool_], *,
+                 prior_weights: npt.NDArray[np.float64]) -> None:
+        config = recommender.config
+        self.recommender = recommender
+        self.windows = windows(inter, length=config.model.history, learn=targets)
+        if not len(self.windows):
+            raise DataError(f"nothing to learn: of {int(targets.sum())} events none has an earlier event of the same user. "
+                            "Expected users with at least two events in different seconds.")
+        learnt = np.flatnonzero(targets)
+        end = int(learnt[-1]) + 1
+        last_seen = np.zeros(len(inter.items), np.int64)
+        np.maximum.at(last_seen, inter.item[:end], inter.time[:end])
+        recommender.give_slots(inter.item[:end], last_seen)
+        count = min(SNAPSHOTS, max(1, SNAPSHOT_FLOATS // len(inter.items)), len(learnt))
+        edges = learnt[np.linspace(0, len(learnt), count, endpoint=False).astype(np.int64)]
+        log_p, first_touch = snapshots(inter, weights=prior_weights, edges=edges)
+        recommender.model.set_prior(log_p, first_touch)
+        self.snapshot = np.maximum(np.searchsorted(edges, np.arange(len(inter)), side="right") - 1, 0).astype(np.int32)
+        self.codes = recommender.action_codes(inter.actions)
+        self.batch_size = min(config.training.batch_size, max(8, len(self.windows)))
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps an epoch."""
+        return -(-len(self.windows) // self.batch_size)
+
+    def run(self, optimizer: keras.optimizers.Optimizer, *, epochs: range, advance: Advance | None = None,
+            log_dir: Path | None = None, after: Callable[[int, float], bool] | None = None) -> None:
+        """Train the epochs numbered in `epochs`.
+
+        Args:
+            optimizer: its state goes on from where it is.
+            epochs: numbers decide the order of batches.
+            advance: told about each step.
+            log_dir: of TensorBoard, when wanted.
+            after: called after each epoch with its number and loss; False ends the training.
+        """
+        training = self.recommender.config.training
+        model = self.recommender.model
+        model.compile(optimizer=optimizer, jit_compile=training.jit_compile)
+        callbacks: list[keras.callbacks.Callback] = [_Ticks(advance)] if advance else []
+        if log_dir is not None:
+            callbacks.append(keras.callbacks.TensorBoard(str(log_dir), write_graph=False, profile_batch=0))
+        for epoch in epochs:
+            data = batches(self.windows, self.codes, self.snapshot, batch_size=self.batch_size, seed=training.seed, epoch=epoch)
+            history = model.fit(data, epochs=epoch + 1, initial_epoch=epoch, verbose=0, callbacks=callbacks)
+            if after is not None and not after(epoch, float(history.history["loss"][-1])):
+                return
+
+
+class _Ticks(keras.callbacks.Callback):
+    def __init__(self, advance: Advance) -> None:
+        super().__init__()
+        self._advance = advance
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self._advance(1)
+
+
+def mean_log_likelihood(scores: npt.NDArray[np.floating], items: npt.NDArray[np.integer], hidden: Sequence[npt.NDArray]) -> float:
+    """Mean of log softmax(scores)[item] over rows, the items of `hidden[row]` left out."""
+    scores = scores.copy()
+    own = scores[np.arange(len(items)), items]
+    for row, seen in enumerate(hidden):
+        scores[row, seen] = -np.inf
+    scores[np.arange(len(items)), items] = own
+    top = scores.max(1)
+    return float(np.mean(own - top - np.log(np.exp(scores - top[:, None]).sum(1))))

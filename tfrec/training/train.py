@@ -1,0 +1,167 @@
+"""Training from nothing: catalogue and behaviour in, a recommender out, in two passes.
+
+The first pass learns the older events and is judged on the newest ones (`validation_share`): they say how many epochs to train
+and how much the prior weighs. The second learns all events for that many epochs, since the newest behaviour is the most telling
+and must not be left out. An interrupted training goes on from the last finished epoch.
+"""
+import hashlib
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tfrec.config import Config
+from tfrec.data.catalogue import Catalogue
+from tfrec.data.histories import Histories
+from tfrec.data.interactions import Interactions
+from tfrec.errors import DataError
+from tfrec.models.prior import PopularityPrior, fit_weights
+from tfrec.models.recommender import Recommender, encode_catalogue
+from tfrec.models.scorer import Scorer
+from tfrec.training import checkpoint
+from tfrec.training.devices import choose_strategy, describe
+from tfrec.training.loop import Course, mean_log_likelihood, optimiser
+from tfrec.training.progress import bar
+
+log = logging.getLogger(__name__)
+
+JUDGED = 2000  # validation events that are scored after each epoch, at most
+BETAS = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.35, 1.5)  # weights of log p that are tried
+PRIOR_SHARE = 0.4  # of the events, the newest: the popularity mixture is fitted on these
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained recommender and what training it took."""
+
+    recommender: Recommender
+    epochs: int
+    seconds: float
+    encode_seconds: float
+
+
+def train(config: Config, catalogue: Catalogue, inter: Interactions, *, resume: bool = True) -> Trained:
+    """Train on all of `inter`.
+
+    Args:
+        config: sizes, rates, and the run directory, in which text vectors, epochs and TensorBoard logs are kept.
+        catalogue: the items, by which `inter` is coded.
+        inter: behaviour in protocol order.
+        resume: whether an interrupted training of the same data and configuration is taken up.
+
+    Raises:
+        DataError: too few events to hold some back for validation.
+    """
+    began = time.monotonic()
+    validation = len(inter) - int(config.training.validation_share * len(inter))
+    if validation < 2 or validation == len(inter):
+        raise DataError(f"training needs at least {int(2 / config.training.validation_share)} events, got {len(inter)}.")
+    with bar("reading texts", total=len(catalogue)) as advance:
+        text = encode_catalogue(config, catalogue.texts, advance=advance)
+    encoded = time.monotonic()
+    prior_weights = fit_weights(inter, start=int((1 - PRIOR_SHARE) * len(inter)), stop=len(inter))
+    strategy = choose_strategy()
+    log.info("training on %s: %d events, %d items", describe(strategy), len(inter), len(catalogue))
+    with strategy.scope():
+        store = checkpoint.Epochs(config.run / "train", identity=_identity(config, catalogue, inter), resume=resume)
+        epochs, beta = _choose(config, catalogue, inter, text, validation, prior_weights, store)
+        recommender = _fit(config, catalogue, inter, text, prior_weights, epochs, store)
+    recommender.model.beta.assign(beta)
+    recommender.prior = PopularityPrior(len(catalogue), weights=prior_weights)
+    recommender.prior.update(inter.item, inter.time)
+    store.clear()
+    log.info("trained %d epochs; popularity weighs %.2f", epochs, beta)
+    return Trained(recommender, epochs, time.monotonic() - began, encoded - began)
+
+
+def _choose(config: Config, catalogue: Catalogue, inter: Interactions, text: np.ndarray, validation: int,
+            prior_weights: np.ndarray, store: checkpoint.Epochs) -> tuple[int, float]:
+    """Epochs and beta that suit the validation events best, learnt without them."""
+    if (known := store.result("choose")) is not None:
+        return int(known["epochs"]), float(known["beta"])
+    recommender = Recommender.build(config, catalogue, text, actions=inter.actions)
+    course = Course(recommender, inter, np.arange(len(inter)) < validation, prior_weights=prior_weights)
+    optimizer = optimiser(config, learning_rate=config.training.learning_rate)
+    judge = _Judge(recommender, inter, validation, prior_weights)
+    first, curve = store.restore("choose", recommender, optimizer)
+
+    def after(epoch: int, loss: float) -> bool:
+        recommender.model.swap_average()
+        curve.append(judge.likelihoods())
+        recommender.model.swap_average()
+        best = int(np.argmax([max(row) for row in curve]))
+        log.info("epoch %d: loss %.4f, validation log-likelihood %.4f%s", epoch + 1, loss, max(curve[-1]), " *" if best == epoch else "")
+        store.save("choose", recommender, optimizer, epoch + 1, curve)
+        return epoch - best < config.training.patience
+
+    if first == 0 or first - 1 - int(np.argmax([max(row) for row in curve])) < config.training.patience:
+        with bar("finding the number of epochs", total=course.steps * (config.training.epochs - first)) as advance:
+            course.run(optimizer, epochs=range(first, config.training.epochs), advance=advance, after=after,
+                       log_dir=config.run / "tensorboard" / "choose")
+    best = int(np.argmax([max(row) for row in curve]))
+    beta = BETAS[int(np.argmax(curve[best]))]
+    store.finish("choose", {"epochs": best + 1, "beta": beta})
+    return best + 1, beta
+
+
+def _fit(config: Config, catalogue: Catalogue, inter: Interactions, text: np.ndarray, prior_weights: np.ndarray, epochs: int,
+         store: checkpoint.Epochs) -> Recommender:
+    recommender = Recommender.build(config, catalogue, text, actions=inter.actions)
+    course = Course(recommender, inter, np.ones(len(inter), bool), prior_weights=prior_weights)
+    optimizer = optimiser(config, learning_rate=config.training.learning_rate)
+    first, curve = store.restore("fit", recommender, optimizer)
+
+    def after(epoch: int, loss: float) -> bool:
+        store.save("fit", recommender, optimizer, epoch + 1, curve)
+        return True
+
+    with bar("training", total=course.steps * (epochs - first)) as advance:
+        course.run(optimizer, epochs=range(first, epochs), advance=advance, after=after, log_dir=config.run / "tensorboard" / "fit")
+    recommender.model.swap_average()
+    return recommender
+
+
+class _Judge:
+    """Log-likelihood of validation events under the recommender's present weights, for each beta."""
+
+    def __init__(self, recommender: Recommender, inter: Interactions, validation: int, prior_weights: np.ndarray) -> None:
+        self._recommender, self._inter, self._counted = recommender, inter, validation
+        self._histories = Histories(inter)
+        events = np.arange(validation, len(inter))
+        events = events[self._histories.count(events) > 0]
+        if not len(events):
+            raise DataError("no user has events both before and in the validation part. Raise training.validation_share.")
+        self._events = events[np.linspace(0, len(events), min(JUDGED, len(events)), endpoint=False).astype(np.int64)]
+        self._seen = [inter.item[self._histories.of(event)] for event in self._events]
+        recommender.prior = PopularityPrior(len(inter.items), weights=prior_weights)
+        recommender.prior.update(inter.item[:validation], inter.time[:validation])
+        self._log_p = self._scorer().log_p(self._events)
+
+    def _scorer(self) -> Scorer:
+        return Scorer(self._recommender, self._inter, counted=self._counted, histories=self._histories)
+
+    def likelihoods(self) -> list[float]:
+        scorer, totals = self._scorer(), np.zeros(len(BETAS))
+        for start in range(0, len(self._events), 256):
+            part = slice(start, start + 256)
+            similarity = scorer.similarity(self._events[part])
+            items = self._inter.item[self._events[part]]
+            for row, beta in enumerate(BETAS):
+                scores = similarity + beta * self._log_p[part]
+                totals[row] += len(items) * mean_log_likelihood(scores, items, self._seen[part])
+        return list(totals / len(self._events))
+
+
+def _identity(config: Config, catalogue: Catalogue, inter: Interactions) -> str:
+    """Digest of all that training is a function of."""
+    sha = hashlib.sha256(f"{config.digest()}{catalogue.digest()}".encode())
+    for column in (inter.user, inter.item, inter.time, inter.weight):
+        sha.update(np.ascontiguousarray(column).tobytes())
+    return sha.hexdigest()
+
+
+def checkpoint_dir(config: Config) -> Path:
+    """Where `tfrec train` leaves its result."""
+    return config.run / "checkpoint"
