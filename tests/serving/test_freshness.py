@@ -18,12 +18,17 @@ from tfrec.serving.freshness import Freshness, read_prior, write_prior
 IDS = ["a", "b", "c", "d"]
 EXPORT = 1_000_000  # the clock of the exported prior
 NOW = EXPORT + 100
+TIMES = 200  # that each event happens: enough to be seen in p, whatever it is smoothed with
 
 
 def prior_of(*events: tuple[str, int]) -> PopularityPrior:
     prior = PopularityPrior(len(IDS))
-    prior.update([IDS.index(item) for item, _ in events], [time for _, time in events])
+    prior.update([IDS.index(item) for item, _ in events] * TIMES, [time for _, time in events] * TIMES)
     return prior
+
+
+def observe(fresh: Freshness, *events: tuple[str, int]) -> None:
+    fresh.observe([item for item, _ in events] * TIMES, [time for _, time in events] * TIMES)
 
 
 def version(path: Path, *events: tuple[str, int]) -> Path:
@@ -44,7 +49,7 @@ def test_nothing_has_moved_before_anything_happens(exported: Path) -> None:
 
 def test_the_items_that_moved_most_come_first_with_the_log_p_of_now(exported: Path) -> None:
     fresh = Freshness(lambda: exported, limit=2)
-    fresh.observe(["c", "c"], [NOW - 1, NOW])
+    observe(fresh, ("c", NOW - 1), ("c", NOW))
     now = prior_of(("a", EXPORT), ("a", EXPORT), ("b", EXPORT), ("c", NOW - 1), ("c", NOW)).log_p(NOW)
     ids, log_p = fresh.override(NOW)
     # c rises from next to nothing to about 2/5; a falls by 2/3 - 2/5, b by 1/3 - 1/5
@@ -56,7 +61,7 @@ def test_the_items_that_moved_most_come_first_with_the_log_p_of_now(exported: Pa
 def test_an_answer_holds_for_a_second(exported: Path) -> None:
     fresh = Freshness(lambda: exported, limit=4)
     assert fresh.override(NOW + 0.1).ids == []
-    fresh.observe(["c"], [NOW])
+    observe(fresh, ("c", NOW))
     assert fresh.override(NOW + 0.9).ids == []
     moved = fresh.override(NOW + 1.0)
     assert moved.ids[0] == "c"
@@ -65,14 +70,14 @@ def test_an_answer_holds_for_a_second(exported: Path) -> None:
 
 def test_items_that_the_version_does_not_know_are_left_out(exported: Path) -> None:
     fresh = Freshness(lambda: exported, limit=4)
-    fresh.observe(["new"], [NOW])
+    observe(fresh, ("new", NOW))
     assert fresh.override(NOW).ids == []
 
 
 def test_a_time_to_come_counts_as_now(exported: Path) -> None:
     wrong, right = Freshness(lambda: exported, limit=4), Freshness(lambda: exported, limit=4)
-    wrong.observe(["c"], [NOW + 10**9])
-    right.observe(["c"], [NOW])
+    observe(wrong, ("c", NOW + 10**9))
+    observe(right, ("c", NOW))
     assert wrong.override(NOW).ids == right.override(NOW).ids
     assert_array_equal(wrong.override(NOW).log_p, right.override(NOW).log_p)
 
@@ -80,7 +85,7 @@ def test_a_time_to_come_counts_as_now(exported: Path) -> None:
 def test_a_new_version_counts_again_what_came_after_its_clock(tmp_path: Path, exported: Path) -> None:
     live = [exported]
     fresh = Freshness(lambda: live[0], limit=4)
-    fresh.observe(["c", "d"], [NOW - 50, NOW])
+    observe(fresh, ("c", NOW - 50), ("d", NOW))
     assert sorted(fresh.override(NOW).ids) == IDS
     # this version has counted c, not d
     live[0] = version(tmp_path / "2", ("a", EXPORT), ("a", EXPORT), ("b", EXPORT), ("c", NOW - 50))
@@ -96,7 +101,7 @@ def test_a_new_version_counts_again_what_came_after_its_clock(tmp_path: Path, ex
 def test_outcomes_of_before_the_first_version_are_counted_on_it(exported: Path) -> None:
     live: list[Path | None] = [None]
     fresh = Freshness(lambda: live[0], limit=4)
-    fresh.observe(["d", "b"], [NOW, EXPORT])
+    observe(fresh, ("d", NOW), ("b", EXPORT))
     assert fresh.override(NOW).ids == []
     live[0] = exported
     moved = fresh.override(NOW + 1)
@@ -107,8 +112,9 @@ def test_outcomes_of_before_the_first_version_are_counted_on_it(exported: Path) 
 
 def test_only_the_newest_outcomes_are_remembered(tmp_path: Path, exported: Path) -> None:
     live: list[Path | None] = [None]
-    fresh = Freshness(lambda: live[0], limit=1, remembered=2)
-    fresh.observe(["c", "d", "d"], [NOW, NOW, NOW])
+    fresh = Freshness(lambda: live[0], limit=1, remembered=2 * TIMES)
+    observe(fresh, ("c", NOW))
+    observe(fresh, ("d", NOW), ("d", NOW))
     fresh.override(NOW)
     live[0] = exported
     expected = prior_of(("a", EXPORT), ("a", EXPORT), ("b", EXPORT), ("d", NOW), ("d", NOW)).log_p(NOW)
@@ -121,7 +127,7 @@ def test_a_version_without_a_prior_is_left_as_it_is(tmp_path: Path, exported: Pa
     (tmp_path / "0").mkdir()
     live = [tmp_path / "0"]
     fresh = Freshness(lambda: live[0], limit=4)
-    fresh.observe(["c"], [NOW])
+    observe(fresh, ("c", NOW))
     with caplog.at_level(logging.WARNING):
         assert [fresh.override(NOW + later).ids for later in range(3)] == [[], [], []]
     assert len(caplog.records) == 1
@@ -159,7 +165,7 @@ def test_with_the_override_every_item_has_the_p_of_now(
     fresh = Freshness(lambda: path, limit=4)
     fresh.override(NOW)
     for second, events in enumerate(seconds, start=1):
-        fresh.observe([item for item, _ in events], [time for _, time in events])
+        observe(fresh, *events)
         ids, log_p = fresh.override(NOW + second)
     if seconds:
         served[[IDS.index(item) for item in ids]] = log_p
@@ -170,7 +176,7 @@ def test_threads_lose_no_outcome(exported: Path) -> None:
     fresh = Freshness(lambda: exported, limit=4)
 
     def work(item: str) -> None:
-        for n in range(200):
+        for n in range(TIMES):
             fresh.observe([item], [NOW])
             fresh.override(NOW + n)
 
@@ -180,7 +186,7 @@ def test_threads_lose_no_outcome(exported: Path) -> None:
     for thread in threads:
         thread.join()
     ids, log_p = fresh.override(NOW + 1000)
-    events = [("a", EXPORT), ("a", EXPORT), ("b", EXPORT), *((item, NOW) for item in IDS * 200)]
+    events = [("a", EXPORT), ("a", EXPORT), ("b", EXPORT), *((item, NOW) for item in IDS)]
     assert sorted(ids) == IDS
     assert_allclose(log_p, prior_of(*events).log_p(NOW)[[IDS.index(item) for item in ids]], rtol=1e-6)
 
