@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel as SavedModelProto
 
 from tests.serving.tiny import save_tiny
 from tfrec.serving.refusal import Refusal
@@ -200,6 +201,20 @@ def test_a_bad_warm_up_record_fails_the_load_of_a_real_model(tmp_path: Path) -> 
     versions = ModelVersions("m", tmp_path, max_load_retries=0)
     versions.poll(0.0)
     assert life(versions) == [(1, "END")]
+
+
+def test_an_operator_that_is_not_here_fails_the_load(tmp_path: Path) -> None:
+    graph = save_tiny(tmp_path / "1", requests=()) / "saved_model.pb"
+    saved = SavedModelProto.FromString(graph.read_bytes())
+    for function in saved.meta_graphs[0].graph_def.library.function:
+        for node in function.node_def:
+            node.op = "NoSuchOp" if node.op == "Mul" else node.op
+    graph.write_bytes(saved.SerializeToString())
+    versions = ModelVersions("m", tmp_path, max_load_retries=0)
+    versions.poll(0.0)
+    [(number, state, failure)] = versions.status()
+    assert (number, state, failure and failure.code.name) == (1, State.END, "NOT_FOUND")
+    assert "Op type not registered 'NoSuchOp'" in str(failure)
 
 
 def test_a_saved_model_answers_without_a_server(tmp_path: Path) -> None:

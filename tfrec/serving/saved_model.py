@@ -2,7 +2,8 @@
 
 The real server loads a graph into a session and runs it; so does this, through the session's prepared callables. Against the
 functions of `tf.saved_model.load` it answers a trivial model in 20 us rather than 180, rebuilds no function in Python at load,
-checks what the real server checks, and gives its memory back when closed.
+checks what the real server checks, and gives its memory back when closed. One thing is stricter: an operator that is not here
+fails the load, while the real server serves such a model and fails its requests.
 """
 from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
