@@ -20,9 +20,9 @@ PACKAGE = ROOT / "tfrec"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # data passes the rooms in this order; a module imports from its own room and from those before it
-ROOMS = ["data", "models", "training", "evaluation", "serving", "retrain", "demo", "status", "cli", "__main__"]
+ROOMS = ["data", "models", "training", "evaluation", "serving", "retrain", "demo_report", "demo", "status", "cli", "__main__"]
 ANYWHERE = ["errors", "config", "config_file", "terminal"]
-TENSORFLOW_FREE = ["data", "evaluation", "errors", "config", "config_file", "terminal", "__init__"]
+TENSORFLOW_FREE = ["data", "evaluation", "demo_report", "errors", "config", "config_file", "terminal", "__init__"]
 KERAS_3 = r"TensorFlow was already imported with Keras 3\.\S+ Import tfrec first, or set TF_USE_LEGACY_KERAS=1"
 TENSORFLOW = {"tensorflow", "tensorflow_text", "tensorflow_recommenders", "tensorflow_serving", "tf_keras", "keras"}
 

