@@ -163,7 +163,7 @@ def _rounds_table(rounds: Sequence[Mapping[str, Any]]) -> str:
         then = '<span class="yes">swapped in</span>' if entry["promoted"] else '<span class="no">held</span>'
         cells = [f"{entry['round']}", f"{entry['events']:,}", f"{entry['asked']:,}"]
         cells += [figure(entry[who].get(key)) for key in ("hr@10", "ndcg@10") for who in SIDE_BY_SIDE]
-        cells += [seconds(whole_retrain(entry)), then, escape(str(entry["version"]))]
+        cells += [seconds(whole_retrain(entry)), then, escape(str(entry.get("version") or "–"))]
         rows.append(f'<tr class="said">{_cells(cells)}</tr>')
         rows.append(f'<tr class="why"><td></td><td colspan="{len(heads) - 1}">{escape(str(entry["verdict"]))}</td></tr>')
     return _table(heads, rows, group=group)

@@ -46,7 +46,7 @@ def _rounds(report: Report) -> Table:
         then = Text("swapped in", "green") if entry["promoted"] else Text("held", "yellow")
         rates = [figure(entry[who]["hr@10"]) for who in ("static", "retrained", "popularity_7d")]
         spent = seconds(whole_retrain(entry))
-        table.add_row(str(entry["round"]), f"{entry['asked']:,}", *rates, spent, then, str(entry["version"]))
+        table.add_row(str(entry["round"]), f"{entry['asked']:,}", *rates, spent, then, str(entry.get("version") or "–"))
     later = later_rounds(report)
     if later:
         table.add_section()
