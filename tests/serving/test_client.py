@@ -59,7 +59,7 @@ def test_wrong_calls_are_refused_before_they_are_sent(client: Client) -> None:
         client.recommend(history=[[], []], query=["x"])
     with pytest.raises(UsageError, match=r"got 0"):
         client.recommend(history=[])
-    with pytest.raises(UsageError, match=r"as many values as the history has items \(2\), got 1"):
+    with pytest.raises(UsageError, match=r"as many values as there are items beside them \(2\), got 1"):
         client.recommend(history=[["a", "b"]], history_action=[["click"]])
     with pytest.raises(UsageError, match="k must be at least 1, got 0"):
         client.recommend(history=[[]], k=0)

@@ -12,10 +12,14 @@ ITEMS = ("a", "b", "c", "d", "e")
 _TEXT = tf.TensorSpec([None], tf.string)
 _TEXTS = tf.TensorSpec([None, None], tf.string)
 _COUNT = tf.TensorSpec([None], tf.int32)
+_LOGS = tf.TensorSpec([None, None], tf.float32)
 
 
 class Tiny(tf.Module):
-    """Scores item i by `base - i`, and 100 more when it is the query; history and exclude are left out of the answer."""
+    """Scores item i by `base - i`, 100 more when it is the query, and its log p of the request; tags say nothing.
+
+    History and exclude are left out of the answer.
+    """
 
     def __init__(self, base: float = 10.0, items: Sequence[str] = ITEMS) -> None:
         super().__init__()
@@ -24,9 +28,9 @@ class Tiny(tf.Module):
         self.codes = tf.lookup.StaticHashTable(codes, -1)  # a server must run the initialisers
         self.scores = tf.Variable([base - i for i in range(len(items))], trainable=False)
 
-    def _answer(self, hidden: tf.Tensor, query: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _answer(self, hidden: tf.Tensor, query: tf.Tensor, k: tf.Tensor, prior: tf.Tensor | float = 0.0) -> dict[str, tf.Tensor]:
         said = tf.cast(tf.equal(query[:, None], self.ids[None]), tf.float32)
-        scores = self.scores[None] + 100.0 * said
+        scores = self.scores[None] + 100.0 * said + prior
         out = tf.reduce_any(tf.equal(hidden[:, :, None], self.ids[None, None]), axis=1)
         scores = tf.where(out, -float("inf"), scores)
         width = tf.minimum(tf.reduce_max(k), tf.shape(self.ids)[0])
@@ -41,19 +45,25 @@ class Tiny(tf.Module):
     def serving_default(self, history: tf.Tensor, query: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._answer(history, query, k)
 
-    @tf.function(input_signature=[_TEXTS, _TEXTS, tf.TensorSpec([None, None], tf.int64), _TEXTS, _TEXT, _COUNT])
+    @tf.function(input_signature=[_TEXTS, _TEXTS, tf.TensorSpec([None, None], tf.int64), _TEXT, _COUNT, *[_TEXTS] * 4, _LOGS])
     def recommend(
         self,
         history: tf.Tensor,
         history_action: tf.Tensor,
         history_age_s: tf.Tensor,
-        exclude: tf.Tensor,
         query: tf.Tensor,
         k: tf.Tensor,
+        exclude: tf.Tensor,
+        allow_tags: tf.Tensor,
+        deny_tags: tf.Tensor,
+        prior_items: tf.Tensor,
+        prior_log_p: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         same = tf.assert_equal(tf.shape(history), tf.shape(history_action))
+        named = tf.cast(tf.equal(prior_items[:, :, None], self.ids[None, None]), tf.float32)
         with tf.control_dependencies([same, tf.assert_equal(tf.shape(history), tf.shape(history_age_s))]):
-            return self._answer(tf.concat([history, exclude], axis=1), query, k)
+            prior = tf.reduce_sum(named * prior_log_p[:, :, None], axis=1)
+            return self._answer(tf.concat([history, exclude], axis=1), query, k, prior)
 
     @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32)])
     def double(self, x: tf.Tensor) -> dict[str, tf.Tensor]:

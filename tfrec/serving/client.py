@@ -24,6 +24,7 @@ from tensorflow_serving.apis import (
 )
 
 from tfrec.errors import ServingError, UsageError
+from tfrec.serving.freshness import Override
 from tfrec.serving.tensors import from_proto, text_array, to_proto
 
 _UNKNOWN_AGE = -1
@@ -98,21 +99,35 @@ class Client:
         history_action: Sequence[Sequence[str]] | None = None,
         history_age_s: Sequence[Sequence[int]] | None = None,
         exclude: Sequence[Sequence[str]] | None = None,
+        allow_tags: Sequence[Sequence[str]] | None = None,
+        deny_tags: Sequence[Sequence[str]] | None = None,
+        prior: Sequence[Override] | None = None,
         version: int | None = None,
         label: str = "",
     ) -> list[Recommendation]:
         """The best `k` items for each history (oldest first) and query; either may be empty.
 
-        `history_action` and `history_age_s` (seconds before now) lie beside `history` and may be left out; `exclude` names items
-        that must not come. `version` or `label` asks for another version than the newest.
+        Args:
+            history, query, k: what is known of each person, what they look for, how many items they get.
+            history_action, history_age_s: beside `history`, age in seconds before now.
+            exclude: items that must not come.
+            allow_tags, deny_tags: an item needs one of the allowed, where some are named, and none of the denied.
+            prior: for each history, items and the log popularity that takes the place of the exported one.
+            version, label: another version than the newest.
         """
         n = len(history)
+        none: Sequence[Sequence[Any]] = [()] * n
         sizes = [k] * n if isinstance(k, int) else list(k)
+        moved = [override.ids for override in prior or ()] or none
         inputs = {
             "history": _padded(history, "", like=history),
-            "history_action": _padded(history_action or [()] * n, "", like=history),
-            "history_age_s": _padded(history_age_s or [()] * n, _UNKNOWN_AGE, like=history),
-            "exclude": _padded(exclude or [()] * n, "", like=exclude or [()] * n),
+            "history_action": _padded(history_action or none, "", like=history),
+            "history_age_s": _padded(history_age_s or none, _UNKNOWN_AGE, like=history),
+            "exclude": _padded(exclude or none, ""),
+            "allow_tags": _padded(allow_tags or none, ""),
+            "deny_tags": _padded(deny_tags or none, ""),
+            "prior_items": _padded(moved, ""),
+            "prior_log_p": _padded([override.log_p.tolist() for override in prior or ()] or none, 0.0, like=moved),
             "query": text_array([""] * n if query is None else list(query)),
             "k": np.array(sizes, np.int32),
         }
@@ -177,14 +192,14 @@ class Client:
             raise RequestFailed(message, code=code) from error
 
 
-def _padded(rows: Sequence[Sequence[Any]], fill: Any, *, like: Sequence[Sequence[Any]]) -> np.ndarray:
-    """[batch, width of the longest of `like`, at least 1]; short rows are filled at the end."""
-    width = max((len(row) for row in like), default=0) or 1
-    for row, other in zip_longest(rows, like, fillvalue=()):
+def _padded(rows: Sequence[Sequence[Any]], fill: str | int | float, *, like: Sequence[Sequence[Any]] | None = None) -> np.ndarray:
+    """[batch, width of the longest row (or of `like`, which it lies beside), at least 1]; short rows are filled at the end."""
+    width = max((len(row) for row in like or rows), default=0) or 1
+    for row, other in zip_longest(rows, rows if like is None else like, fillvalue=()):
         if len(row) not in (0, len(other)):
-            raise UsageError(f"recommend: expected as many values as the history has items ({len(other)}), got {len(row)}.")
+            raise UsageError(f"recommend: expected as many values as there are items beside them ({len(other)}), got {len(row)}.")
     full = [[*row, *[fill] * (width - len(row))] for row in rows]
-    return text_array(full) if isinstance(fill, str) else np.array(full, np.int64)
+    return text_array(full) if isinstance(fill, str) else np.array(full, np.int64 if isinstance(fill, int) else np.float32)
 
 
 def _ranked(prediction: Prediction) -> list[Recommendation]:
