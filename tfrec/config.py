@@ -56,7 +56,7 @@ class TrainingConfig(Section):
     learning_rate: float = Field(2e-3, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     validation_share: float = Field(0.1, gt=0, lt=0.5)  # of the events, the newest
-    jit_compile: bool = True
+    jit_compile: bool | None = None  # by XLA; None: on GPU and TPU
     seed: int = 0
 
 
@@ -66,14 +66,14 @@ class RetrainConfig(Section):
     learning_rate: float = Field(5e-4, gt=0)
     min_events: int = Field(20, ge=1)  # a window with fewer matured positives is left for the next run
     gate_margin: float = Field(0.005, ge=0)  # HR@10 that a challenger may be below the champion
-    gate_sample: int = Field(2000, ge=1)  # events on which champion and challenger are compared, the newest
+    gate_share: float = Field(0.3, gt=0, lt=1)  # of the new events, the newest: they judge now and are learnt by the next run
+    gate_sample: int = Field(2000, ge=1)  # events on which champion and challenger are compared, at most
 
 
 class ServingConfig(Section):
     model_name: str = "tfrec"
     max_k: int = Field(200, ge=1)  # the largest k a request may ask for
     keep_versions: int = Field(5, ge=2)
-    export_history: int = Field(50, ge=1)  # events read from a request; longer histories keep the newest
 
 
 class Config(Section):

@@ -78,7 +78,7 @@ def windows(inter: Interactions, *, length: int, learn: npt.NDArray[np.bool_] | 
         item=filled(inter.item[source], np.int32, PAD),
         action=filled(inter.action[source], np.int32, 0),
         gap=filled(time[target] - time[token], np.int64, 0),
-        target=filled(inter.item[aim], np.int32, 0),
+        target=filled(inter.item[aim], np.int32, PAD),
         read_at=filled(np.maximum(read_at, 0), np.int32, 0),
         weight=filled(np.where(kept, inter.weight[aim], 0), np.float32, 0),
         event=filled(aim, np.int64, 0),

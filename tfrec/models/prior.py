@@ -28,6 +28,7 @@ DEFAULT_WEIGHTS = (0.1, 0.05, 0.1, 0.05, 0.25, 0.35, 0.03, 0.07)
 _SECONDS = np.array(HALF_LIVES) * 86_400
 _HEADROOM = 512  # half lives after which counts are rescaled: they stay below 2^512 x events, far from overflow at 2^1024
 _TINY = 1e-290  # below this a float loses digits; such a count weighs nothing
+_BACKING = 50.0  # a, in events. On two logs of films 0 to 50 are alike in likelihood and HR@10, 200 costs .001 on one
 _MIN_UNIFORM = 1e-4  # no item is ever impossible: log p >= ln(1e-4 / V)
 _EM_GAP = 1e-4  # nats per event below the best mixture at which the fit ends
 _EM_STEPS = 20_000  # a bound for inputs on which EM is slow, about a second
@@ -37,11 +38,13 @@ class PopularityPrior:
     """Counts of events an item at several half lives h_k, and the mixture of them that is p.
 
         c_k(i) = sum over events e of i of 2^(-(clock - t_e) / h_k),   N_k = sum_i c_k(i)
-        p(i) = sum_k w_k c_k(i) / N_k + w_uniform / V + w_new [i never touched] / #never touched
+        p_k(i) = (c_k(i) + a p_k+1(i)) / (N_k + a),   p_uniform(i) = 1 / V after the slowest k
+        p(i) = sum_k w_k p_k(i) + w_uniform / V + w_new [i never touched] / #never touched
 
-    A component without any mass (N_k = 0, or everything was touched) is uniform, so p always sums to 1. `clock` is the newest
-    second seen; it never goes back, and an event older than it counts as much as if it had come in time. Silence changes
-    nothing: every c_k fades by the same factor as its N_k.
+    A half life that holds few events leans on the next slower one: else the first event after a long silence would be all that
+    the fast ones know, and one click would top every list. When everything was touched, "never touched" is uniform, so p always
+    sums to 1. `clock` is the newest second seen; it never goes back, and an event older than it counts as much as if it had
+    come in time. Silence alone changes nothing; the event that ends it does.
 
     Counts are held in units that grow: an event weighs 2^((t_e - origin_k) / h_k), so news costs O(events), not O(V).
     """
@@ -97,12 +100,14 @@ class PopularityPrior:
             self._totals[k] += weight.sum()
 
     def components(self, items: ArrayLike | slice = slice(None)) -> Floats:
-        """`[len(COMPONENTS), n]`: the probability of each of `items`, all by default, by each component of the mixture."""
+        """`[len(COMPONENTS), n]`: p of each of `items`, all by default, by each component alone."""
         picked = items if isinstance(items, slice) else np.atleast_1d(np.asarray(items, np.int64))
-        counts = self._counts[:, picked]
-        full = self._totals > _TINY
+        fading = self._fading()
+        counts, totals = self._counts[:, picked] * fading[:, None], self._totals * fading
         parts = np.full((len(COMPONENTS), counts.shape[1]), 1 / len(self))
-        parts[: len(full)][full] = counts[full] / self._totals[full, None]
+        slower = parts[-2]
+        for k in reversed(range(len(HALF_LIVES))):
+            slower = parts[k] = (counts[k] + _BACKING * slower) / (totals[k] + _BACKING)
         if self._untouched:
             parts[-1] = (counts[-1] == 0) / self._untouched
         return parts
@@ -110,12 +115,17 @@ class PopularityPrior:
     def log_p(self, now: int) -> NDArray[np.float32]:
         """`[V]`: ln p of every item at the second `now`, after the events so far.
 
-        The same for every `now`, earlier than the clock or later: silence fades c_k and N_k alike.
+        The same for every `now`, earlier than the clock or later: what a version was exported with stays true in silence.
         """
-        full, (*_, uniform, new) = self._totals > _TINY, self._weights
-        timed = self._weights[:-2]
-        p = np.divide(timed, self._totals, out=np.zeros_like(timed), where=full) @ self._counts
-        p += (uniform + timed[~full].sum() + (0.0 if self._untouched else new)) / len(self)
+        fading = self._fading()
+        shares, left = np.empty(len(HALF_LIVES)), 0.0
+        for k, total in enumerate(self._totals * fading):  # what a half life leaves over falls to the next slower one
+            left += self._weights[k]
+            shares[k] = left * fading[k] / (total + _BACKING)
+            left *= _BACKING / (total + _BACKING)
+        p = shares @ self._counts
+        uniform, new = self._weights[-2:]
+        p += (left + uniform + (0.0 if self._untouched else new)) / len(self)
         if self._untouched:
             p[self._counts[-1] == 0] += new / self._untouched
         return np.asarray(np.log(p), np.float32)
@@ -182,6 +192,10 @@ class PopularityPrior:
                 return cls.from_state(dict(file))
         except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, ModelError) as error:
             raise ModelError(f"{path}: expected the state of a popularity prior: {error}") from error
+
+    def _fading(self) -> Floats:
+        """`[K]`: what a count in units of its origin is worth at the clock, in events."""
+        return np.asarray(np.exp2((self._origins - self.clock) / _SECONDS), np.float64)
 
     def _advance(self, newest: int) -> None:
         """Move the clock on, and the origins after it before weights overflow."""

@@ -8,7 +8,7 @@ be a second, stale popularity; an item is a negative only once it has been touch
 that what came later is never chosen; the residual of an item without feedback is zero (`slots.py`).
 
 The loss is a softmax over negatives that all positions of the batch share, each corrected by -log q (Bengio & Senecal 2008;
-Yi et al. 2019, doi:10.1145/3298689.3346996), through `tfrs.tasks.Retrieval`. A catalogue that fits in `negatives` is used
+Yi et al. 2019, doi:10.1145/3298689.3346996), through a `tfrs.tasks.Retrieval` (`retrieval_task.py`). A catalogue that fits in `negatives` is used
 whole (q = 1). Negatives and noise depend on (seed, step) alone, so every replica has the same negatives and a continued run draws
 what an uninterrupted one would have drawn.
 """
@@ -21,7 +21,9 @@ import tensorflow_recommenders as tfrs
 from tfrec.models.item_tower import ItemTower
 from tfrec.models.noise import Noise
 from tfrec.models.query_tower import QueryTower
+from tfrec.models.retrieval_task import CorrectedRetrieval
 
+HIDDEN = -1e9  # added to a logit that must not count
 CAPACITY_STEP = 1024  # rows of the item arrays grow in such steps: few shapes to compile while a catalogue grows
 SEARCH_WEIGHT = 0.2  # of the text-query loss beside the next-item loss
 SEARCH_NOISE = 0.3  # share of text dimensions hidden when an item's own text stands in for a query
@@ -58,10 +60,12 @@ class TwoTower(tfrs.Model):
         self.search_scale = self.add_weight(name="search_scale", shape=[], initializer=keras.initializers.Constant(2.0))
         self.mean_query = self.add_weight(name="mean_query", shape=[dim], initializer="zeros", trainable=False, aggregation=first)
         self.beta = self.add_weight(name="beta", shape=[], initializer="ones", trainable=False)
-        self.task = tfrs.tasks.Retrieval()
+        self.task = CorrectedRetrieval()
         queries(tf.zeros([1, 1, dim]), tf.zeros([1, 1], tf.int32), tf.zeros([1, 1], tf.int64))
         self.average = [tf.Variable(w, trainable=False, aggregation=first) for w in self._averaged()]
-        self.steps = self.add_weight(name="steps", shape=[], dtype=tf.int64, initializer="zeros", trainable=False, aggregation=first)
+        counter = {"shape": [], "dtype": tf.int64, "initializer": "zeros", "trainable": False, "aggregation": first}
+        self.steps = self.add_weight(name="steps", **counter)  # since the first training: seeds all noise
+        self.averaged = self.add_weight(name="averaged", **counter)  # since the average began
 
     # -- what the catalogue and the prior bring; not weights, so not in a checkpoint of weights
 
@@ -74,11 +78,9 @@ class TwoTower(tfrs.Model):
 
     def set_prior(self, log_p: np.ndarray, first_touch: np.ndarray) -> None:
         """Snapshots of log p `[S, n_items]` and the first in which each item has been touched `[n_items]`, S for never."""
-        rows, snapshots = int(self._slot.shape[0]), len(log_p)
-        self._log_p = tf.Variable(np.pad(log_p, [(0, 0), (0, rows - self.n_items)]), trainable=False)
-        self._first_touch = tf.Variable(
-            np.pad(first_touch.astype(np.int32), (0, rows - self.n_items), constant_values=snapshots), trainable=False
-        )
+        rows = int(self._slot.shape[0])
+        visible = np.where(first_touch[None, :] <= np.arange(len(log_p))[:, None], log_p, HIDDEN).astype(np.float32)
+        self._log_p = tf.Variable(np.pad(visible, [(0, 0), (0, rows - self.n_items)], constant_values=HIDDEN), trainable=False)
         self.whole = rows <= self.negatives or self.n_items <= self.negatives
         # negatives: half by popularity at the end of the snapshots, half uniform; a row beyond the catalogue is never drawn
         q = 0.5 * np.exp(log_p[-1] - np.logaddexp.reduce(log_p[-1])) + 0.5 / self.n_items
@@ -109,7 +111,8 @@ class TwoTower(tfrs.Model):
         """Mean loss of the targets in the batch, by weight, over all replicas.
 
         Args:
-            inputs: arrays `[batch, length]` of `sequences.Windows` and `snapshot`, the newest prior snapshot before each target.
+            inputs: arrays `[batch, length]` of `sequences.Windows` and `snapshot`, the newest prior snapshot before each
+                target, and `log_p`, the target's own log p then.
             training: whether noise is on.
         """
         step_seed = tf.cast(tf.stack([tf.constant(self.seed, tf.int64), self.steps]), tf.int32)
@@ -117,13 +120,14 @@ class TwoTower(tfrs.Model):
         negative_seed = tf.random.experimental.stateless_fold_in(step_seed, 0)
         number = replica.replica_id_in_sync_group if replica else 0
         noise = Noise(tf.random.experimental.stateless_fold_in(step_seed, 1 + number)) if training else None
-        batch, length = inputs["item"].shape
+        batch, length = tf.unstack(tf.shape(inputs["item"]))
         places = batch * length
         look_up, negative, log_q = self._candidates(noise, negative_seed)
 
+        v_width = self.items.sizes["dim"]
         history = look_up(tf.reshape(tf.maximum(inputs["item"], 0), [-1]))
-        hidden = self.queries(tf.reshape(history, [batch, length, -1]), inputs["action"], inputs["gap"], noise)
-        u = tf.reshape(tf.gather(hidden, inputs["read_at"], batch_dims=1), [places, -1])
+        hidden = self.queries(tf.reshape(history, [batch, length, v_width]), inputs["action"], inputs["gap"], noise)
+        u = tf.reshape(tf.gather(hidden, inputs["read_at"], batch_dims=1), [places, v_width])
         weight = tf.reshape(inputs["weight"], [-1])
         total = self._all_replicas(tf.reduce_sum(weight))
         if training:
@@ -132,14 +136,16 @@ class TwoTower(tfrs.Model):
             u = (u - mean) * tf.exp(self.log_scale)
         else:
             u = self.scale_behaviour(u)
-        target = tf.reshape(inputs["target"], [-1])
+        target = tf.maximum(tf.reshape(inputs["target"], [-1]), 0)
         snapshot = tf.reshape(inputs["snapshot"], [-1])
         v_target, v_negative = look_up(target), look_up(negative)
 
-        own = tf.concat([inputs["item"], inputs["target"]], axis=1)[:, :, None] == negative[None, None, :]
-        own = tf.repeat(tf.reduce_any(own, axis=1), length, axis=0)
-        touched = tf.gather(self._first_touch, negative)[None, :] <= snapshot[:, None]
-        loss = self._softmax(u, v_target, v_negative, target, negative, log_q, snapshot, ~own & touched, weight, self.beta)
+        own_prior = tf.reshape(inputs["log_p"], [-1])
+        # log p of the negatives at each target's time, with what had not been touched by then hidden
+        prior = tf.gather(tf.gather(self._log_p, negative, axis=1), snapshot) if not self.whole else tf.gather(self._log_p, snapshot)
+        bias = self.beta * prior - log_q + tf.repeat(self._own_items(inputs, negative), length, axis=0)
+        loss = self.task(u, v_target, negative_embeddings=v_negative, candidate_bias=self.beta * own_prior, negative_bias=bias,
+                         sample_weight=weight)
 
         # an item's own text, thinned, as the query of one target a window: search works before there are logged queries
         chance = tf.random.stateless_uniform([batch, length], negative_seed) * tf.cast(inputs["weight"] > 0, tf.float32)
@@ -148,15 +154,27 @@ class TwoTower(tfrs.Model):
         text = tf.gather(self._text, wanted)
         if noise is not None:
             text = noise.dropout(text, SEARCH_NOISE)
-            keep = noise.keep_rows(batch, 0.5)
-            u_search = tf.gather(u, at) * keep + self.scale_query(text)
+            u_search = tf.gather(u, at) * noise.keep_rows(batch, 0.5) + self.scale_query(text)
         else:
             u_search = self.scale_query(text)
-        seen = tf.gather(touched, at) & (negative[None, :] != wanted[:, None])
-        search = self._softmax(u_search, tf.gather(v_target, at), v_negative, wanted, negative, log_q, tf.gather(snapshot, at),
-                               seen, tf.gather(weight, at), tf.constant(SEARCH_BETA))
+        hidden_self = tf.where(negative[None, :] == wanted[:, None], HIDDEN, 0.0)
+        search = self.task(u_search, tf.gather(v_target, at), negative_embeddings=v_negative,
+                           candidate_bias=SEARCH_BETA * tf.gather(own_prior, at),
+                           negative_bias=SEARCH_BETA * tf.gather(prior, at) - log_q + hidden_self,
+                           sample_weight=tf.gather(weight, at))
         search_total = self._all_replicas(tf.reduce_sum(tf.gather(weight, at)))
         return loss / tf.maximum(total, 1e-6) + SEARCH_WEIGHT * search / tf.maximum(search_total, 1e-6)
+
+    def _own_items(self, inputs: Batch, negative: tf.Tensor) -> tf.Tensor:
+        """`[batch, N]`: 0, or HIDDEN for the items of the user's own window, which are no negatives for it."""
+        own = tf.concat([inputs["item"], inputs["target"]], axis=1)
+        if not self.whole:
+            return tf.where(tf.reduce_any(own[:, :, None] == negative[None, None, :], axis=1), HIDDEN, 0.0)
+        batch, places = tf.unstack(tf.shape(own))
+        rows = tf.reshape(own, [-1])
+        at = tf.stack([tf.repeat(tf.range(batch), places), tf.maximum(rows, 0)], axis=1)
+        kept = tf.cast(rows >= 0, tf.float32)  # a place without an event hides nothing
+        return tf.scatter_nd(at, kept, [batch, negative.shape[0]]) * HIDDEN
 
     def _candidates(self, noise: Noise | None, seed: tf.Tensor) -> tuple[Any, tf.Tensor, tf.Tensor]:
         """How to look item vectors up in this step, the negatives' positions `[N]` and log q `[N]`."""
@@ -170,29 +188,22 @@ class TwoTower(tfrs.Model):
         # drawn with replacement: each draw stands for 1 / (N q) items
         return (lambda i: self.item_vectors(i, noise)), negative, tf.math.log(tf.gather(self._q, negative) * self.negatives)
 
-    def _softmax(self, u: tf.Tensor, v_target: tf.Tensor, v_negative: tf.Tensor, target: tf.Tensor, negative: tf.Tensor,
-                 log_q: tf.Tensor, snapshot: tf.Tensor, visible: tf.Tensor, weight: tf.Tensor, beta: tf.Tensor) -> tf.Tensor:
-        """Summed softmax loss of each target against the visible negatives, with prior and sampling correction."""
-        n = u.shape[0]
-        prior = beta * tf.gather(tf.gather(self._log_p, negative, axis=1), snapshot)
-        own_prior = beta * tf.gather_nd(tf.convert_to_tensor(self._log_p), tf.stack([snapshot, target], axis=1))
-        # Retrieval takes the correction as probabilities and clips them at 1e-6; a row's common factor does not change its
-        # softmax, so the largest is put at 1 and only an item e^13.8 times as likely as the least likely one is clipped
-        correction = tf.concat([tf.repeat(-own_prior[:, None], n, axis=1), log_q[None, :] - prior], axis=1)
-        probability = tf.exp(correction - tf.reduce_max(correction, axis=1, keepdims=True))
-        mask = tf.concat([tf.eye(n, dtype=tf.bool), visible], axis=1)
-        return self.task(u, tf.concat([v_target, v_negative], axis=0), sample_weight=weight,
-                         candidate_sampling_probability=tf.stop_gradient(probability), score_mask=mask, compute_metrics=False)
-
     def train_step(self, inputs: Batch) -> dict[str, tf.Tensor]:
         """One optimiser step, then the moving average of weights."""
         metrics = super().train_step(inputs)
         self.steps.assign_add(1)
-        done = tf.cast(self.steps, tf.float32)
+        self.averaged.assign_add(1)
+        done = tf.cast(self.averaged, tf.float32)
         keep = tf.minimum(AVERAGE, done / (done + 10.0))  # the first steps are forgotten fast
         for average, weight in zip(self.average, self._averaged(), strict=True):
             average.assign(keep * average + (1 - keep) * weight)
         return metrics
+
+    def restart_average(self) -> None:
+        """Let the moving average begin anew at the present weights."""
+        self.averaged.assign(0)
+        for average, weight in zip(self.average, self._averaged(), strict=True):
+            average.assign(weight)
 
     def swap_average(self) -> None:
         """Exchange the weights and their moving average; again to change back."""

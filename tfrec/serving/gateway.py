@@ -106,7 +106,7 @@ def serve_gateway(
     """
     pseudonyms = load_pseudonyms(config.run)
     feedback = FeedbackLog(config.log_dir)
-    events = config.serving.export_history
+    events = config.model.history
     with (
         LogWriter(feedback, WriteAheadFile(config.run / "wal", writer)) as log_writer,
         Client(model_server, model=config.serving.model_name) as client,

@@ -24,7 +24,8 @@ FORMAT = 1
 
 def _weights(recommender: Recommender, optimizer: tf.keras.optimizers.Optimizer | None) -> tf.train.Checkpoint:
     m = recommender.model
-    scalars = {"log_scale": m.log_scale, "search_scale": m.search_scale, "mean_query": m.mean_query, "beta": m.beta, "steps": m.steps}
+    scalars = {"log_scale": m.log_scale, "search_scale": m.search_scale, "mean_query": m.mean_query, "beta": m.beta,
+               "steps": m.steps, "averaged": m.averaged}
     optional = {"optimizer": optimizer} if optimizer is not None else {}
     return tf.train.Checkpoint(items=m.items, queries=m.queries, average=m.average, **scalars, **optional)
 
@@ -107,6 +108,12 @@ def load(directory: Path, config: Config, *, catalogue: Catalogue | None = None,
     return recommender, found["meta"]
 
 
+def read_meta(directory: Path) -> dict[str, Any]:
+    """The `meta` of a checkpoint, without loading it."""
+    meta: dict[str, Any] = json.loads((directory / "checkpoint.json").read_text())["meta"]
+    return meta
+
+
 class Epochs:
     """The last finished epoch of each pass of a training, so that an interrupted one goes on.
 
@@ -135,7 +142,7 @@ class Epochs:
             return 0, []
         optimizer.build(recommender.model.trainable_variables)
         _weights(recommender, optimizer).read(str(directory / "weights")).assert_existing_objects_matched().expect_partial()
-        meta = json.loads((directory / "checkpoint.json").read_text())["meta"]
+        meta = read_meta(directory)
         return int(meta["epoch"]), list(meta["curve"])
 
     def finish(self, name: str, result: dict[str, Any]) -> None:

@@ -27,3 +27,11 @@ def describe(strategy: tf.distribute.Strategy) -> str:
     kind = next((k for k in ("TPU", "GPU") if tf.config.list_logical_devices(k)), "CPU")
     n = strategy.num_replicas_in_sync
     return kind if n == 1 else f"{n} x {kind}"
+
+
+def compiles(wanted: bool | None) -> bool:
+    """Whether a step is compiled by XLA: as wanted, by default on accelerators only.
+
+    On two CPU cores a compiled step took twice as long as the plain one (245 against 120 ms), and 13 s to compile.
+    """
+    return bool(tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU")) if wanted is None else wanted

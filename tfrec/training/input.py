@@ -1,40 +1,81 @@
-"""Windows in, batches of one fixed shape out, in an order that is a function of (seed, epoch).
+"""Windows in, batches out, in an order that is a function of (seed, epoch).
 
-The last batch is filled up with windows of weight 0, so that no window is dropped and nothing is compiled twice.
+Windows of like length stand together in one of a few shapes of the same number of places, so that a log of short histories is
+not mostly padding; with `one_shape` (a TPU) there is only the longest. A batch that runs short is filled up with windows of
+weight 0: no window is dropped, and a shape is compiled once.
 """
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
 from tfrec.data.sequences import Windows
 
+SHORTEST = 4  # places of the narrowest shape; each next one is twice as long, up to the windows' length
 
-def batches(windows: Windows, codes: npt.NDArray[np.int32], snapshot: npt.NDArray[np.int32], *, batch_size: int, seed: int,
-            epoch: int) -> tf.data.Dataset:
-    """Batches of dictionaries of arrays `[batch_size, length]`.
+
+class Input:
+    """Batches of dictionaries of arrays `[windows, places]` with windows * places = `batch_size` * length, or just below.
 
     Args:
         windows: of behaviour.
         codes: the model's action code of each action code in the windows.
         snapshot: `[events]`, the newest prior snapshot before each event.
-        batch_size: over all replicas.
-        seed, epoch: of the order.
+        log_p: `[events]`, each event's own log p in that snapshot.
+        batch_size: full windows a batch, over all replicas.
+        replicas: a divisor of every batch.
+        one_shape: whether all batches have the full length.
     """
-    order = np.random.default_rng([seed, epoch]).permutation(len(windows))
-    short = -len(order) % batch_size
-    shuffled = windows.take(np.concatenate([order, np.resize(order, short)]))
-    weight = shuffled.weight.copy()
-    weight[len(order) :] = 0
-    arrays = {
-        "item": shuffled.item,
-        "action": codes[shuffled.action],
-        "gap": shuffled.gap,
-        "target": shuffled.target,
-        "read_at": shuffled.read_at,
-        "weight": weight,
-        "snapshot": snapshot[shuffled.event],
-    }
-    data = tf.data.Dataset.from_tensor_slices(arrays).batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
-    options = tf.data.Options()
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return data.with_options(options)
+
+    def __init__(self, windows: Windows, codes: npt.NDArray[np.int32], snapshot: npt.NDArray[np.int32],
+                 log_p: npt.NDArray[np.float32], *, batch_size: int, replicas: int = 1, one_shape: bool = False) -> None:
+        length = windows.item.shape[1]
+        used = length - np.argmax(windows.weight[:, ::-1] > 0, axis=1)  # places up to the last target
+        shapes = [length]
+        while not one_shape and shapes[-1] > SHORTEST:
+            shapes.append(max(SHORTEST, -(-shapes[-1] // 2)))
+        self._shapes = shapes[::-1]
+        self._bucket = np.searchsorted(self._shapes, used)
+        self._rows = [max(replicas, batch_size * length // places // replicas * replicas) for places in self._shapes]
+        self._windows, self._codes, self._snapshot, self._log_p = windows, codes, snapshot, log_p
+        counts = np.bincount(self._bucket, minlength=len(self._shapes))
+        self.steps = int(sum(-(-n // rows) for n, rows in zip(counts, self._rows, strict=True)))
+        self._one_shape = one_shape
+
+    def epoch(self, seed: int, epoch: int) -> tf.data.Dataset:
+        """The batches of one epoch."""
+        places = self._shapes[-1] if self._one_shape else None
+        rows = self._rows[-1] if self._one_shape else None
+        kinds = {"item": tf.int32, "action": tf.int32, "gap": tf.int64, "target": tf.int32, "read_at": tf.int32,
+                 "weight": tf.float32, "snapshot": tf.int32, "log_p": tf.float32}
+        signature = {name: tf.TensorSpec([rows, places], kind) for name, kind in kinds.items()}
+        data = tf.data.Dataset.from_generator(lambda: self._batches(seed, epoch), output_signature=signature)
+        options = tf.data.Options()
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+        return data.apply(tf.data.experimental.assert_cardinality(self.steps)).prefetch(2).with_options(options)
+
+    def _batches(self, seed: int, epoch: int) -> Iterator[dict[str, np.ndarray]]:
+        rng = np.random.default_rng([seed, epoch])
+        chunks = []
+        for bucket, rows in enumerate(self._rows):
+            order = rng.permutation(np.flatnonzero(self._bucket == bucket))
+            chunks += [(bucket, order[start : start + rows]) for start in range(0, len(order), rows)]
+        for chosen in rng.permutation(len(chunks)):
+            bucket, order = chunks[chosen]
+            yield self._batch(order, rows=self._rows[bucket], places=self._shapes[bucket])
+
+    def _batch(self, order: npt.NDArray[np.int64], *, rows: int, places: int) -> dict[str, np.ndarray]:
+        picked = self._windows.take(np.resize(order, rows))
+        event, weight = picked.event[:, :places], picked.weight[:, :places].copy()
+        weight[len(order) :] = 0
+        return {
+            "item": picked.item[:, :places],
+            "action": self._codes[picked.action[:, :places]],
+            "gap": picked.gap[:, :places],
+            "target": picked.target[:, :places],
+            "read_at": picked.read_at[:, :places],
+            "weight": weight,
+            "snapshot": self._snapshot[event],
+            "log_p": self._log_p[event],
+        }

@@ -3,7 +3,7 @@
 Training from nothing and a retrain differ only in which events are targets, for how many epochs and at which rate. Each epoch
 is one Keras `fit`, so strategies, TensorBoard and XLA work as they do for any Keras model.
 """
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,8 @@ from tfrec.data.sequences import windows
 from tfrec.errors import DataError
 from tfrec.models.prior import snapshots
 from tfrec.models.recommender import Recommender
-from tfrec.training.input import batches
+from tfrec.training.input import Input
+from tfrec.training.devices import compiles
 from tfrec.training.progress import Advance
 
 SNAPSHOTS = 1024  # of log p over the training time, at most
@@ -44,8 +45,8 @@ class Course:
                  prior_weights: npt.NDArray[np.float64]) -> None:
         config = recommender.config
         self.recommender = recommender
-        self.windows = windows(inter, length=config.model.history, learn=targets)
-        if not len(self.windows):
+        found = windows(inter, length=config.model.history, learn=targets)
+        if not len(found):
             raise DataError(f"nothing to learn: of {int(targets.sum())} events none has an earlier event of the same user. "
                             "Expected users with at least two events in different seconds.")
         learnt = np.flatnonzero(targets)
@@ -57,14 +58,14 @@ class Course:
         edges = learnt[np.linspace(0, len(learnt), count, endpoint=False).astype(np.int64)]
         log_p, first_touch = snapshots(inter, weights=prior_weights, edges=edges)
         recommender.model.set_prior(log_p, first_touch)
-        self.snapshot = np.maximum(np.searchsorted(edges, np.arange(len(inter)), side="right") - 1, 0).astype(np.int32)
-        self.codes = recommender.action_codes(inter.actions)
-        self.batch_size = min(config.training.batch_size, max(8, len(self.windows)))
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps an epoch."""
-        return -(-len(self.windows) // self.batch_size)
+        snapshot = np.maximum(np.searchsorted(edges, np.arange(len(inter)), side="right") - 1, 0).astype(np.int32)
+        strategy = tf.distribute.get_strategy()
+        self._input = Input(
+            found, recommender.action_codes(inter.actions), snapshot, log_p[snapshot, inter.item],
+            batch_size=config.training.batch_size, replicas=strategy.num_replicas_in_sync,
+            one_shape=isinstance(strategy, tf.distribute.TPUStrategy),
+        )
+        self.steps = self._input.steps  # optimiser steps an epoch
 
     def run(self, optimizer: keras.optimizers.Optimizer, *, epochs: range, advance: Advance | None = None,
             log_dir: Path | None = None, after: Callable[[int, float], bool] | None = None) -> None:
@@ -79,13 +80,12 @@ class Course:
         """
         training = self.recommender.config.training
         model = self.recommender.model
-        model.compile(optimizer=optimizer, jit_compile=training.jit_compile)
+        model.compile(optimizer=optimizer, jit_compile=compiles(training.jit_compile))
         callbacks: list[keras.callbacks.Callback] = [_Ticks(advance)] if advance else []
         if log_dir is not None:
             callbacks.append(keras.callbacks.TensorBoard(str(log_dir), write_graph=False, profile_batch=0))
         for epoch in epochs:
-            data = batches(self.windows, self.codes, self.snapshot, batch_size=self.batch_size, seed=training.seed, epoch=epoch)
-            history = model.fit(data, epochs=epoch + 1, initial_epoch=epoch, verbose=0, callbacks=callbacks)
+            history = model.fit(self._input.epoch(training.seed, epoch), epochs=epoch + 1, initial_epoch=epoch, verbose=0, callbacks=callbacks)
             if after is not None and not after(epoch, float(history.history["loss"][-1])):
                 return
 
@@ -99,12 +99,7 @@ class _Ticks(keras.callbacks.Callback):
         self._advance(1)
 
 
-def mean_log_likelihood(scores: npt.NDArray[np.floating], items: npt.NDArray[np.integer], hidden: Sequence[npt.NDArray]) -> float:
-    """Mean of log softmax(scores)[item] over rows, the items of `hidden[row]` left out."""
-    scores = scores.copy()
-    own = scores[np.arange(len(items)), items]
-    for row, seen in enumerate(hidden):
-        scores[row, seen] = -np.inf
-    scores[np.arange(len(items)), items] = own
-    top = scores.max(1)
-    return float(np.mean(own - top - np.log(np.exp(scores - top[:, None]).sum(1))))
+def log_likelihood(scores: npt.NDArray[np.floating], items: npt.NDArray[np.integer]) -> float:
+    """Sum over rows of log softmax(scores)[item]; -inf takes an item out."""
+    own, top = scores[np.arange(len(items)), items], scores.max(1)
+    return float(np.sum(own - top - np.log(np.exp(scores - top[:, None]).sum(1))))

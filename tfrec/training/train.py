@@ -9,6 +9,7 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,13 +23,14 @@ from tfrec.models.recommender import Recommender, encode_catalogue
 from tfrec.models.scorer import Scorer
 from tfrec.training import checkpoint
 from tfrec.training.devices import choose_strategy, describe
-from tfrec.training.loop import Course, mean_log_likelihood, optimiser
+from tfrec.training.loop import Course, log_likelihood, optimiser
 from tfrec.training.progress import bar
 
 log = logging.getLogger(__name__)
 
-JUDGED = 2000  # validation events that are scored after each epoch, at most
-BETAS = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.35, 1.5)  # weights of log p that are tried
+JUDGED = 3000  # validation events that are scored after each epoch, at most
+BETAS = (0.6, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.6, 1.8)  # weights of log p that are tried
+CALIBRATED = 3  # the place of 1.0, with which the towers are trained
 PRIOR_SHARE = 0.4  # of the events, the newest: the popularity mixture is fitted on these
 
 
@@ -89,21 +91,28 @@ def _choose(config: Config, catalogue: Catalogue, inter: Interactions, text: np.
 
     def after(epoch: int, loss: float) -> bool:
         recommender.model.swap_average()
-        curve.append(judge.likelihoods())
+        curve.append(judge.judge())
         recommender.model.swap_average()
-        best = int(np.argmax([max(row) for row in curve]))
-        log.info("epoch %d: loss %.4f, validation log-likelihood %.4f%s", epoch + 1, loss, max(curve[-1]), " *" if best == epoch else "")
+        best = _best(curve)
+        log.info("epoch %d: loss %.4f, validation log-likelihood %.4f%s", epoch + 1, loss, curve[-1][0], " *" if best == epoch else "")
         store.save("choose", recommender, optimizer, epoch + 1, curve)
         return epoch - best < config.training.patience
 
-    if first == 0 or first - 1 - int(np.argmax([max(row) for row in curve])) < config.training.patience:
+    if first == 0 or first - 1 - _best(curve) < config.training.patience:
         with bar("finding the number of epochs", total=course.steps * (config.training.epochs - first)) as advance:
             course.run(optimizer, epochs=range(first, config.training.epochs), advance=advance, after=after,
                        log_dir=config.run / "tensorboard" / "choose")
-    best = int(np.argmax([max(row) for row in curve]))
-    beta = BETAS[int(np.argmax(curve[best]))]
+    best = _best(curve)
+    # the likelihood is smooth enough to stop by; beta only matters for the ranking, so the ranking chooses it, and the epochs
+    # around the best one are averaged because NDCG on some thousand events is not smooth
+    ndcg = np.mean([row[1] for row in curve[max(best - 1, 0) : best + 2]], axis=0)
+    beta = BETAS[int(np.argmax(ndcg))]
     store.finish("choose", {"epochs": best + 1, "beta": beta})
     return best + 1, beta
+
+
+def _best(curve: list[Any]) -> int:
+    return int(np.argmax([likelihood for likelihood, _ in curve]))
 
 
 def _fit(config: Config, catalogue: Catalogue, inter: Interactions, text: np.ndarray, prior_weights: np.ndarray, epochs: int,
@@ -124,7 +133,7 @@ def _fit(config: Config, catalogue: Catalogue, inter: Interactions, text: np.nda
 
 
 class _Judge:
-    """Log-likelihood of validation events under the recommender's present weights, for each beta."""
+    """What the validation events say of the recommender's present weights."""
 
     def __init__(self, recommender: Recommender, inter: Interactions, validation: int, prior_weights: np.ndarray) -> None:
         self._recommender, self._inter, self._counted = recommender, inter, validation
@@ -142,16 +151,21 @@ class _Judge:
     def _scorer(self) -> Scorer:
         return Scorer(self._recommender, self._inter, counted=self._counted, histories=self._histories)
 
-    def likelihoods(self) -> list[float]:
-        scorer, totals = self._scorer(), np.zeros(len(BETAS))
+    def judge(self) -> tuple[float, list[float]]:
+        """Mean log-likelihood at beta 1, and NDCG@10 for each of `BETAS`."""
+        scorer, likelihood, ndcg = self._scorer(), 0.0, np.zeros(len(BETAS))
         for start in range(0, len(self._events), 256):
             part = slice(start, start + 256)
-            similarity = scorer.similarity(self._events[part])
-            items = self._inter.item[self._events[part]]
-            for row, beta in enumerate(BETAS):
-                scores = similarity + beta * self._log_p[part]
-                totals[row] += len(items) * mean_log_likelihood(scores, items, self._seen[part])
-        return list(totals / len(self._events))
+            items, rows = self._inter.item[self._events[part]], np.arange(len(self._events[part]))
+            similarity, log_p = scorer.similarity(self._events[part]), self._log_p[part]
+            for row, seen in zip(rows, self._seen[part], strict=True):
+                similarity[row, seen[seen != items[row]]] = -np.inf
+            likelihood += log_likelihood(similarity + BETAS[CALIBRATED] * log_p, items)
+            for column, beta in enumerate(BETAS):
+                scores = similarity + beta * log_p
+                rank = 1 + np.count_nonzero(scores > scores[rows, items][:, None], axis=1)
+                ndcg[column] += np.where(rank <= 10, 1 / np.log2(rank + 1), 0).sum()
+        return likelihood / len(self._events), list(ndcg / len(self._events))
 
 
 def _identity(config: Config, catalogue: Catalogue, inter: Interactions) -> str:

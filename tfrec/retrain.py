@@ -1,0 +1,251 @@
+"""The retrain job: what arrived since the live version in, a gated, verified, published version out.
+
+    window -> join -> score the live model on the newest part -> learn the rest from its weights -> gate -> export -> publish
+
+A run is a function of (window, parent version, configuration, now, seed), written down as an *intent* before work starts. Killed at
+any instant and started again, it does the same work to the same verdict, and what it published is not published twice: a
+version carries the identity of its run. The newest events of a window judge and are not learnt; the next run learns them.
+"""
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from tfrec.config import Config
+from tfrec.data.behaviour import Behaviour, gather
+from tfrec.data.catalogue import Catalogue, read_catalogue
+from tfrec.data.histories import Histories
+from tfrec.data.interactions import Interactions, read_interactions
+from tfrec.data.join import join
+from tfrec.data.log import KINDS, FeedbackLog, Window
+from tfrec.data.rows import Quarantine
+from tfrec.errors import UsageError
+from tfrec.evaluation.baselines import POPULARITY_7D, WEEK, popularity_scorer
+from tfrec.evaluation.gate import verdict
+from tfrec.evaluation.protocol import Ranks, askable, hash_sample, rank_events
+from tfrec.models.prior import PopularityPrior
+from tfrec.models.recommender import Recommender
+from tfrec.models.scorer import Scorer
+from tfrec.serving.export import export
+from tfrec.serving.manifest import read_manifest
+from tfrec.serving.release import prune, publish, versions
+from tfrec.training import checkpoint
+from tfrec.training.devices import choose_strategy
+from tfrec.training.loop import Course, optimiser
+from tfrec.training.progress import bar
+from tfrec.training.replay import with_replay
+
+log = logging.getLogger(__name__)
+
+PROMOTED, HELD, WAITING = "promoted", "held", "waiting"
+CHECKPOINT = "checkpoint"  # beside saved_model.pb: what the next retrain continues from
+
+
+class Intent(BaseModel):
+    """What a run is a function of."""
+
+    model_config = ConfigDict(frozen=True)
+
+    window: Window
+    parent: int
+    config_digest: str
+    now: int
+    seed: int
+
+    @property
+    def identity(self) -> str:
+        """Equal for equal runs."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+
+@dataclass
+class Retrained:
+    """How a run ended: `promoted`, `held` by the gate, or `waiting` for more events."""
+
+    outcome: str
+    reason: str
+    version: int  # that is live now
+    events: int  # new positives in the window, those held back before included
+    learnt: int
+    left_out: dict[str, int] = field(default_factory=dict)  # rows of the log that became no example, by reason
+    figures: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def retrain(config: Config, *, now: int, seed: int = 0) -> Retrained:
+    """Run the job once.
+
+    Args:
+        config: names the run directory with its feedback log and published versions, the catalogue and the base behaviour.
+        now: seconds since 1970; labels mature by it. A run that is taken up again keeps the one it began with.
+        seed: of replay and of the order of batches.
+
+    Raises:
+        UsageError: nothing is published to continue from.
+    """
+    live = versions(config.models_dir)
+    if not live:
+        raise UsageError(f"{config.models_dir}: no published version to continue from. Run tfrec train, export and publish first.")
+    clock = _Clock()
+    work = config.run / "retrain"
+    work.mkdir(parents=True, exist_ok=True)
+    feedback = FeedbackLog(config.log_dir)
+    intent = _intent(config, work, feedback, parent=live[-1], now=now, seed=seed)
+    with clock.of("read"):
+        catalogue, known, held_back = _parent(config, live[-1])
+        behaviour, left_out = _behaviour(config, feedback, intent, catalogue, held_back, work)
+    events = int(behaviour.new.sum())
+    log.info("window: %d new events of %d in all", events, len(behaviour.inter))
+    if events < config.retrain.min_events:
+        reason = f"{events} new events, retrain.min_events is {config.retrain.min_events}: left for the next run"
+        return _close(work, intent, Retrained(WAITING, reason, live[-1], events, 0, left_out, {}, clock.seconds))
+
+    inter = behaviour.inter
+    judged, learnable = _split(config, behaviour)
+    start = int(judged[0]) if len(judged) else len(inter)
+    source = config.models_dir / str(live[-1]) / CHECKPOINT
+    with choose_strategy().scope():
+        optimizer = optimiser(config, learning_rate=config.retrain.learning_rate)
+        challenger, _ = checkpoint.load(source, config, catalogue=catalogue, optimizer=optimizer)
+        optimizer.learning_rate = config.retrain.learning_rate
+        histories = Histories(inter)
+        with clock.of("evaluate"):
+            champion_ranks = _rank(challenger, inter, judged, start, histories)  # before anything trains on the window
+        with clock.of("train"):
+            _learn(config, challenger, optimizer, inter.slice(0, start), learnable[:start], seed=seed)
+        with clock.of("evaluate"):
+            challenger_ranks = _rank(challenger, inter, judged, start, histories)
+            week = rank_events(inter, judged, popularity_scorer(inter, window=WEEK), train_end=start, histories=histories)
+            found = verdict(champion_ranks, challenger_ranks, {POPULARITY_7D: week}, margin=config.retrain.gate_margin)
+        result = Retrained(HELD, found.reason, live[-1], events, int((behaviour.new & learnable).sum()), left_out, found.figures,
+                           clock.seconds)
+        if found.promote:
+            challenger.prior = _counted(challenger.prior, inter, len(inter))
+            kept = [[inter.users[inter.user[e]], inter.items[inter.item[e]]] for e in np.flatnonzero(behaviour.new[start:]) + start]
+            with clock.of("export"):
+                directory = _export(config, work, intent, challenger, optimizer, kept, found.figures, inter)
+            with clock.of("verify"):
+                result.version = publish(directory, config.models_dir)
+            result.outcome = PROMOTED
+            shutil.rmtree(directory)
+            prune(config.models_dir, keep=config.serving.keep_versions)
+    log.info("%s: %s", result.outcome, result.reason)
+    feedback.compact()
+    return _close(work, intent, result)
+
+
+def _intent(config: Config, work: Path, feedback: FeedbackLog, *, parent: int, now: int, seed: int) -> Intent:
+    """The intent of an interrupted run when it still applies, else a new one, on disk before it is returned."""
+    path = work / "intent.json"
+    manifest = read_manifest(config.models_dir / str(parent))
+    if path.is_file():
+        old = Intent.model_validate_json(path.read_bytes())
+        if old.parent == parent and old.config_digest == config.digest():
+            log.info("taking up the interrupted run %s", old.identity)
+            return old
+    after = None if manifest.window is None else Window.model_validate(manifest.window)
+    intent = Intent(window=feedback.window(after, now=now), parent=parent, config_digest=config.digest(), now=now, seed=seed)
+    staging = path.with_suffix(f".{os.getpid()}")
+    staging.write_text(intent.model_dump_json())
+    staging.replace(path)
+    return intent
+
+
+def _close(work: Path, intent: Intent, result: Retrained) -> Retrained:
+    """Keep the result and drop the intent: the run is over."""
+    (work / f"{intent.now}-{intent.identity}.json").write_text(json.dumps(asdict(result), indent=1))
+    (work / "intent.json").unlink()
+    return result
+
+
+def _parent(config: Config, version: int) -> tuple[Catalogue, Catalogue, list[tuple[str, str]]]:
+    """The catalogue now and as the parent knew it, and the events that the parent held back."""
+    source = config.models_dir / str(version) / CHECKPOINT
+    known = read_catalogue(source / "catalogue.jsonl")
+    catalogue = known if config.data.items is None else known.with_items(read_catalogue(config.data.items).items)
+    return catalogue, known, [(user, item) for user, item in checkpoint.read_meta(source).get("held_back", [])]
+
+
+def _behaviour(config: Config, feedback: FeedbackLog, intent: Intent, catalogue: Catalogue, held_back: list[tuple[str, str]],
+               work: Path) -> tuple[Behaviour, dict[str, int]]:
+    rules = {"catalogue_ids": catalogue.ids.tolist(), "attribution_seconds": int(config.data.attribution_hours * 3600), "reward": config.reward}
+    window = intent.window
+    quarantine = Quarantine(work / f"quarantine-{intent.identity}.jsonl")
+    fresh = join(feedback, window, quarantine=quarantine, **rules)
+    # what the parents learnt: everything from the beginning to where this window begins, read at this window's pinned versions
+    before = Window(start={kind: {} for kind in KINDS}, end=window.start, matured_from=0, now=window.matured_from,
+                    impressions_version=window.impressions_version, outcomes_version=window.outcomes_version)
+    past = join(feedback, before, quarantine=quarantine, **rules)
+    if quarantine.count:
+        log.warning("%s", quarantine.summary())
+    base = None
+    if config.data.interactions is not None:
+        base = read_interactions(config.data.interactions, catalogue=catalogue, quarantine=None, reward=config.reward)
+    left_out = {name: value for name, value in vars(fresh).items() if name != "table" and value}
+    return gather(base, past.table, fresh.table, items=catalogue.ids.tolist(), held_back=held_back), left_out
+
+
+def _split(config: Config, behaviour: Behaviour) -> tuple[np.ndarray, np.ndarray]:
+    """Which events judge (indices, newest part of the new ones) and which may be learnt (mask, with replay of old ones)."""
+    news = np.flatnonzero(behaviour.new)
+    cut = news[int((1 - config.retrain.gate_share) * len(news))]
+    inter = behaviour.inter
+    judged = hash_sample(inter, askable(inter, news[news >= cut]), limit=config.retrain.gate_sample)
+    until = np.arange(len(inter)) < (judged[0] if len(judged) else len(inter))
+    learnable = with_replay(behaviour.new & until, ratio=config.retrain.replay, seed=int(inter.time[-1]) & 0xFFFF)
+    return judged, learnable & until
+
+
+def _counted(prior: PopularityPrior, inter: Interactions, stop: int) -> PopularityPrior:
+    """The mixture of `prior` over the first `stop` events of the whole behaviour: the same whatever order they arrived in."""
+    made = PopularityPrior(len(inter.items), weights=prior.weights)
+    made.update(inter.item[:stop], inter.time[:stop])
+    return made
+
+
+def _rank(recommender: Recommender, inter: Interactions, judged: np.ndarray, start: int, histories: Histories) -> Ranks:
+    """Both models are judged under the same rolling popularity: the difference is what the weights say."""
+    recommender.prior = _counted(recommender.prior, inter, start)
+    scorer = Scorer(recommender, inter, counted=start, histories=histories)
+    return rank_events(inter, judged, scorer, train_end=start, histories=histories)
+
+
+def _learn(config: Config, challenger: Recommender, optimizer: Any, inter: Interactions, targets: np.ndarray, *, seed: int) -> None:
+    challenger.model.restart_average()
+    course = Course(challenger, inter, targets, prior_weights=challenger.prior.weights)
+    with bar("retraining", total=course.steps * config.retrain.epochs) as advance:
+        course.run(optimizer, epochs=range(seed, seed + config.retrain.epochs), advance=advance)
+    challenger.model.swap_average()
+
+
+def _export(config: Config, work: Path, intent: Intent, challenger: Recommender, optimizer: Any, held_back: list[list[str]],
+            figures: dict[str, Any], inter: Interactions) -> Path:
+    directory = work / f"export-{intent.identity}"
+    shutil.rmtree(directory, ignore_errors=True)  # of this very run, interrupted
+    export(challenger, directory, created_at=intent.now, prior_at=int(inter.time[-1]), parent=intent.parent,
+           window=intent.window.model_dump(mode="json"), scorecard=figures, identity=intent.identity)
+    checkpoint.save(directory / CHECKPOINT, challenger, optimizer=optimizer, meta={"held_back": held_back})
+    return directory
+
+
+class _Clock:
+    """Seconds by step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def of(self, step: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.seconds[step] = round(self.seconds.get(step, 0.0) + time.monotonic() - began, 3)
