@@ -141,7 +141,8 @@ def test_wrong_output_filters_are_refused(predictions: Any) -> None:
 
 def test_an_operator_that_fails_is_the_requests_fault(predictions: Any) -> None:
     uneven = {"history_action": [["x", "y"]], "history_age_s": np.array([[1]], np.int64)}
-    wishes = {name: [[""]] for name in ("exclude", "allow_tags", "deny_tags", "prior_items")} | {"prior_log_p": np.zeros([1, 1], "f")}
+    wishes: dict[str, Any] = {name: [[""]] for name in ("exclude", "allow_tags", "deny_tags", "prior_items")}
+    wishes["prior_log_p"] = np.zeros([1, 1], np.float32)
     asked = ask("recommend", history=[["a"]], query=[""], k=np.array([1], np.int32), **uneven, **wishes)
     code, message = refused(predictions.Predict, asked)
     assert code is Code.INVALID_ARGUMENT

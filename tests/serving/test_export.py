@@ -1,0 +1,274 @@
+"""An export against the model in memory: loaded as a SavedModel, and behind a real server over gRPC."""
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from numpy.testing import assert_allclose
+from tensorflow.core.protobuf import saved_model_pb2
+
+import tfrec
+from tests.serving.tiny_recommender import GONE, LENGTH, N_ITEMS, interactions, recommender
+from tfrec.data.histories import Histories
+from tfrec.data.interactions import Interactions
+from tfrec.data.records import Item
+from tfrec.errors import UsageError
+from tfrec.models.recommender import Recommender
+from tfrec.models.scorer import Scorer
+from tfrec.models.text_encoder import TextEncoder
+from tfrec.models.two_tower import SEARCH_BETA
+from tfrec.serving.client import Client
+from tfrec.serving.embedded import EmbeddedServer
+from tfrec.serving.export import export
+from tfrec.serving.freshness import Override, read_prior
+from tfrec.serving.manifest import read_manifest
+from tfrec.serving.process import free_port
+from tfrec.serving.saved_model import SavedModel
+from tfrec.serving.server import ServeOptions
+from tfrec.serving.tensors import text_array
+from tfrec.serving.verify import _difference
+from tfrec.serving.warmup import read_warmup
+
+PRIOR_AT = 1_600_000
+INF = float("inf")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: str) -> Recommender:
+    return recommender(tmp_path_factory.mktemp("run"), tiny_checkpoint)
+
+
+@pytest.fixture(scope="module")
+def version(tmp_path_factory: pytest.TempPathFactory, model: Recommender) -> Path:
+    directory = tmp_path_factory.mktemp("models") / "tfrec" / "3"
+    return export(model, directory, created_at=5, prior_at=PRIOR_AT, parent=2, window={"end": {"gateway": 9}},
+                  scorecard={"hr@10": 0.1}, identity="job-1")
+
+
+@pytest.fixture(scope="module")
+def served(version: Path) -> SavedModel:
+    return SavedModel(version)
+
+
+@pytest.fixture(scope="module")
+def inter(model: Recommender) -> Interactions:
+    return interactions(model.catalogue)
+
+
+def request(history: list[list[str]], **more: Any) -> dict[str, np.ndarray]:
+    """Inputs of `recommend`: no action, no age, no query, no wishes, all items, unless `more` says otherwise."""
+    rows, width = len(history), max(map(len, history))
+    none = np.zeros([rows, 0], object)
+    given: dict[str, Any] = {
+        "history": text_array([["", *row] if len(row) < width else row for row in history]) if width else none,
+        "history_action": np.full([rows, width], b"", object),
+        "history_age_s": np.full([rows, width], -1, np.int64),
+        "query": text_array([""] * rows),
+        "k": np.full(rows, N_ITEMS, np.int32),
+        **dict.fromkeys(("exclude", "allow_tags", "deny_tags", "prior_items"), none),
+        "prior_log_p": np.zeros([rows, 0], np.float32),
+    }
+    return given | {name: value if isinstance(value, np.ndarray) else text_array(value) for name, value in more.items()}
+
+
+def by_item(answer: dict[str, np.ndarray], row: int = 0) -> dict[str, float]:
+    return {item.decode(): float(score) for item, score in zip(answer["items"][row], answer["scores"][row], strict=True) if item}
+
+
+def of_events(inter: Interactions, events: np.ndarray) -> dict[str, np.ndarray]:
+    """Histories before `events` as a gateway might send them: with pads, unknown items and more events than are read."""
+    histories = Histories(inter)
+    width = LENGTH + 7
+    rows = []
+    for event in events:
+        past = histories.of(int(event), last=LENGTH + 3)
+        ages = inter.time[event] - inter.time[past]
+        known = [(inter.items[inter.item[i]], inter.actions[inter.action[i]], age) for i, age in zip(past, ages, strict=True)]
+        row = [("", "view", -1), ("nobody", "buy", 10**9), *known[:-1], ("", "", -1), ("stranger", "buy", 1), *known[-1:]]
+        rows.append(row + [("", "", -1)] * (width - len(row)))
+    history, action, age = (np.array([[entry[n] for entry in row] for row in rows], object) for n in range(3))
+    return {"history": text_array(history), "history_action": text_array(action), "history_age_s": age.astype(np.int64)}
+
+
+def test_scores_are_those_of_the_quality_protocol(served: SavedModel, model: Recommender, inter: Interactions) -> None:
+    events = np.arange(150, len(inter), 7)
+    scorer = Scorer(model, inter, counted=150)
+    expected = scorer.similarity(events) + 0.8 * model.prior.log_p(PRIOR_AT)
+    answer = served.run("recommend", request([[""]] * len(events)) | of_events(inter, events))
+    assert Histories(inter).count(events).max() > LENGTH
+    for row in range(len(events)):
+        found = by_item(answer, row)
+        assert len(found) == N_ITEMS - 1
+        assert f"i{GONE}" not in found
+        assert_allclose([found[f"i{n}"] for n in range(N_ITEMS) if n != GONE], np.delete(expected[row], GONE), atol=1e-4)
+        assert list(found.values()) == sorted(found.values(), reverse=True)
+
+
+def test_the_plain_signature_leaves_actions_and_ages_out(served: SavedModel, inter: Interactions) -> None:
+    history = [["i3", "i4", "i5"], ["i1", "i2"]]
+    full = request(history)
+    plain = served.run("serving_default", {name: full[name] for name in ("history", "query", "k")})
+    answer = served.run("recommend", full)
+    assert by_item(plain, 1) == by_item(answer, 1)
+    known = served.run("recommend", full | {"history_age_s": np.full([2, 3], 9, np.int64)})
+    assert by_item(known) != by_item(answer)
+    first = served.run("recommend", full | {"history_action": np.full([2, 3], inter.actions[0].encode(), object)})
+    assert by_item(first) == by_item(answer)  # an event without an action is read as the first that was learnt
+    assert by_item(served.run("recommend", full | {"history_action": np.full([2, 3], b"fly", object)})) != by_item(answer)
+
+
+def test_nothing_known_is_answered_by_popularity(served: SavedModel, model: Recommender) -> None:
+    log_p = model.prior.log_p(PRIOR_AT)
+    for history in ([[]], [["", ""]], [["nobody"]]):
+        found = by_item(served.run("recommend", request(history)))
+        assert_allclose([found[f"i{n}"] for n in (0, 1, 59)], 0.8 * log_p[[0, 1, 59]], rtol=1e-5)
+    assert not served.run("embed_query", {"history": text_array([["nobody"]]), "query": text_array([" "])})["vectors"].any()
+
+
+def test_a_query_adds_its_vector_and_popularity_says_less(served: SavedModel, model: Recommender) -> None:
+    texts = ["the red tall", "", "  "]
+    encoder = TextEncoder(model.config.text.encoder, max_tokens=12)
+    part = model.model.scale_query(encoder(tf.constant(texts))).numpy()
+    history = [["i3", "i9"]] * 3
+    plain, answer = (served.run("recommend", request(history, query=query)) for query in ([""] * 3, texts))
+    log_p, vectors = model.prior.log_p(PRIOR_AT), model.item_vectors()
+    gain = by_item(answer, 0)["i30"] - by_item(plain, 0)["i30"]
+    assert_allclose(gain, part[0] @ vectors[30] + (SEARCH_BETA - 0.8) * log_p[30], atol=1e-4)
+    for row in (1, 2):
+        assert_allclose(list(by_item(answer, row).values()), list(by_item(plain, row).values()), atol=1e-5)
+    embedded = served.run("embed_query", {"history": text_array(history), "query": text_array(texts)})["vectors"]
+    assert_allclose(embedded[0] - embedded[1], part[0], atol=1e-5)
+
+
+def test_a_query_of_100_000_characters(served: SavedModel) -> None:
+    long = "red tall " * 11_112
+    answer = served.run("recommend", request([["i3"]], query=[long]))
+    assert by_item(answer) == by_item(served.run("recommend", request([["i3"]], query=[long[:1000]])))
+
+
+def test_exclusions_and_a_prior_of_the_request(served: SavedModel) -> None:
+    history = [["i3"], ["i3"]]
+    plain = served.run("recommend", request(history))
+    best = list(by_item(plain))
+    asked = request(history, exclude=[[best[0], "nobody"], [""] * 2], prior_items=[[best[-1], "nobody"], ["", ""]],
+                    prior_log_p=np.array([[50.0, 50.0], [50.0, 50.0]], np.float32))
+    answer = served.run("recommend", asked)
+    found = list(by_item(answer))
+    assert found == [best[-1], *best[1:-1]]
+    assert_allclose(answer["scores"][0, -2:], [-INF, -INF])  # the excluded item's place, and that of the one not available
+    assert by_item(answer, 1) == by_item(plain, 1)
+
+
+def test_similar_items(served: SavedModel, model: Recommender) -> None:
+    vectors = model.item_vectors()
+    cosine = vectors @ vectors[4]
+    expected = [n for n in np.argsort(-cosine) if n not in (4, GONE)][:5]
+    answer = served.run("similar", {"item": text_array(["i4", "nobody", ""]), "k": np.array([5, 5, 5], np.int32)})
+    assert list(by_item(answer)) == [f"i{n}" for n in expected]
+    assert_allclose(answer["scores"][0], cosine[expected], atol=1e-5)
+    assert (answer["items"][1:] == b"").all()
+
+
+def test_an_item_embedded_by_its_text_is_where_a_new_item_is(served: SavedModel, model: Recommender) -> None:
+    texts = ["the tall blue newcomer", ""]
+    encoder = TextEncoder(model.config.text.encoder, max_tokens=12)
+    features = np.zeros((2, model.features.width), np.float32)
+    expected = model.model.items(encoder(tf.constant(texts)), tf.constant(features), tf.zeros(2, tf.int32)).numpy()
+    vectors = served.run("embed_item", {"text": text_array(texts)})["vectors"]
+    assert_allclose(vectors, expected, atol=1e-5)
+    assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
+
+
+def test_an_empty_batch_and_inputs_of_unequal_shapes(served: SavedModel) -> None:
+    empty = {name: value[:0] for name, value in request([["i1"]]).items()}
+    assert served.run("recommend", empty)["items"].shape == (0, 0)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="history_age_s must have the shape of history"):
+        served.run("recommend", request([["i1"]]) | {"history_age_s": np.zeros([1, 2], np.int64)})
+    with pytest.raises(tf.errors.InvalidArgumentError, match="prior_log_p must have the shape of prior_items"):
+        served.run("recommend", request([["i1"]]) | {"prior_log_p": np.zeros([1, 2], np.float32)})
+
+
+def test_it_loads_by_tensorflow_too(version: Path, served: SavedModel) -> None:
+    loaded = tf.saved_model.load(str(version))
+    inputs = request([["i3", "i9"]], query=["red"])
+    answer = loaded.signatures["recommend"](**{name: tf.constant(value) for name, value in inputs.items()})
+    assert_allclose(answer["scores"].numpy(), served.run("recommend", inputs)["scores"], atol=1e-5)
+
+
+def test_only_operators_that_the_stock_server_has(version: Path) -> None:
+    file = saved_model_pb2.SavedModel.FromString((version / "saved_model.pb").read_bytes())
+    graph = file.meta_graphs[0].graph_def
+    ops = {node.op for node in graph.node} | {node.op for f in graph.library.function for node in f.node_def}
+    stock = {name for name in ops if hasattr(tf.raw_ops, name)}
+    assert ops - stock == {"FastBertNormalize", "FastWordpieceTokenizeWithOffsets"}  # of TensorFlow Text, which the server links
+
+
+def test_the_manifest_the_popularity_and_the_warm_up(version: Path, model: Recommender, served: SavedModel) -> None:
+    manifest = read_manifest(version)
+    assert (manifest.version, manifest.parent, manifest.identity, manifest.created_at) == (None, 2, "job-1", 5)
+    assert (manifest.window, manifest.scorecard) == ({"end": {"gateway": 9}}, {"hr@10": 0.1})
+    assert (manifest.config_digest, manifest.catalogue_digest) == (model.config.digest(), model.catalogue.digest())
+    assert manifest.code_version == tfrec.__version__
+    assert set(manifest.signatures) == {"serving_default", "recommend", "similar", "embed_query", "embed_item"}
+    for signature in manifest.signatures.values():
+        assert all(spec.shape[0] is None for spec in (signature.inputs | signature.outputs).values())
+    prior, ids = read_prior(version)
+    assert ids == model.catalogue.ids.tolist()
+    assert_allclose(prior.log_p(PRIOR_AT), model.prior.log_p(PRIOR_AT))
+    asked = [log.predict_log.request for log in read_warmup(version)]
+    sizes = {(one.model_spec.signature_name, next(iter(one.inputs.values())).tensor_shape.dim[0].size) for one in asked}
+    assert sizes == {(name, batch) for name in manifest.signatures for batch in (1, 4)}
+    assert len(asked) == len(manifest.probes)
+    assert served.warm_up() == len(asked)
+
+
+def test_behind_a_server(version: Path, served: SavedModel) -> None:
+    options = ServeOptions(port=free_port(), host="127.0.0.1", model_name="tfrec", model_base_path=str(version.parent))
+    server = EmbeddedServer(options, stopping=threading.Event())
+    server.start()
+    try:
+        with Client(f"127.0.0.1:{options.port}", model="tfrec", timeout=20.0) as client:
+            answer, empty = client.recommend(history=[["i3", "i9"], []], query=["red", ""], k=[4, 2], exclude=[["i1"], []])
+            expected = by_item(served.run("recommend", request([["i3", "i9"]], query=["red"], exclude=[["i1"]])))
+            assert list(answer.items) == list(expected)[:4]
+            assert_allclose(answer.scores, list(expected.values())[:4], atol=1e-4)
+            assert (len(empty.items), answer.version) == (2, 3)
+            assert client.similar(["i4", "nobody"], k=3)[1].items == ()
+            last = answer.items[-1]
+            moved, still = Override([last, "nobody"], np.array([40.0, 50.0], np.float32)), Override([], np.zeros(0, np.float32))
+            first, second = client.recommend(history=[["i3", "i9"]] * 2, k=1, prior=[moved, still])
+            assert first.items == (last,)
+            assert second.items != (last,)
+            manifest = read_manifest(version)
+            assert [_difference(client, manifest, probe) for probe in manifest.probes] == [""] * len(manifest.probes)
+    finally:
+        server.stop()
+
+
+def test_an_item_inserted_by_its_text_is_found_by_a_query(tmp_path: Path, tiny_checkpoint: str) -> None:
+    grown = recommender(tmp_path / "run", tiny_checkpoint)
+    encoder = TextEncoder(tiny_checkpoint, max_tokens=12)
+    text = "zebra jazz quiz"
+    catalogue = grown.catalogue.with_items([Item(id="new", text=text)])
+    grown.extend(catalogue, np.concatenate([grown.text, encoder.encode([text], batch_size=1)]))
+    version = export(grown, tmp_path / "1", created_at=0, prior_at=PRIOR_AT, encoder=encoder)
+    answer = SavedModel(version).run("recommend", request([[]], query=[text], k=np.array([3], np.int32)))
+    assert "new" in by_item(answer)
+
+
+def test_an_output_that_exists_or_cannot_be_written_is_refused_before_any_work(tmp_path: Path, model: Recommender) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="there: exists already"):
+        export(model, tmp_path / "there", created_at=0, prior_at=0)
+    with pytest.raises(UsageError, match=r"below: cannot be written \(Not a directory\)"):
+        export(model, tmp_path / "file" / "below", created_at=0, prior_at=0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "there"]
+
+
+def test_an_export_that_fails_leaves_nothing(tmp_path: Path, model: Recommender) -> None:
+    with pytest.raises(ValueError, match="JSON|serial"):
+        export(model, tmp_path / "out", created_at=0, prior_at=0, scorecard={"hr@10": object()})
+    assert list(tmp_path.iterdir()) == []
