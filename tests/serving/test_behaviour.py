@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfrec.data.log import FeedbackLog
-from tfrec.serving.behaviour import Behaviour, Event
+from tfrec.serving.behaviour import Behaviour, Event, newest_outcomes
 
 
 def test_events_come_back_oldest_first_whatever_their_order() -> None:
@@ -39,9 +39,9 @@ def test_it_keeps_the_newest_distinct_events(seen: list[tuple[int, str]], size: 
 
 def test_it_is_filled_from_the_log(tmp_path: Path) -> None:
     log = FeedbackLog(tmp_path)
-    assert Behaviour().fill(log) == 0
+    assert newest_outcomes(log).num_rows == 0
     row = {"event_id": "e", "request_id": None, "user": "u", "action": "click", "value": 1.0}
     log.append("outcomes", [(1, {**row, "item": "b", "time": 20}), (2, {**row, "item": "a", "time": 10})], writer="w")
     behaviour = Behaviour()
-    assert behaviour.fill(log) == 2
+    behaviour.fill(newest_outcomes(log))
     assert behaviour.of("u") == (Event(10, "a", "click"), Event(20, "b", "click"))

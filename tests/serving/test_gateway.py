@@ -13,11 +13,14 @@ import pytest
 import uvicorn
 
 from tests.serving.conftest import Running
+from tests.serving.tiny import ITEMS
 from tfrec.data.log import FeedbackLog, LogWriter
 from tfrec.data.wal import WriteAheadFile
 from tfrec.errors import DataError
+from tfrec.models.prior import PopularityPrior
 from tfrec.serving.behaviour import Behaviour
 from tfrec.serving.client import Client
+from tfrec.serving.freshness import Freshness, write_prior
 from tfrec.serving.gateway import create_app
 from tfrec.serving.gateway_verbs import Gateway
 from tfrec.serving.process import free_port
@@ -31,11 +34,23 @@ class World:
     """A gateway that listens; `rows` are what its log holds."""
 
     def __init__(self, root: Path, model_server: str) -> None:
+        self.is_fresh = False  # else outcomes move scores in every test
         self.log = FeedbackLog(root / "log")
         self.writer = LogWriter(self.log, WriteAheadFile(root / "wal", "gateway"))
         self.client = Client(model_server, model="tiny", timeout=5.0)
+        self.prior = root / "prior"
+        self.prior.mkdir()
+        prior = PopularityPrior(len(ITEMS))
+        prior.update([0, 1, 2, 3, 4], [50, 50, 50, 50, 50])
+        write_prior(self.prior, prior, ITEMS)
         gateway = Gateway(
-            self.client, self.writer, pseudonyms=KEY, behaviour=Behaviour(events=3), history=3, clock=lambda: NOW + 0.9
+            self.client,
+            self.writer,
+            pseudonyms=KEY,
+            behaviour=Behaviour(events=3),
+            freshness=Freshness(lambda: self.prior if self.is_fresh else None, limit=1),
+            history=3,
+            clock=lambda: NOW + 0.9,
         )
         port = free_port()
         config = uvicorn.Config(create_app(gateway, max_k=10), port=port, log_level="error", access_log=False)
@@ -116,6 +131,43 @@ def test_a_click_changes_the_same_users_next_answer(world: World) -> None:
     assert items(world.http.post("/v1/recommend", json={"user": "u", "k": 2, "history": []}).json()) == ["a", "b"]
     assert world.rows("outcomes")[0]["request_id"] == before["request_id"]
     assert world.rows("impressions")[2]["history"] == ["a"]
+
+
+def test_a_rush_on_an_item_is_seen_by_everyone(world: World) -> None:
+    world.is_fresh = True
+    rush = [{"user": f"u{n}", "item": "c", "action": "click", "time": NOW - 1} for n in range(200)]
+    assert world.http.post("/v1/outcomes", json=rush).status_code == 200
+    labelled = {"user": "someone", "k": 5, "label": "stable"}
+    fresh, exported = world.http.post("/v1/recommend", json=[{"user": "someone", "k": 5}, labelled]).json()
+    scores = {shown["item"]: shown["score"] for shown in exported["items"]}
+    assert scores == {"a": 10.0, "b": 9.0, "c": 8.0, "d": 7.0, "e": 6.0}
+    moved = {shown["item"]: shown["score"] for shown in fresh["items"]}
+    assert 7.0 < moved.pop("c") < 8.0  # the tiny model adds the log p that was sent
+    assert moved == {"a": 10.0, "b": 9.0, "d": 7.0, "e": 6.0}
+
+
+def test_tags_and_history_go_to_the_model(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[dict[str, Any]] = []
+    real = world.client.recommend
+    monkeypatch.setattr(world.client, "recommend", lambda **inputs: sent.append(inputs) or real(**inputs))
+    history = [{"item": "a", "action": "view", "time": NOW - 7}, {"item": "b"}]
+    body = {"user": "u", "history": history, "allow_tags": ["x"], "deny_tags": ["y", "z"], "exclude": ["c"]}
+    world.http.post("/v1/recommend", json=body).raise_for_status()
+    assert sent == [
+        {
+            "history": [["a", "b"]],
+            "history_action": [["view", ""]],
+            "history_age_s": [[7, -1]],
+            "exclude": [["c", "a", "b"]],
+            "allow_tags": [["x"]],
+            "deny_tags": [["y", "z"]],
+            "prior": sent[0]["prior"],
+            "query": [""],
+            "k": [10],
+            "label": "",
+        }
+    ]
+    assert sent[0]["prior"][0].ids == []
 
 
 def test_a_replay_sees_earlier_seconds_only(world: World) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tfrec.errors import ServingError, UsageError
 from tfrec.serving import release
 from tfrec.serving.manifest import Manifest, read_manifest, write_manifest
-from tfrec.serving.release import next_version, prune, publish, rollback, version_of, versions
+from tfrec.serving.release import newest_dir, next_version, prune, publish, rollback, version_of, versions
 
 
 @pytest.fixture(autouse=True)
@@ -36,11 +36,12 @@ def weights_of(base: Path, number: int) -> str:
 def test_versions_grow_and_share_files(tmp_path: Path, verified: list[Path]) -> None:
     base = tmp_path / "models" / "m"
     assert versions(base) == []
-    assert next_version(base) == 1
+    assert (next_version(base), newest_dir(base)) == (1, None)
     made = export(tmp_path / "export")
     assert [publish(made, base), publish(made, base)] == [1, 2]
     assert verified == [made, made]
     assert versions(base) == [1, 2]
+    assert newest_dir(base) == base / "2"
     assert read_manifest(base / "2").version == 2
     assert read_manifest(made).version is None
     assert (base / "1" / "variables" / "data").samefile(made / "variables" / "data")

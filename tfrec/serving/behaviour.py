@@ -9,11 +9,12 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec.data.log import FeedbackLog
 
-_WARM_ROWS = 1_000_000  # outcomes that are read at the start, about a second
+_MOST_ROWS = 1_000_000  # outcomes that are read at the start, about a second
 
 
 @dataclass(frozen=True, order=True)
@@ -56,15 +57,16 @@ class Behaviour:
             self._users.move_to_end(user)
             return tuple(known if before is None else known[: bisect_left(known, Event(before, "", ""))])
 
-    def fill(self, log: FeedbackLog) -> int:
-        """Remember the newest outcomes of the log; returns how many were read."""
-        columns = ["user", "time", "item", "action"]
-        rows = log.tables["outcomes"].dataset().to_table(columns=columns)
-        if rows.num_rows > _WARM_ROWS:
-            newest = pc.select_k_unstable(rows, k=_WARM_ROWS, sort_keys=[("time", "descending")])
-            rows = rows.take(newest)
-        rows = rows.sort_by("time")
-        times, items, actions = (rows[name].to_pylist() for name in columns[1:])
+    def fill(self, outcomes: pa.Table) -> None:
+        """Remember outcomes of the log, as `newest_outcomes` gives them."""
+        times, items, actions = (outcomes[name].to_pylist() for name in ("time", "item", "action"))
         events = (Event(*event) for event in zip(times, items, actions, strict=True))
-        self.add(zip(rows["user"].to_pylist(), events, strict=True))
-        return int(rows.num_rows)
+        self.add(zip(outcomes["user"].to_pylist(), events, strict=True))
+
+
+def newest_outcomes(log: FeedbackLog) -> pa.Table:
+    """Who did what when, of the newest outcomes in the log, oldest first."""
+    rows = log.tables["outcomes"].dataset().to_table(columns=["user", "time", "item", "action"])
+    if rows.num_rows > _MOST_ROWS:
+        rows = rows.take(pc.select_k_unstable(rows, k=_MOST_ROWS, sort_keys=[("time", "descending")]))
+    return rows.sort_by("time")

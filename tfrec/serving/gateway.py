@@ -16,13 +16,16 @@ from tfrec.config import Config
 from tfrec.data.log import FeedbackLog, LogWriter
 from tfrec.data.wal import WriteAheadFile
 from tfrec.errors import DataError
-from tfrec.serving.behaviour import Behaviour
+from tfrec.serving.behaviour import Behaviour, newest_outcomes
 from tfrec.serving.client import Client, RequestFailed
+from tfrec.serving.freshness import Freshness
 from tfrec.serving.gateway_bodies import OutcomeAnswer, Outcomes, RecommendAnswer, Recommends, as_list, field_of
 from tfrec.serving.gateway_verbs import Gateway
 from tfrec.serving.pseudonym import load_pseudonyms
+from tfrec.serving.release import newest_dir
 
 log = logging.getLogger(__name__)
+_FRESH_ITEMS = 200  # whose popularity goes along with every request: about 4 kB
 _BUSY = "RESOURCE_EXHAUSTED"
 _UNKNOWN_LABEL = "Unrecognized servable version label"
 
@@ -96,12 +99,19 @@ def _not_kept(request: Request, error: Exception) -> JSONResponse:
 
 
 def serve_gateway(
-    config: Config, *, model_server: str = "127.0.0.1:8500", host: str = "127.0.0.1", port: int = 8080, writer: str = "gateway"
+    config: Config,
+    *,
+    model_server: str = "127.0.0.1:8500",
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    writer: str = "gateway",
+    fresh_items: int = 200,
 ) -> None:
     """Serve the run of `config` until SIGTERM or SIGINT; then every accepted record is moved to the log.
 
     Args:
         model_server: host:port of its gRPC.
+        fresh_items: items whose popularity of now is sent with a request, those that moved most since the export; 0 for none.
         writer: the name of this process among the log's writers; two gateways of one run need two names.
     """
     pseudonyms = load_pseudonyms(config.run)
@@ -112,8 +122,12 @@ def serve_gateway(
         Client(model_server, model=config.serving.model_name) as client,
     ):
         behaviour = Behaviour(events=events)
-        log.info("%d outcomes of the log are remembered", behaviour.fill(feedback))
-        gateway = Gateway(client, log_writer, pseudonyms=pseudonyms, behaviour=behaviour, history=events)
+        freshness = Freshness(lambda: newest_dir(config.models_dir), limit=_FRESH_ITEMS)
+        known = newest_outcomes(feedback)
+        behaviour.fill(known)
+        freshness.observe(known["item"].to_pylist(), known["time"].to_pylist())
+        log.info("%d outcomes of the log are remembered", known.num_rows)
+        gateway = Gateway(client, log_writer, pseudonyms=pseudonyms, behaviour=behaviour, freshness=freshness, history=events)
         app = create_app(gateway, max_k=config.serving.max_k)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)  # uvicorn ends by them, and then raises them again

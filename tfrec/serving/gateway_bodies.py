@@ -8,6 +8,7 @@ from tfrec.data.records import Context, Key, Seconds
 MAX_BATCH = 1_000  # requests in one call
 MAX_OUTCOMES = 10_000  # outcomes in one call
 _MAX_HISTORY = 10_000
+_MAX_TAGS = 1_000
 _MAX_QUERY = 10_000  # characters; a search text is not a document
 
 T = TypeVar("T")
@@ -34,6 +35,8 @@ class RecommendRequest(_Body):
     history: list[Did] | None = Field(None, max_length=_MAX_HISTORY)  # oldest first; None: what the gateway saw of this user
     exclude: list[Key] = Field([], max_length=_MAX_HISTORY)  # never answered
     exclude_history: bool = True  # nor is what the user has already done something with
+    allow_tags: list[Key] = Field([], max_length=_MAX_TAGS)  # only items that have one of these, when there is one
+    deny_tags: list[Key] = Field([], max_length=_MAX_TAGS)  # and none of these
     context: Context = Context()
     time: Seconds | None = None  # when it was asked, if not now: only behaviour of earlier seconds then counts
     label: str = Field("", max_length=512)  # of the model version; none: the newest

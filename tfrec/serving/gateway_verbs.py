@@ -4,13 +4,15 @@ An answer is given once its records are safe on disk. Users are pseudonyms from 
 """
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 from tfrec.data.log import LogWriter
 from tfrec.data.records import Impression, Outcome, Shown
 from tfrec.serving.behaviour import Behaviour, Event
 from tfrec.serving.client import Client, Recommendation
+from tfrec.serving.freshness import Freshness
+from tfrec.serving.freshness import Freshness
 from tfrec.serving.gateway_bodies import Answered, OutcomeAnswer, OutcomeRequest, RecommendAnswer, RecommendRequest
 from tfrec.serving.pseudonym import Pseudonyms
 
@@ -60,6 +62,7 @@ class Gateway:
         *,
         pseudonyms: Pseudonyms,
         behaviour: Behaviour,
+        freshness: Freshness,
         history: int = 50,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -67,6 +70,7 @@ class Gateway:
         self._writer = writer
         self._pseudonyms = pseudonyms
         self._behaviour = behaviour
+        self._freshness = freshness
         self._history = history  # events that the model reads
         self._clock = clock
 
@@ -84,7 +88,7 @@ class Gateway:
         return [_answer(one.request_id, answers[one.request_id]) for one in asked]
 
     def outcomes(self, bodies: Sequence[OutcomeRequest]) -> list[OutcomeAnswer]:
-        """Keep all of them; from here on they are their users' behaviour."""
+        """Keep all of them; from here on they are their users' behaviour, and move everyone's popularity."""
         now = int(self._clock())
         records = [
             Outcome(
@@ -99,7 +103,11 @@ class Gateway:
             for body in bodies
         ]
         self._writer.outcome(*records)
+        self._freshness.observe([record.item for record in records], [record.time for record in records])
         self._behaviour.add((record.user, Event(record.time, record.item, record.action)) for record in records)
+        if self._freshness is not None:
+            liked = [record for record in records if record.action in self._counted]
+            self._freshness.observe([record.item for record in liked], [record.time for record in liked])
         return [OutcomeAnswer(event_id=record.event_id) for record in records]
 
     def _asked(self, body: RecommendRequest, now: int) -> _Asked:
@@ -118,8 +126,14 @@ class Gateway:
             history_action=[[event.action for event in one.history] for one in asked],
             history_age_s=[[_age(event, one.time) for event in one.history] for one in asked],
             exclude=[one.excluded() for one in asked],
+            allow_tags=[one.body.allow_tags for one in asked],
+            deny_tags=[one.body.deny_tags for one in asked],
+            # the counts roll on from the newest version; a label may name another one
+            prior=None if label else [self._freshness.override(one.time) for one in asked],
             query=[one.body.query for one in asked],
             k=[one.body.k for one in asked],
+            # a labelled version was exported at another time, so what moved since the newest export says nothing of it
+            prior=None if self._freshness is None or label else [self._freshness.override(one.time) for one in asked],
             label=label,
         )
 

@@ -17,7 +17,7 @@ from tfrec.errors import ServingError, UsageError
 from tfrec.serving.manifest import Manifest, read_manifest, write_manifest
 from tfrec.serving.verify import verify
 
-__all__ = ["next_version", "prune", "publish", "rollback", "verify", "version_of", "versions"]
+__all__ = ["newest_dir", "next_version", "prune", "publish", "rollback", "verify", "version_of", "versions"]
 
 _MARK = ".last_version"
 
@@ -28,6 +28,12 @@ def versions(base: str | Path) -> list[int]:
     if not base.is_dir():
         return []
     return sorted(int(entry.name) for entry in base.iterdir() if entry.name.isdecimal() and entry.is_dir())
+
+
+def newest_dir(base: str | Path) -> Path | None:
+    """The directory of the newest version, None when there is none."""
+    known = versions(base)
+    return Path(base) / str(known[-1]) if known else None
 
 
 def next_version(base: str | Path) -> int:
