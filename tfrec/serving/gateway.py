@@ -99,19 +99,12 @@ def _not_kept(request: Request, error: Exception) -> JSONResponse:
 
 
 def serve_gateway(
-    config: Config,
-    *,
-    model_server: str = "127.0.0.1:8500",
-    host: str = "127.0.0.1",
-    port: int = 8080,
-    writer: str = "gateway",
-    fresh_items: int = 200,
+    config: Config, *, model_server: str = "127.0.0.1:8500", host: str = "127.0.0.1", port: int = 8080, writer: str = "gateway"
 ) -> None:
     """Serve the run of `config` until SIGTERM or SIGINT; then every accepted record is moved to the log.
 
     Args:
         model_server: host:port of its gRPC.
-        fresh_items: items whose popularity of now is sent with a request, those that moved most since the export; 0 for none.
         writer: the name of this process among the log's writers; two gateways of one run need two names.
     """
     pseudonyms = load_pseudonyms(config.run)

@@ -4,14 +4,13 @@ An answer is given once its records are safe on disk. Users are pseudonyms from 
 """
 import time
 import uuid
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tfrec.data.log import LogWriter
 from tfrec.data.records import Impression, Outcome, Shown
 from tfrec.serving.behaviour import Behaviour, Event
 from tfrec.serving.client import Client, Recommendation
-from tfrec.serving.freshness import Freshness
 from tfrec.serving.freshness import Freshness
 from tfrec.serving.gateway_bodies import Answered, OutcomeAnswer, OutcomeRequest, RecommendAnswer, RecommendRequest
 from tfrec.serving.pseudonym import Pseudonyms
@@ -105,9 +104,6 @@ class Gateway:
         self._writer.outcome(*records)
         self._freshness.observe([record.item for record in records], [record.time for record in records])
         self._behaviour.add((record.user, Event(record.time, record.item, record.action)) for record in records)
-        if self._freshness is not None:
-            liked = [record for record in records if record.action in self._counted]
-            self._freshness.observe([record.item for record in liked], [record.time for record in liked])
         return [OutcomeAnswer(event_id=record.event_id) for record in records]
 
     def _asked(self, body: RecommendRequest, now: int) -> _Asked:
@@ -132,8 +128,6 @@ class Gateway:
             prior=None if label else [self._freshness.override(one.time) for one in asked],
             query=[one.body.query for one in asked],
             k=[one.body.k for one in asked],
-            # a labelled version was exported at another time, so what moved since the newest export says nothing of it
-            prior=None if self._freshness is None or label else [self._freshness.override(one.time) for one in asked],
             label=label,
         )
 
