@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-import tfrec
+from tfrec import __version__
 from tfrec.errors import UsageError
 from tfrec.models.recommender import Recommender
 from tfrec.models.text_encoder import TextEncoder
@@ -68,7 +68,7 @@ def export(
             window=None if window is None else dict(window),
             config_digest=recommender.config.digest(),
             catalogue_digest=recommender.catalogue.digest(),
-            code_version=tfrec.__version__,
+            code_version=__version__,
             scorecard=dict(scorecard or {}),
             signatures=read_signatures(staging),
             probes=record_probes(graph.functions, requests),
