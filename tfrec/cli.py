@@ -8,13 +8,17 @@ import sys
 import time
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tfrec import __version__, terminal
-from tfrec.config import load_config
+from tfrec.config import Config, load_config
 from tfrec.errors import UsageError
+
+if TYPE_CHECKING:
+    from tfrec.data.catalogue import Catalogue
+    from tfrec.data.interactions import Interactions
 
 log_line = logging.getLogger(__name__)
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -53,6 +57,163 @@ def _load_tensorflow() -> None:
         import tensorflow as tf
 
         tf.config.list_physical_devices()
+
+
+Items = Annotated[Path | None, typer.Option("--items", help="The catalogue, instead of data.items.")]
+Events = Annotated[Path | None, typer.Option("--interactions", help="What people did, instead of data.interactions.")]
+
+
+def _read(
+    config: Config, items: Path | None, interactions: Path | None, *, skip_bad_rows: bool, command: str
+) -> "tuple[Catalogue, Interactions]":
+    """The catalogue and the behaviour that a command was given, by option or configuration."""
+    from tfrec.data.catalogue import read_catalogue
+    from tfrec.data.interactions import read_interactions
+    from tfrec.data.rows import Quarantine
+
+    items, interactions = items or config.data.items, interactions or config.data.interactions
+    if items is None or interactions is None:
+        raise UsageError(
+            f"{command} needs a catalogue and interactions: pass --items FILE --interactions FILE, or set data.items and "
+            "data.interactions."
+        )
+    quarantine = Quarantine(config.run / f"quarantine-{command}.jsonl") if skip_bad_rows else None
+    catalogue = read_catalogue(items, quarantine)
+    inter = read_interactions(interactions, catalogue=catalogue, quarantine=quarantine, reward=config.reward)
+    if quarantine is not None and quarantine.count:
+        log_line.warning("%s", quarantine.summary())
+    if inter.unknown_items:
+        log_line.warning("%d events name items that are not in %s; they are left out", inter.unknown_items, items)
+    return catalogue, inter
+
+
+@app.command()
+def demo(
+    run: Annotated[Path, typer.Option(help="The run directory; an earlier demo's is cleared.")] = Path("runs/demo"),
+    items: Annotated[Path | None, typer.Option(help="Another catalogue than MovieLens.")] = None,
+    interactions: Annotated[Path | None, typer.Option(help="Its behaviour.")] = None,
+    rounds: Annotated[int, typer.Option(min=2, help="How often the model is retrained.")] = 4,
+    as_json: AsJson = False,
+) -> None:
+    """The whole loop on real data in a few minutes: train, serve, replay live traffic, retrain, report."""
+    if (items is None) != (interactions is None):
+        raise UsageError("demo needs --items and --interactions together, or neither for MovieLens.")
+    if items is None:
+        from tfrec.data.movielens import load_movielens
+
+        catalogue, inter = load_movielens()
+    else:
+        catalogue, inter = _read(Config(run=run), items, interactions, skip_bad_rows=False, command="demo")
+    _load_tensorflow()
+    from tfrec.demo import demo
+    from tfrec.demo_report import render_screen
+
+    name = "MovieLens (latest small, 2016)" if items is None else items.stem
+    report, page = demo(run, catalogue, inter, name=name, rounds=rounds)
+    terminal.show(report if as_json else render_screen(report, page), as_json=as_json)
+
+
+@app.command()
+def train(
+    items: Items = None,
+    interactions: Events = None,
+    skip_bad_rows: SkipBadRows = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Do not take up an interrupted training.")] = False,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train on a catalogue and a log, into the run's checkpoint; an interrupted training goes on where it stopped."""
+    settled = load_config(config, settings or ())
+    terminal.writable(settled.run)
+    catalogue, inter = _read(settled, items, interactions, skip_bad_rows=skip_bad_rows, command="train")
+    _load_tensorflow()
+    from tfrec.training import checkpoint
+    from tfrec.training.train import checkpoint_dir, train
+
+    trained = train(settled, catalogue, inter, resume=not restart)
+    directory = checkpoint.save(checkpoint_dir(settled), trained.recommender, optimizer=trained.optimizer)
+    terminal.show(
+        {"checkpoint": directory, "events": len(inter), "items": len(catalogue), "epochs": trained.epochs,
+         "train_seconds": round(trained.seconds, 1), "popularity_weight": float(trained.recommender.model.beta)},
+        as_json=as_json,
+    )
+
+
+@app.command()
+def evaluate(
+    items: Items = None,
+    interactions: Events = None,
+    protocol: Annotated[str, typer.Option(help="prequential: train on the first 80%, ask about the rest.")] = "prequential",
+    skip_bad_rows: SkipBadRows = False,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train on the first part of a log, be asked about the rest, and stand beside popularity, item-kNN and EASE."""
+    if protocol != "prequential":
+        raise UsageError(f"evaluate: --protocol must be prequential, got {protocol!r}.")
+    settled = load_config(config, settings or ())
+    terminal.writable(settled.run)
+    catalogue, inter = _read(settled, items, interactions, skip_bad_rows=skip_bad_rows, command="evaluate")
+    _load_tensorflow()
+    from tfrec.evaluation.prequential import prequential
+
+    found = prequential(settled, catalogue, inter)
+    terminal.show(found.to_dict() if as_json else found, as_json=as_json)
+
+
+@app.command()
+def export(
+    output: Annotated[Path | None, typer.Argument(metavar="DIRECTORY", help="Where to; default: the run's export.")] = None,
+    items: Annotated[Path | None, typer.Option(help="The catalogue now, with items that came after training.")] = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the trained model as a SavedModel for TF Serving; new items of --items are served from their text, untrained."""
+    settled = load_config(config, settings or ())
+    directory = terminal.new_file(output or settled.run / "export")
+    _load_tensorflow()
+    from tfrec.data.catalogue import read_catalogue
+    from tfrec.retrain import CHECKPOINT
+    from tfrec.serving.export import export
+    from tfrec.training import checkpoint
+    from tfrec.training.loop import optimiser
+    from tfrec.training.train import checkpoint_dir
+
+    source = checkpoint_dir(settled)
+    known = read_catalogue(source / "catalogue.jsonl") if (source / "catalogue.jsonl").is_file() else None
+    grown = known.with_items(read_catalogue(items).items) if known is not None and items is not None else None
+    optimizer = optimiser(settled, learning_rate=settled.retrain.learning_rate)
+    recommender, _ = checkpoint.load(source, settled, catalogue=grown, optimizer=optimizer)
+    now = int(time.time())
+    export(recommender, directory, created_at=now, prior_at=now)
+    checkpoint.save(directory / CHECKPOINT, recommender, optimizer=optimizer)
+    told = {"export": directory, "items": len(recommender.catalogue), "next": f"tfrec publish {directory}"}
+    terminal.show(told, as_json=as_json)
+
+
+@app.command()
+def retrain(
+    every: Annotated[str | None, typer.Option(metavar="TIME", help="Run again and again at this distance, such as 5m.")] = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Learn what arrived since the live version, gate it, publish it. Exit 0 done, 1 failed, 2 usage, 3 held."""
+    seconds = terminal.duration(every) if every is not None else None
+    settled = load_config(config, settings or ())
+    _load_tensorflow()
+    from tfrec.retrain import HELD, retrain
+
+    while True:
+        began = time.time()
+        result = retrain(settled, now=int(began))
+        terminal.show(result, as_json=as_json)
+        if seconds is None:
+            raise typer.Exit(3 if result.outcome == HELD else 0)
+        time.sleep(max(0.0, began + seconds - time.time()))
 
 
 @app.command()

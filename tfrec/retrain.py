@@ -2,8 +2,8 @@
 
     window -> join -> score the live model on the newest part -> learn the rest from its weights -> gate -> export -> publish
 
-A run is a function of (window, parent version, configuration, now, seed), written down as an *intent* before work starts. Killed at
-any instant and started again, it does the same work to the same verdict, and what it published is not published twice: a
+A run is a function of (window, parent version, configuration, now, seed), written down as an *intent* before work starts. Killed
+at any instant and started again, it does the same work to the same verdict, and what it published is not published twice: a
 version carries the identity of its run. The newest events of a window judge and are not learnt; the next run learns them.
 """
 import hashlib
@@ -14,7 +14,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from tfrec.models.recommender import Recommender
 from tfrec.models.scorer import Scorer
 from tfrec.serving.export import export
 from tfrec.serving.manifest import read_manifest
+from tfrec.serving.pseudonym import load_pseudonyms
 from tfrec.serving.release import prune, publish, versions
 from tfrec.training import checkpoint
 from tfrec.training.devices import choose_strategy
@@ -95,14 +96,15 @@ def retrain(config: Config, *, now: int, seed: int = 0) -> Retrained:
     """
     live = versions(config.models_dir)
     if not live:
-        raise UsageError(f"{config.models_dir}: no published version to continue from. Run tfrec train, export and publish first.")
+        raise UsageError(f"{config.models_dir}: no published version to continue from. First: tfrec train, tfrec export, "
+                         "tfrec publish.")
     clock = _Clock()
     work = config.run / "retrain"
     work.mkdir(parents=True, exist_ok=True)
     feedback = FeedbackLog(config.log_dir)
     intent = _intent(config, work, feedback, parent=live[-1], now=now, seed=seed)
     with clock.of("read"):
-        catalogue, known, held_back = _parent(config, live[-1])
+        catalogue, held_back = _parent(config, live[-1])
         behaviour, left_out = _behaviour(config, feedback, intent, catalogue, held_back, work)
     events = int(behaviour.new.sum())
     log.info("window: %d new events of %d in all", events, len(behaviour.inter))
@@ -131,7 +133,7 @@ def retrain(config: Config, *, now: int, seed: int = 0) -> Retrained:
                            clock.seconds)
         if found.promote:
             challenger.prior = _counted(challenger.prior, inter, len(inter))
-            kept = [[inter.users[inter.user[e]], inter.items[inter.item[e]]] for e in np.flatnonzero(behaviour.new[start:]) + start]
+            kept = [[inter.users[inter.user[e]], inter.items[inter.item[e]]] for e in start + np.flatnonzero(behaviour.new[start:])]
             with clock.of("export"):
                 directory = _export(config, work, intent, challenger, optimizer, kept, found.figures, inter)
             with clock.of("verify"):
@@ -168,17 +170,21 @@ def _close(work: Path, intent: Intent, result: Retrained) -> Retrained:
     return result
 
 
-def _parent(config: Config, version: int) -> tuple[Catalogue, Catalogue, list[tuple[str, str]]]:
-    """The catalogue now and as the parent knew it, and the events that the parent held back."""
+def _parent(config: Config, version: int) -> tuple[Catalogue, list[tuple[str, str]]]:
+    """The catalogue now, and the events that the parent held back."""
     source = config.models_dir / str(version) / CHECKPOINT
     known = read_catalogue(source / "catalogue.jsonl")
     catalogue = known if config.data.items is None else known.with_items(read_catalogue(config.data.items).items)
-    return catalogue, known, [(user, item) for user, item in checkpoint.read_meta(source).get("held_back", [])]
+    return catalogue, [(user, item) for user, item in checkpoint.read_meta(source).get("held_back", [])]
 
 
 def _behaviour(config: Config, feedback: FeedbackLog, intent: Intent, catalogue: Catalogue, held_back: list[tuple[str, str]],
                work: Path) -> tuple[Behaviour, dict[str, int]]:
-    rules = {"catalogue_ids": catalogue.ids.tolist(), "attribution_seconds": int(config.data.attribution_hours * 3600), "reward": config.reward}
+    rules = {
+        "catalogue_ids": catalogue.ids.tolist(),
+        "attribution_seconds": int(config.data.attribution_hours * 3600),
+        "reward": config.reward,
+    }
     window = intent.window
     quarantine = Quarantine(work / f"quarantine-{intent.identity}.jsonl")
     fresh = join(feedback, window, quarantine=quarantine, **rules)
@@ -191,6 +197,8 @@ def _behaviour(config: Config, feedback: FeedbackLog, intent: Intent, catalogue:
     base = None
     if config.data.interactions is not None:
         base = read_interactions(config.data.interactions, catalogue=catalogue, quarantine=None, reward=config.reward)
+        pseudonyms = load_pseudonyms(config.run)  # the log knows nobody by name
+        base = replace(base, users=tuple(pseudonyms.of(user) for user in base.users))
     left_out = {name: value for name, value in vars(fresh).items() if name != "table" and value}
     return gather(base, past.table, fresh.table, items=catalogue.ids.tolist(), held_back=held_back), left_out
 
@@ -220,7 +228,8 @@ def _rank(recommender: Recommender, inter: Interactions, judged: np.ndarray, sta
     return rank_events(inter, judged, scorer, train_end=start, histories=histories)
 
 
-def _learn(config: Config, challenger: Recommender, optimizer: Any, inter: Interactions, targets: np.ndarray, *, seed: int) -> None:
+def _learn(config: Config, challenger: Recommender, optimizer: Any, inter: Interactions, targets: np.ndarray, *,
+           seed: int) -> None:
     challenger.model.restart_average()
     course = Course(challenger, inter, targets, prior_weights=challenger.prior.weights)
     with bar("retraining", total=course.steps * config.retrain.epochs) as advance:

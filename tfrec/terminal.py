@@ -144,11 +144,17 @@ def new_file(path: Path) -> Path:
     """`path` when a file can be made there; UsageError, before any work is done, when one exists or the directory is closed."""
     if path.exists():
         raise UsageError(f"{path} exists already. Name another output, or remove it.")
-    directory = next(parent for parent in path.absolute().parents if parent.exists())
-    if not directory.is_dir() or not os.access(directory, os.W_OK):
-        raise UsageError(f"{path} cannot be written: {directory} is no directory that this user may write to.")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    writable(path.parent)
     return path
+
+
+def writable(directory: Path) -> Path:
+    """`directory`, made; UsageError, before any work is done, when it is a file or closed to this user."""
+    there = next(place for place in (directory.absolute(), *directory.absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UsageError(f"{directory} cannot be written: {there} is no directory that this user may write to.")
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
 
 
 def duration(text: str) -> float:

@@ -36,7 +36,7 @@ def gather(base: Interactions | None, past: pa.Table, fresh: pa.Table, *, items:
     """
     tables = [table.select(COLUMNS).filter(pc.greater(table["reward"], 0)) for table in (past, fresh)]
     if base is not None:
-        tables.insert(0, _table(base))
+        tables.insert(0, to_table(base))
     whole = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
     inter = Interactions.from_columns(
         whole["user"], whole["item"], whole["time"].to_numpy(), items=list(items), action=whole["action"],
@@ -60,7 +60,8 @@ def _keys(inter: Interactions, users: pa.ChunkedArray, items: pa.ChunkedArray) -
     return np.asarray(codes[0] * len(inter.items) + codes[1])
 
 
-def _table(inter: Interactions) -> pa.Table:
+def to_table(inter: Interactions) -> pa.Table:
+    """The events as columns `user, item, time, action, reward`, which `read_interactions` reads."""
     names = [np.array(v, object)[codes] for v, codes in
              ((inter.users, inter.user), (inter.items, inter.item), (inter.actions, inter.action))]
     return pa.table({

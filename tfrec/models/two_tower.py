@@ -28,6 +28,7 @@ CAPACITY_STEP = 1024  # rows of the item arrays grow in such steps: few shapes t
 SEARCH_WEIGHT = 0.2  # of the text-query loss beside the next-item loss
 SEARCH_NOISE = 0.3  # share of text dimensions hidden when an item's own text stands in for a query
 SEARCH_BETA = 0.3  # a query says more than a history does about what is wanted, so popularity says less
+UNKNOWN_GAPS = 0.1  # share of windows whose times are hidden
 AVERAGE = 0.99  # of the moving average of weights, over about 100 steps
 MEAN_MOMENTUM = 0.98  # of the moving mean query
 
@@ -125,8 +126,11 @@ class TwoTower(tfrs.Model):
         look_up, negative, log_q = self._candidates(noise, negative_seed)
 
         v_width = self.items.sizes["dim"]
+        gap = inputs["gap"]
+        if noise is not None:  # a caller need not know when things happened: that must be learnt as well
+            gap = tf.where(noise.keep_rows(batch, UNKNOWN_GAPS) > 0, gap, -1)
         history = look_up(tf.reshape(tf.maximum(inputs["item"], 0), [-1]))
-        hidden = self.queries(tf.reshape(history, [batch, length, v_width]), inputs["action"], inputs["gap"], noise)
+        hidden = self.queries(tf.reshape(history, [batch, length, v_width]), inputs["action"], gap, noise)
         u = tf.reshape(tf.gather(hidden, inputs["read_at"], batch_dims=1), [places, v_width])
         weight = tf.reshape(inputs["weight"], [-1])
         total = self._all_replicas(tf.reduce_sum(weight))

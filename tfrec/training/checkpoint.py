@@ -77,7 +77,8 @@ def load(directory: Path, config: Config, *, catalogue: Catalogue | None = None,
         raise ModelError(f"{directory}: expected a checkpoint, found none. Train first: tfrec train.")
     found = json.loads(described.read_text())
     if found["format"] != FORMAT:
-        raise ModelError(f"{described}: format {found['format']}, this version reads {FORMAT}. Train again, or use the version that wrote it.")
+        raise ModelError(f"{described}: expected format {FORMAT}, got {found['format']}. Train again, or use the version of tfrec "
+                         "that wrote it.")
     for section in ("model", "text"):
         now = getattr(config, section).model_dump(mode="json")
         differing = {k: (found[section].get(k), v) for k, v in now.items() if found[section].get(k) != v and k != "batch_size"}
@@ -87,8 +88,8 @@ def load(directory: Path, config: Config, *, catalogue: Catalogue | None = None,
     known = read_catalogue(directory / "catalogue.jsonl")
     present = catalogue or known
     if not np.array_equal(present.ids[: len(known)], known.ids):
-        raise ModelError(f"{directory}: the catalogue does not begin with the {len(known)} items of the checkpoint in their order. "
-                         "Add items at the end (Catalogue.with_items).")
+        raise ModelError(f"{directory}: the catalogue does not begin with the {len(known)} items of the checkpoint in their "
+                         "order. Add items at the end (Catalogue.with_items).")
     text = encode_catalogue(config, present.texts)
     features = ItemFeatures.model_validate(found["features"])
     model = towers(config, text_width=found["text_width"], feature_width=features.width)
@@ -131,7 +132,8 @@ class Epochs:
             directory.mkdir(parents=True)
             mark.write_text(identity)
 
-    def save(self, name: str, recommender: Recommender, optimizer: tf.keras.optimizers.Optimizer, epoch: int, curve: list[Any]) -> None:
+    def save(self, name: str, recommender: Recommender, optimizer: tf.keras.optimizers.Optimizer, epoch: int,
+             curve: list[Any]) -> None:
         """Keep the state after `epoch` epochs."""
         save(self._directory / name, recommender, optimizer=optimizer, meta={"epoch": epoch, "curve": curve})
 

@@ -16,8 +16,8 @@ from tfrec.data.sequences import windows
 from tfrec.errors import DataError
 from tfrec.models.prior import snapshots
 from tfrec.models.recommender import Recommender
-from tfrec.training.input import Input
 from tfrec.training.devices import compiles
+from tfrec.training.input import Input
 from tfrec.training.progress import Advance
 
 SNAPSHOTS = 1024  # of log p over the training time, at most

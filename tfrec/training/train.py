@@ -39,6 +39,7 @@ class Trained:
     """A trained recommender and what training it took."""
 
     recommender: Recommender
+    optimizer: Any  # a retrain goes on with its moments
     epochs: int
     seconds: float
     encode_seconds: float
@@ -69,13 +70,13 @@ def train(config: Config, catalogue: Catalogue, inter: Interactions, *, resume: 
     with strategy.scope():
         store = checkpoint.Epochs(config.run / "train", identity=_identity(config, catalogue, inter), resume=resume)
         epochs, beta = _choose(config, catalogue, inter, text, validation, prior_weights, store)
-        recommender = _fit(config, catalogue, inter, text, prior_weights, epochs, store)
+        recommender, optimizer = _fit(config, catalogue, inter, text, prior_weights, epochs, store)
     recommender.model.beta.assign(beta)
     recommender.prior = PopularityPrior(len(catalogue), weights=prior_weights)
     recommender.prior.update(inter.item, inter.time)
     store.clear()
     log.info("trained %d epochs; popularity weighs %.2f", epochs, beta)
-    return Trained(recommender, epochs, time.monotonic() - began, encoded - began)
+    return Trained(recommender, optimizer, epochs, time.monotonic() - began, encoded - began)
 
 
 def _choose(config: Config, catalogue: Catalogue, inter: Interactions, text: np.ndarray, validation: int,
@@ -94,7 +95,8 @@ def _choose(config: Config, catalogue: Catalogue, inter: Interactions, text: np.
         curve.append(judge.judge())
         recommender.model.swap_average()
         best = _best(curve)
-        log.info("epoch %d: loss %.4f, validation log-likelihood %.4f%s", epoch + 1, loss, curve[-1][0], " *" if best == epoch else "")
+        mark = " *" if best == epoch else ""
+        log.info("epoch %d: loss %.4f, validation log-likelihood %.4f%s", epoch + 1, loss, curve[-1][0], mark)
         store.save("choose", recommender, optimizer, epoch + 1, curve)
         return epoch - best < config.training.patience
 
@@ -107,6 +109,7 @@ def _choose(config: Config, catalogue: Catalogue, inter: Interactions, text: np.
     # around the best one are averaged because NDCG on some thousand events is not smooth
     ndcg = np.mean([row[1] for row in curve[max(best - 1, 0) : best + 2]], axis=0)
     beta = BETAS[int(np.argmax(ndcg))]
+    log.info("NDCG@10 by weight of popularity: %s", ", ".join(f"{b:g}: {n:.4f}" for b, n in zip(BETAS, ndcg, strict=True)))
     store.finish("choose", {"epochs": best + 1, "beta": beta})
     return best + 1, beta
 
@@ -116,7 +119,7 @@ def _best(curve: list[Any]) -> int:
 
 
 def _fit(config: Config, catalogue: Catalogue, inter: Interactions, text: np.ndarray, prior_weights: np.ndarray, epochs: int,
-         store: checkpoint.Epochs) -> Recommender:
+         store: checkpoint.Epochs) -> tuple[Recommender, Any]:
     recommender = Recommender.build(config, catalogue, text, actions=inter.actions)
     course = Course(recommender, inter, np.ones(len(inter), bool), prior_weights=prior_weights)
     optimizer = optimiser(config, learning_rate=config.training.learning_rate)
@@ -127,9 +130,10 @@ def _fit(config: Config, catalogue: Catalogue, inter: Interactions, text: np.nda
         return True
 
     with bar("training", total=course.steps * (epochs - first)) as advance:
-        course.run(optimizer, epochs=range(first, epochs), advance=advance, after=after, log_dir=config.run / "tensorboard" / "fit")
+        logs = config.run / "tensorboard" / "fit"
+        course.run(optimizer, epochs=range(first, epochs), advance=advance, after=after, log_dir=logs)
     recommender.model.swap_average()
-    return recommender
+    return recommender, optimizer
 
 
 class _Judge:

@@ -1,0 +1,245 @@
+"""The whole loop on recorded behaviour: train, export, publish, serve, replay the rest as live traffic, retrain after each round.
+
+Real weights, real sockets: the gateway and the model server are processes of their own. Each round is scored on the same asked
+events for the version that was live, the model as first trained (*static*: its weights stay, its popularity rolls) and rolling
+7-day popularity. Slate items that were not chosen are no negatives: the person never saw them.
+"""
+import logging
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from tfrec.config import Config, load_config
+from tfrec.data.behaviour import to_table
+from tfrec.data.catalogue import Catalogue
+from tfrec.data.interactions import Interactions
+from tfrec.data.log import FeedbackLog
+from tfrec.demo_report import write_report
+from tfrec.demo_traffic import Answer, Gateway, Traffic, Visitor
+from tfrec.errors import ServingError, UsageError
+from tfrec.evaluation.baselines import POPULARITY_7D, WEEK, popularity_scorer
+from tfrec.evaluation.intervals import UserBootstrap
+from tfrec.evaluation.metrics import hits, ndcg
+from tfrec.evaluation.prequential import STATIC, Prequential, prequential
+from tfrec.evaluation.protocol import askable, hash_sample, rank_events
+from tfrec.models.scorer import Scorer
+from tfrec.retrain import CHECKPOINT, HELD, PROMOTED, Retrained, retrain
+from tfrec.serving.client import Client
+from tfrec.serving.export import export
+from tfrec.serving.process import ServerProcess, free_port
+from tfrec.serving.release import publish
+from tfrec.serving.server import ServeOptions
+from tfrec.training import checkpoint
+from tfrec.training.progress import bar
+
+log = logging.getLogger(__name__)
+
+ASKED = 1000  # events of a round that are asked, at most
+MARK = "demo.toml"  # in a run directory: it is a demo's, and the next demo may clear it
+HOST = "127.0.0.1"
+WAIT_SECONDS = 60.0
+SEARCHES = ("space battle with robots", "a heist that goes wrong", "animated film for small children")
+
+
+def demo(run: Path, catalogue: Catalogue, inter: Interactions, *, name: str, rounds: int = 4) -> tuple[dict[str, Any], Path]:
+    """Walk the loop and write `run/report.html` and `run/report.json`.
+
+    Args:
+        run: the run directory; an earlier demo's is cleared, its text vectors kept.
+        catalogue: the items.
+        inter: behaviour, of which the first 80% train and the rest is replayed.
+        name: of the data, for the report.
+        rounds: how often the model is retrained.
+
+    Returns:
+        The report, and the path of its page.
+    """
+    config = _prepare(run, catalogue, inter)
+    steps: dict[str, float] = {}
+    with _timed(steps, "train and evaluate"):
+        found = prequential(config, catalogue, inter)
+    static = found.trained.recommender
+    end = found.asked.train_end
+    with _timed(steps, "export"):
+        first = export(static, config.run / "export", created_at=int(inter.time[end - 1]), prior_at=int(inter.time[end - 1]),
+                       scorecard=found.to_dict()[STATIC])
+        checkpoint.save(first / CHECKPOINT, static, optimizer=found.trained.optimizer)
+        pq.write_table(to_table(inter.slice(0, end)), config.data.interactions)
+    with _timed(steps, "verify and publish"):
+        publish(first, config.models_dir)
+    with ExitStack() as stack:
+        with _timed(steps, "start servers"):
+            server = stack.enter_context(ServerProcess(ServeOptions(
+                port=free_port(), model_name=config.serving.model_name, model_base_path=str(config.models_dir.absolute()))))
+            port = stack.enter_context(_gateway(config, server.address))
+            client = stack.enter_context(Client(server.address, model=config.serving.model_name, timeout=10.0))
+            gateway = Gateway(HOST, port)
+            stack.callback(gateway.close)
+        traffic = Traffic(gateway, inter, config.model.history)
+        rows, answers, failed = [], [], 0
+        edges = np.linspace(end, len(inter), rounds + 1).astype(int)
+        for number, (start, stop) in enumerate(zip(edges[:-1], edges[1:], strict=True), 1):
+            asked = hash_sample(inter, askable(inter, np.arange(start, stop)), limit=ASKED)
+            with _timed(steps, "live traffic"), bar(f"round {number} of {rounds}: live traffic", total=stop - start) as advance:
+                given = traffic.play(start, stop, asked.tolist(), advance=advance)
+            with _timed(steps, "retrain"), Visitor(HOST, port) as visitor:
+                _settle(config, expected=stop - end)
+                result = retrain(config, now=int(inter.time[stop - 1]) + 1, seed=number)
+                _swapped(client, result.version)
+            failed += visitor.failed
+            log.info("round %d: %s. %s", number, result.outcome, result.reason)
+            rows.append(_round(number, start, stop, given, result))
+            answers += given
+        examples = _examples(client, catalogue, inter)
+    with _timed(steps, "score static and popularity"):
+        report = _report(found, name, inter, rows, answers, failed + traffic.failed, steps, examples)
+    page = write_report(report, config.run)
+    return report, page
+
+
+def _prepare(run: Path, catalogue: Catalogue, inter: Interactions) -> Config:
+    vectors = run / "text_vectors.npz"
+    if run.exists():
+        if not (run / MARK).is_file() and any(run.iterdir()):
+            raise UsageError(f"{run} exists and is no demo's. Name another with --run, or remove it.")
+        for path in run.iterdir():
+            if path != vectors:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    run.mkdir(parents=True, exist_ok=True)
+    items = run / "catalogue.jsonl"
+    weights = ", ".join(f'"{action}" = 1.0' for action in inter.actions)
+    config = load_config(None, [f"run={run}", f"data.items={items}", f"data.interactions={run / 'base.parquet'}",
+                                f"reward.weights={{{weights}}}"])
+    catalogue.write(items)
+    (run / MARK).write_text(config.to_toml())
+    return config
+
+
+@contextmanager
+def _timed(steps: dict[str, float], name: str) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    steps[name] = round(steps.get(name, 0.0) + time.monotonic() - began, 1)
+
+
+@contextmanager
+def _gateway(config: Config, server: str) -> Iterator[int]:
+    """The gateway in a process of its own; yields its port."""
+    port = free_port()
+    words = [sys.executable, "-m", "tfrec", "gateway", "--config", str(config.run / MARK)]
+    words += ["--server", server, "--port", str(port)]
+    with (config.run / "gateway.log").open("wb") as out:
+        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+    try:
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not _answers(port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise ServingError(f"the gateway did not start: {(config.run / 'gateway.log').read_text()[-2000:]}")
+            time.sleep(0.1)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _answers(port: int) -> bool:
+    gateway = Gateway(HOST, port)
+    try:
+        gateway.post("/v1/recommend", {"user": "demo", "k": 1})
+    except ServingError:
+        return False
+    finally:
+        gateway.close()
+    return True
+
+
+def _settle(config: Config, *, expected: int) -> None:
+    """Wait until the gateway's committer has moved every acknowledged outcome into the log."""
+    feedback, deadline = FeedbackLog(config.log_dir), time.monotonic() + WAIT_SECONDS
+    while (found := feedback.read("outcomes").num_rows) < expected:
+        if time.monotonic() > deadline:
+            raise ServingError(f"{config.log_dir}: expected {expected} outcomes, found {found} after {WAIT_SECONDS:g} s.")
+        time.sleep(0.2)
+
+
+def _swapped(client: Client, version: int) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not any(status.version == version and status.state == "AVAILABLE" for status in client.status()):
+        if time.monotonic() > deadline:
+            raise ServingError(f"version {version} is published, but the server did not load it within {WAIT_SECONDS:g} s.")
+        time.sleep(0.1)
+
+
+def _round(number: int, start: int, stop: int, given: list[Answer], result: Retrained) -> dict[str, Any]:
+    seconds = {name: result.seconds.get(name, 0.0) for name in ("read", "train", "evaluate", "export", "verify")}
+    return {
+        "round": number, "events": int(stop - start), "asked": len(given),
+        "retrained": _metrics(np.array([a.rank for a in given])),
+        "served_version": given[0].version if given else None,
+        "retrain_seconds": seconds | {"total": round(sum(seconds.values()), 1)},
+        "verdict": result.reason, "promoted": result.outcome == PROMOTED, "outcome": result.outcome, "version": result.version,
+    }
+
+
+def _metrics(rank: np.ndarray) -> dict[str, float]:
+    return {"hr@10": float(hits(rank, k=10).mean()), "ndcg@10": float(ndcg(rank, k=10).mean()),
+            "hr@50": float(hits(rank, k=50).mean())}
+
+
+def _report(found: Prequential, name: str, inter: Interactions, rows: list[dict[str, Any]], answers: list[Answer], failed: int,
+            steps: dict[str, float], examples: Mapping[str, Any]) -> dict[str, Any]:
+    end = found.asked.train_end
+    events = np.array([a.event for a in answers])
+    live = np.array([a.rank for a in answers])
+    scorer = Scorer(found.trained.recommender, inter, counted=end)
+    static = rank_events(inter, events, scorer, train_end=end).rank
+    week = rank_events(inter, events, popularity_scorer(inter, window=WEEK), train_end=end).rank
+    number = np.repeat([row["round"] for row in rows], [row["asked"] for row in rows])
+    for row in rows:
+        mine = number == row["round"]
+        row["static"], row[POPULARITY_7D] = _metrics(static[mine]), _metrics(week[mine])
+    later = number > 1
+    gap = UserBootstrap(inter.user[events[later]]).difference(hits(live[later], k=10), hits(static[later], k=10))
+    milliseconds = np.array([a.milliseconds for a in answers])
+    return found.to_dict() | {
+        "data": {"name": name, "users": len(inter.users), "items": len(inter.items), "events": len(inter)},
+        "rounds": rows,
+        "paired_difference": {"hr@10": gap.mean, "low": gap.low, "high": gap.high} if gap else None,
+        "held": sum(row["outcome"] == HELD for row in rows),
+        "failed_requests": failed,
+        "request_ms": {"p50": float(np.median(milliseconds)), "p99": float(np.quantile(milliseconds, 0.99))},
+        "server_agreement": _agreement(scorer, inter, [a for a in answers if a.version == answers[0].version][:50]),
+        "steps": steps,
+        **examples,
+    }
+
+
+def _agreement(scorer: Scorer, inter: Interactions, answers: list[Answer]) -> float:
+    """Largest difference between the server's scores of the first ten and the offline scorer's: they are one model."""
+    code = {item: i for i, item in enumerate(inter.items)}
+    scores = scorer(np.array([a.event for a in answers]))
+    return max(abs(float(row[code[item]]) - score) for row, a in zip(scores, answers, strict=True)
+               for item, score in list(zip(a.items, a.scores, strict=True))[:10])
+
+
+def _examples(client: Client, catalogue: Catalogue, inter: Interactions) -> dict[str, Any]:
+    """Neighbours of the most popular items, and answers to a few searches, from the live version."""
+    def titles(ids: list[str]) -> list[str]:
+        texts = [catalogue.items[catalogue.index[i]].text for i in ids if i]
+        return [next(iter(t.values()), "") if isinstance(t, dict) else t for t in texts]
+
+    popular = [inter.items[i] for i in np.argsort(-np.bincount(inter.item, minlength=len(inter.items)), kind="stable")[:4]]
+    near = [client.similar([item], k=5)[0].items for item in popular]
+    found = [client.recommend(history=[[]], query=[text], k=[5])[0].items for text in SEARCHES]
+    return {
+        "neighbours": [{"item": titles([i])[0], "similar": titles(list(s))} for i, s in zip(popular, near, strict=True)],
+        "examples": [{"query": text, "answers": titles(list(a))} for text, a in zip(SEARCHES, found, strict=True)],
+    }
