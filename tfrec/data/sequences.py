@@ -5,6 +5,7 @@ A target is predicted from the newest token of an *earlier second* (`read_at`): 
 together is not history for one another. Windows tile a user's events from the newest backwards, so each target occurs once.
 """
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -68,8 +69,8 @@ def windows(inter: Interactions, *, length: int, learn: npt.NDArray[np.bool_] | 
     inside = used[row]
     at = (number[row[inside]], place[inside])
 
-    def filled(values: npt.NDArray, dtype: type, empty: int) -> npt.NDArray:
-        out = np.full((int(used.sum()), length), empty, dtype)
+    def filled(values: npt.NDArray[Any], dtype: type, empty: int) -> npt.NDArray[Any]:
+        out: npt.NDArray[Any] = np.full([int(used.sum()), length], empty, dtype)
         out[at] = values[inside]
         return out
 

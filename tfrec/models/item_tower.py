@@ -28,11 +28,13 @@ class ItemTower(keras.layers.Layer):
 
     def __init__(self, *, dim: int, text_width: int, feature_width: int, slots: int, id_dropout: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.sizes = {"dim": dim, "text_width": text_width, "feature_width": feature_width, "slots": slots, "id_dropout": id_dropout}
+        self.sizes: dict[str, Any] = {"dim": dim, "text_width": text_width, "feature_width": feature_width, "slots": slots,
+                                      "id_dropout": id_dropout}
         self.id_dropout = id_dropout
         self.project_text = keras.layers.Dense(dim, name="project_text", kernel_initializer="glorot_uniform")
         self.project_features = keras.layers.Dense(dim, use_bias=False, name="project_features", kernel_initializer="zeros")
-        self.residual = self.add_weight(name="residual", shape=[slots, dim], initializer=keras.initializers.RandomNormal(stddev=0.01))
+        near_zero = keras.initializers.RandomNormal(stddev=0.01)
+        self.residual = self.add_weight(name="residual", shape=[slots, dim], initializer=near_zero)
         self.project_text.build([None, text_width])
         self.project_features.build([None, feature_width])
 
@@ -52,7 +54,7 @@ class ItemTower(keras.layers.Layer):
         centre = text_vectors.mean(0)
         spread, directions = np.linalg.eigh(np.cov(text_vectors - centre, rowvar=False))
         dim = self.sizes["dim"]
-        kernel = np.zeros((self.sizes["text_width"], dim), np.float32)
+        kernel = np.zeros([self.sizes["text_width"], dim], np.float32)
         kept = directions[:, ::-1][:, : min(dim, directions.shape[1])]
         kernel[:, : kept.shape[1]] = kept
         self.project_text.set_weights([kernel, -(centre @ kernel)])

@@ -60,9 +60,10 @@ class QueryTower(keras.layers.Layer):
     def __init__(self, *, dim: int, layers: int, heads: int, length: int, actions: int, rate: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.sizes = {"dim": dim, "layers": layers, "heads": heads, "length": length, "actions": actions, "rate": rate}
-        self.place = self.add_weight(name="place", shape=[length, dim], initializer=keras.initializers.RandomNormal(stddev=0.02))
-        self.gap = self.add_weight(name="gap", shape=[GAP_BUCKETS, dim], initializer=keras.initializers.RandomNormal(stddev=0.02))
-        self.action = self.add_weight(name="action", shape=[actions, dim], initializer=keras.initializers.RandomNormal(stddev=0.02))
+        self.place, self.gap, self.action = (
+            self.add_weight(name=name, shape=[rows, dim], initializer=keras.initializers.RandomNormal(stddev=0.02))
+            for name, rows in (("place", length), ("gap", GAP_BUCKETS), ("action", actions))
+        )
         self.input_norm = keras.layers.LayerNormalization(name="input_norm")
         self.blocks = [CausalBlock(dim=dim, heads=heads, rate=rate, name=f"block_{i}") for i in range(layers)]
         self.output_norm = keras.layers.LayerNormalization(name="output_norm")

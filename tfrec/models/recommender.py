@@ -38,7 +38,8 @@ class Recommender:
     model: TwoTower
 
     @classmethod
-    def build(cls, config: Config, catalogue: Catalogue, text: npt.NDArray[np.float32], *, actions: Sequence[str]) -> "Recommender":
+    def build(cls, config: Config, catalogue: Catalogue, text: npt.NDArray[np.float32], *,
+              actions: Sequence[str]) -> "Recommender":
         """A model before any training: near texts are near, popularity is uniform, no item has a residual."""
         features = ItemFeatures.fit(catalogue.items)
         model = towers(config, text_width=text.shape[1], feature_width=features.width)
@@ -85,8 +86,10 @@ def towers(config: Config, *, text_width: int, feature_width: int) -> TwoTower:
     """
     tf.keras.utils.set_random_seed(config.training.seed)
     m = config.model
-    items = ItemTower(dim=m.dim, text_width=text_width, feature_width=feature_width, slots=m.id_slots, id_dropout=m.id_dropout, name="items")
-    queries = QueryTower(dim=m.dim, layers=m.layers, heads=m.heads, length=m.history, actions=MAX_ACTIONS, rate=m.dropout, name="queries")
+    items = ItemTower(dim=m.dim, text_width=text_width, feature_width=feature_width, slots=m.id_slots, id_dropout=m.id_dropout,
+                      name="items")
+    queries = QueryTower(dim=m.dim, layers=m.layers, heads=m.heads, length=m.history, actions=MAX_ACTIONS, rate=m.dropout,
+                         name="queries")
     return TwoTower(items, queries, temperature=m.temperature, negatives=config.training.negatives, seed=config.training.seed)
 
 

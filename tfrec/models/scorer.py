@@ -50,7 +50,8 @@ class Scorer:
         found = np.take_along_axis(found, (np.arange(length) + (length - count)[:, None]) % length, axis=1)
         known = found >= 0
         time = np.where(known, self._inter.time[found], 0)
-        following = np.where(np.arange(length)[None] == count[:, None] - 1, self._inter.time[events][:, None], np.roll(time, -1, axis=1))
+        newest = np.arange(length)[None] == count[:, None] - 1
+        following = np.where(newest, self._inter.time[events][:, None], np.roll(time, -1, axis=1))
         # a batch of any size in one shape, so that it is traced once
         rows = 1 << max(0, len(events) - 1).bit_length()
         padded = [

@@ -8,9 +8,9 @@ be a second, stale popularity; an item is a negative only once it has been touch
 that what came later is never chosen; the residual of an item without feedback is zero (`slots.py`).
 
 The loss is a softmax over negatives that all positions of the batch share, each corrected by -log q (Bengio & Senecal 2008;
-Yi et al. 2019, doi:10.1145/3298689.3346996), through a `tfrs.tasks.Retrieval` (`retrieval_task.py`). A catalogue that fits in `negatives` is used
-whole (q = 1). Negatives and noise depend on (seed, step) alone, so every replica has the same negatives and a continued run draws
-what an uninterrupted one would have drawn.
+Yi et al. 2019, doi:10.1145/3298689.3346996), through a `tfrs.tasks.Retrieval` (`retrieval_task.py`). A catalogue that fits in
+`negatives` is used whole (q = 1). Negatives and noise depend on (seed, step) alone, so every replica has the same negatives and a
+continued run draws what an uninterrupted one would have drawn.
 """
 from typing import Any
 
@@ -57,8 +57,9 @@ class TwoTower(tfrs.Model):
         self.negatives, self.seed = negatives, seed
         dim = items.sizes["dim"]
         first = tf.VariableAggregation.ONLY_FIRST_REPLICA
-        self.log_scale = self.add_weight(name="log_scale", shape=[], initializer=keras.initializers.Constant(-np.log(temperature)))
-        self.search_scale = self.add_weight(name="search_scale", shape=[], initializer=keras.initializers.Constant(2.0))
+        constant = keras.initializers.Constant
+        self.log_scale = self.add_weight(name="log_scale", shape=[], initializer=constant(-np.log(temperature)))
+        self.search_scale = self.add_weight(name="search_scale", shape=[], initializer=constant(2.0))
         self.mean_query = self.add_weight(name="mean_query", shape=[dim], initializer="zeros", trainable=False, aggregation=first)
         self.beta = self.add_weight(name="beta", shape=[], initializer="ones", trainable=False)
         self.task = CorrectedRetrieval()
@@ -85,8 +86,9 @@ class TwoTower(tfrs.Model):
         self.whole = rows <= self.negatives or self.n_items <= self.negatives
         # negatives: half by popularity at the end of the snapshots, half uniform; a row beyond the catalogue is never drawn
         q = 0.5 * np.exp(log_p[-1] - np.logaddexp.reduce(log_p[-1])) + 0.5 / self.n_items
-        self._q = tf.Variable(np.pad(q, (0, rows - self.n_items)).astype(np.float32), trainable=False)
-        self._q_below = tf.Variable(np.pad(np.cumsum(q), (0, rows - self.n_items), mode="edge").astype(np.float32), trainable=False)
+        beyond = (0, rows - self.n_items)
+        self._q = tf.Variable(np.pad(q, beyond).astype(np.float32), trainable=False)
+        self._q_below = tf.Variable(np.pad(np.cumsum(q), beyond, mode="edge").astype(np.float32), trainable=False)
 
     # -- vectors
 
@@ -136,7 +138,8 @@ class TwoTower(tfrs.Model):
         total = self._all_replicas(tf.reduce_sum(weight))
         if training:
             mean = self._all_replicas(tf.reduce_sum(u * weight[:, None], axis=0)) / tf.maximum(total, 1e-6)
-            self.mean_query.assign(tf.where(total > 0, MEAN_MOMENTUM * self.mean_query + (1 - MEAN_MOMENTUM) * mean, self.mean_query))
+            moved = MEAN_MOMENTUM * self.mean_query + (1 - MEAN_MOMENTUM) * mean
+            self.mean_query.assign(tf.where(total > 0, moved, self.mean_query))
             u = (u - mean) * tf.exp(self.log_scale)
         else:
             u = self.scale_behaviour(u)
@@ -146,7 +149,7 @@ class TwoTower(tfrs.Model):
 
         own_prior = tf.reshape(inputs["log_p"], [-1])
         # log p of the negatives at each target's time, with what had not been touched by then hidden
-        prior = tf.gather(tf.gather(self._log_p, negative, axis=1), snapshot) if not self.whole else tf.gather(self._log_p, snapshot)
+        prior = tf.gather(self._log_p if self.whole else tf.gather(self._log_p, negative, axis=1), snapshot)
         bias = self.beta * prior - log_q + tf.repeat(self._own_items(inputs, negative), length, axis=0)
         loss = self.task(u, v_target, negative_embeddings=v_negative, candidate_bias=self.beta * own_prior, negative_bias=bias,
                          sample_weight=weight)
@@ -224,7 +227,8 @@ class TwoTower(tfrs.Model):
             variable.assign(tf.tensor_scatter_nd_update(variable, rows, zeros))
 
     def _averaged(self) -> list[tf.Variable]:
-        return [*self.items.trainable_weights, *self.queries.trainable_weights, self.log_scale, self.search_scale, self.mean_query]
+        towers = [*self.items.trainable_weights, *self.queries.trainable_weights]
+        return [*towers, self.log_scale, self.search_scale, self.mean_query]
 
     @staticmethod
     def _all_replicas(value: tf.Tensor) -> tf.Tensor:

@@ -77,8 +77,8 @@ def load(directory: Path, config: Config, *, catalogue: Catalogue | None = None,
         raise ModelError(f"{directory}: expected a checkpoint, found none. Train first: tfrec train.")
     found = json.loads(described.read_text())
     if found["format"] != FORMAT:
-        raise ModelError(f"{described}: expected format {FORMAT}, got {found['format']}. Train again, or use the version of tfrec "
-                         "that wrote it.")
+        raise ModelError(f"{described}: expected format {FORMAT}, got {found['format']}. Train again, or use the version of "
+                         "tfrec that wrote it.")
     for section in ("model", "text"):
         now = getattr(config, section).model_dump(mode="json")
         differing = {k: (found[section].get(k), v) for k, v in now.items() if found[section].get(k) != v and k != "batch_size"}

@@ -85,7 +85,8 @@ class Course:
         if log_dir is not None:
             callbacks.append(keras.callbacks.TensorBoard(str(log_dir), write_graph=False, profile_batch=0))
         for epoch in epochs:
-            history = model.fit(self._input.epoch(training.seed, epoch), epochs=epoch + 1, initial_epoch=epoch, verbose=0, callbacks=callbacks)
+            batches = self._input.epoch(training.seed, epoch)
+            history = model.fit(batches, epochs=epoch + 1, initial_epoch=epoch, verbose=0, callbacks=callbacks)
             if after is not None and not after(epoch, float(history.history["loss"][-1])):
                 return
 
