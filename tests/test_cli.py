@@ -1,6 +1,7 @@
 """The program as a person meets it: by its exit code and its two streams."""
 import json
 import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,85 @@ def test_an_unknown_command_is_wrong_usage(call):
     code, out, err = call("recommend-everything")
     assert (code, out) == (2, "")
     assert "recommend-everything" in err
+
+
+def test_the_help_lists_exactly_the_commands(call):
+    code, out, _ = call("--help")
+    # a command is the first word of its line, or the first in the box that a terminal gets
+    listed = re.findall(r"^(?:│ |  )([a-z]+) {2,}\S", out.partition("Commands")[2], re.MULTILINE)
+    commands = "demo train evaluate export retrain join serve gateway publish rollback status"
+    assert (code, listed) == (0, commands.split())
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_data_that_is_not_named_is_asked_for(call, tmp_path, command):
+    code, out, err = call(command, "--set", f"run={tmp_path / 'run'}")
+    assert (code, out) == (2, "")
+    assert f"{command} needs a catalogue and interactions: pass --items FILE --interactions FILE" in err
+    absent = tmp_path / "no.csv"
+    code, _, err = call(command, "--items", absent, "--interactions", absent, "--set", f"run={tmp_path}")
+    assert (code, str(absent) in err) == (1, True)
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_a_run_that_is_a_file_is_refused_before_work(call, tmp_path, command):
+    (tmp_path / "run").write_text("mine")
+    code, out, err = call(command, "--items", "no.csv", "--interactions", "no.csv", "--set", f"run={tmp_path / 'run'}")
+    assert (code, out) == (2, "")
+    assert "is no directory that this user may write to" in err
+
+
+def test_evaluate_knows_one_protocol(call):
+    code, out, err = call("evaluate", "--protocol", "leave-one-out")
+    assert (code, out) == (2, "")
+    assert "--protocol must be prequential, got 'leave-one-out'." in err
+
+
+def test_export_does_not_touch_what_is_there(call, tmp_path):
+    (tmp_path / "export").mkdir()
+    code, out, err = call("export", tmp_path / "export", "--set", f"run={tmp_path}")
+    assert (code, out) == (2, "")
+    assert f"{tmp_path / 'export'} exists already. Name another output, or remove it." in err
+
+
+def test_demo_takes_both_files_or_none(call):
+    code, out, err = call("demo", "--items", "items.csv")
+    assert (code, out) == (2, "")
+    assert "demo needs --items and --interactions together" in err
+
+
+@pytest.mark.parametrize("every", ["0", "5 minutes", "-3m", "m"])
+def test_retrain_every_is_a_time(call, every):
+    code, out, err = call("retrain", "--every", every)
+    assert (code, out) == (2, "")
+    assert "expected a time such as 90s, 5m, 2h or 1d" in err
+
+
+@pytest.mark.parametrize(("outcome", "expected"), [("promoted", 0), ("waiting", 0), ("held", 3)])
+def test_retrain_ends_with_a_code_for_a_scheduler(call, tmp_path, monkeypatch, outcome, expected):
+    from tfrec.retrain import Retrained
+
+    ended = Retrained(outcome, "because", 7, events=12, learnt=9)
+    monkeypatch.setattr("tfrec.retrain.retrain", lambda config, *, now: ended)
+    code, out, _ = call("retrain", "--set", f"run={tmp_path}", "--json")
+    assert (code, json.loads(out)["outcome"], json.loads(out)["version"]) == (expected, outcome, 7)
+
+
+def test_retrain_every_goes_on_after_a_held_run(call, tmp_path, monkeypatch):
+    from tfrec.retrain import Retrained
+
+    moments = []
+
+    def retrain(config, *, now):
+        moments.append(now)
+        if len(moments) == 3:
+            raise KeyboardInterrupt
+        return Retrained("held", "because", 7, events=12, learnt=9)
+
+    monkeypatch.setattr("tfrec.retrain.retrain", retrain)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    code, _, _ = call("retrain", "--every", "5m", "--set", f"run={tmp_path}")
+    assert (code, len(moments)) == (130, 3)
 
 
 def test_a_wrong_setting_ends_the_command_before_it_starts(call):
