@@ -31,12 +31,11 @@ class Input:
     def __init__(self, windows: Windows, codes: npt.NDArray[np.int32], snapshot: npt.NDArray[np.int32],
                  log_p: npt.NDArray[np.float32], *, batch_size: int, replicas: int = 1, one_shape: bool = False) -> None:
         length = windows.item.shape[1]
-        used = length - np.argmax(windows.weight[:, ::-1] > 0, axis=1)  # places up to the last target
         shapes = [length]
         while not one_shape and shapes[-1] > SHORTEST:
             shapes.append(max(SHORTEST, -(-shapes[-1] // 2)))
         self._shapes = shapes[::-1]
-        self._bucket = np.searchsorted(self._shapes, used)
+        self._bucket = np.searchsorted(self._shapes, windows.used)
         self._rows = [max(replicas, batch_size * length // places // replicas * replicas) for places in self._shapes]
         self._windows, self._codes, self._snapshot, self._log_p = windows, codes, snapshot, log_p
         counts = np.bincount(self._bucket, minlength=len(self._shapes))
