@@ -1,7 +1,8 @@
 """What is known of an item besides its text, as numbers: tags, numeric values and dense vectors in, one matrix out.
 
 The encoding is fitted once, on the first training catalogue, and kept with the checkpoint: a retrain or a new item must not
-move the columns under the weights. Tags beyond the most frequent share hashed columns; a missing number is the mean.
+move the columns under the weights. Tags beyond the most frequent share hashed columns; a missing number is the mean, and one
+far from all that were fitted counts as far, not as more than everything else together.
 """
 import hashlib
 from collections import Counter
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from tfrec.data.records import Item
 
 OWN_TAGS, SHARED_TAGS = 48, 16  # columns of one tag each, and columns that rarer tags share by hash
+FAR = 10.0  # standard deviations: a price of 1e30 must not drown the text, nor overflow
 
 
 class ItemFeatures(BaseModel):
@@ -40,7 +42,7 @@ class ItemFeatures(BaseModel):
         ordered = sorted(counts, key=lambda tag: (-counts[tag], tag))
         return cls(
             tags=tuple(ordered[:OWN_TAGS]),
-            numeric={n: (float(np.mean(v)), float(np.std(v)) or 1.0) for n, v in sorted(values.items())},
+            numeric={name: _mean_and_deviation(found) for name, found in sorted(values.items())},
             dense=dict(sorted(dense.items())),
         )
 
@@ -59,7 +61,7 @@ class ItemFeatures(BaseModel):
                 out[row, own[tag] if tag in own else OWN_TAGS + _shared_column(tag)] = 1.0
             column = OWN_TAGS + SHARED_TAGS
             for name, (mean, deviation) in self.numeric.items():
-                out[row, column] = (item.numeric.get(name, mean) - mean) / deviation
+                out[row, column] = min(FAR, max(-FAR, (item.numeric.get(name, mean) - mean) / deviation))
                 column += 1
             for name, length in self.dense.items():
                 vector = item.dense.get(name, ())
@@ -67,6 +69,12 @@ class ItemFeatures(BaseModel):
                     out[row, column : column + length] = vector
                 column += length
         return out
+
+
+def _mean_and_deviation(values: list[float]) -> tuple[float, float]:
+    mean, deviation = float(np.mean(values)), float(np.std(values))
+    # equal numbers can differ from their own mean in the last digit
+    return mean, deviation if deviation > 1e-9 * abs(mean) else 1.0
 
 
 def _shared_column(tag: str) -> int:
