@@ -30,9 +30,16 @@ _HOMES = {
     "Impression": "tfrec.data.records",
     "Item": "tfrec.data.records",
     "Outcome": "tfrec.data.records",
+    "load_movielens": "tfrec.data.movielens",
+    "Recommender": "tfrec.models.recommender",
+    "train": "tfrec.training.train",
+    "prequential": "tfrec.evaluation.prequential",
     "Client": "tfrec.serving.client",
+    "export": "tfrec.serving.export",
+    "publish": "tfrec.serving.release",
+    "rollback": "tfrec.serving.release",
 }
-__all__ = ["__version__", *sorted(_HOMES)]
+__all__ = ["__version__", *sorted(_HOMES)]  # `retrain` and `demo` are modules of that name, with a function of that name in each
 
 
 def __getattr__(name: str) -> Any:
