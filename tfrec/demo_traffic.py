@@ -46,13 +46,16 @@ class Gateway:
         Raises:
             ServingError: any answer but 200, or none.
         """
-        try:
-            self._connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
-            answer = self._connection.getresponse()
-            text = answer.read()
-        except (OSError, http.client.HTTPException) as e:
-            self._connection.close()
-            raise ServingError(f"POST {path}: no answer from the gateway: {e}") from e
+        for last in (False, True):  # a server may close a connection that was idle; everything sent here may be sent twice
+            try:
+                self._connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+                answer = self._connection.getresponse()
+                text = answer.read()
+                break
+            except (OSError, http.client.HTTPException) as e:
+                self._connection.close()
+                if last:
+                    raise ServingError(f"POST {path}: no answer from the gateway: {e}") from e
         if answer.status != 200:
             raise ServingError(f"POST {path}: expected 200, got {answer.status}: {text[:300]!r}")
         return json.loads(text)

@@ -38,8 +38,7 @@ class Input:
         self._bucket = np.searchsorted(self._shapes, windows.used)
         self._rows = [max(replicas, batch_size * length // places // replicas * replicas) for places in self._shapes]
         self._windows, self._codes, self._snapshot, self._log_p = windows, codes, snapshot, log_p
-        counts = np.bincount(self._bucket, minlength=len(self._shapes))
-        self.steps = int(sum(-(-n // rows) for n, rows in zip(counts, self._rows, strict=True)))
+        self.steps = len(self._chunks(np.random.default_rng(0)))  # batches an epoch, the same for each
         self._one_shape = one_shape
 
     def epoch(self, seed: int, epoch: int) -> tf.data.Dataset:
@@ -56,13 +55,20 @@ class Input:
 
     def _batches(self, seed: int, epoch: int) -> Iterator[dict[str, np.ndarray]]:
         rng = np.random.default_rng([seed, epoch])
-        chunks = []
-        for bucket, rows in enumerate(self._rows):
-            order = rng.permutation(np.flatnonzero(self._bucket == bucket))
-            chunks += [(bucket, order[start : start + rows]) for start in range(0, len(order), rows)]
+        chunks = self._chunks(rng)
         for chosen in rng.permutation(len(chunks)):
             bucket, order = chunks[chosen]
             yield self._batch(order, rows=self._rows[bucket], places=self._shapes[bucket])
+
+    def _chunks(self, rng: np.random.Generator) -> list[tuple[int, npt.NDArray[np.int64]]]:
+        """Windows by batch. What does not fill a batch goes to the next wider shape: a step of few targets is mostly noise."""
+        chunks, left = [], np.zeros(0, np.int64)
+        for bucket, rows in enumerate(self._rows):
+            order = np.concatenate([left, rng.permutation(np.flatnonzero(self._bucket == bucket))])
+            end = len(order) if bucket == len(self._rows) - 1 else len(order) // rows * rows
+            chunks += [(bucket, order[start : start + rows]) for start in range(0, end, rows)]
+            left = order[end:]
+        return chunks
 
     def _batch(self, order: npt.NDArray[np.int64], *, rows: int, places: int) -> dict[str, np.ndarray]:
         picked = self._windows.take(np.resize(order, rows))

@@ -29,7 +29,7 @@ from tfrec.training.progress import bar
 log = logging.getLogger(__name__)
 
 JUDGED = 3000  # validation events that are scored after each epoch, at most
-BETAS = (0.6, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.6, 1.8)  # weights of log p that are tried
+BETAS = (0.6, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6)  # weights of log p that are tried
 CALIBRATED = 3  # the place of 1.0, with which the towers are trained
 PRIOR_SHARE = 0.4  # of the events, the newest: the popularity mixture is fitted on these
 
