@@ -41,9 +41,9 @@ class TextCache:
 
     def _read(self) -> tuple[dict[bytes, int], FloatArray]:
         try:
-            with np.load(self._path, allow_pickle=False) as file:
+            with self._path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 keys, vectors = file["keys"], file["vectors"]
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
             return {}, np.zeros((0, 0), np.float32)
         return {key.tobytes(): row for row, key in enumerate(keys)}, vectors
 
