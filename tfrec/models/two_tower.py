@@ -122,6 +122,7 @@ class TwoTower(tfrs.Model):
         replica = tf.distribute.get_replica_context()
         negative_seed = tf.random.experimental.stateless_fold_in(step_seed, 0)
         number = replica.replica_id_in_sync_group if replica else 0
+        replicas = replica.num_replicas_in_sync if replica else 1
         noise = Noise(tf.random.experimental.stateless_fold_in(step_seed, 1 + number)) if training else None
         batch, length = tf.unstack(tf.shape(inputs["item"]))
         places = batch * length
@@ -155,7 +156,9 @@ class TwoTower(tfrs.Model):
                          sample_weight=weight)
 
         # an item's own text, thinned, as the query of one target a window: search works before there are logged queries
-        chance = tf.random.stateless_uniform([batch, length], negative_seed) * tf.cast(inputs["weight"] > 0, tf.float32)
+        # drawn for the whole batch, of which a replica takes its part
+        chance = tf.random.stateless_uniform([replicas, batch, length], negative_seed)[number]
+        chance *= tf.cast(inputs["weight"] > 0, tf.float32)
         at = tf.range(batch) * length + tf.argmax(chance, axis=1, output_type=tf.int32)
         wanted = tf.gather(target, at)
         text = tf.gather(self._text, wanted)

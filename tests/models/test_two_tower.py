@@ -1,0 +1,206 @@
+"""The loss against a brute-force one in numpy; sampled negatives; centring; the moving average; compiled steps."""
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from numpy.testing import assert_allclose, assert_array_equal
+
+from tests.models import world
+from tfrec.models import two_tower
+from tfrec.models.recommender import Recommender
+from tfrec.models.two_tower import CAPACITY_STEP, MEAN_MOMENTUM, SEARCH_BETA, SEARCH_WEIGHT, capacity_for
+
+N = 40
+INTER = world.interactions(world.catalogue(N))
+RUN = Path("unused")
+Batch = dict[str, np.ndarray]
+
+
+def build(**model: float) -> Recommender:
+    made = world.recommender(world.config(RUN, training={"negatives": 64}, **model), n=N)
+    made.give_slots(INTER.item, np.arange(N))
+    return made
+
+
+@pytest.fixture
+def made() -> Recommender:
+    return build()
+
+
+def loss(made: Recommender, batch: Batch) -> float:
+    return float(made.model.compute_loss({k: tf.constant(v) for k, v in batch.items()}))
+
+
+def one_target_each() -> np.ndarray:
+    """The last event of every user: each window has one target, so the target that stands for a query is known."""
+    chosen = np.zeros(len(INTER), bool)
+    chosen[[np.flatnonzero(INTER.user == u)[-1] for u in range(len(INTER.users))]] = True
+    return chosen
+
+
+def brute_force(made: Recommender, batch: Batch) -> float:
+    """The formulas of the docstrings, one target and one item at a time."""
+    model, v = made.model, made.item_vectors()
+    text = made.text
+    log_p = model._log_p.numpy()
+    hidden = model.queries(v[np.maximum(batch["item"], 0)], batch["action"], batch["gap"]).numpy()
+    s, mean = np.exp(float(model.log_scale)), model.mean_query.numpy()
+    total, search, weights = 0.0, 0.0, 0.0
+    for row, place in zip(*np.nonzero(batch["weight"]), strict=True):
+        weight, target, snapshot = (batch[name][row, place] for name in ("weight", "target", "snapshot"))
+        u = s * (hidden[row, batch["read_at"][row, place]] - mean)
+        query = model.items.text_part(text[target][None])[0].numpy()
+        query = float(model.search_scale) * s * query / np.linalg.norm(query)
+        own = {*batch["item"][row], *batch["target"][row]}
+        touched = [i for i in range(N) if log_p[snapshot, i] > -1e8]
+        for q, beta, barred in ((u, 1.0, own), (query, SEARCH_BETA, {target})):
+            right = q @ v[target] + beta * batch["log_p"][row, place]
+            others = [q @ v[i] + beta * log_p[snapshot, i] for i in touched if i not in barred]
+            value = weight * (np.logaddexp.reduce([right, *others]) - right)
+            if barred is own:
+                total += value
+            else:
+                search += value
+        weights += weight
+    return (total + SEARCH_WEIGHT * search) / weights
+
+
+def test_the_loss_is_the_one_that_is_written_down(made):
+    batch = world.batch(made, INTER, learn=one_target_each())
+    batch["weight"] *= np.linspace(0.5, 2, len(batch["weight"]), dtype=np.float32)[:, None]
+    assert made.model.whole
+    assert (made.model._log_p.numpy()[:, :N] < -1e8).any()  # some item was untouched at some time
+    assert loss(made, batch) == pytest.approx(brute_force(made, batch), rel=1e-5)
+
+
+def test_all_items_drawn_once_are_the_whole_catalogue(made, monkeypatch):
+    batch = world.batch(made, INTER)
+    whole = loss(made, batch)
+    made.model.whole = False
+    drawn = tf.random.shuffle(tf.range(N), seed=3)
+    monkeypatch.setattr(made.model, "_candidates", lambda noise, seed: (made.model.item_vectors, drawn, tf.zeros([N])))
+    assert loss(made, batch) == pytest.approx(whole, rel=1e-5)
+
+
+def test_a_drawn_item_stands_for_as_many_as_it_must():
+    """E sum_n [n is i] / (N q_i) = 1 for every item i: the corrected sum over negatives is unbiased."""
+    made = world.recommender(world.config(RUN, training={"negatives": 30}), n=N)
+    world.batch(made, INTER)
+    assert not made.model.whole
+    steps, found = 2000, np.zeros(N)
+    for step in range(steps):
+        _, negative, log_q = made.model._candidates(None, tf.constant([0, step]))
+        np.add.at(found, negative.numpy(), np.exp(-log_q.numpy()))
+    q = made.model._q.numpy()[:N]
+    deviation = np.sqrt((1 - q) / (q * 30 * steps))
+    assert (np.abs(found / steps - 1) < 5 * deviation).all()
+    assert q.sum() == pytest.approx(1, abs=1e-5)
+    assert made.model._q.numpy()[N:].sum() == 0
+
+
+def test_items_untouched_at_the_time_are_no_negatives(made):
+    early = np.flatnonzero(np.arange(len(INTER)) < len(INTER) // 8)[-1]  # read with the first snapshot: nothing touched
+    middle = len(INTER) // 2
+    for event, felt in ((early, False), (middle, True)):
+        chosen = np.zeros(len(INTER), bool)
+        chosen[event] = True
+        batch = world.batch(made, INTER, learn=chosen)
+        if not len(batch["item"]):
+            pytest.fail(f"event {event} has no history; choose another")
+        own = {*batch["item"].ravel(), *batch["target"].ravel()}
+        other = next(i for i in INTER.item[: len(INTER) // 8] if i not in own)
+        before = loss(made, batch)
+        changed = made.model._text.numpy()
+        kept = changed.copy()
+        changed[other] *= -3
+        made.model._text.assign(changed)
+        assert (abs(loss(made, batch) - before) > 1e-4) == felt
+        made.model._text.assign(kept)
+
+
+def still(made: Recommender) -> Batch:
+    """A batch in which training has no noise but that of the search part."""
+    batch = world.batch(made, INTER)
+    batch["gap"] = np.full_like(batch["gap"], -1)
+    return batch
+
+
+def test_the_mean_query_is_taken_off_and_moves(monkeypatch):
+    monkeypatch.setattr(two_tower, "SEARCH_WEIGHT", 0.0)
+    made = build(dropout=0.0, id_dropout=0.0)
+    model, batch = made.model, still(made)
+    hidden = model.queries(made.item_vectors()[np.maximum(batch["item"], 0)], batch["action"], batch["gap"])
+    u = tf.gather(hidden, batch["read_at"], batch_dims=1).numpy()
+    mean = (u * batch["weight"][..., None]).sum((0, 1)) / batch["weight"].sum()
+    before = model.mean_query.numpy()
+    trained = float(model.compute_loss({k: tf.constant(v) for k, v in batch.items()}, training=True))
+    assert_allclose(model.mean_query.numpy(), MEAN_MOMENTUM * before + (1 - MEAN_MOMENTUM) * mean, atol=1e-6)
+    # in training the batch's own mean is taken off, later the moving one; where they agree, so do the losses
+    model.mean_query.assign(mean)
+    assert loss(made, batch) == pytest.approx(trained, rel=1e-5)
+    assert_allclose(model.scale_behaviour(mean[None]), 0, atol=1e-6)
+
+
+def test_a_filler_changes_nothing(made, monkeypatch):
+    monkeypatch.setattr(two_tower, "SEARCH_WEIGHT", 0.0)  # its random choice depends on the size of the batch
+    batch = world.batch(made, INTER)
+    filled = {k: np.concatenate([v, v[:3]]) for k, v in batch.items()}
+    filled["weight"][-3:] = 0
+    assert loss(made, filled) == pytest.approx(loss(made, batch), rel=1e-5)
+
+
+def test_a_query_points_where_its_text_does_and_an_empty_one_nowhere(made):
+    scaled = made.model.scale_query(tf.constant(np.concatenate([made.text[:1], np.zeros((1, world.WIDTH), np.float32)]))).numpy()
+    part = made.model.items.text_part(made.text[:1]).numpy()[0]
+    assert scaled[0] @ part == pytest.approx(np.linalg.norm(scaled[0]) * np.linalg.norm(part), rel=1e-5)
+    assert_array_equal(scaled[1], 0)
+
+
+def test_a_compiled_step_equals_a_plain_one(monkeypatch):
+    """Without noise: compiled and plain steps draw different numbers from one seed, whichever algorithm is asked for."""
+    monkeypatch.setattr(two_tower, "SEARCH_WEIGHT", 0.0)
+    results = []
+    for compiled in (False, True):
+        made = build(dropout=0.0, id_dropout=0.0, layers=0)  # a layer of attention doubles the time of compiling
+        data = tf.data.Dataset.from_tensors({k: tf.constant(v) for k, v in still(made).items()}).repeat(2)
+        made.model.compile(optimizer=tf.keras.optimizers.SGD(0.05), jit_compile=compiled)
+        history = made.model.fit(data, verbose=0).history["loss"]
+        results.append([np.array(history), *(w.numpy() for w in made.model.trainable_variables), made.model.mean_query.numpy()])
+    for plain, other in zip(*results, strict=True):
+        assert_allclose(other, plain, atol=1e-4, rtol=1e-4)
+
+
+def test_the_average_follows_the_weights_and_can_be_exchanged():
+    made = build()
+    model = made.model
+    model.restart_average()
+    batch = tf.data.Dataset.from_tensors({k: tf.constant(v) for k, v in world.batch(made, INTER).items()})
+    first = model.log_scale.numpy()
+    model.compile(optimizer=tf.keras.optimizers.SGD(0.5), jit_compile=False)
+    model.fit(batch, verbose=0)
+    second = model.log_scale.numpy()
+    assert second != first
+    average = next(a for a, w in zip(model.average, model._averaged(), strict=True) if w is model.log_scale)
+    assert average.numpy() == pytest.approx(first / 11 + second * 10 / 11, rel=1e-6)  # the first of the fast steps: keep 1 / 11
+    before = [w.numpy() for w in model._averaged()]
+    model.swap_average()
+    assert model.log_scale.numpy() == pytest.approx(first / 11 + second * 10 / 11, rel=1e-6)
+    model.swap_average()
+    for weight, kept in zip(model._averaged(), before, strict=True):
+        assert_array_equal(weight, kept)
+    assert (int(model.steps), int(model.averaged)) == (1, 1)
+
+
+def test_cleared_residuals_are_zero_in_the_average_too(made):
+    made.model.restart_average()
+    made.model.clear_residuals(np.array([2, 5]))
+    for _ in range(2):
+        table = made.model.items.residual.numpy()
+        assert_array_equal(table[[2, 5]], 0)
+        assert (table[[1, 3, 4]] != 0).all()
+        made.model.swap_average()
+
+
+def test_a_growing_catalogue_rarely_changes_a_shape():
+    assert [capacity_for(n) for n in (1, CAPACITY_STEP - 1, CAPACITY_STEP)] == [CAPACITY_STEP, CAPACITY_STEP, 2 * CAPACITY_STEP]

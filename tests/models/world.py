@@ -1,0 +1,77 @@
+"""A small world for tests of what learns: items with text vectors made by hand, users who stay within a cluster; no BERT."""
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfrec.config import Config, ModelConfig, TrainingConfig
+from tfrec.data.catalogue import Catalogue
+from tfrec.data.interactions import Interactions
+from tfrec.data.records import Item
+from tfrec.data.sequences import windows
+from tfrec.models.prior import snapshots
+from tfrec.models.recommender import Recommender
+from tfrec.models.text_cache import TextCache
+
+CLUSTERS = 4
+WIDTH = 12  # of text vectors
+
+
+def config(run: Path, *, training: dict[str, Any] | None = None, **model: Any) -> Config:
+    small = {"dim": 8, "layers": 1, "heads": 2, "history": 6, "id_slots": 64}
+    steps = {"batch_size": 8, "epochs": 4, "jit_compile": False}
+    return Config(run=run, model=ModelConfig(**(small | model)), training=TrainingConfig(**(steps | (training or {}))))
+
+
+def catalogue(n: int = 40) -> Catalogue:
+    return Catalogue([Item(id=f"i{k}", text=f"text {k}", tags=(f"t{k % 3}",), numeric={"year": float(k)}) for k in range(n)])
+
+
+def text_vectors(n: int = 40, *, seed: int = 0) -> np.ndarray:
+    """Unit vectors `[n, WIDTH]` near the axis of their cluster, k % CLUSTERS."""
+    found = np.random.default_rng(seed).normal(0, 0.15, (n, WIDTH))
+    found[np.arange(n), np.arange(n) % CLUSTERS] += 1
+    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+
+
+def interactions(items: Catalogue, *, users: int = 12, each: int = 9, seed: int = 0) -> Interactions:
+    """Each user takes items of one cluster, some of them in one second."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for user in range(users):
+        own = np.arange(user % CLUSTERS, len(items), CLUSTERS)
+        rows += [(f"u{user}", f"i{i}", int(t)) for i, t in
+                 zip(rng.permutation(own)[:each], rng.integers(0, 200, each) * 3600, strict=False)]
+    user_ids, item_ids, times = zip(*rows, strict=True)
+    actions = [("view", "buy")[n % 2] for n in range(len(rows))]
+    return Interactions.from_columns(user_ids, item_ids, times, items=items.ids.tolist(), action=actions)
+
+
+def recommender(settings: Config, *, n: int = 40, stir: bool = True) -> Recommender:
+    """Untrained; with `stir`, all weights differ from where they start."""
+    made = Recommender.build(settings, catalogue(n), text_vectors(n), actions=("view", "buy"))
+    if stir:
+        rng = np.random.default_rng(5)
+        for weight in (*made.model.trainable_variables, made.model.mean_query):
+            weight.assign_add(rng.normal(0, 0.1, weight.shape).astype(np.float32))
+    return made
+
+
+def keep_vectors(settings: Config, items: Catalogue, vectors: np.ndarray) -> None:
+    """Put text vectors into the run's cache, so that no encoder is loaded."""
+    identity = f"{settings.text.encoder}:{settings.text.max_tokens}"
+    TextCache(settings.run / "text_vectors.npz", identity=identity).vectors(items.texts, lambda _: vectors)
+
+
+def batch(made: Recommender, inter: Interactions, *, learn: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """All windows of `inter` as one batch, with eight snapshots of the prior, which the model is given."""
+    found = windows(inter, length=made.config.model.history, learn=learn)
+    edges = np.linspace(0, len(inter), 8, endpoint=False).astype(np.int64)
+    log_p, first_touch = snapshots(inter, weights=made.prior.weights, edges=edges)
+    made.model.set_prior(log_p, first_touch)
+    snapshot = (np.searchsorted(edges, np.arange(len(inter)), side="right") - 1).astype(np.int32)
+    codes = made.action_codes(inter.actions)
+    return {
+        "item": found.item, "action": codes[found.action], "gap": found.gap, "target": found.target, "read_at": found.read_at,
+        "weight": found.weight, "snapshot": snapshot[found.event], "log_p": log_p[snapshot, inter.item][found.event],
+    }
