@@ -1,0 +1,45 @@
+"""The loss by hand, and equal to the stock task on the same numbers."""
+import numpy as np
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+from numpy.testing import assert_allclose
+
+from tfrec.models.retrieval_task import CorrectedRetrieval
+
+
+def test_one_row_by_hand():
+    # own score 1 * 2 + .5, negatives 1 * 1 + 0 and 1 * 3 - 1: log(e^2.5 + e + e^2) - 2.5, twice
+    loss = CorrectedRetrieval()(
+        tf.constant([[1.0, 0.0]]), tf.constant([[2.0, 9.0]]), negative_embeddings=tf.constant([[1.0, 0.0], [3.0, 0.0]]),
+        candidate_bias=tf.constant([0.5]), negative_bias=tf.constant([[0.0, -1.0]]), sample_weight=tf.constant([2.0]),
+    )
+    assert_allclose(loss, 2 * (np.log(np.exp(2.5) + np.exp(1) + np.exp(2)) - 2.5), rtol=1e-6)
+
+
+def test_equals_the_stock_task():
+    """Stock: candidates [targets; negatives], the other rows' targets masked, the correction as sampling probabilities."""
+    rng = np.random.default_rng(0)
+    rows, negatives, dim = 5, 9, 4
+    u, v, w = (rng.normal(size=(n, dim)).astype(np.float32) for n in (rows, rows, negatives))
+    weight = rng.uniform(0, 2, rows).astype(np.float32)
+    q = rng.uniform(0.01, 1, rows + negatives).astype(np.float32)
+    hidden = rng.random((rows, negatives)) < 0.3
+    mask = np.concatenate([np.eye(rows, dtype=bool), ~hidden], axis=1)
+    stock = tfrs.tasks.Retrieval()(
+        tf.constant(u), tf.constant(np.concatenate([v, w])), sample_weight=tf.constant(weight),
+        candidate_sampling_probability=tf.constant(q), score_mask=tf.constant(mask), compute_metrics=False,
+    )
+    bias = np.where(hidden, -1e9, -np.log(q[rows:])).astype(np.float32)
+    ours = CorrectedRetrieval()(
+        tf.constant(u), tf.constant(v), negative_embeddings=tf.constant(w), candidate_bias=tf.constant(-np.log(q[:rows])),
+        negative_bias=tf.constant(bias), sample_weight=tf.constant(weight),
+    )
+    assert_allclose(ours, stock, rtol=1e-5)
+
+
+def test_a_row_without_negatives_costs_nothing_and_is_finite():
+    loss = CorrectedRetrieval()(
+        tf.ones([1, 2]), tf.ones([1, 2]), negative_embeddings=tf.ones([3, 2]), candidate_bias=tf.zeros([1]),
+        negative_bias=tf.fill([1, 3], -1e9), sample_weight=tf.ones([1]),
+    )
+    assert float(loss) == 0.0
