@@ -50,10 +50,10 @@ class ModelConfig(Section):
 
 class TrainingConfig(Section):
     epochs: int = Field(30, ge=1)  # at most; early stopping ends it sooner
-    patience: int = Field(3, ge=1)  # epochs without a better validation score before the best weights are taken
+    patience: int = Field(2, ge=1)  # epochs without a better validation score before the best weights are taken
     batch_size: int = Field(64, ge=1)  # windows of `model.history` events, over all replicas
     negatives: int = Field(16384, ge=1)  # sampled items a step; a catalogue that is no larger is used whole
-    learning_rate: float = Field(2e-3, gt=0)
+    learning_rate: float = Field(4e-3, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     validation_share: float = Field(0.1, gt=0, lt=0.5)  # of the events, the newest
     jit_compile: bool | None = None  # by XLA; None: on GPU and TPU
