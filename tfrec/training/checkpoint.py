@@ -6,10 +6,12 @@ A checkpoint is a directory that appears by one rename. Arrays and JSON only: re
 import json
 import os
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from tfrec.config import Config
@@ -46,6 +48,7 @@ def save(directory: Path, recommender: Recommender, *, meta: dict[str, Any] | No
         "features": recommender.features.model_dump(mode="json"),
         "text_width": recommender.text.shape[1],
         "actions": recommender.actions,
+        "optimizer": optimizer is not None,
         "model": recommender.config.model.model_dump(mode="json"),
         "text": recommender.config.text.model_dump(mode="json"),
         "meta": meta or {},
@@ -75,7 +78,10 @@ def load(directory: Path, config: Config, *, catalogue: Catalogue | None = None,
     described = directory / "checkpoint.json"
     if not described.is_file():
         raise ModelError(f"{directory}: expected a checkpoint, found none. Train first: tfrec train.")
-    found = json.loads(described.read_text())
+    try:
+        found = json.loads(described.read_text())
+    except ValueError as e:
+        raise ModelError(f"{described}: expected JSON: {e}. The file is damaged: train again, or take another checkpoint.") from e
     if found["format"] != FORMAT:
         raise ModelError(f"{described}: expected format {FORMAT}, got {found['format']}. Train again, or use the version of "
                          "tfrec that wrote it.")
@@ -93,20 +99,27 @@ def load(directory: Path, config: Config, *, catalogue: Catalogue | None = None,
     text = encode_catalogue(config, present.texts)
     features = ItemFeatures.model_validate(found["features"])
     model = towers(config, text_width=found["text_width"], feature_width=features.width)
-    with np.load(directory / "slots.npz", allow_pickle=False) as arrays:
-        slot = np.concatenate([arrays["slot"], np.zeros(len(present) - len(known), np.int32)])
+    slot = np.concatenate([_read_slots(directory / "slots.npz"), np.zeros(len(present) - len(known), np.int32)])
     prior = PopularityPrior.load(directory / "prior.npz")
     prior.grow(len(present))
     recommender = Recommender(config, present, text, features, slot, tuple(found["actions"]), prior, model)
     if optimizer is not None:
         optimizer.build(model.trainable_variables)
     try:
-        status = _weights(recommender, optimizer).read(str(directory / "weights"))
+        status = _weights(recommender, optimizer if found.get("optimizer", True) else None).read(str(directory / "weights"))
         status.assert_existing_objects_matched().expect_partial()
-    except (AssertionError, ValueError, tf.errors.OpError) as e:
+    except (AssertionError, IndexError, RuntimeError, ValueError, tf.errors.OpError) as e:
         raise ModelError(f"{directory}/weights: not the weights of this model: {str(e).splitlines()[0]}") from e
     recommender.refresh()
     return recommender, found["meta"]
+
+
+def _read_slots(path: Path) -> npt.NDArray[np.int32]:
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as arrays:
+            return np.asarray(arrays["slot"], np.int32)
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as e:
+        raise ModelError(f"{path}: expected the slots of a checkpoint: {e}. Train again, or take another checkpoint.") from e
 
 
 def read_meta(directory: Path) -> dict[str, Any]:

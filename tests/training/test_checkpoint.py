@@ -1,0 +1,129 @@
+"""A checkpoint gives back the same recommender; what does not fit is named."""
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from numpy.testing import assert_allclose, assert_array_equal
+
+from tests.models import world
+from tfrec.config import Config
+from tfrec.errors import ModelError
+from tfrec.models.recommender import Recommender
+from tfrec.models.scorer import Scorer
+from tfrec.training import checkpoint
+
+N = 40
+INTER = world.interactions(world.catalogue(N))
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Config:
+    made = world.config(tmp_path / "run")
+    world.keep_vectors(made, world.catalogue(50), world.text_vectors(50))
+    return made
+
+
+@pytest.fixture
+def made(settings: Config) -> Recommender:
+    built = Recommender.build(settings, world.catalogue(N), world.text_vectors(50)[:N], actions=("view", "buy"))
+    rng = np.random.default_rng(5)
+    for weight in (*built.model.trainable_variables, built.model.mean_query):
+        weight.assign_add(rng.normal(0, 0.1, weight.shape).astype(np.float32))
+    built.model.beta.assign(1.3)
+    built.model.steps.assign(17)
+    built.model.restart_average()
+    built.give_slots(INTER.item[:50], np.arange(N))
+    built.prior.update(INTER.item[:60], INTER.time[:60])
+    return built
+
+
+def test_round_trip(made, settings, tmp_path):
+    path = checkpoint.save(tmp_path / "deep" / "checkpoint", made, meta={"epoch": 3})
+    again, meta = checkpoint.load(path, settings)
+    assert meta == {"epoch": 3} == checkpoint.read_meta(path)
+    assert (again.actions, again.catalogue.digest(), int(again.model.steps)) == (made.actions, made.catalogue.digest(), 17)
+    assert_array_equal(again.slot, made.slot)
+    events = np.arange(60, len(INTER))
+    assert_allclose(Scorer(again, INTER, counted=60)(events), Scorer(made, INTER, counted=60)(events), atol=1e-5)
+    again.model.swap_average()
+    made.model.swap_average()
+    assert_array_equal(again.item_vectors(), made.item_vectors())
+
+
+def test_a_checkpoint_replaces_the_one_before_and_leaves_nothing_beside_it(made, settings, tmp_path):
+    path = tmp_path / "checkpoint"
+    checkpoint.save(path, made, meta={"epoch": 1})
+    made.model.beta.assign(0.5)
+    checkpoint.save(path, made, meta={"epoch": 2})
+    again, meta = checkpoint.load(path, settings)
+    assert (meta["epoch"], float(again.model.beta)) == (2, 0.5)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint", "run"]
+
+
+def test_a_grown_catalogue(made, settings, tmp_path):
+    path = checkpoint.save(tmp_path / "checkpoint", made)
+    again, _ = checkpoint.load(path, settings, catalogue=world.catalogue(N + 5))
+    assert_allclose(again.item_vectors()[:N], made.item_vectors(), atol=1e-6)
+    assert (len(again.item_vectors()), len(again.prior), len(again.slot), again.slot[N:].sum()) == (N + 5, N + 5, N + 5, 0)
+    checkpoint.save(path, again)
+    assert len(checkpoint.load(path, settings)[0].catalogue) == N + 5
+
+
+def test_the_optimiser_goes_on(made, settings, tmp_path):
+    optimizer = tf.keras.optimizers.AdamW(0.01)
+    optimizer.build(made.model.trainable_variables)
+    for variable in optimizer.variables:
+        if variable.dtype.is_floating:
+            variable.assign_add(tf.fill(variable.shape, 0.25))
+    path = checkpoint.save(tmp_path / "checkpoint", made, optimizer=optimizer)
+    fresh = tf.keras.optimizers.AdamW(0.01)
+    checkpoint.load(path, settings, optimizer=fresh)
+    for kept, found in zip(optimizer.variables, fresh.variables, strict=True):
+        assert_array_equal(found, kept)
+
+
+def test_an_optimiser_that_was_not_saved_starts_anew(made, settings, tmp_path):
+    path = checkpoint.save(tmp_path / "checkpoint", made)
+    fresh = tf.keras.optimizers.AdamW(0.01)
+    again, _ = checkpoint.load(path, settings, optimizer=fresh)
+    assert_array_equal(again.item_vectors(), made.item_vectors())
+    assert int(fresh.iterations) == 0
+
+
+def test_no_checkpoint_there(settings, tmp_path):
+    with pytest.raises(ModelError, match=r"nowhere: expected a checkpoint, found none\. Train first"):
+        checkpoint.load(tmp_path / "nowhere", settings)
+
+
+def test_another_format(made, settings, tmp_path):
+    path = checkpoint.save(tmp_path / "checkpoint", made)
+    described = path / "checkpoint.json"
+    described.write_text(described.read_text().replace('"format": 1', '"format": 99'))
+    with pytest.raises(ModelError, match="expected format 1, got 99"):
+        checkpoint.load(path, settings)
+
+
+def test_another_configuration_is_named(made, settings, tmp_path):
+    path = checkpoint.save(tmp_path / "checkpoint", made)
+    other = settings.model_copy(update={"model": settings.model.model_copy(update={"dim": 16})})
+    with pytest.raises(ModelError, match=r"model\.dim = 16, the checkpoint has 8\. Set them back"):
+        checkpoint.load(path, other)
+
+
+def test_another_catalogue(made, settings, tmp_path):
+    path = checkpoint.save(tmp_path / "checkpoint", made)
+    shuffled = type(made.catalogue)(made.catalogue.items[::-1])
+    with pytest.raises(ModelError, match="does not begin with the 40 items of the checkpoint"):
+        checkpoint.load(path, settings, catalogue=shuffled)
+    with pytest.raises(ModelError, match="does not begin with the 40 items"):
+        checkpoint.load(path, settings, catalogue=world.catalogue(N - 1))
+
+
+@pytest.mark.parametrize("name", ["weights.index", "weights.data-00000-of-00001", "slots.npz", "checkpoint.json"])
+def test_a_truncated_file_is_named(made, settings, tmp_path, name):
+    path = checkpoint.save(tmp_path / "checkpoint", made)
+    whole = (path / name).read_bytes()
+    (path / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelError, match=name.split(".")[0]):
+        checkpoint.load(path, settings)
