@@ -39,7 +39,8 @@ class Scorer:
         self._prior, self._counted = self._recommender.prior.copy(), self._start
 
     def __call__(self, events: Ints) -> FloatArray:
-        return self.similarity(events) + float(self._recommender.model.beta) * self.log_p(events)
+        beta: np.float32 = self._recommender.model.beta.numpy()  # float(...) refuses a variable that is mirrored on several GPUs
+        return self.similarity(events) + beta * self.log_p(events)
 
     def similarity(self, events: Ints) -> FloatArray:
         """`[batch, n_items]`: the part of the score that behaviour gives."""

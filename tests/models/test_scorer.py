@@ -1,0 +1,86 @@
+"""The offline scorer against a computation one event and one item at a time."""
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from tests.models import world
+from tfrec.data.histories import Histories
+from tfrec.data.interactions import Interactions
+from tfrec.models.prior import PopularityPrior
+from tfrec.models.recommender import Recommender
+from tfrec.models.scorer import Scorer
+
+N = 40
+INTER = world.interactions(world.catalogue(N))
+COUNTED = 60
+
+
+@pytest.fixture(scope="module")
+def made() -> Recommender:
+    built = world.recommender(world.config(Path("unused")), n=N)
+    built.model.beta.assign(0.7)
+    built.prior.update(INTER.item[:COUNTED], INTER.time[:COUNTED])
+    return built
+
+
+def brute_force(made: Recommender, inter: Interactions, event: int, *, prior: PopularityPrior) -> np.ndarray:
+    model, v, length = made.model, made.item_vectors(), made.config.model.history
+    history = [e for e in range(event) if inter.user[e] == inter.user[event] and inter.time[e] < inter.time[event]][-length:]
+    scores = 0.7 * prior.log_p(0)
+    if history:
+        times = np.append(inter.time[history], inter.time[event])
+        codes = made.action_codes(inter.actions)[inter.action[history]]
+        u = model.queries(v[inter.item[history]][None], codes[None], np.diff(times)[None]).numpy()[0, -1]
+        scores = scores + np.exp(float(model.log_scale)) * (v @ (u - model.mean_query.numpy()))
+    return scores
+
+
+def test_equals_brute_force_while_the_prior_rolls(made):
+    events = np.array([COUNTED, COUNTED + 7, COUNTED + 8, COUNTED + 30, len(INTER) - 1])
+    scores = Scorer(made, INTER, counted=COUNTED)(events)
+    for row, event in enumerate(events):
+        before = np.flatnonzero(INTER.time < INTER.time[event])
+        prior = PopularityPrior(N, weights=made.prior.weights)
+        prior.update(INTER.item[before], INTER.time[before])
+        assert_allclose(scores[row], brute_force(made, INTER, event, prior=prior), atol=1e-4)
+
+
+def test_a_frozen_prior_stays_as_the_recommender_holds_it(made):
+    events = np.array([COUNTED + 30, 0])
+    scores = Scorer(made, INTER, counted=COUNTED, rolls=False)(events)
+    for row, event in enumerate(events):
+        assert_allclose(scores[row], brute_force(made, INTER, event, prior=made.prior), atol=1e-4)
+
+
+def test_a_user_without_history_gets_popularity(made):
+    first = np.flatnonzero(Histories(INTER).count(np.arange(len(INTER))) == 0)[:3]
+    scorer = Scorer(made, INTER, counted=COUNTED)
+    assert_array_equal(scorer.similarity(first), 0)
+
+
+def test_the_prior_counts_strictly_before_the_second():
+    items = world.catalogue(N).ids.tolist()
+    inter = Interactions.from_columns(list("abcabc"), [f"i{n}" for n in range(1, 7)], [10, 20, 30, 40, 40, 50], items=items)
+    made = world.recommender(world.config(Path("unused")), n=N)
+    made.prior.update(inter.item[:3], inter.time[:3])
+    log_p = Scorer(made, inter, counted=3).log_p(np.arange(3, 6))
+    untouched = log_p[0, 39]
+    assert_allclose(log_p[0], log_p[1])  # neither of the two in one second knows the other
+    assert_allclose(log_p[0, [4, 5, 6]], untouched)
+    assert (log_p[2, [4, 5]] > log_p[2, 6]).all()
+
+
+def test_any_order_of_asking_gives_the_same(made):
+    events = np.array([COUNTED + 30, COUNTED + 3, COUNTED + 12])
+    scorer = Scorer(made, INTER, counted=COUNTED)
+    backwards, forwards = scorer(events), scorer(np.sort(events))
+    assert_allclose(backwards, forwards[[2, 0, 1]], atol=1e-5)
+    assert_allclose(scorer(events[:1]), backwards[:1], atol=1e-5)  # nor does the size of the batch matter
+
+
+def test_the_recommender_is_not_changed(made):
+    before = made.prior.log_p(0)
+    Scorer(made, INTER, counted=COUNTED)(np.array([len(INTER) - 1]))
+    assert_array_equal(made.prior.log_p(0), before)
