@@ -120,7 +120,9 @@ def serve_gateway(
         behaviour.fill(known)
         freshness.observe(known["item"].to_pylist(), known["time"].to_pylist())
         log.info("%d outcomes of the log are remembered", known.num_rows)
-        gateway = Gateway(client, log_writer, pseudonyms=pseudonyms, behaviour=behaviour, freshness=freshness, history=events)
+        counted = {action for action, weight in config.reward.weights.items() if weight > 0}
+        gateway = Gateway(client, log_writer, pseudonyms=pseudonyms, behaviour=behaviour, freshness=freshness, history=events,
+                          counted=counted)
         app = create_app(gateway, max_k=config.serving.max_k)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)  # uvicorn ends by them, and then raises them again

@@ -4,7 +4,7 @@ An answer is given once its records are safe on disk. Users are pseudonyms from 
 """
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from tfrec.data.log import LogWriter
@@ -63,6 +63,7 @@ class Gateway:
         behaviour: Behaviour,
         freshness: Freshness,
         history: int = 50,
+        counted: Collection[str] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._client = client
@@ -71,6 +72,7 @@ class Gateway:
         self._behaviour = behaviour
         self._freshness = freshness
         self._history = history  # events that the model reads
+        self._counted = counted  # actions that make an item popular; None: all
         self._clock = clock
 
     def recommend(self, bodies: Sequence[RecommendRequest]) -> list[RecommendAnswer]:
@@ -102,9 +104,19 @@ class Gateway:
             for body in bodies
         ]
         self._writer.outcome(*records)
-        self._freshness.observe([record.item for record in records], [record.time for record in records])
+        self._count(records)
         self._behaviour.add((record.user, Event(record.time, record.item, record.action)) for record in records)
         return [OutcomeAnswer(event_id=record.event_id) for record in records]
+
+    def _count(self, records: Sequence[Outcome]) -> None:
+        """Everyone's popularity counts what training will count: rewarded actions, once for a person and an item."""
+        new = {}
+        for record in records:
+            if (self._counted is None or record.action in self._counted) and all(
+                event.item != record.item for event in self._behaviour.of(record.user)
+            ):
+                new.setdefault((record.user, record.item), record.time)
+        self._freshness.observe([item for _, item in new], list(new.values()))
 
     def _asked(self, body: RecommendRequest, now: int) -> _Asked:
         user = self._pseudonyms.of(body.user)
