@@ -80,6 +80,7 @@ class Course:
         """
         training = self.recommender.config.training
         model = self.recommender.model
+        optimizer.build(model.trainable_variables)  # left to the first step, its variables have that step traced twice
         model.compile(optimizer=optimizer, jit_compile=compiles(training.jit_compile))
         callbacks: list[keras.callbacks.Callback] = [_Ticks(advance)] if advance else []
         if log_dir is not None:
