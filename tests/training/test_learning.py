@@ -37,7 +37,7 @@ CUT = INTER.split(0.8)
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     run: Path = tmp_path_factory.mktemp("run")
-    settings = world.config(run, training={"epochs": 6, "patience": 6, "learning_rate": 0.02}, dim=16, dropout=0.0)
+    settings = world.config(run, training={"epochs": 4, "patience": 4, "learning_rate": 0.02}, dim=16, dropout=0.0)
     world.keep_vectors(settings, CATALOGUE, TEXT)
     return train(settings, CATALOGUE, INTER.slice(0, CUT))
 
@@ -71,7 +71,7 @@ def test_a_new_item_is_found_by_a_query_that_fits_its_text(made):
 def test_the_run_keeps_no_epochs_once_it_is_done(trained):
     run = trained.recommender.config.run
     assert not (run / "train").exists()
-    assert trained.epochs <= 6
+    assert trained.epochs <= 4
     assert (trained.recommender.slot > 0).sum() == N
     assert int(trained.recommender.model.steps) > 0
     assert trained.recommender.prior.touched.sum() == len(set(INTER.item[:CUT].tolist()))

@@ -13,7 +13,7 @@ from tfrec.training import checkpoint
 from tfrec.training.loop import Course, log_likelihood, optimiser
 
 N = 40
-INTER = world.interactions(world.catalogue(N), users=20)
+INTER = world.interactions(world.catalogue(N), users=16)
 
 
 def start(run: Path, *, inter: Interactions = INTER, targets: np.ndarray | None = None) -> tuple[Recommender, Course]:
