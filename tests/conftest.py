@@ -3,7 +3,10 @@ import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import settings
 
+settings.register_profile("tfrec", deadline=None)  # a shared machine stalls for longer than any one example takes
+settings.load_profile("tfrec")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors that matter are raised, not logged
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 

@@ -18,7 +18,7 @@ def write(directory: Path, text: str) -> Path:
 
 def test_without_a_file_the_defaults_hold():
     assert load_config() == Config()
-    assert load_config().training.batch_size == 32
+    assert load_config().training.batch_size == 64
 
 
 def test_a_file_goes_over_the_defaults_and_overrides_over_the_file(tmp_path):

@@ -14,7 +14,7 @@ import typer
 
 from tfrec import __version__, terminal
 from tfrec.config import Config, load_config
-from tfrec.errors import UsageError
+from tfrec.errors import TfrecError, UsageError
 
 if TYPE_CHECKING:
     from tfrec.data.catalogue import Catalogue
@@ -135,7 +135,7 @@ def train(
     directory = checkpoint.save(checkpoint_dir(settled), trained.recommender, optimizer=trained.optimizer)
     terminal.show(
         {"checkpoint": directory, "events": len(inter), "items": len(catalogue), "epochs": trained.epochs,
-         "train_seconds": round(trained.seconds, 1), "popularity_weight": float(trained.recommender.model.beta)},
+         "train_seconds": round(trained.seconds, 1), "popularity_weight": float(trained.recommender.model.beta.numpy())},
         as_json=as_json,
     )
 
@@ -207,12 +207,18 @@ def retrain(
     _load_tensorflow()
     from tfrec.retrain import HELD, retrain
 
+    if seconds is None:
+        result = retrain(settled, now=int(time.time()))
+        terminal.show(result, as_json=as_json)
+        raise typer.Exit(3 if result.outcome == HELD else 0)
     while True:
         began = time.time()
-        result = retrain(settled, now=int(began))
-        terminal.show(result, as_json=as_json)
-        if seconds is None:
-            raise typer.Exit(3 if result.outcome == HELD else 0)
+        try:
+            terminal.show(retrain(settled, now=int(began)), as_json=as_json)
+        except UsageError:
+            raise
+        except TfrecError as error:  # the next run takes this one up
+            log_line.error("%s", error)
         time.sleep(max(0.0, began + seconds - time.time()))
 
 

@@ -6,6 +6,7 @@ A run is a function of (window, parent version, configuration, now, seed), writt
 at any instant and started again, it does the same work to the same verdict, and what it published is not published twice: a
 version carries the identity of its run. The newest events of a window judge and are not learnt; the next run learns them.
 """
+import fcntl
 import hashlib
 import json
 import logging
@@ -27,7 +28,8 @@ from tfrec.data.catalogue import Catalogue, read_catalogue
 from tfrec.data.histories import Histories
 from tfrec.data.interactions import Interactions, read_interactions
 from tfrec.data.join import join
-from tfrec.data.log import KINDS, FeedbackLog, Window
+from tfrec.data.log import FeedbackLog, Window
+from tfrec.data.log_rows import KINDS
 from tfrec.data.rows import Quarantine
 from tfrec.errors import UsageError
 from tfrec.evaluation.baselines import POPULARITY_7D, WEEK, popularity_scorer
@@ -98,24 +100,34 @@ def retrain(config: Config, *, now: int, seed: int = 0) -> Retrained:
     if not live:
         raise UsageError(f"{config.models_dir}: no published version to continue from. First: tfrec train, tfrec export, "
                          "tfrec publish.")
-    clock = _Clock()
     work = config.run / "retrain"
     work.mkdir(parents=True, exist_ok=True)
+    with (work / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it when the process ends, however it ends
+        except OSError as e:
+            raise UsageError(f"{work}: another retrain of this run is at work. Wait until it has ended.") from e
+        return _run(config, work, parent=live[-1], now=now, seed=seed)
+
+
+def _run(config: Config, work: Path, *, parent: int, now: int, seed: int) -> Retrained:
+    clock = _Clock()
     feedback = FeedbackLog(config.log_dir)
-    intent = _intent(config, work, feedback, parent=live[-1], now=now, seed=seed)
+    intent = _intent(config, work, feedback, parent=parent, now=now, seed=seed)
+    seed = intent.seed
     with clock.of("read"):
-        catalogue, held_back = _parent(config, live[-1])
+        catalogue, held_back = _parent(config, parent)
         behaviour, left_out = _behaviour(config, feedback, intent, catalogue, held_back, work)
     events = int(behaviour.new.sum())
     log.info("window: %d new events of %d in all", events, len(behaviour.inter))
     if events < config.retrain.min_events:
         reason = f"{events} new events, retrain.min_events is {config.retrain.min_events}: left for the next run"
-        return _close(work, intent, Retrained(WAITING, reason, live[-1], events, 0, left_out, {}, clock.seconds))
+        return _close(work, intent, Retrained(WAITING, reason, parent, events, 0, left_out, {}, clock.seconds))
 
     inter = behaviour.inter
-    judged, learnable = _split(config, behaviour)
+    judged, learnable = _split(config, behaviour, seed=seed)
     start = int(judged[0]) if len(judged) else len(inter)
-    source = config.models_dir / str(live[-1]) / CHECKPOINT
+    source = config.models_dir / str(parent) / CHECKPOINT
     with choose_strategy().scope():
         optimizer = optimiser(config, learning_rate=config.retrain.learning_rate)
         challenger, _ = checkpoint.load(source, config, catalogue=catalogue, optimizer=optimizer)
@@ -129,11 +141,11 @@ def retrain(config: Config, *, now: int, seed: int = 0) -> Retrained:
             challenger_ranks = _rank(challenger, inter, judged, start, histories)
             week = rank_events(inter, judged, popularity_scorer(inter, window=WEEK), train_end=start, histories=histories)
             found = verdict(champion_ranks, challenger_ranks, {POPULARITY_7D: week}, margin=config.retrain.gate_margin)
-        result = Retrained(HELD, found.reason, live[-1], events, int((behaviour.new & learnable).sum()), left_out, found.figures,
+        result = Retrained(HELD, found.reason, parent, events, int((behaviour.new & learnable).sum()), left_out, found.figures,
                            clock.seconds)
         if found.promote:
             challenger.prior = _counted(challenger.prior, inter, len(inter))
-            kept = [[inter.users[inter.user[e]], inter.items[inter.item[e]]] for e in start + np.flatnonzero(behaviour.new[start:])]
+            kept = _names(inter, start + np.flatnonzero(behaviour.new[start:]))
             with clock.of("export"):
                 directory = _export(config, work, intent, challenger, optimizer, kept, found.figures, inter)
             with clock.of("verify"):
@@ -203,15 +215,15 @@ def _behaviour(config: Config, feedback: FeedbackLog, intent: Intent, catalogue:
     return gather(base, past.table, fresh.table, items=catalogue.ids.tolist(), held_back=held_back), left_out
 
 
-def _split(config: Config, behaviour: Behaviour) -> tuple[np.ndarray, np.ndarray]:
+def _split(config: Config, behaviour: Behaviour, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Which events judge (indices, newest part of the new ones) and which may be learnt (mask, with replay of old ones)."""
     news = np.flatnonzero(behaviour.new)
     cut = news[int((1 - config.retrain.gate_share) * len(news))]
     inter = behaviour.inter
     judged = hash_sample(inter, askable(inter, news[news >= cut]), limit=config.retrain.gate_sample)
     until = np.arange(len(inter)) < (judged[0] if len(judged) else len(inter))
-    learnable = with_replay(behaviour.new & until, ratio=config.retrain.replay, seed=int(inter.time[-1]) & 0xFFFF)
-    return judged, learnable & until
+    replayed = with_replay(inter, behaviour.new & until, ratio=config.retrain.replay, length=config.model.history, seed=seed)
+    return judged, replayed & until
 
 
 def _counted(prior: PopularityPrior, inter: Interactions, stop: int) -> PopularityPrior:
@@ -230,11 +242,15 @@ def _rank(recommender: Recommender, inter: Interactions, judged: np.ndarray, sta
 
 def _learn(config: Config, challenger: Recommender, optimizer: Any, inter: Interactions, targets: np.ndarray, *,
            seed: int) -> None:
-    challenger.model.restart_average()
+    model = challenger.model
+    model.restart_average()
+    served, trained = float(model.beta.numpy()), 1.0  # the towers learn what popularity at its full weight does not say
+    model.beta.assign(trained)
     course = Course(challenger, inter, targets, prior_weights=challenger.prior.weights)
     with bar("retraining", total=course.steps * config.retrain.epochs) as advance:
         course.run(optimizer, epochs=range(seed, seed + config.retrain.epochs), advance=advance)
-    challenger.model.swap_average()
+    model.swap_average()
+    model.beta.assign(served)
 
 
 def _export(config: Config, work: Path, intent: Intent, challenger: Recommender, optimizer: Any, held_back: list[list[str]],
@@ -245,6 +261,11 @@ def _export(config: Config, work: Path, intent: Intent, challenger: Recommender,
            window=intent.window.model_dump(mode="json"), scorecard=figures, identity=intent.identity)
     checkpoint.save(directory / CHECKPOINT, challenger, optimizer=optimizer, meta={"held_back": held_back})
     return directory
+
+
+def _names(inter: Interactions, events: np.ndarray) -> list[list[str]]:
+    """(user, item) of each event."""
+    return [[inter.users[inter.user[event]], inter.items[inter.item[event]]] for event in events]
 
 
 class _Clock:

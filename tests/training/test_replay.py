@@ -1,24 +1,41 @@
-"""What a retrain learns: all that is new, and a repeatable sample of what is old."""
+"""Replay: how much of the old comes back, in whole windows, the same for the same seed."""
 import numpy as np
 import pytest
 
+from tfrec.data.interactions import Interactions
 from tfrec.training.replay import with_replay
 
-NEW = np.arange(100) >= 90
+LENGTH = 4
+# ten users of eight events each: two windows a user; the last two events of each are new
+INTER = Interactions.from_columns(
+    [f"u{event % 10}" for event in range(80)], [f"i{event}" for event in range(80)], np.arange(80)
+)
+NEW = np.arange(80) >= 60
 
 
-@pytest.mark.parametrize(("ratio", "expected"), [(0.0, 0), (1.0, 10), (2.5, 25), (100.0, 90)])
-def test_all_new_events_and_as_many_old_ones_as_asked(ratio, expected):
-    chosen = with_replay(NEW, ratio=ratio, seed=0)
+def replay(new: np.ndarray = NEW, *, ratio: float = 1.0, seed: int = 0) -> np.ndarray:
+    return with_replay(INTER, new, ratio=ratio, length=LENGTH, seed=seed)
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.5, 1.0, 2.0, 100.0])
+def test_the_new_are_kept_and_about_as_many_old_ones_as_asked_for_join_them(ratio):
+    chosen = replay(ratio=ratio)
     assert chosen[NEW].all()
-    assert chosen[~NEW].sum() == expected
+    wanted = min(60, ratio * 20)
+    assert wanted <= chosen[~NEW].sum() < wanted + LENGTH
 
 
-def test_the_sample_is_a_function_of_the_seed():
-    assert (with_replay(NEW, ratio=2.0, seed=1) == with_replay(NEW, ratio=2.0, seed=1)).all()
-    assert (with_replay(NEW, ratio=2.0, seed=1) != with_replay(NEW, ratio=2.0, seed=2)).any()
+def test_old_events_come_in_whole_windows():
+    chosen = replay(ratio=1.0)
+    for user in range(10):
+        oldest = chosen[np.flatnonzero(INTER.user == user)][:LENGTH]  # the window without new events
+        assert oldest.all() or not oldest.any()
 
 
-def test_nothing_new_replays_nothing():
-    assert not with_replay(np.zeros(5, bool), ratio=1.0, seed=0).any()
-    assert NEW.sum() == 10  # the mask that came in is as it was
+def test_the_seed_decides():
+    assert (replay(seed=1) == replay(seed=1)).all()
+    assert (replay(seed=1) != replay(seed=2)).any()
+
+
+def test_without_news_nothing_is_replayed():
+    assert not replay(np.zeros(80, bool)).any()

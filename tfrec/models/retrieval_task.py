@@ -27,4 +27,7 @@ class CorrectedRetrieval(tfrs.tasks.Retrieval):
         """
         own = tf.reduce_sum(query_embeddings * candidate_embeddings, axis=1) + candidate_bias
         others = tf.matmul(query_embeddings, negative_embeddings, transpose_b=True) + negative_bias
-        return tf.reduce_sum(tf.nn.softplus(tf.reduce_logsumexp(others, axis=1) - own) * sample_weight)
+        # one fused kernel for the softmax and its gradient; [M, N] is read and written as few times as can be
+        logits = tf.concat([own[:, None], others], axis=1)
+        target = tf.zeros_like(own, tf.int32)
+        return tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(target, logits) * sample_weight)

@@ -151,7 +151,7 @@ class TwoTower(tfrs.Model):
         own_prior = tf.reshape(inputs["log_p"], [-1])
         # log p of the negatives at each target's time, with what had not been touched by then hidden
         prior = tf.gather(self._log_p if self.whole else tf.gather(self._log_p, negative, axis=1), snapshot)
-        bias = self.beta * prior - log_q + tf.repeat(self._own_items(inputs, negative), length, axis=0)
+        bias = self.beta * prior + tf.repeat(self._own_items(inputs, negative) - log_q, length, axis=0)
         loss = self.task(u, v_target, negative_embeddings=v_negative, candidate_bias=self.beta * own_prior, negative_bias=bias,
                          sample_weight=weight)
 

@@ -114,10 +114,13 @@ def warmup_requests(recommender: Recommender) -> list[Request]:
                                  "prior_log_p": np.full([batch, 1], -1.0, np.float32)}
         nothing, texted = [""] * batch, [texts[row % len(ids)] for row in range(batch)]
         for query in (nothing, texted):
+            requests.append(Request("recommend", {**behaviour, **filtered, "query": query, "k": k}))
+        if batch > 1:  # the other signatures share their graph with `recommend`; each further record costs a load its time
+            continue
+        for query in (nothing, texted):
             requests += [
                 Request("serving_default", {"history": history, "query": query, "k": k}),
                 Request("recommend", {**behaviour, **unfiltered, "query": query, "k": k}),
-                Request("recommend", {**behaviour, **filtered, "query": query, "k": k}),
                 Request("embed_query", {"history": history, "query": query}),
             ]
         requests += [Request("similar", {"item": some, "k": k}), Request("embed_item", {"text": texted})]

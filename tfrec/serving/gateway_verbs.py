@@ -110,7 +110,7 @@ class Gateway:
 
     def _count(self, records: Sequence[Outcome]) -> None:
         """Everyone's popularity counts what training will count: rewarded actions, once for a person and an item."""
-        new = {}
+        new: dict[tuple[str, str], int] = {}
         for record in records:
             if (self._counted is None or record.action in self._counted) and all(
                 event.item != record.item for event in self._behaviour.of(record.user)
