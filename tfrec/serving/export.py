@@ -94,7 +94,7 @@ def _staging(directory: Path) -> Path:
 
 
 def warmup_requests(recommender: Recommender) -> list[Request]:
-    """Each signature, with and without query, and `recommend` in a batch too, on the catalogue's own items: warm-up and probes."""
+    """Each signature, with and without query, and `recommend` in a batch, on the catalogue's own items: warm-up and probes."""
     ids, texts = recommender.catalogue.ids.tolist(), [text or "a" for text in recommender.catalogue.texts]
     length = recommender.config.model.history
     requests = []
