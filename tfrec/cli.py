@@ -64,11 +64,18 @@ Events = Annotated[Path | None, typer.Option("--interactions", help="What people
 
 
 def _read(
-    config: Config, items: Path | None, interactions: Path | None, *, skip_bad_rows: bool, command: str
+    config: Config,
+    items: Path | None,
+    interactions: Path | None,
+    *,
+    skip_bad_rows: bool,
+    command: str,
+    with_unknown_items: bool = False,
 ) -> "tuple[Catalogue, Interactions]":
     """The catalogue and the behaviour that a command was given, by option or configuration."""
     from tfrec.data.catalogue import read_catalogue
     from tfrec.data.interactions import read_interactions
+    from tfrec.data.records import Item
     from tfrec.data.rows import Quarantine
 
     items, interactions = items or config.data.items, interactions or config.data.interactions
@@ -79,6 +86,12 @@ def _read(
         )
     quarantine = Quarantine(config.run / f"quarantine-{command}.jsonl") if skip_bad_rows else None
     catalogue = read_catalogue(items, quarantine)
+    if with_unknown_items:
+        named = read_interactions(interactions, catalogue=None, quarantine=quarantine).items
+        missing = [item for item in named if item not in catalogue.index]
+        if missing:
+            log_line.warning("%d items of %s are not in %s; they are candidates without text", len(missing), interactions, items)
+            catalogue = catalogue.with_items(Item(id=item) for item in missing)
     inter = read_interactions(interactions, catalogue=catalogue, quarantine=quarantine, reward=config.reward)
     if quarantine is not None and quarantine.count:
         log_line.warning("%s", quarantine.summary())
@@ -155,7 +168,10 @@ def evaluate(
         raise UsageError(f"evaluate: --protocol must be prequential, got {protocol!r}.")
     settled = load_config(config, settings or ())
     terminal.writable(settled.run)
-    catalogue, inter = _read(settled, items, interactions, skip_bad_rows=skip_bad_rows, command="evaluate")
+    # by the protocol an item that was only ever acted on is a candidate as well
+    catalogue, inter = _read(
+        settled, items, interactions, skip_bad_rows=skip_bad_rows, command="evaluate", with_unknown_items=True
+    )
     _load_tensorflow()
     from tfrec.evaluation.prequential import prequential
 

@@ -234,7 +234,7 @@ def _examples(client: Client, catalogue: Catalogue, inter: Interactions) -> dict
     """Neighbours of the most popular items, and answers to a few searches, from the live version."""
     def titles(ids: list[str]) -> list[str]:
         texts = [catalogue.items[catalogue.index[i]].text for i in ids if i]
-        return [next(iter(t.values()), "") if isinstance(t, dict) else t for t in texts]
+        return [next(filter(None, t.values()), "") if isinstance(t, dict) else t for t in texts]
 
     popular = [inter.items[i] for i in np.argsort(-np.bincount(inter.item, minlength=len(inter.items)), kind="stable")[:4]]
     near = [client.similar([item], k=5)[0].items for item in popular]
