@@ -5,9 +5,9 @@ import importlib
 import importlib.metadata
 import os
 import re
+import resource
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,9 +92,10 @@ def test_importing_these_rooms_brings_no_tensorflow():
 
 def test_help_is_quick_and_brings_no_tensorflow():
     def once() -> float:
-        began = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         found = run("-X", "importtime", "-m", "tfrec", "--help")
-        took = time.perf_counter() - began
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         assert found.returncode == 0
         imported = {line.rpartition("|")[2].strip().split(".")[0] for line in found.stderr.splitlines()}
         assert "typer" in imported
@@ -102,7 +103,7 @@ def test_help_is_quick_and_brings_no_tensorflow():
         assert not {"numpy", "pyarrow", "duckdb", "deltalake", "fastapi"} & imported
         return took
 
-    assert min(once() for _ in range(3)) < 1.0  # seconds; the quickest of three, as other work may share the machine
+    assert min(once() for _ in range(3)) < 1.0  # seconds of processor: the wall clock counts other work on the machine
 
 
 def test_keras_2_is_chosen_when_nothing_is():
