@@ -4,7 +4,7 @@
 
 It is `tfrs.tasks.Retrieval` with `candidates = [targets; negatives]`, every other row's target masked, and `b` as its sampling
 correction; a test holds the two equal. Its own `call` builds labels and scores of `[M, M + N]` and takes the correction as
-probabilities, to be exponentiated and logged again: 2.7 times the time of a step. This one needs `[M, N]` once.
+probabilities, to be exponentiated and logged again, at about twice the time of a step. This one needs `[M, N]` once.
 """
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
