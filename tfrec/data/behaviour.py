@@ -61,7 +61,7 @@ def _keys(inter: Interactions, users: pa.ChunkedArray, items: pa.ChunkedArray) -
 
 
 def to_table(inter: Interactions) -> pa.Table:
-    """The events as columns `user, item, time, action, reward`, which `read_interactions` reads."""
+    """The events as columns `user, item, time, action, reward`, as the join gives them."""
     names = [np.array(v, object)[codes] for v, codes in
              ((inter.users, inter.user), (inter.items, inter.item), (inter.actions, inter.action))]
     return pa.table({

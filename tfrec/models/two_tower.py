@@ -83,7 +83,7 @@ class TwoTower(tfrs.Model):
         rows = int(self._slot.shape[0])
         visible = np.where(first_touch[None, :] <= np.arange(len(log_p))[:, None], log_p, HIDDEN).astype(np.float32)
         self._log_p = tf.Variable(np.pad(visible, [(0, 0), (0, rows - self.n_items)], constant_values=HIDDEN), trainable=False)
-        self.whole = rows <= self.negatives or self.n_items <= self.negatives
+        self.whole = self.n_items <= self.negatives
         # negatives: half by popularity at the end of the snapshots, half uniform; a row beyond the catalogue is never drawn
         q = 0.5 * np.exp(log_p[-1] - np.logaddexp.reduce(log_p[-1])) + 0.5 / self.n_items
         beyond = (0, rows - self.n_items)
