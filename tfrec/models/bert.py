@@ -29,12 +29,12 @@ class BertLayer(keras.layers.Layer):
 
     def call(self, x: tf.Tensor, mask_bias: tf.Tensor) -> tf.Tensor:
         """`mask_bias` `[batch, 1, 1, tokens]` is added to the attention logits: 0 to keep, large and negative to hide."""
-        batch, tokens = tf.shape(x)[0], tf.shape(x)[1]
+        batch, tokens = tf.shape(mask_bias)[0], tf.shape(mask_bias)[3]
         size = self.width // self.heads
         qkv = tf.reshape(self.qkv(x), [batch, tokens, 3, self.heads, size])
         q, k, v = tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))
         weights = tf.nn.softmax(tf.matmul(q * size**-0.5, k, transpose_b=True) + mask_bias)
-        mixed = tf.reshape(tf.transpose(tf.matmul(weights, v), [0, 2, 1, 3]), [batch, tokens, self.width])
+        mixed = tf.reshape(tf.transpose(tf.matmul(weights, v), [0, 2, 1, 3]), [-1, self.width])
         x = self.attention_norm(x + self.attention_output(mixed))
         return self.output_norm(x + self.output_dense(tf.nn.gelu(self.intermediate(x), approximate=False)))
 
@@ -64,10 +64,11 @@ class Bert(keras.layers.Layer):
         kept = tf.cast(token_ids != self.pad, tf.float32)
         bias = (1.0 - kept[:, None, None, :]) * -1e9
         x = self.words(token_ids) + self.positions(tf.range(tf.shape(token_ids)[1])) + self.segment(tf.zeros([1], tf.int32))
-        x = self.norm(x)
+        shape = tf.shape(x)
+        x = tf.reshape(self.norm(x), [-1, shape[2]])
         for block in self.blocks:
             x = block(x, bias)
-        return x
+        return tf.reshape(x, shape)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | self.sizes
