@@ -3,6 +3,7 @@
 Every commit carries the writer's newest sequence number as a Delta application transaction. Two processes that replay the
 same rows cannot both succeed: the second finds the number taken, looks again, and has nothing left to add.
 """
+import contextlib
 import json
 import random
 import time
@@ -37,12 +38,13 @@ class LogTable:
                 DeltaTable.create(uri, schema=schema, mode="ignore")
 
         self._attempt(create)
+        self._appending: DeltaTable | None = None  # kept between commits: to read the whole Delta log for each costs ever more
 
     def append(self, rows: pa.Table, *, writer: str) -> None:
         """Commit a writer's rows, `seq` ascending. Those that are in the table already are left out."""
 
         def commit() -> None:
-            table = self.open()
+            table = self._appending = self.open(self._appending)
             new = rows.filter(pc.greater(rows["seq"], table.transaction_version(writer) or 0))
             if new.num_rows:
                 mark = CommitProperties(app_transactions=[Transaction(writer, new["seq"][-1].as_py())])
@@ -87,12 +89,16 @@ class LogTable:
         """Remove files that no version of the last `retention_hours` uses."""
         self.open().vacuum(retention_hours=retention_hours, dry_run=False, enforce_retention_duration=False)
 
-    def open(self) -> DeltaTable:
-        """The table as it is now.
+    def open(self, known: DeltaTable | None = None) -> DeltaTable:
+        """The table as it is now; `known` of an earlier call is brought up to date.
 
         Raises:
             DataError: its Delta log cannot be read; names the file.
         """
+        if known is not None:
+            with contextlib.suppress(DeltaError):  # entries that it needs were cleaned up, or one is broken
+                known.update_incremental()
+                return known
         try:
             return DeltaTable(self.uri)
         except DeltaError as error:

@@ -33,7 +33,7 @@ class Scorer:
         self._items = tf.constant(recommender.item_vectors())
         self._start, self._rolls = counted, rolls
         self._restart()
-        self._similarity = tf.function(self._similarities, reduce_retracing=True)
+        self._similarity = tf.function(self._similarities, reduce_retracing=True, autograph=False)
 
     def _restart(self) -> None:
         self._prior, self._counted = self._recommender.prior.copy(), self._start

@@ -32,7 +32,7 @@ class TextEncoder(tf.Module):
         self.bert = load_bert(files)
         self.pooling = files.pooling
         self.width = int(files.config.hidden_size)
-        self._compiled = tf.function(self.pool, input_signature=[tf.TensorSpec([None, None], tf.int32)])
+        self._compiled = tf.function(self.pool, input_signature=[tf.TensorSpec([None, None], tf.int32)], autograph=False)
 
     def pool(self, token_ids: tf.Tensor) -> tf.Tensor:
         """Unit vectors `[batch, width]` of token ids `[batch, tokens]`; zero where there is nothing but [CLS] and [SEP]."""

@@ -198,6 +198,7 @@ class TwoTower(tfrs.Model):
         # drawn with replacement: each draw stands for 1 / (N q) items
         return (lambda i: self.item_vectors(i, noise)), negative, tf.math.log(tf.gather(self._q, negative) * self.negatives)
 
+    @tf.autograph.experimental.do_not_convert  # nothing below branches on a tensor, and to look for that is most of tracing
     def train_step(self, inputs: Batch) -> dict[str, tf.Tensor]:
         """One optimiser step, then the moving average of weights."""
         metrics = super().train_step(inputs)

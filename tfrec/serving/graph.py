@@ -10,6 +10,7 @@
 Signatures are written by hand, since Keras' own freeze k and name outputs `output_1`. The graph is traced from the functions that
 train and score, and reads a history as they do.
 """
+from functools import partial
 from typing import Any
 
 import tensorflow as tf
@@ -22,6 +23,8 @@ from tfrec.serving.index import ExactIndex, Lookup, Wishes
 UNKNOWN_AGE = -1
 Answer = dict[str, Any]
 
+# nothing in the graph branches on a tensor in Python, and autograph's search for that is three quarters of the time of tracing
+_function = partial(tf.function, autograph=False)
 _TEXT, _TEXTS = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.string)
 _COUNT, _SECONDS, _LOGS = (
     tf.TensorSpec([None], tf.int32),
@@ -52,17 +55,17 @@ class Graph:
         codes = {action: code for code, action in enumerate(recommender.actions[: MAX_ACTIONS - 1])}
         self._actions = Lookup({"": 0} | codes, unknown=MAX_ACTIONS - 1)
         # traced once each, however many signatures call them
-        self._encode = tf.function(self._encode_text, input_signature=[_TEXT])
-        self._read = tf.function(self._read_request, input_signature=[_TEXTS, _TEXTS, _SECONDS, _TEXT])
+        self._encode = _function(self._encode_text, input_signature=[_TEXT])
+        self._read = _function(self._read_request, input_signature=[_TEXTS, _TEXTS, _SECONDS, _TEXT])
         self.functions = {
-            "serving_default": tf.function(self._serving_default, input_signature=[_TEXTS, _TEXT, _COUNT]),
-            "recommend": tf.function(
+            "serving_default": _function(self._serving_default, input_signature=[_TEXTS, _TEXT, _COUNT]),
+            "recommend": _function(
                 self._recommend,
                 input_signature=[_TEXTS, _TEXTS, _SECONDS, _TEXT, _COUNT, _TEXTS, _TEXTS, _TEXTS, _TEXTS, _LOGS],
             ),
-            "similar": tf.function(self._similar, input_signature=[_TEXT, _COUNT]),
-            "embed_query": tf.function(self._embed_query, input_signature=[_TEXTS, _TEXT]),
-            "embed_item": tf.function(self._embed_item, input_signature=[_TEXT]),
+            "similar": _function(self._similar, input_signature=[_TEXT, _COUNT]),
+            "embed_query": _function(self._embed_query, input_signature=[_TEXTS, _TEXT]),
+            "embed_item": _function(self._embed_item, input_signature=[_TEXT]),
         }
 
     def module(self) -> tf.Module:

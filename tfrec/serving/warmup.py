@@ -5,6 +5,7 @@ them) and the probes of the manifest, answered by the model in memory. Only a wa
 at load: without one, the model is AVAILABLE and its requests fail.
 """
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,12 +72,14 @@ def read_warmup(version_dir: str | Path) -> Iterator[prediction_log_pb2.Predicti
 def record_probes(functions: Mapping[str, Callable[..., Any]], requests: Sequence[Request]) -> tuple[Probe, ...]:
     """Answer `requests` with the model in memory: `functions[signature](**inputs)` gives named tensors.
 
-    The answers must come from before the export, not from reading it back, or they would agree with whatever was written.
+    The answers must come from before the export, not from reading it back, or they would agree with whatever was written. They
+    are computed operator by operator: sooner than the graphs of all signatures are optimised, and they hold these to account.
     """
     probes = []
     for request in requests:
         arrays = request.arrays()
-        answer = functions[request.signature](**{name: tf.constant(array) for name, array in arrays.items()})
+        with _eagerly():
+            answer = functions[request.signature](**{name: tf.constant(array) for name, array in arrays.items()})
         probes.append(
             Probe(
                 signature=request.signature,
@@ -85,6 +88,16 @@ def record_probes(functions: Mapping[str, Callable[..., Any]], requests: Sequenc
             )
         )
     return tuple(probes)
+
+
+@contextmanager
+def _eagerly() -> Iterator[None]:
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
 
 
 def read_signatures(export_dir: str | Path) -> dict[str, Signature]:
