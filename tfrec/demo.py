@@ -9,8 +9,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ log = logging.getLogger(__name__)
 
 ASKED = 1000  # events of a round that are asked, at most
 MARK = "demo.toml"  # in a run directory: it is a demo's, and the next demo may clear it
+GATEWAY_LOG = "gateway.log"
 HOST = "127.0.0.1"
 WAIT_SECONDS = 60.0
 SEARCHES = ("space battle with robots", "a heist that goes wrong", "animated film for small children")
@@ -77,12 +79,14 @@ def demo(run: Path, catalogue: Catalogue, inter: Interactions, *, name: str, rou
         publish(first, config.models_dir)
     with ExitStack() as stack:
         with _timed(steps, "start servers"):
-            server = stack.enter_context(ServerProcess(ServeOptions(
-                port=free_port(), model_name=config.serving.model_name, model_base_path=str(config.models_dir.absolute()))))
-            port = stack.enter_context(_gateway(config, server.address))
+            options = ServeOptions(
+                port=free_port(), model_name=config.serving.model_name, model_base_path=str(config.models_dir.absolute()))
+            port = stack.enter_context(_gateway(config, f"{HOST}:{options.port}"))  # it starts while the server loads its model
+            server = stack.enter_context(ServerProcess(options))
             client = stack.enter_context(Client(server.address, model=config.serving.model_name, timeout=10.0))
             gateway = Gateway(HOST, port)
             stack.callback(gateway.close)
+            _wait(lambda: _answers(gateway), f"an answer of the gateway (see {config.run / GATEWAY_LOG})")
         traffic = Traffic(gateway, inter, config.model.history)
         rows, answers, failed = [], [], 0
         edges = np.linspace(end, len(inter), rounds + 1).astype(int)
@@ -91,9 +95,9 @@ def demo(run: Path, catalogue: Catalogue, inter: Interactions, *, name: str, rou
             with _timed(steps, "live traffic"), bar(f"round {number} of {rounds}: live traffic", total=stop - start) as advance:
                 given = traffic.play(start, stop, asked.tolist(), advance=advance)
             with _timed(steps, "retrain"), Visitor(HOST, port) as visitor:
-                _settle(config, expected=stop - end)
+                _wait(partial(_logged, FeedbackLog(config.log_dir), expected=stop - end), f"{stop - end} outcomes in the log")
                 result = retrain(config, now=int(inter.time[stop - 1]) + 1, seed=number)
-                _swapped(client, result.version)
+                _wait(partial(_loaded, client, result.version), f"version {result.version} in the model server")
             failed += visitor.failed
             log.info("round %d: %s. %s", number, result.outcome, result.reason)
             rows.append(_round(number, start, stop, given, result))
@@ -132,49 +136,41 @@ def _timed(steps: dict[str, float], name: str) -> Iterator[None]:
 
 @contextmanager
 def _gateway(config: Config, server: str) -> Iterator[int]:
-    """The gateway in a process of its own; yields its port."""
+    """The gateway in a process of its own; yields its port, on which it will soon listen."""
     port = free_port()
     words = [sys.executable, "-m", "tfrec", "gateway", "--config", str(config.run / MARK)]
     words += ["--server", server, "--port", str(port)]
-    with (config.run / "gateway.log").open("wb") as out:
+    with (config.run / GATEWAY_LOG).open("wb") as out:
         process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
     try:
-        deadline = time.monotonic() + WAIT_SECONDS
-        while not _answers(port):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise ServingError(f"the gateway did not start: {(config.run / 'gateway.log').read_text()[-2000:]}")
-            time.sleep(0.1)
         yield port
     finally:
         process.terminate()
         process.wait(30)
 
 
-def _answers(port: int) -> bool:
-    gateway = Gateway(HOST, port)
+def _answers(gateway: Gateway) -> bool:
     try:
         gateway.post("/v1/recommend", {"user": "demo", "k": 1})
     except ServingError:
         return False
-    finally:
-        gateway.close()
     return True
 
 
-def _settle(config: Config, *, expected: int) -> None:
-    """Wait until the gateway's committer has moved every acknowledged outcome into the log."""
-    feedback, deadline = FeedbackLog(config.log_dir), time.monotonic() + WAIT_SECONDS
-    while (found := feedback.read("outcomes").num_rows) < expected:
-        if time.monotonic() > deadline:
-            raise ServingError(f"{config.log_dir}: expected {expected} outcomes, found {found} after {WAIT_SECONDS:g} s.")
-        time.sleep(0.2)
+def _logged(feedback: FeedbackLog, *, expected: int) -> bool:
+    """Whether the gateway's committer has moved every acknowledged outcome into the log."""
+    return feedback.read("outcomes").num_rows >= expected
 
 
-def _swapped(client: Client, version: int) -> None:
+def _loaded(client: Client, version: int) -> bool:
+    return any(status.version == version and status.state == "AVAILABLE" for status in client.status())
+
+
+def _wait(until: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + WAIT_SECONDS
-    while not any(status.version == version and status.state == "AVAILABLE" for status in client.status()):
+    while not until():
         if time.monotonic() > deadline:
-            raise ServingError(f"version {version} is published, but the server did not load it within {WAIT_SECONDS:g} s.")
+            raise ServingError(f"demo: waited {WAIT_SECONDS:g} s in vain for {what}.")
         time.sleep(0.1)
 
 
