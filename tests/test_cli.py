@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
@@ -80,6 +81,24 @@ def test_evaluate_knows_one_protocol(call):
     code, out, err = call("evaluate", "--protocol", "leave-one-out")
     assert (code, out) == (2, "")
     assert "--protocol must be prequential, got 'leave-one-out'." in err
+
+
+def test_evaluate_sets_a_bad_row_aside_once_and_takes_every_item_for_a_candidate(call, tmp_path, monkeypatch):
+    (tmp_path / "items.csv").write_text("item,text\na,first\nb,second\n")
+    (tmp_path / "log.csv").write_text("user,item,time\nu,c,5\nu,b,soon\nu,a,7\n")
+    given = []
+
+    def prequential(config, catalogue, inter):
+        given.append((catalogue.ids.tolist(), inter.item.tolist()))
+        return SimpleNamespace(to_dict=dict)
+
+    monkeypatch.setattr("tfrec.evaluation.prequential.prequential", prequential)
+    run = tmp_path / "run"
+    files = ("--items", tmp_path / "items.csv", "--interactions", tmp_path / "log.csv")
+    code, _, err = call("evaluate", *files, "--skip-bad-rows", "--set", f"run={run}", "--json")
+    assert (code, given) == (0, [(["a", "b", "c"], [2, 0])])
+    assert "1 bad row set aside" in err
+    assert len((run / "quarantine-evaluate.jsonl").read_text().splitlines()) == 1
 
 
 def test_export_does_not_touch_what_is_there(call, tmp_path):

@@ -86,13 +86,14 @@ def _read(
         )
     quarantine = Quarantine(config.run / f"quarantine-{command}.jsonl") if skip_bad_rows else None
     catalogue = read_catalogue(items, quarantine)
+    known = None if with_unknown_items else catalogue
+    inter = read_interactions(interactions, catalogue=known, quarantine=quarantine, reward=config.reward)
     if with_unknown_items:
-        named = read_interactions(interactions, catalogue=None, quarantine=quarantine).items
-        missing = [item for item in named if item not in catalogue.index]
+        missing = [item for item in inter.items if item not in catalogue.index]
         if missing:
             log_line.warning("%d items of %s are not in %s; they are candidates without text", len(missing), interactions, items)
             catalogue = catalogue.with_items(Item(id=item) for item in missing)
-    inter = read_interactions(interactions, catalogue=catalogue, quarantine=quarantine, reward=config.reward)
+        inter = inter.coded_by(catalogue)
     if quarantine is not None and quarantine.count:
         log_line.warning("%s", quarantine.summary())
     if inter.unknown_items:

@@ -52,6 +52,21 @@ def test_a_catalogue_fixes_the_codes_and_drops_what_it_lacks(events):
     assert inter.unknown_items == sum(e[1] == "z" for e in events)
 
 
+@given(EVENTS)
+def test_events_are_coded_by_a_catalogue_as_if_they_had_been_read_with_it(events):
+    catalogue = Catalogue([Item(id=item) for item in ("y", "q", "x", "z")])
+    inter = Interactions.from_columns(*columns(events)).coded_by(catalogue)
+    expected = Interactions.from_columns(*columns(events), items=catalogue.ids.tolist())
+    assert (inter.items, inter.users) == (expected.items, expected.users)
+    assert (inter.item.tolist(), inter.user.tolist()) == (expected.item.tolist(), expected.user.tolist())
+    assert inter.item.dtype == np.int32
+
+
+def test_a_catalogue_that_lacks_an_item_codes_no_events():
+    with pytest.raises(DataError, match=r"got one without \['y'\]"):
+        Interactions.from_columns(["a", "a"], ["x", "y"], [1, 2]).coded_by(Catalogue([Item(id="x")]))
+
+
 def test_types_actions_and_weights():
     inter = Interactions.from_columns(["b", "a"], ["x", "y"], [9, 3], action=["buy", "view"], weight=[5, 1])
     assert rows_of(inter) == [("a", "y", 3), ("b", "x", 9)]

@@ -117,6 +117,13 @@ class Interactions:
         columns = (self.user[cut], self.item[cut], self.time[cut], self.action[cut], self.weight[cut])
         return Interactions(*columns, self.users, self.items, self.actions, self.unknown_items)
 
+    def coded_by(self, catalogue: Catalogue) -> "Interactions":
+        """The same events, with items numbered by their place in `catalogue`, which has all of them."""
+        if unknown := [item for item in self.items if item not in catalogue.index]:
+            raise DataError(f"coded_by: expected a catalogue with every item of the events, got one without {unknown[:3]}.")
+        place = np.array([catalogue.index[item] for item in self.items], np.int32)
+        return replace(self, item=place[self.item], items=tuple(catalogue.ids.tolist()))
+
     def split(self, share: float) -> int:
         """floor(share * n): events before this index are the training set."""
         if not 0 <= share <= 1:
