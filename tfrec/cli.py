@@ -192,21 +192,16 @@ def export(
     settled = load_config(config, settings or ())
     directory = terminal.new_file(output or settled.run / "export")
     _load_tensorflow()
-    from tfrec.data.catalogue import read_catalogue
-    from tfrec.retrain import CHECKPOINT
     from tfrec.serving.export import export
     from tfrec.training import checkpoint
     from tfrec.training.loop import optimiser
     from tfrec.training.train import checkpoint_dir
 
     source = checkpoint_dir(settled)
-    known = read_catalogue(source / "catalogue.jsonl") if (source / "catalogue.jsonl").is_file() else None
-    grown = known.with_items(read_catalogue(items).items) if known is not None and items is not None else None
+    grown = checkpoint.grown_catalogue(source, items)
     optimizer = optimiser(settled, learning_rate=settled.retrain.learning_rate)
     recommender, _ = checkpoint.load(source, settled, catalogue=grown, optimizer=optimizer)
-    now = int(time.time())
-    export(recommender, directory, created_at=now, prior_at=now)
-    checkpoint.save(directory / CHECKPOINT, recommender, optimizer=optimizer)
+    export(recommender, directory, created_at=int(time.time()), optimizer=optimizer)
     told = {"export": directory, "items": len(recommender.catalogue), "next": f"tfrec publish {directory}"}
     terminal.show(told, as_json=as_json)
 

@@ -32,13 +32,12 @@ from tfrec.evaluation.metrics import hits, ndcg
 from tfrec.evaluation.prequential import STATIC, Prequential, prequential
 from tfrec.evaluation.protocol import askable, hash_sample, rank_events
 from tfrec.models.scorer import Scorer
-from tfrec.retrain import CHECKPOINT, HELD, PROMOTED, Retrained, retrain
+from tfrec.retrain import HELD, PROMOTED, Retrained, retrain
 from tfrec.serving.client import Client
 from tfrec.serving.export import export
 from tfrec.serving.process import ServerProcess, free_port
 from tfrec.serving.release import publish
 from tfrec.serving.server import ServeOptions
-from tfrec.training import checkpoint
 from tfrec.training.progress import bar
 
 log = logging.getLogger(__name__)
@@ -71,9 +70,8 @@ def demo(run: Path, catalogue: Catalogue, inter: Interactions, *, name: str, rou
     static = found.trained.recommender
     end = found.asked.train_end
     with _timed(steps, "export"):
-        first = export(static, config.run / "export", created_at=int(inter.time[end - 1]), prior_at=int(inter.time[end - 1]),
-                       scorecard=found.to_dict()[STATIC])
-        checkpoint.save(first / CHECKPOINT, static, optimizer=found.trained.optimizer)
+        first = export(static, config.run / "export", created_at=int(inter.time[end - 1]),
+                       scorecard=found.to_dict()[STATIC], optimizer=found.trained.optimizer)
         pq.write_table(to_table(inter.slice(0, end)), config.data.interactions)
     with _timed(steps, "verify and publish"):
         publish(first, config.models_dir)

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict
 
 from tfrec.config import Config
 from tfrec.data.behaviour import Behaviour, gather
-from tfrec.data.catalogue import Catalogue, read_catalogue
+from tfrec.data.catalogue import Catalogue
 from tfrec.data.histories import Histories
 from tfrec.data.interactions import Interactions, read_interactions
 from tfrec.data.join import join
@@ -38,7 +38,7 @@ from tfrec.evaluation.protocol import Ranks, askable, hash_sample, rank_events
 from tfrec.models.prior import PopularityPrior
 from tfrec.models.recommender import Recommender
 from tfrec.models.scorer import Scorer
-from tfrec.serving.export import export
+from tfrec.serving.export import CHECKPOINT, export
 from tfrec.serving.manifest import read_manifest
 from tfrec.serving.pseudonym import load_pseudonyms
 from tfrec.serving.release import prune, publish, versions
@@ -51,7 +51,6 @@ from tfrec.training.replay import with_replay
 log = logging.getLogger(__name__)
 
 PROMOTED, HELD, WAITING = "promoted", "held", "waiting"
-CHECKPOINT = "checkpoint"  # beside saved_model.pb: what the next retrain continues from
 
 
 class Intent(BaseModel):
@@ -147,7 +146,7 @@ def _run(config: Config, work: Path, *, parent: int, now: int, seed: int) -> Ret
             challenger.prior = _counted(challenger.prior, inter, len(inter))
             kept = _names(inter, start + np.flatnonzero(behaviour.new[start:]))
             with clock.of("export"):
-                directory = _export(config, work, intent, challenger, optimizer, kept, found.figures, inter)
+                directory = _export(config, work, intent, challenger, optimizer, kept, found.figures)
             with clock.of("verify"):
                 result.version = publish(directory, config.models_dir)
             result.outcome = PROMOTED
@@ -185,8 +184,7 @@ def _close(work: Path, intent: Intent, result: Retrained) -> Retrained:
 def _parent(config: Config, version: int) -> tuple[Catalogue, list[tuple[str, str]]]:
     """The catalogue now, and the events that the parent held back."""
     source = config.models_dir / str(version) / CHECKPOINT
-    known = read_catalogue(source / "catalogue.jsonl")
-    catalogue = known if config.data.items is None else known.with_items(read_catalogue(config.data.items).items)
+    catalogue = checkpoint.grown_catalogue(source, config.data.items)
     return catalogue, [(user, item) for user, item in checkpoint.read_meta(source).get("held_back", [])]
 
 
@@ -254,13 +252,11 @@ def _learn(config: Config, challenger: Recommender, optimizer: Any, inter: Inter
 
 
 def _export(config: Config, work: Path, intent: Intent, challenger: Recommender, optimizer: Any, held_back: list[list[str]],
-            figures: dict[str, Any], inter: Interactions) -> Path:
+            figures: dict[str, Any]) -> Path:
     directory = work / f"export-{intent.identity}"
     shutil.rmtree(directory, ignore_errors=True)  # of this very run, interrupted
-    export(challenger, directory, created_at=intent.now, prior_at=int(inter.time[-1]), parent=intent.parent,
-           window=intent.window.model_dump(mode="json"), scorecard=figures, identity=intent.identity)
-    checkpoint.save(directory / CHECKPOINT, challenger, optimizer=optimizer, meta={"held_back": held_back})
-    return directory
+    return export(challenger, directory, created_at=intent.now, parent=intent.parent, scorecard=figures, identity=intent.identity,
+                  window=intent.window.model_dump(mode="json"), optimizer=optimizer, held_back=held_back)
 
 
 def _names(inter: Interactions, events: np.ndarray) -> list[list[str]]:

@@ -28,7 +28,7 @@ def made() -> Recommender:
 def brute_force(made: Recommender, inter: Interactions, event: int, *, prior: PopularityPrior) -> np.ndarray:
     model, v, length = made.model, made.item_vectors(), made.config.model.history
     history = [e for e in range(event) if inter.user[e] == inter.user[event] and inter.time[e] < inter.time[event]][-length:]
-    scores = 0.7 * prior.log_p(0)
+    scores = 0.7 * prior.log_p()
     if history:
         times = np.append(inter.time[history], inter.time[event])
         codes = made.action_codes(inter.actions)[inter.action[history]]
@@ -81,6 +81,6 @@ def test_any_order_of_asking_gives_the_same(made):
 
 
 def test_the_recommender_is_not_changed(made):
-    before = made.prior.log_p(0)
+    before = made.prior.log_p()
     Scorer(made, INTER, counted=COUNTED)(np.array([len(INTER) - 1]))
-    assert_array_equal(made.prior.log_p(0), before)
+    assert_array_equal(made.prior.log_p(), before)

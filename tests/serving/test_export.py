@@ -21,7 +21,7 @@ from tfrec.models.text_encoder import TextEncoder
 from tfrec.models.two_tower import SEARCH_BETA
 from tfrec.serving.client import Client
 from tfrec.serving.embedded import EmbeddedServer
-from tfrec.serving.export import export
+from tfrec.serving.export import CHECKPOINT, export
 from tfrec.serving.freshness import Override, read_prior
 from tfrec.serving.manifest import read_manifest
 from tfrec.serving.process import free_port
@@ -30,8 +30,8 @@ from tfrec.serving.server import ServeOptions
 from tfrec.serving.tensors import text_array
 from tfrec.serving.verify import _difference
 from tfrec.serving.warmup import read_warmup
+from tfrec.training import checkpoint
 
-PRIOR_AT = 1_600_000
 INF = float("inf")
 
 
@@ -43,8 +43,8 @@ def model(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: str) -> Rec
 @pytest.fixture(scope="module")
 def version(tmp_path_factory: pytest.TempPathFactory, model: Recommender) -> Path:
     directory = tmp_path_factory.mktemp("models") / "tfrec" / "3"
-    return export(model, directory, created_at=5, prior_at=PRIOR_AT, parent=2, window={"end": {"gateway": 9}},
-                  scorecard={"hr@10": 0.1}, identity="job-1")
+    return export(model, directory, created_at=5, parent=2, window={"end": {"gateway": 9}},
+                  scorecard={"hr@10": 0.1}, identity="job-1", held_back=[["u1", "i2"]])
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def of_events(inter: Interactions, events: np.ndarray) -> dict[str, np.ndarray]:
 def test_scores_are_those_of_the_quality_protocol(served: SavedModel, model: Recommender, inter: Interactions) -> None:
     events = np.arange(150, len(inter), 7)
     scorer = Scorer(model, inter, counted=150)
-    expected = scorer.similarity(events) + 0.8 * model.prior.log_p(PRIOR_AT)
+    expected = scorer.similarity(events) + 0.8 * model.prior.log_p()
     answer = served.run("recommend", request([[""]] * len(events)) | of_events(inter, events))
     assert Histories(inter).count(events).max() > LENGTH
     for row in range(len(events)):
@@ -120,7 +120,7 @@ def test_the_plain_signature_leaves_actions_and_ages_out(served: SavedModel, int
 
 
 def test_nothing_known_is_answered_by_popularity(served: SavedModel, model: Recommender) -> None:
-    log_p = model.prior.log_p(PRIOR_AT)
+    log_p = model.prior.log_p()
     for history in ([[]], [["", ""]], [["nobody"]]):
         found = by_item(served.run("recommend", request(history)))
         assert_allclose([found[f"i{n}"] for n in (0, 1, 59)], 0.8 * log_p[[0, 1, 59]], rtol=1e-5)
@@ -133,7 +133,7 @@ def test_a_query_adds_its_vector_and_popularity_says_less(served: SavedModel, mo
     part = model.model.scale_query(encoder(tf.constant(texts))).numpy()
     history = [["i3", "i9"]] * 3
     plain, answer = (served.run("recommend", request(history, query=query)) for query in ([""] * 3, texts))
-    log_p, vectors = model.prior.log_p(PRIOR_AT), model.item_vectors()
+    log_p, vectors = model.prior.log_p(), model.item_vectors()
     gain = by_item(answer, 0)["i30"] - by_item(plain, 0)["i30"]
     assert_allclose(gain, part[0] @ vectors[30] + (SEARCH_BETA - 0.8) * log_p[30], atol=1e-4)
     for row in (1, 2):
@@ -216,7 +216,7 @@ def test_the_manifest_the_popularity_and_the_warm_up(version: Path, model: Recom
         assert all(spec.shape[0] is None for spec in (signature.inputs | signature.outputs).values())
     prior, ids = read_prior(version)
     assert ids == model.catalogue.ids.tolist()
-    assert_allclose(prior.log_p(PRIOR_AT), model.prior.log_p(PRIOR_AT))
+    assert_allclose(prior.log_p(), model.prior.log_p())
     asked = [log.predict_log.request for log in read_warmup(version)]
     sizes = {(one.model_spec.signature_name, next(iter(one.inputs.values())).tensor_shape.dim[0].size) for one in asked}
     assert sizes == {(name, 1) for name in manifest.signatures} | {("recommend", 4)}
@@ -253,22 +253,30 @@ def test_an_item_inserted_by_its_text_is_found_by_a_query(tmp_path: Path, tiny_c
     text = "zebra jazz quiz"
     catalogue = grown.catalogue.with_items([Item(id="new", text=text)])
     grown.extend(catalogue, np.concatenate([grown.text, encoder.encode([text], batch_size=1)]))
-    version = export(grown, tmp_path / "1", created_at=0, prior_at=PRIOR_AT, encoder=encoder)
+    version = export(grown, tmp_path / "1", created_at=0, encoder=encoder)
     answer = SavedModel(version).run("recommend", request([[]], query=[text], k=np.array([3], np.int32)))
     assert "new" in by_item(answer)
+
+
+def test_the_checkpoint_inside_gives_back_the_recommender(version: Path, model: Recommender, inter: Interactions) -> None:
+    again, meta = checkpoint.load(version / CHECKPOINT, model.config)
+    assert meta == {"held_back": [["u1", "i2"]]}
+    events = np.arange(len(inter) - 5, len(inter))
+    expected = Scorer(model, inter, counted=len(inter) // 2)(events)
+    assert_allclose(Scorer(again, inter, counted=len(inter) // 2)(events), expected, atol=1e-5)
 
 
 def test_an_output_that_exists_or_cannot_be_written_is_refused_before_any_work(tmp_path: Path, model: Recommender) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="there: exists already"):
-        export(model, tmp_path / "there", created_at=0, prior_at=0)
+        export(model, tmp_path / "there", created_at=0)
     with pytest.raises(UsageError, match=r"below: cannot be written \(Not a directory\)"):
-        export(model, tmp_path / "file" / "below", created_at=0, prior_at=0)
+        export(model, tmp_path / "file" / "below", created_at=0)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "there"]
 
 
 def test_an_export_that_fails_leaves_nothing(tmp_path: Path, model: Recommender) -> None:
     with pytest.raises(ValueError, match="JSON|serial"):
-        export(model, tmp_path / "out", created_at=0, prior_at=0, scorecard={"hr@10": object()})
+        export(model, tmp_path / "out", created_at=0, scorecard={"hr@10": object()})
     assert list(tmp_path.iterdir()) == []

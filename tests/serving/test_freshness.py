@@ -50,7 +50,7 @@ def test_nothing_has_moved_before_anything_happens(exported: Path) -> None:
 def test_the_items_that_moved_most_come_first_with_the_log_p_of_now(exported: Path) -> None:
     fresh = Freshness(lambda: exported, limit=2)
     observe(fresh, ("c", NOW - 1), ("c", NOW))
-    now = prior_of(("a", EXPORT), ("a", EXPORT), ("b", EXPORT), ("c", NOW - 1), ("c", NOW)).log_p(NOW)
+    now = prior_of(("a", EXPORT), ("a", EXPORT), ("b", EXPORT), ("c", NOW - 1), ("c", NOW)).log_p()
     ids, log_p = fresh.override(NOW)
     # c rises from next to nothing to about 2/5; a falls by 2/3 - 2/5, b by 1/3 - 1/5
     assert ids == ["c", "a"]
@@ -90,7 +90,7 @@ def test_a_new_version_counts_again_what_came_after_its_clock(tmp_path: Path, ex
     # this version has counted c, not d
     live[0] = version(tmp_path / "2", ("a", EXPORT), ("a", EXPORT), ("b", EXPORT), ("c", NOW - 50))
     ids, log_p = fresh.override(NOW + 1)
-    now = prior_of(("a", EXPORT), ("a", EXPORT), ("b", EXPORT), ("c", NOW - 50), ("d", NOW)).log_p(NOW)
+    now = prior_of(("a", EXPORT), ("a", EXPORT), ("b", EXPORT), ("c", NOW - 50), ("d", NOW)).log_p()
     assert ids[0] == "d"
     assert_allclose(log_p, now[[IDS.index(item) for item in ids]], rtol=1e-6)
     # and this one both, so nothing has moved
@@ -106,7 +106,7 @@ def test_outcomes_of_before_the_first_version_are_counted_on_it(exported: Path) 
     live[0] = exported
     moved = fresh.override(NOW + 1)
     assert moved.ids[0] == "d"
-    now = prior_of(("a", EXPORT), ("a", EXPORT), ("b", EXPORT), ("d", NOW)).log_p(NOW)
+    now = prior_of(("a", EXPORT), ("a", EXPORT), ("b", EXPORT), ("d", NOW)).log_p()
     assert_allclose(moved.log_p, now[[IDS.index(item) for item in moved.ids]], rtol=1e-6)
 
 
@@ -117,7 +117,7 @@ def test_only_the_newest_outcomes_are_remembered(tmp_path: Path, exported: Path)
     observe(fresh, ("d", NOW), ("d", NOW))
     fresh.override(NOW)
     live[0] = exported
-    expected = prior_of(("a", EXPORT), ("a", EXPORT), ("b", EXPORT), ("d", NOW), ("d", NOW)).log_p(NOW)
+    expected = prior_of(("a", EXPORT), ("a", EXPORT), ("b", EXPORT), ("d", NOW), ("d", NOW)).log_p()
     ids, log_p = fresh.override(NOW + 1)
     assert ids == ["d"]
     assert_allclose(log_p, expected[[3]], rtol=1e-6)
@@ -161,7 +161,7 @@ def test_with_the_override_every_item_has_the_p_of_now(
 ) -> None:
     counted = [("a", EXPORT), ("b", EXPORT - 50_000)]
     path = version(tmp_path_factory.mktemp("versions") / "1", *counted)
-    served = prior_of(*counted).log_p(EXPORT)
+    served = prior_of(*counted).log_p()
     fresh = Freshness(lambda: path, limit=4)
     fresh.override(NOW)
     for second, events in enumerate(seconds, start=1):
@@ -169,7 +169,7 @@ def test_with_the_override_every_item_has_the_p_of_now(
         ids, log_p = fresh.override(NOW + second)
     if seconds:
         served[[IDS.index(item) for item in ids]] = log_p
-    assert_allclose(served, prior_of(*counted, *(event for events in seconds for event in events)).log_p(NOW), rtol=1e-5)
+    assert_allclose(served, prior_of(*counted, *(event for events in seconds for event in events)).log_p(), rtol=1e-5)
 
 
 def test_threads_lose_no_outcome(exported: Path) -> None:
@@ -188,7 +188,7 @@ def test_threads_lose_no_outcome(exported: Path) -> None:
     ids, log_p = fresh.override(NOW + 1000)
     events = [("a", EXPORT), ("a", EXPORT), ("b", EXPORT), *((item, NOW) for item in IDS)]
     assert sorted(ids) == IDS
-    assert_allclose(log_p, prior_of(*events).log_p(NOW)[[IDS.index(item) for item in ids]], rtol=1e-6)
+    assert_allclose(log_p, prior_of(*events).log_p()[[IDS.index(item) for item in ids]], rtol=1e-6)
 
 
 def test_it_does_not_import_tensorflow() -> None:

@@ -96,6 +96,17 @@ def test_no_checkpoint_there(settings, tmp_path):
         checkpoint.load(tmp_path / "nowhere", settings)
 
 
+def test_the_catalogue_grows_by_a_file(made, tmp_path):
+    path = checkpoint.save(tmp_path / "checkpoint", made)
+    (tmp_path / "items.csv").write_text("id,text\nnew,a new one\ni3,said otherwise\n")
+    assert checkpoint.grown_catalogue(path, None).digest() == made.catalogue.digest()
+    grown = checkpoint.grown_catalogue(path, tmp_path / "items.csv")
+    assert grown.ids.tolist() == [*made.catalogue.ids, "new"]
+    assert grown.texts[3] == "said otherwise"
+    with pytest.raises(ModelError, match=r"nowhere: expected a checkpoint, found none\. Train first"):
+        checkpoint.grown_catalogue(tmp_path / "nowhere", None)
+
+
 def test_another_format(made, settings, tmp_path):
     path = checkpoint.save(tmp_path / "checkpoint", made)
     described = path / "checkpoint.json"

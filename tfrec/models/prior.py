@@ -112,10 +112,8 @@ class PopularityPrior:
             parts[-1] = (counts[-1] == 0) / self._untouched
         return parts
 
-    def log_p(self, now: int) -> NDArray[np.float32]:
-        """`[V]`: ln p of every item at the second `now`, after the events so far.
-
-        The same for every `now`, earlier than the clock or later: what a version was exported with stays true in silence.
+    def log_p(self) -> NDArray[np.float32]:
+        """`[V]`: ln p of every item after the events so far, at any second until the next: silence changes nothing.
         """
         fading = self._fading()
         shares, left = np.empty(len(HALF_LIVES)), 0.0
@@ -256,7 +254,7 @@ def snapshots(inter: Interactions, *, weights: ArrayLike, edges: ArrayLike) -> S
     done = 0
     for s, edge in enumerate(edges):
         before, done = done, _roll(prior, inter, done, int(edge))
-        log_p[s] = prior.log_p(prior.clock)
+        log_p[s] = prior.log_p()
         new = inter.item[before:done]
         first[new] = np.minimum(first[new], s)
     return Snapshots(log_p, first)

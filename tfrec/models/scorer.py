@@ -69,7 +69,7 @@ class Scorer:
     def log_p(self, events: Ints) -> FloatArray:
         """`[batch, n_items]`: the prior just before each event."""
         if not self._rolls:
-            now = self._prior.log_p(int(self._inter.time[max(self._start - 1, 0)]))
+            now = self._prior.log_p()
             return np.broadcast_to(now, (len(events), len(now)))
         out = np.empty((len(events), len(self._inter.items)), np.float32)
         for row, event in enumerate(events):
@@ -80,7 +80,7 @@ class Scorer:
             fresh = slice(self._counted, max(before, self._counted))
             self._prior.update(self._inter.item[fresh], self._inter.time[fresh])
             self._counted = fresh.stop
-            out[row] = self._prior.log_p(second)
+            out[row] = self._prior.log_p()
         return out
 
     def _similarities(self, item: tf.Tensor, action: tf.Tensor, gap: tf.Tensor, count: tf.Tensor) -> tf.Tensor:

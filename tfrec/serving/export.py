@@ -1,14 +1,15 @@
-"""A recommender in, a version directory out: SavedModel, warm-up requests, popularity and manifest, ready for `release.publish`.
+"""A recommender in, a version directory out, ready for `release.publish` and for the retrain that goes on from it.
 
     saved_model.pb  variables/   the graph (`graph.py`)       prior.npz  items.jsonl   for the gateway (`freshness.py`)
     assets.extra/                the warm-up                  manifest.json            with probes answered by the model in memory
+    checkpoint/                  what the next retrain continues from
 
 It appears by one rename, whole or not at all. The weights are those that the recommender has now: training leaves their moving
 averages in place.
 """
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from tfrec.serving.freshness import write_prior
 from tfrec.serving.graph import UNKNOWN_AGE, Graph
 from tfrec.serving.manifest import Manifest, write_manifest
 from tfrec.serving.warmup import Request, read_signatures, record_probes, write_warmup
+from tfrec.training import checkpoint
+
+CHECKPOINT = "checkpoint"  # its directory, beside saved_model.pb
 
 _DAY = 86_400
 _BATCHES = (1, 4)  # a lone request and a batch: other shapes, other kernels
@@ -33,21 +37,24 @@ def export(
     directory: str | Path,
     *,
     created_at: int,
-    prior_at: int,
     parent: int | None = None,
     window: Mapping[str, Any] | None = None,
     scorecard: Mapping[str, Any] | None = None,
     identity: str | None = None,
     encoder: TextEncoder | None = None,
+    optimizer: tf.keras.optimizers.Optimizer | None = None,
+    held_back: Collection[Sequence[str]] = (),
 ) -> Path:
     """Write `directory`, which must not exist, and return it.
 
     Args:
         recommender: what is exported, with the weights, items, texts and popularity that it has now.
         directory: of the export.
-        created_at, prior_at: seconds since 1970, of the export and of the popularity that it says.
+        created_at: seconds since 1970.
         parent, window, scorecard, identity: for the manifest.
         encoder: the one of the recommender's texts, where it is loaded already.
+        optimizer: the one that trained it: the next retrain goes on with its moments.
+        held_back: (user, item) of the events in the window that judged and were not learnt.
 
     Raises:
         UsageError: `directory` exists or cannot be made; nothing has been done.
@@ -56,7 +63,7 @@ def export(
     staging = _staging(directory)
     try:
         text = recommender.config.text
-        graph = Graph(recommender, encoder or TextEncoder(text.encoder, max_tokens=text.max_tokens), prior_at=prior_at)
+        graph = Graph(recommender, encoder or TextEncoder(text.encoder, max_tokens=text.max_tokens))
         requests = warmup_requests(recommender)
         tf.saved_model.save(graph.module(), str(staging), signatures=graph.functions)
         write_warmup(staging, requests, model=recommender.config.serving.model_name)
@@ -74,6 +81,7 @@ def export(
             probes=record_probes(graph.functions, requests),
         )
         write_manifest(staging, manifest)
+        checkpoint.save(staging / CHECKPOINT, recommender, optimizer=optimizer, meta={"held_back": list(held_back)})
         staging.rename(directory)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)

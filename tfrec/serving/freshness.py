@@ -60,16 +60,16 @@ class _Rolling:
         self.prior = prior
         self._ids = ids
         self._index = {item: place for place, item in enumerate(ids)}
-        self._exported = np.exp(prior.log_p(prior.clock))
+        self._exported = np.exp(prior.log_p())
 
     def add(self, events: Iterable[tuple[str, int]]) -> None:
         """Count (item, second) pairs; items that the version does not know are left out."""
         known = [(self._index[item], time) for item, time in events if item in self._index]
         self.prior.update([item for item, _ in known], [time for _, time in known])
 
-    def moved(self, limit: int, *, now: int) -> Override:
+    def moved(self, limit: int) -> Override:
         """The `limit` items with the largest |p - p at export|, the largest first; none that has not moved."""
-        log_p = self.prior.log_p(now)
+        log_p = self.prior.log_p()
         change = -np.abs(np.exp(log_p) - self._exported)
         n = min(limit, int(np.count_nonzero(change)))
         if not n:
@@ -135,7 +135,7 @@ class Freshness:
             self._override = _nothing()
         else:
             self._rolling.add(fresh)
-            self._override = self._rolling.moved(self._limit, now=now)
+            self._override = self._rolling.moved(self._limit)
 
 
 def _load(version_dir: Path) -> _Rolling | None:

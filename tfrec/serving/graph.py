@@ -39,16 +39,15 @@ class Graph:
     Args:
         recommender: its present weights are read whenever a function is called; items, actions and popularity are fixed here.
         encoder: of the texts that `recommender` was built with.
-        prior_at: the second for which popularity is said.
     """
 
-    def __init__(self, recommender: Recommender, encoder: TextEncoder, *, prior_at: int) -> None:
+    def __init__(self, recommender: Recommender, encoder: TextEncoder) -> None:
         self._model, self._encoder = recommender.model, encoder
         self._length = recommender.config.model.history
         self._index = ExactIndex(
             recommender.catalogue,
             recommender.item_vectors(),
-            recommender.prior.log_p(prior_at),
+            recommender.prior.log_p(),
             max_k=recommender.config.serving.max_k,
         )
         # an event without an action is taken for the first action that the model has met

@@ -75,16 +75,7 @@ def load(directory: Path, config: Config, *, catalogue: Catalogue | None = None,
     Raises:
         ModelError: no checkpoint there, or one of another format, configuration or catalogue.
     """
-    described = directory / "checkpoint.json"
-    if not described.is_file():
-        raise ModelError(f"{directory}: expected a checkpoint, found none. Train first: tfrec train.")
-    try:
-        found = json.loads(described.read_text())
-    except ValueError as e:
-        raise ModelError(f"{described}: expected JSON: {e}. The file is damaged: train again, or take another checkpoint.") from e
-    if found["format"] != FORMAT:
-        raise ModelError(f"{described}: expected format {FORMAT}, got {found['format']}. Train again, or use the version of "
-                         "tfrec that wrote it.")
+    found = _described(directory)
     for section in ("model", "text"):
         now = getattr(config, section).model_dump(mode="json")
         differing = {k: (found[section].get(k), v) for k, v in now.items() if found[section].get(k) != v and k != "batch_size"}
@@ -114,6 +105,20 @@ def load(directory: Path, config: Config, *, catalogue: Catalogue | None = None,
     return recommender, found["meta"]
 
 
+def _described(directory: Path) -> dict[str, Any]:
+    path = directory / "checkpoint.json"
+    if not path.is_file():
+        raise ModelError(f"{directory}: expected a checkpoint, found none. Train first: tfrec train.")
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as e:
+        raise ModelError(f"{path}: expected JSON: {e}. The file is damaged: train again, or take another checkpoint.") from e
+    if found["format"] != FORMAT:
+        raise ModelError(f"{path}: expected format {FORMAT}, got {found['format']}. Train again, or use the version of "
+                         "tfrec that wrote it.")
+    return found
+
+
 def _read_slots(path: Path) -> npt.NDArray[np.int32]:
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as arrays:
@@ -124,8 +129,15 @@ def _read_slots(path: Path) -> npt.NDArray[np.int32]:
 
 def read_meta(directory: Path) -> dict[str, Any]:
     """The `meta` of a checkpoint, without loading it."""
-    meta: dict[str, Any] = json.loads((directory / "checkpoint.json").read_text())["meta"]
+    meta: dict[str, Any] = _described(directory)["meta"]
     return meta
+
+
+def grown_catalogue(directory: Path, items: Path | None) -> Catalogue:
+    """The catalogue of a checkpoint, with the items of the file `items` as they are there: changed, or new at the end."""
+    _described(directory)
+    known = read_catalogue(directory / "catalogue.jsonl")
+    return known if items is None else known.with_items(read_catalogue(items).items)
 
 
 class Epochs:
