@@ -143,7 +143,7 @@ def _run(config: Config, work: Path, *, parent: int, now: int, seed: int) -> Ret
         result = Retrained(HELD, found.reason, parent, events, int((behaviour.new & learnable).sum()), left_out, found.figures,
                            clock.seconds)
         if found.promote:
-            challenger.prior = _counted(challenger.prior, inter, len(inter))
+            challenger.prior = PopularityPrior.counted(inter, weights=challenger.prior.weights)
             kept = _names(inter, start + np.flatnonzero(behaviour.new[start:]))
             with clock.of("export"):
                 directory = _export(config, work, intent, challenger, optimizer, kept, found.figures)
@@ -224,16 +224,9 @@ def _split(config: Config, behaviour: Behaviour, *, seed: int) -> tuple[np.ndarr
     return judged, replayed & until
 
 
-def _counted(prior: PopularityPrior, inter: Interactions, stop: int) -> PopularityPrior:
-    """The mixture of `prior` over the first `stop` events of the whole behaviour: the same whatever order they arrived in."""
-    made = PopularityPrior(len(inter.items), weights=prior.weights)
-    made.update(inter.item[:stop], inter.time[:stop])
-    return made
-
-
 def _rank(recommender: Recommender, inter: Interactions, judged: np.ndarray, start: int, histories: Histories) -> Ranks:
     """Both models are judged under the same rolling popularity: the difference is what the weights say."""
-    recommender.prior = _counted(recommender.prior, inter, start)
+    recommender.prior = PopularityPrior.counted(inter, start, weights=recommender.prior.weights)
     scorer = Scorer(recommender, inter, counted=start, histories=histories)
     return rank_events(inter, judged, scorer, train_end=start, histories=histories)
 

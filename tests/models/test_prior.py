@@ -174,6 +174,15 @@ def log_of(items: str, times: list[int], *, catalogue: str) -> Interactions:
     return Interactions.from_columns([str(n) for n in range(len(items))], list(items), times, items=list(catalogue))
 
 
+def test_the_first_events_of_a_log_are_counted() -> None:
+    inter = log_of("acab", [DAY, 2 * DAY, 3 * DAY, 9 * DAY], catalogue="abcde")
+    expected = PopularityPrior(5, weights=MIXED)
+    expected.update([0, 2, 0], [DAY, 2 * DAY, 3 * DAY])
+    assert_array_equal(PopularityPrior.counted(inter, 3, weights=MIXED).log_p(), expected.log_p())
+    expected.update(1, 9 * DAY)
+    assert_array_equal(PopularityPrior.counted(inter, weights=MIXED).log_p(), expected.log_p())
+
+
 def test_weights_go_to_the_component_that_is_always_right() -> None:
     # every event is the first of its item
     first = log_of("abcdefgh", list(range(8)), catalogue="abcdefghij")

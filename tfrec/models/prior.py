@@ -58,6 +58,13 @@ class PopularityPrior:
         self._origins = np.full(len(HALF_LIVES), float(start))
         self._untouched = n_items
 
+    @classmethod
+    def counted(cls, inter: Interactions, stop: int | None = None, *, weights: ArrayLike) -> "PopularityPrior":
+        """The one that has counted the first `stop` events, all by default: the same whatever order they arrived in."""
+        prior = cls(len(inter.items), weights=weights)
+        prior.update(inter.item[:stop], inter.time[:stop])
+        return prior
+
     @property
     def weights(self) -> Floats:
         """`[len(COMPONENTS)]`: the share of each component, summing to 1; that of uniform is never 0."""

@@ -72,8 +72,7 @@ def train(config: Config, catalogue: Catalogue, inter: Interactions, *, resume: 
         epochs, beta = _choose(config, catalogue, inter, text, validation, prior_weights, store)
         recommender, optimizer = _fit(config, catalogue, inter, text, prior_weights, epochs, store)
     recommender.model.beta.assign(beta)
-    recommender.prior = PopularityPrior(len(catalogue), weights=prior_weights)
-    recommender.prior.update(inter.item, inter.time)
+    recommender.prior = PopularityPrior.counted(inter, weights=prior_weights)
     store.clear()
     log.info("trained %d epochs; popularity weighs %.2f", epochs, beta)
     return Trained(recommender, optimizer, epochs, time.monotonic() - began, encoded - began)
@@ -148,8 +147,7 @@ class _Judge:
             raise DataError("no user has events both before and in the validation part. Raise training.validation_share.")
         self._events = events[np.linspace(0, len(events), min(JUDGED, len(events)), endpoint=False).astype(np.int64)]
         self._seen = [inter.item[self._histories.of(event)] for event in self._events]
-        recommender.prior = PopularityPrior(len(inter.items), weights=prior_weights)
-        recommender.prior.update(inter.item[:validation], inter.time[:validation])
+        recommender.prior = PopularityPrior.counted(inter, validation, weights=prior_weights)
         self._log_p = self._scorer().log_p(self._events)
 
     def _scorer(self) -> Scorer:
