@@ -125,7 +125,7 @@ def _run(config: Config, work: Path, *, parent: int, now: int, seed: int) -> Ret
 
     inter = behaviour.inter
     judged, learnable = _split(config, behaviour, seed=seed)
-    start = int(judged[0]) if len(judged) else len(inter)
+    start = len(learnable)
     source = config.models_dir / str(parent) / CHECKPOINT
     with choose_strategy().scope():
         optimizer = optimiser(config, learning_rate=config.retrain.learning_rate)
@@ -135,12 +135,12 @@ def _run(config: Config, work: Path, *, parent: int, now: int, seed: int) -> Ret
         with clock.of("evaluate"):
             champion_ranks = _rank(challenger, inter, judged, start, histories)  # before anything trains on the window
         with clock.of("train"):
-            _learn(config, challenger, optimizer, inter.slice(0, start), learnable[:start], seed=seed)
+            _learn(config, challenger, optimizer, inter.slice(0, start), learnable, seed=seed)
         with clock.of("evaluate"):
             challenger_ranks = _rank(challenger, inter, judged, start, histories)
             week = rank_events(inter, judged, popularity_scorer(inter, window=WEEK), train_end=start, histories=histories)
             found = verdict(champion_ranks, challenger_ranks, {POPULARITY_7D: week}, margin=config.retrain.gate_margin)
-        result = Retrained(HELD, found.reason, parent, events, int((behaviour.new & learnable).sum()), left_out, found.figures,
+        result = Retrained(HELD, found.reason, parent, events, int(behaviour.new[:start].sum()), left_out, found.figures,
                            clock.seconds)
         if found.promote:
             challenger.prior = PopularityPrior.counted(inter, weights=challenger.prior.weights)
@@ -214,14 +214,14 @@ def _behaviour(config: Config, feedback: FeedbackLog, intent: Intent, catalogue:
 
 
 def _split(config: Config, behaviour: Behaviour, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which events judge (indices, newest part of the new ones) and which may be learnt (mask, with replay of old ones)."""
+    """Which events judge (indices, newest part of the new ones), and which before them are learnt (mask, with replay of old)."""
     news = np.flatnonzero(behaviour.new)
     cut = news[int((1 - config.retrain.gate_share) * len(news))]
     inter = behaviour.inter
     judged = hash_sample(inter, askable(inter, news[news >= cut]), limit=config.retrain.gate_sample)
-    until = np.arange(len(inter)) < (judged[0] if len(judged) else len(inter))
-    replayed = with_replay(inter, behaviour.new & until, ratio=config.retrain.replay, length=config.model.history, seed=seed)
-    return judged, replayed & until
+    start = int(judged[0]) if len(judged) else len(inter)
+    before, new = inter.slice(0, start), behaviour.new[:start]
+    return judged, with_replay(before, new, ratio=config.retrain.replay, length=config.model.history, seed=seed)
 
 
 def _rank(recommender: Recommender, inter: Interactions, judged: np.ndarray, start: int, histories: Histories) -> Ranks:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfrec.data.interactions import Interactions
+from tfrec.data.sequences import windows
 
 
 def with_replay(
@@ -15,22 +16,18 @@ def with_replay(
     """`new` and the old events of randomly drawn windows, until there are about `ratio` of them for each new one.
 
     Args:
-        inter: events in protocol order.
+        inter: events in protocol order, no others than those that are trained on: other events cut other windows.
         new: `[len(inter)]`.
         ratio: old events for each new one.
         length: events of a window.
         seed: of the draw.
     """
-    order = np.argsort(inter.user, kind="stable")
-    count = np.bincount(inter.user, minlength=len(inter.users))
-    begin = np.cumsum(count) - count
-    behind = np.empty(len(inter), np.int64)  # events of the same user that come after this one
-    behind[order] = (begin + count)[inter.user[order]] - 1 - np.arange(len(inter))
-    window = inter.user.astype(np.int64) * (len(inter) // length + 1) + behind // length
-    names, number = np.unique(window, return_inverse=True)
-    old = np.bincount(number, weights=~new, minlength=len(names))  # old events in each window
-    drawn = np.random.default_rng(seed).permutation(len(names))
+    found = windows(inter, length=length)
+    learnt = found.weight > 0
+    old = (learnt & ~new[found.event]).sum(1)  # in each window
+    drawn = np.random.default_rng(seed).permutation(len(found))
     enough = np.cumsum(old[drawn]) - old[drawn] < ratio * new.sum()
-    chosen = np.zeros(len(names), bool)
-    chosen[drawn[enough]] = True
-    return np.asarray(new | chosen[number])
+    rows = drawn[enough]
+    chosen = new.copy()
+    chosen[found.event[rows][learnt[rows]]] = True
+    return chosen
