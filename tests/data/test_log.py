@@ -83,6 +83,39 @@ def test_the_committer_needs_no_flush(log, tmp_path, monkeypatch):
         assert events(log) == ["e1"]
 
 
+def test_a_flush_ends_while_records_keep_arriving(log, tmp_path, monkeypatch):
+    monkeypatch.setattr(log_module, "_COMMIT_SECONDS", 60)  # nobody else commits
+    commit, ended, arrived, commits = log.append, threading.Event(), threading.Event(), []
+
+    def slowly(*given, **told):
+        commits.append(arrived.clear())
+        assert arrived.wait(10)  # so that something is pending after each commit
+        commit(*given, **told)
+
+    def keep_appending():
+        for n in range(1000):
+            writer.outcome(outcome(f"more {n}"))
+            arrived.set()
+            if ended.wait(0.005):
+                return
+
+    with LogWriter(log, WriteAheadFile(tmp_path / "wal", "busy")) as writer:
+        writer.outcome(outcome("first"))
+        monkeypatch.setattr(log, "append", slowly)
+        thread = threading.Thread(target=keep_appending)
+        thread.start()
+        writer.flush()
+        still_arriving = thread.is_alive()
+        ended.set()
+        thread.join()
+        monkeypatch.setattr(log, "append", commit)
+    assert still_arriving
+    assert len(commits) == 2  # impressions and outcomes
+    found = events(log)
+    assert "first" in found
+    assert len(found) == len(set(found)) > 1
+
+
 def test_an_outage_of_the_tables_loses_nothing(log, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(log_module, "_COMMIT_SECONDS", 0.01)
     real, calls, back = log.append, [], threading.Event()

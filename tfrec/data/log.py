@@ -136,7 +136,8 @@ class LogWriter:
     def flush(self) -> None:
         """Commit everything acknowledged so far to the log; returns when it is there."""
         with self._commit_lock:
-            while entries := self._wal.pending(self._committed)[:_COMMIT_ENTRIES]:
+            until = self._wal.last_seq  # what arrives meanwhile is for the next call, or this one might never end
+            while self._committed < until and (entries := self._wal.pending(self._committed)[:_COMMIT_ENTRIES]):
                 for kind in KINDS:  # impressions first, so that no reader finds an outcome without its impression
                     self._log.append(kind, _records(entries, kind), writer=self._wal.writer)
                 self._committed = entries[-1].seq
