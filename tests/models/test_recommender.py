@@ -6,6 +6,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from tests.models import world
+from tests.models.tiny import arrays, write_bert
 from tfrec.models.recommender import MAX_ACTIONS, Recommender, encode_catalogue
 
 
@@ -62,6 +63,14 @@ def test_actions_beyond_the_codes_are_read_as_the_last(settings):
     many = [f"a{n}" for n in range(30)]
     crowded = Recommender.build(settings, made.catalogue, made.text, actions=many)
     assert crowded.action_codes(many).tolist() == [*range(MAX_ACTIONS - 1), *[MAX_ACTIONS - 1] * (30 - MAX_ACTIONS + 1)]
+
+
+def test_an_encoder_that_came_under_the_same_name_does_not_meet_the_vectors_of_the_one_before(settings, tmp_path):
+    directory = write_bert(tmp_path / "bert")
+    mine = settings.model_copy(update={"text": settings.text.model_copy(update={"encoder": str(directory)})})
+    before = encode_catalogue(mine, ["jazz"])
+    write_bert(directory, weights=arrays(seed=1))
+    assert np.abs(encode_catalogue(mine, ["jazz"]) - before).max() > 1e-3
 
 
 def test_no_encoder_is_loaded_for_texts_that_are_kept(settings):

@@ -10,8 +10,7 @@ from tfrec.data.interactions import Interactions
 from tfrec.data.records import Item
 from tfrec.data.sequences import windows
 from tfrec.models.prior import snapshots
-from tfrec.models.recommender import Recommender
-from tfrec.models.text_cache import TextCache
+from tfrec.models.recommender import Recommender, text_cache
 
 CLUSTERS = 4
 WIDTH = 12  # of text vectors
@@ -59,8 +58,7 @@ def recommender(settings: Config, *, n: int = 40, stir: bool = True) -> Recommen
 
 def keep_vectors(settings: Config, items: Catalogue, vectors: np.ndarray) -> None:
     """Put text vectors into the run's cache, so that no encoder is loaded."""
-    identity = f"{settings.text.encoder}:{settings.text.max_tokens}"
-    TextCache(settings.run / "text_vectors.npz", identity=identity).vectors(items.texts, lambda _: vectors)
+    text_cache(settings).vectors(items.texts, lambda _: vectors)
 
 
 def batch(made: Recommender, inter: Interactions, *, learn: np.ndarray | None = None) -> dict[str, np.ndarray]:

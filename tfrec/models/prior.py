@@ -193,7 +193,7 @@ class PopularityPrior:
     def load(cls, path: str | Path) -> "PopularityPrior":
         """Read what `save` wrote; `ModelError` names the file when that cannot be done."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:  # np.load leaves a damaged path open
                 return cls.from_state(dict(file))
         except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, ModelError) as error:
             raise ModelError(f"{path}: expected the state of a popularity prior: {error}") from error

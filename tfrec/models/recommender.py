@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfrec.config import Config
 from tfrec.data.catalogue import Catalogue
 from tfrec.data.item_features import ItemFeatures
+from tfrec.models.checkpoint_files import fingerprint
 from tfrec.models.item_tower import ItemTower
 from tfrec.models.prior import PopularityPrior
 from tfrec.models.query_tower import QueryTower
@@ -103,10 +104,13 @@ def encode_catalogue(
         texts: what items say.
         advance: told how many texts have been encoded since the last call.
     """
-    cache = TextCache(config.run / "text_vectors.npz", identity=f"{config.text.encoder}:{config.text.max_tokens}")
-
     def encode(missing: Sequence[str]) -> npt.NDArray[np.float32]:
         encoder = TextEncoder(config.text.encoder, max_tokens=config.text.max_tokens)
         return encoder.encode(missing, batch_size=config.text.batch_size, advance=advance)
 
-    return cache.vectors(texts, encode)
+    return text_cache(config).vectors(texts, encode)
+
+
+def text_cache(config: Config) -> TextCache:
+    """The run's text vectors, of the encoder as it is now: another one may have come under the same name."""
+    return TextCache(config.run / "text_vectors.npz", identity=f"{fingerprint(config.text.encoder)}:{config.text.max_tokens}")

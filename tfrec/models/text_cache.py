@@ -19,7 +19,7 @@ class TextCache:
 
     Args:
         path: the file; made when first written.
-        identity: of the encoder, such as its checkpoint and token limit.
+        identity: of the encoder, such as a digest of its checkpoint and the token limit.
     """
 
     def __init__(self, path: Path, *, identity: str) -> None:
