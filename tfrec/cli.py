@@ -330,9 +330,10 @@ def publish(
     as_json: AsJson = False,
 ) -> None:
     """Verify an export in a fresh model server and make it the newest version; old versions beyond serving.keep_versions go."""
+    settled = load_config(config, settings or ())
+    _load_tensorflow()
     from tfrec.serving.release import prune, publish
 
-    settled = load_config(config, settings or ())
     version = publish(export, settled.models_dir)
     removed = prune(settled.models_dir, keep=settled.serving.keep_versions)
     terminal.show({"version": version, "directory": settled.models_dir / str(version), "removed": removed}, as_json=as_json)

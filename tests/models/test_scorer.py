@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from numpy.testing import assert_allclose, assert_array_equal
 
 from tests.models import world
@@ -78,6 +79,19 @@ def test_any_order_of_asking_gives_the_same(made):
     backwards, forwards = scorer(events), scorer(np.sort(events))
     assert_allclose(backwards, forwards[[2, 0, 1]], atol=1e-5)
     assert_allclose(scorer(events[:1]), backwards[:1], atol=1e-5)  # nor does the size of the batch matter
+
+
+def test_refreshed_it_scores_with_the_weights_of_now_and_traces_nothing_again():
+    made, events = world.recommender(world.config(Path("unused")), n=N), np.arange(COUNTED, COUNTED + 8)
+    scorer = Scorer(made, INTER, counted=COUNTED)
+    before = scorer.similarity(events)
+    for weight in made.model.trainable_variables:
+        weight.assign_add(tf.fill(weight.shape, 0.1))
+    scorer.refresh()
+    after = scorer.similarity(events)
+    assert np.abs(after - before).max() > 1e-2
+    assert_allclose(after, Scorer(made, INTER, counted=COUNTED).similarity(events), atol=1e-6)
+    assert scorer._similarity.experimental_get_tracing_count() == 1
 
 
 def test_the_recommender_is_not_changed(made):

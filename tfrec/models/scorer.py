@@ -18,6 +18,8 @@ FloatArray = npt.NDArray[np.float32]
 class Scorer:
     """Scores `[batch, n_items]` of event indices `[batch]` into `inter`, whose items are the recommender's catalogue.
 
+    The item vectors are those of the moment it was made, or of its last `refresh`.
+
     Args:
         recommender: not changed; its prior is copied.
         inter: all events that may be asked or history.
@@ -30,10 +32,14 @@ class Scorer:
         self._inter, self._recommender = inter, recommender
         self._histories = histories or Histories(inter)
         self._codes = recommender.action_codes(inter.actions)
-        self._items = tf.constant(recommender.item_vectors())
         self._start, self._rolls = counted, rolls
         self._restart()
         self._similarity = tf.function(self._similarities, reduce_retracing=True, autograph=False)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take up the weights that the recommender has now; nothing is traced again."""
+        self._items = tf.constant(self._recommender.item_vectors())
 
     def _restart(self) -> None:
         self._prior, self._counted = self._recommender.prior.copy(), self._start
@@ -63,7 +69,7 @@ class Scorer:
                 np.where(known, following - time, 0),
             )
         ]
-        scores: FloatArray = self._similarity(*padded, np.pad(count, (0, rows - len(events)))).numpy()
+        scores: FloatArray = self._similarity(self._items, *padded, np.pad(count, (0, rows - len(events)))).numpy()
         return scores[: len(events)]
 
     def log_p(self, events: Ints) -> FloatArray:
@@ -83,9 +89,9 @@ class Scorer:
             out[row] = self._prior.log_p()
         return out
 
-    def _similarities(self, item: tf.Tensor, action: tf.Tensor, gap: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    def _similarities(self, items: tf.Tensor, item: tf.Tensor, action: tf.Tensor, gap: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
         model = self._recommender.model
-        hidden = model.queries(tf.gather(self._items, item), tf.cast(action, tf.int32), gap)
+        hidden = model.queries(tf.gather(items, item), tf.cast(action, tf.int32), gap)
         newest = tf.gather(hidden, tf.maximum(count - 1, 0), batch_dims=1)
         u = tf.where(count[:, None] > 0, model.scale_behaviour(newest), 0.0)
-        return tf.matmul(u, self._items, transpose_b=True)
+        return tf.matmul(u, items, transpose_b=True)

@@ -139,27 +139,26 @@ class _Judge:
     """What the validation events say of the recommender's present weights."""
 
     def __init__(self, recommender: Recommender, inter: Interactions, validation: int, prior_weights: np.ndarray) -> None:
-        self._recommender, self._inter, self._counted = recommender, inter, validation
-        self._histories = Histories(inter)
+        self._inter = inter
+        histories = Histories(inter)
         events = np.arange(validation, len(inter))
-        events = events[self._histories.count(events) > 0]
+        events = events[histories.count(events) > 0]
         if not len(events):
             raise DataError("no user has events both before and in the validation part. Raise training.validation_share.")
         self._events = events[np.linspace(0, len(events), min(JUDGED, len(events)), endpoint=False).astype(np.int64)]
-        self._seen = [inter.item[self._histories.of(event)] for event in self._events]
+        self._seen = [inter.item[histories.of(event)] for event in self._events]
         recommender.prior = PopularityPrior.counted(inter, validation, weights=prior_weights)
-        self._log_p = self._scorer().log_p(self._events)
-
-    def _scorer(self) -> Scorer:
-        return Scorer(self._recommender, self._inter, counted=self._counted, histories=self._histories)
+        self._scorer = Scorer(recommender, inter, counted=validation, histories=histories)
+        self._log_p = self._scorer.log_p(self._events)
 
     def judge(self) -> tuple[float, list[float]]:
         """Mean log-likelihood at beta 1, and NDCG@10 for each of `BETAS`."""
-        scorer, likelihood, ndcg = self._scorer(), 0.0, np.zeros(len(BETAS))
+        self._scorer.refresh()
+        likelihood, ndcg = 0.0, np.zeros(len(BETAS))
         for start in range(0, len(self._events), 256):
             part = slice(start, start + 256)
             items, rows = self._inter.item[self._events[part]], np.arange(len(self._events[part]))
-            similarity, log_p = scorer.similarity(self._events[part]), self._log_p[part]
+            similarity, log_p = self._scorer.similarity(self._events[part]), self._log_p[part]
             for row, seen in zip(rows, self._seen[part], strict=True):
                 similarity[row, seen[seen != items[row]]] = -np.inf
             likelihood += log_likelihood(similarity + BETAS[CALIBRATED] * log_p, items)
