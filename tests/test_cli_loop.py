@@ -146,3 +146,10 @@ def test_retrain_promotes_what_passes_the_gate(call, shop):
 def test_a_version_that_was_regretted_comes_back(call):
     code, out, _ = call("rollback")
     assert (code, out) == (0, {"version": 3, "copy_of": 1, "rolled_back_from": 2})
+
+
+def test_what_a_regretted_version_learnt_is_no_news_for_the_next(call, shop):
+    happen(shop / "run", [(f"late{n}", f"i{n}", 2_000_200 + n) for n in range(5)], writer="third")
+    code, out, _ = call("retrain")
+    assert (code, out["outcome"], out["version"]) == (0, "waiting", 3)
+    assert out["reason"] == "5 new events, retrain.min_events is 10: left for the next run"  # and not 35

@@ -38,7 +38,7 @@ from tfrec.evaluation.protocol import Ranks, askable, hash_sample, rank_events
 from tfrec.models.prior import PopularityPrior
 from tfrec.models.recommender import Recommender
 from tfrec.models.scorer import Scorer
-from tfrec.serving.export import CHECKPOINT, export
+from tfrec.serving.export import CHECKPOINT, export, held_back
 from tfrec.serving.manifest import read_manifest
 from tfrec.serving.pseudonym import load_pseudonyms
 from tfrec.serving.release import prune, publish, versions
@@ -113,10 +113,10 @@ def _run(config: Config, work: Path, *, parent: int, now: int, seed: int) -> Ret
     clock = _Clock()
     feedback = FeedbackLog(config.log_dir)
     intent = _intent(config, work, feedback, parent=parent, now=now, seed=seed)
-    seed = intent.seed
+    seed, source = intent.seed, config.models_dir / str(parent) / CHECKPOINT
     with clock.of("read"):
-        catalogue, held_back = _parent(config, parent)
-        behaviour, left_out = _behaviour(config, feedback, intent, catalogue, held_back, work)
+        catalogue = checkpoint.grown_catalogue(source, config.data.items)
+        behaviour, left_out = _behaviour(config, feedback, intent, catalogue, work)
     events = int(behaviour.new.sum())
     log.info("window: %d new events of %d in all", events, len(behaviour.inter))
     if events < config.retrain.min_events:
@@ -126,7 +126,6 @@ def _run(config: Config, work: Path, *, parent: int, now: int, seed: int) -> Ret
     inter = behaviour.inter
     judged, learnable = _split(config, behaviour, seed=seed)
     start = len(learnable)
-    source = config.models_dir / str(parent) / CHECKPOINT
     with choose_strategy().scope():
         optimizer = optimiser(config, learning_rate=config.retrain.learning_rate)
         challenger, _ = checkpoint.load(source, config, catalogue=catalogue, optimizer=optimizer)
@@ -181,14 +180,7 @@ def _close(work: Path, intent: Intent, result: Retrained) -> Retrained:
     return result
 
 
-def _parent(config: Config, version: int) -> tuple[Catalogue, list[tuple[str, str]]]:
-    """The catalogue now, and the events that the parent held back."""
-    source = config.models_dir / str(version) / CHECKPOINT
-    catalogue = checkpoint.grown_catalogue(source, config.data.items)
-    return catalogue, [(user, item) for user, item in checkpoint.read_meta(source).get("held_back", [])]
-
-
-def _behaviour(config: Config, feedback: FeedbackLog, intent: Intent, catalogue: Catalogue, held_back: list[tuple[str, str]],
+def _behaviour(config: Config, feedback: FeedbackLog, intent: Intent, catalogue: Catalogue,
                work: Path) -> tuple[Behaviour, dict[str, int]]:
     rules = {
         "catalogue_ids": catalogue.ids.tolist(),
@@ -210,7 +202,8 @@ def _behaviour(config: Config, feedback: FeedbackLog, intent: Intent, catalogue:
         pseudonyms = load_pseudonyms(config.run)  # the log knows nobody by name
         base = replace(base, users=tuple(pseudonyms.of(user) for user in base.users))
     left_out = {name: value for name, value in vars(fresh).items() if name != "table" and value}
-    return gather(base, past.table, fresh.table, items=catalogue.ids.tolist(), held_back=held_back), left_out
+    judged = held_back(config.models_dir / str(intent.parent))
+    return gather(base, past.table, fresh.table, items=catalogue.ids.tolist(), held_back=judged), left_out
 
 
 def _split(config: Config, behaviour: Behaviour, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -244,12 +237,12 @@ def _learn(config: Config, challenger: Recommender, optimizer: Any, inter: Inter
     model.beta.assign(served)
 
 
-def _export(config: Config, work: Path, intent: Intent, challenger: Recommender, optimizer: Any, held_back: list[list[str]],
+def _export(config: Config, work: Path, intent: Intent, challenger: Recommender, optimizer: Any, kept: list[list[str]],
             figures: dict[str, Any]) -> Path:
     directory = work / f"export-{intent.identity}"
     shutil.rmtree(directory, ignore_errors=True)  # of this very run, interrupted
     return export(challenger, directory, created_at=intent.now, parent=intent.parent, scorecard=figures, identity=intent.identity,
-                  window=intent.window.model_dump(mode="json"), optimizer=optimizer, held_back=held_back)
+                  window=intent.window.model_dump(mode="json"), optimizer=optimizer, held_back=kept)
 
 
 def _names(inter: Interactions, events: np.ndarray) -> list[list[str]]:

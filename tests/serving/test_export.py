@@ -21,9 +21,9 @@ from tfrec.models.text_encoder import TextEncoder
 from tfrec.models.two_tower import SEARCH_BETA
 from tfrec.serving.client import Client
 from tfrec.serving.embedded import EmbeddedServer
-from tfrec.serving.export import CHECKPOINT, export
+from tfrec.serving.export import CHECKPOINT, export, held_back
 from tfrec.serving.freshness import Override, read_prior
-from tfrec.serving.manifest import read_manifest
+from tfrec.serving.manifest import read_manifest, write_manifest
 from tfrec.serving.process import free_port
 from tfrec.serving.saved_model import SavedModel
 from tfrec.serving.server import ServeOptions
@@ -264,6 +264,12 @@ def test_the_checkpoint_inside_gives_back_the_recommender(version: Path, model: 
     events = np.arange(len(inter) - 5, len(inter))
     expected = Scorer(model, inter, counted=len(inter) // 2)(events)
     assert_allclose(Scorer(again, inter, counted=len(inter) // 2)(events), expected, atol=1e-5)
+
+
+def test_what_judged_is_learnt_next_but_not_after_a_rollback(tmp_path: Path, version: Path) -> None:
+    assert held_back(version) == [["u1", "i2"]]
+    write_manifest(tmp_path, read_manifest(version).model_copy(update={"copy_of": 3, "rolled_back_from": 4}))
+    assert held_back(tmp_path) == []
 
 
 def test_an_output_that_exists_or_cannot_be_written_is_refused_before_any_work(tmp_path: Path, model: Recommender) -> None:

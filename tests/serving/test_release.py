@@ -89,6 +89,21 @@ def test_rollback_is_a_copy_under_a_new_number(tmp_path: Path) -> None:
     assert weights_of(base, 6) == "w3"
 
 
+def test_a_rollback_goes_on_after_the_window_of_what_it_replaces(tmp_path: Path) -> None:
+    base = tmp_path / "m"
+    for number, window in enumerate([None, {"now": 100}, {"now": 200}, None], 1):
+        made = export(tmp_path / f"e{number}")
+        write_manifest(made, Manifest(created_at=1, window=window))
+        publish(made, base)
+    for to, expected in [(3, 200), (2, 200), (1, 200), (4, 200)]:  # the 5th replaces a new training, which learnt no window
+        number = rollback(base, to, now=300)
+        assert read_manifest(base / str(number)).window == {"now": expected}
+    fresh = tmp_path / "fresh"
+    publish(export(tmp_path / "f1"), fresh)
+    publish(export(tmp_path / "f2"), fresh)
+    assert read_manifest(fresh / str(rollback(fresh, now=300))).window is None
+
+
 def test_rollbacks_that_cannot_be(tmp_path: Path) -> None:
     base = tmp_path / "m"
     with pytest.raises(UsageError, match="nothing to roll back"):

@@ -3,7 +3,7 @@
 The join gives examples by window; a retrain needs the whole behaviour of a user as history and must know which events are news.
 An event that an earlier run held back for its gate is news again: it has been judged on, not learnt.
 """
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,7 @@ class Behaviour:
 
 
 def gather(base: Interactions | None, past: pa.Table, fresh: pa.Table, *, items: Collection[str],
-           held_back: Collection[tuple[str, str]] = ()) -> Behaviour:
+           held_back: Collection[Sequence[str]] = ()) -> Behaviour:
     """Put the stream together.
 
     Args:

@@ -22,7 +22,7 @@ from tfrec.models.recommender import Recommender
 from tfrec.models.text_encoder import TextEncoder
 from tfrec.serving.freshness import write_prior
 from tfrec.serving.graph import UNKNOWN_AGE, Graph
-from tfrec.serving.manifest import Manifest, write_manifest
+from tfrec.serving.manifest import Manifest, read_manifest, write_manifest
 from tfrec.serving.warmup import Request, read_signatures, record_probes, write_warmup
 from tfrec.training import checkpoint
 
@@ -87,6 +87,13 @@ def export(
         shutil.rmtree(staging, ignore_errors=True)
         raise
     return directory
+
+
+def held_back(version_dir: Path) -> list[list[str]]:
+    """(user, item) of the events that judged a version and were not learnt, for the next retrain; none after a rollback."""
+    if read_manifest(version_dir).copy_of is not None:
+        return []  # the version that was regretted has learnt them
+    return list(checkpoint.read_meta(version_dir / CHECKPOINT).get("held_back", []))
 
 
 def _staging(directory: Path) -> Path:

@@ -54,7 +54,7 @@ class Manifest(_Part):
     copy_of: int | None = None  # a rollback: the older version whose files these are,
     rolled_back_from: int | None = None  # and the newer one that it replaced
     created_at: int = Field(ge=0)  # seconds since 1970
-    window: dict[str, Any] | None = None  # of the feedback log that was learnt, None for a first training
+    window: dict[str, Any] | None = None  # of the feedback log, up to whose end no event is news; None for a first training
     config_digest: str = ""
     catalogue_digest: str = ""
     code_version: str = ""

@@ -72,6 +72,8 @@ def rollback(base: str | Path, to: int | None = None, *, now: int) -> int:
     """Publish a copy of version `to` as a new version; `now` is in seconds since 1970. Returns the new number.
 
     Without `to` it is the version before the newest one; if that is a rollback itself, the one before what it is a copy of.
+    The copy takes over the log's window of the version that it replaces: a retrain would else learn the same events from the same
+    weights again, and bring back what was just regretted.
     """
     base = Path(base)
     with _locked(base) as give:
@@ -86,8 +88,10 @@ def rollback(base: str | Path, to: int | None = None, *, now: int) -> int:
                 raise UsageError(f"{base}: there is no version before {before} to roll back to, only {_list(known)}.")
         if to not in known or to == newest:
             raise UsageError(f"{base}: cannot roll back to version {to}. Choose an older one of {_list(known)}.")
-        manifest = read_manifest(base / str(to))
-        change = {"copy_of": manifest.copy_of or to, "rolled_back_from": newest, "created_at": now, "identity": None}
+        manifest, regretted = read_manifest(base / str(to)), read_manifest(base / str(newest))
+        windows = [window for window in (manifest.window, regretted.window) if window is not None]
+        change = {"copy_of": manifest.copy_of or to, "rolled_back_from": newest, "created_at": now, "identity": None,
+                  "window": max(windows, key=lambda window: window["now"], default=None)}
         return give(base / str(to), manifest.model_copy(update=change))
 
 
