@@ -13,6 +13,8 @@ from tfrec.cli import app
 from tfrec.data.log import FeedbackLog, LogWriter
 from tfrec.data.records import Outcome
 from tfrec.data.wal import WriteAheadFile
+from tfrec.serving.export import held_back
+from tfrec.serving.manifest import read_manifest
 from tfrec.serving.pseudonym import load_pseudonyms
 from tfrec.terminal import end
 
@@ -141,6 +143,24 @@ def test_retrain_promotes_what_passes_the_gate(call, shop):
     code, out, _ = call("status")
     assert [(row["version"], row["parent"]) for row in out["versions"]] == [(2, 1), (1, None)]
     assert out["log"]["outcomes"] == 30
+
+
+def test_export_starts_from_what_is_newest(call, shop):
+    (shop / "more.jsonl").write_text(json.dumps({"id": "new", "title": "a red kettle"}) + "\n")
+    code, out, _ = call("export", shop / "grown", "--items", shop / "more.jsonl")
+    assert (code, out["from"], out["items"]) == (0, "version 2", ITEMS + 1)
+    live, grown = shop / "run" / "models" / "tfrec" / "2", shop / "grown"
+    told, before = read_manifest(grown), read_manifest(live)
+    assert (told.parent, told.window, told.scorecard, told.identity) == (2, before.window, before.scorecard, None)
+    assert held_back(grown) == held_back(live) != []
+    weights = [np.fromfile(path / "checkpoint" / "weights.data-00000-of-00001", np.uint8) for path in (grown, live)]
+    assert np.array_equal(*weights)
+    described = shop / "run" / "checkpoint" / "checkpoint.json"
+    content = json.loads(described.read_text())
+    content["meta"]["trained_at"] = before.created_at + 1
+    described.write_text(json.dumps(content))
+    code, out, _ = call("export", shop / "trained anew")
+    assert (code, out["from"], out["items"]) == (0, str(described.parent), ITEMS)
 
 
 def test_a_version_that_was_regretted_comes_back(call):

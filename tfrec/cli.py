@@ -146,7 +146,8 @@ def train(
     from tfrec.training.train import checkpoint_dir, train
 
     trained = train(settled, catalogue, inter, resume=not restart)
-    directory = checkpoint.save(checkpoint_dir(settled), trained.recommender, optimizer=trained.optimizer)
+    directory = checkpoint.save(checkpoint_dir(settled), trained.recommender, optimizer=trained.optimizer,
+                                meta={"trained_at": int(time.time())})
     terminal.show(
         {"checkpoint": directory, "events": len(inter), "items": len(catalogue), "epochs": trained.epochs,
          "train_seconds": round(trained.seconds, 1), "popularity_weight": float(trained.recommender.model.beta.numpy())},
@@ -188,21 +189,24 @@ def export(
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the trained model as a SavedModel for TF Serving; new items of --items are served from their text, untrained."""
+    """Write the newest model as a SavedModel for TF Serving; new items of --items are served from their text, untrained.
+
+    That is the newest published version, or what tfrec train has left since that was made.
+    """
     settled = load_config(config, settings or ())
     directory = terminal.new_file(output or settled.run / "export")
     _load_tensorflow()
-    from tfrec.serving.export import export
+    from tfrec.serving.export import export, newest_model
     from tfrec.training import checkpoint
     from tfrec.training.loop import optimiser
-    from tfrec.training.train import checkpoint_dir
 
-    source = checkpoint_dir(settled)
+    source, lineage = newest_model(settled)
     grown = checkpoint.grown_catalogue(source, items)
     optimizer = optimiser(settled, learning_rate=settled.retrain.learning_rate)
     recommender, _ = checkpoint.load(source, settled, catalogue=grown, optimizer=optimizer)
-    export(recommender, directory, created_at=int(time.time()), optimizer=optimizer)
-    told = {"export": directory, "items": len(recommender.catalogue), "next": f"tfrec publish {directory}"}
+    export(recommender, directory, created_at=int(time.time()), optimizer=optimizer, **lineage)
+    origin = f"version {lineage['parent']}" if lineage else source
+    told = {"export": directory, "from": origin, "items": len(recommender.catalogue), "next": f"tfrec publish {directory}"}
     terminal.show(told, as_json=as_json)
 
 

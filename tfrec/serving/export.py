@@ -17,14 +17,17 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec import __version__
+from tfrec.config import Config
 from tfrec.errors import UsageError
 from tfrec.models.recommender import Recommender
 from tfrec.models.text_encoder import TextEncoder
 from tfrec.serving.freshness import write_prior
 from tfrec.serving.graph import UNKNOWN_AGE, Graph
 from tfrec.serving.manifest import Manifest, read_manifest, write_manifest
+from tfrec.serving.release import newest_dir
 from tfrec.serving.warmup import Request, read_signatures, record_probes, write_warmup
 from tfrec.training import checkpoint
+from tfrec.training.train import checkpoint_dir
 
 CHECKPOINT = "checkpoint"  # its directory, beside saved_model.pb
 
@@ -87,6 +90,22 @@ def export(
         shutil.rmtree(staging, ignore_errors=True)
         raise
     return directory
+
+
+def newest_model(config: Config) -> tuple[Path, dict[str, Any]]:
+    """The checkpoint that an export starts from, and what `export` is told of its lineage.
+
+    It is the newest published version's, whose window and held back events are then the export's too, so that a retrain goes on
+    where it would have without this export. A training that ended after that version was made comes before it, with no lineage.
+    """
+    trained, live = checkpoint_dir(config), newest_dir(config.models_dir)
+    if live is None:
+        return trained, {}
+    manifest = read_manifest(live)
+    if trained.is_dir() and checkpoint.read_meta(trained).get("trained_at", 0) > manifest.created_at:
+        return trained, {}
+    return live / CHECKPOINT, {"parent": manifest.version, "window": manifest.window, "scorecard": manifest.scorecard,
+                               "held_back": held_back(live)}
 
 
 def held_back(version_dir: Path) -> list[list[str]]:
