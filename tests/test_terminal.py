@@ -102,6 +102,40 @@ def test_a_table_is_for_people(capsys):
     ]
 
 
+def test_a_table_that_does_not_fit_is_a_list(capsys, monkeypatch):
+    versions = [
+        {"version": 12, "copy_of": None, "made": "2026-11-23 16:40"},
+        {"version": 11, "copy_of": 9, "made": "2026-11-22 16:40"},
+    ]
+    monkeypatch.setenv("COLUMNS", "34")
+    terminal.show({"versions": versions}, as_json=False)
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[lines.index("versions") :] == [
+        "versions",
+        "version  copy_of  made",
+        "12                2026-11-23 16:40",
+        "11       9        2026-11-22 16:40",
+    ]
+    monkeypatch.setenv("COLUMNS", "33")
+    terminal.show({"versions": versions}, as_json=False)
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[lines.index("versions") :] == [
+        "versions",
+        "version  12",
+        "made     2026-11-23 16:40",
+        "",
+        "version  11",
+        "copy_of  9",
+        "made     2026-11-22 16:40",
+        "",
+    ]
+
+
+def test_a_column_that_is_empty_throughout_is_left_out(capsys):
+    terminal.show({"versions": [{"version": 1, "copy_of": None}, {"version": 2, "copy_of": None}]}, as_json=False)
+    assert "copy_of" not in capsys.readouterr().out
+
+
 def test_what_rich_can_print_is_printed_as_it_is(capsys):
     table = Table("name")
     table.add_row("ease")

