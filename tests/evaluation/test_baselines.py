@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfrec.data.interactions import Interactions
-from tfrec.evaluation.baselines import EASE, ITEM_KNN, RollingPopularity, item_weights, peers, popularity_scorer
+from tfrec.evaluation.baselines import EASE, ITEM_KNN, RollingPopularity, peers, popularity_scorer
 from tfrec.evaluation.protocol import Histories, rank_events
 
 
@@ -52,15 +52,6 @@ def test_many_updates_at_once_and_one_by_one_are_the_same() -> None:
     np.testing.assert_array_equal(whole.scores(700), parts.scores(700))
 
 
-def test_item_weights_of_two_items_by_hand() -> None:
-    # users: {a, b}, {a}, {b}, {b} -> G = [[2, 1], [1, 3]], (G + 100 I)^-1 = [[103, -1], [-1, 102]] / 10505
-    log = Interactions.from_columns(["1", "1", "2", "3", "4"], ["a", "b", "a", "b", "b"], [1, 2, 3, 4, 5])
-    seen, weights = item_weights(log, train_end=5)
-    assert seen.tolist() == [0, 1]
-    np.testing.assert_allclose(weights[ITEM_KNN], [[0, 6**-0.5], [6**-0.5, 0]], rtol=1e-12)
-    np.testing.assert_allclose(weights[EASE], [[0, 1 / 102], [1 / 103, 0]], rtol=1e-12)
-
-
 def test_fitted_peers_weigh_the_newest_most_and_know_the_training_set_only(tiny: Interactions) -> None:
     found = peers(tiny, train_end=4, histories=Histories(tiny))
     assert not found.skipped
@@ -72,8 +63,13 @@ def test_fitted_peers_weigh_the_newest_most_and_know_the_training_set_only(tiny:
     assert scores[3:].tolist() == [0, 0]
 
 
-def test_large_catalogues_skip_the_matrices_and_say_so(tiny: Interactions) -> None:
-    found = peers(tiny, train_end=4, max_items=2)
+def test_large_logs_skip_what_would_not_fit_in_memory_and_say_so(tiny: Interactions) -> None:
+    # training: u {a, b, c}, v {a}
+    found = peers(tiny, train_end=4, max_side=1, max_neighbours=8)
     assert set(found.scorers) == {"popularity", "popularity_7d"}
-    assert found.skipped == {ITEM_KNN: "3 training items, above 2", EASE: "3 training items, above 2"}
+    assert found.skipped == {
+        ITEM_KNN: "up to 9 pairs of neighbours, above 8",
+        EASE: "2 training users and 3 training items, both above 1",
+    }
+    assert not peers(tiny, train_end=4, max_side=2, max_neighbours=9).skipped
     assert set(peers(tiny, train_end=0).skipped.values()) == {"no training event"}
