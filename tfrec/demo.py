@@ -157,7 +157,7 @@ def _answers(gateway: Gateway) -> bool:
 
 def _logged(feedback: FeedbackLog, *, expected: int) -> bool:
     """Whether the gateway's committer has moved every acknowledged outcome into the log."""
-    return feedback.read("outcomes").num_rows >= expected
+    return bool(feedback.read("outcomes").num_rows >= expected)
 
 
 def _loaded(client: Client, version: int) -> bool:
