@@ -15,6 +15,7 @@ from tfrec.cli import app
 from tfrec.data.log import FeedbackLog, LogWriter
 from tfrec.data.records import Impression, Outcome
 from tfrec.data.wal import WriteAheadFile
+from tfrec.errors import TfrecError
 from tfrec.serving.manifest import Manifest, write_manifest
 from tfrec.terminal import end
 
@@ -131,21 +132,32 @@ def test_retrain_ends_with_a_code_for_a_scheduler(call, tmp_path, monkeypatch, o
     assert (code, json.loads(out)["outcome"], json.loads(out)["version"]) == (expected, outcome, 7)
 
 
-def test_retrain_every_goes_on_after_a_held_run(call, tmp_path, monkeypatch):
+def test_retrain_every_goes_on_after_a_run_that_was_held_or_failed(call, tmp_path, monkeypatch):
     from tfrec.retrain import Retrained
 
     moments = []
 
     def retrain(config, *, now):
         moments.append(now)
-        if len(moments) == 3:
+        if len(moments) == 2:
+            raise TfrecError("another retrain of this run is at work")
+        if len(moments) == 4:
             raise KeyboardInterrupt
         return Retrained("held", "because", 7, events=12, learnt=9)
 
     monkeypatch.setattr("tfrec.retrain.retrain", retrain)
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    code, _, _ = call("retrain", "--every", "5m", "--set", f"run={tmp_path}")
-    assert (code, len(moments)) == (130, 3)
+    code, _, err = call("retrain", "--every", "5m", "--set", f"run={tmp_path}")
+    assert (code, len(moments)) == (130, 4)
+    assert "another retrain of this run is at work" in err
+
+
+@pytest.mark.parametrize("words", [("train",), ("evaluate",), ("publish", "export"), ("gateway",)])
+def test_a_run_that_cannot_be_written_is_refused_before_work_starts(call, words):
+    code, out, err = call(*words, "--set", "run=/proc/none")
+    assert (code, out) == (2, "")
+    assert "/proc/none" in err
+    assert "cannot be made: No such file or directory. Name another one." in err or "cannot be written" in err
 
 
 def test_a_wrong_setting_ends_the_command_before_it_starts(call):

@@ -320,6 +320,7 @@ def gateway(
 ) -> None:
     """Answer POST /v1/recommend, take POST /v1/outcomes, and keep the feedback log of both."""
     settled = load_config(config, settings or ())
+    terminal.writable(settled.run)
     _load_tensorflow()
     from tfrec.serving.gateway import serve_gateway
 
@@ -335,6 +336,7 @@ def publish(
 ) -> None:
     """Verify an export in a fresh model server and make it the newest version; old versions beyond serving.keep_versions go."""
     settled = load_config(config, settings or ())
+    terminal.writable(settled.models_dir)
     _load_tensorflow()
     from tfrec.serving.release import prune, publish
 

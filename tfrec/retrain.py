@@ -10,7 +10,6 @@ import fcntl
 import hashlib
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -31,7 +30,7 @@ from tfrec.data.join import join
 from tfrec.data.log import FeedbackLog, Window
 from tfrec.data.log_rows import KINDS
 from tfrec.data.rows import Quarantine
-from tfrec.errors import UsageError
+from tfrec.errors import TfrecError, UsageError
 from tfrec.evaluation.baselines import POPULARITY_7D, WEEK, popularity_scorer
 from tfrec.evaluation.gate import verdict
 from tfrec.evaluation.protocol import Ranks, askable, hash_sample, rank_events
@@ -41,7 +40,7 @@ from tfrec.models.scorer import Scorer
 from tfrec.serving.export import CHECKPOINT, export, held_back
 from tfrec.serving.manifest import read_manifest
 from tfrec.serving.pseudonym import load_pseudonyms
-from tfrec.serving.release import prune, publish, versions
+from tfrec.serving.release import prune, publish, version_of, versions
 from tfrec.training import checkpoint
 from tfrec.training.devices import choose_strategy
 from tfrec.training.loop import Course, optimiser
@@ -94,9 +93,9 @@ def retrain(config: Config, *, now: int, seed: int = 0) -> Retrained:
 
     Raises:
         UsageError: nothing is published to continue from.
+        TfrecError: another retrain of this run is at work.
     """
-    live = versions(config.models_dir)
-    if not live:
+    if not versions(config.models_dir):
         raise UsageError(f"{config.models_dir}: no published version to continue from. First: tfrec train, tfrec export, "
                          "tfrec publish.")
     work = config.run / "retrain"
@@ -105,23 +104,48 @@ def retrain(config: Config, *, now: int, seed: int = 0) -> Retrained:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it when the process ends, however it ends
         except OSError as e:
-            raise UsageError(f"{work}: another retrain of this run is at work. Wait until it has ended.") from e
-        return _run(config, work, parent=live[-1], now=now, seed=seed)
+            raise TfrecError(f"{work}: another retrain of this run is at work. Wait until it has ended.") from e
+        return _run(config, work, now=now, seed=seed)
 
 
-def _run(config: Config, work: Path, *, parent: int, now: int, seed: int) -> Retrained:
-    clock = _Clock()
+def _run(config: Config, work: Path, *, now: int, seed: int) -> Retrained:
+    for left in work.glob("*export-*"):  # by a run that was killed
+        shutil.rmtree(left)
     feedback = FeedbackLog(config.log_dir)
-    intent = _intent(config, work, feedback, parent=parent, now=now, seed=seed)
-    seed, source = intent.seed, config.models_dir / str(parent) / CHECKPOINT
+    intent = _intent(config, work, feedback, now=now, seed=seed)
+    published = version_of(config.models_dir, intent.identity)
+    if published is None:
+        result = _work(config, work, feedback, intent)
+    else:  # killed between the publication and its end
+        meta = checkpoint.read_meta(config.models_dir / str(published) / CHECKPOINT)
+        result = Retrained(**meta["result"] | {"version": published})
+    log.info("%s: %s", result.outcome, result.reason)
+    if result.outcome == PROMOTED:
+        prune(config.models_dir, keep=config.serving.keep_versions)
+    if result.outcome != WAITING:
+        feedback.compact()
+    # keep the result and drop the intent: the run is over
+    (work / f"{intent.now}-{intent.identity}.json").write_text(json.dumps(asdict(result), indent=1))
+    (work / "intent.json").unlink()
+    return result
+
+
+def _work(config: Config, work: Path, feedback: FeedbackLog, intent: Intent) -> Retrained:
+    """From the log to the verdict, and on to the publication of what is promoted."""
+    clock = _Clock()
+    parent, seed = intent.parent, intent.seed
+    source = config.models_dir / str(parent) / CHECKPOINT
+    quarantine = Quarantine(work / f"quarantine-{intent.identity}.jsonl")
     with clock.of("read"):
-        catalogue = checkpoint.grown_catalogue(source, config.data.items)
-        behaviour, left_out = _behaviour(config, feedback, intent, catalogue, work)
+        catalogue = checkpoint.grown_catalogue(source, config.data.items, quarantine)
+        behaviour, left_out = _behaviour(config, feedback, intent, catalogue, quarantine)
+    if quarantine.count:
+        log.warning("%s", quarantine.summary())
     events = int(behaviour.new.sum())
     log.info("window: %d new events of %d in all", events, len(behaviour.inter))
     if events < config.retrain.min_events:
         reason = f"{events} new events, retrain.min_events is {config.retrain.min_events}: left for the next run"
-        return _close(work, intent, Retrained(WAITING, reason, parent, events, 0, left_out, {}, clock.seconds))
+        return Retrained(WAITING, reason, parent, events, 0, left_out, {}, clock.seconds)
 
     inter = behaviour.inter
     judged, learnable = _split(config, behaviour, seed=seed)
@@ -142,63 +166,56 @@ def _run(config: Config, work: Path, *, parent: int, now: int, seed: int) -> Ret
         result = Retrained(HELD, found.reason, parent, events, int(behaviour.new[:start].sum()), left_out, found.figures,
                            clock.seconds)
         if found.promote:
+            result.outcome = PROMOTED
             challenger.prior = PopularityPrior.counted(inter, weights=challenger.prior.weights)
             kept = _names(inter, start + np.flatnonzero(behaviour.new[start:]))
             with clock.of("export"):
-                directory = _export(config, work, intent, challenger, optimizer, kept, found.figures)
+                directory = export(
+                    challenger, work / f"export-{intent.identity}", created_at=intent.now, parent=intent.parent,
+                    window=intent.window.model_dump(mode="json"), scorecard=result.figures, identity=intent.identity,
+                    optimizer=optimizer, held_back=kept, result=asdict(result),
+                )
             with clock.of("verify"):
                 result.version = publish(directory, config.models_dir)
-            result.outcome = PROMOTED
             shutil.rmtree(directory)
-            prune(config.models_dir, keep=config.serving.keep_versions)
-    log.info("%s: %s", result.outcome, result.reason)
-    feedback.compact()
-    return _close(work, intent, result)
+    return result
 
 
-def _intent(config: Config, work: Path, feedback: FeedbackLog, *, parent: int, now: int, seed: int) -> Intent:
-    """The intent of an interrupted run when it still applies, else a new one, on disk before it is returned."""
+def _intent(config: Config, work: Path, feedback: FeedbackLog, *, now: int, seed: int) -> Intent:
+    """The intent of an interrupted run when it was published or still applies, else a new one, on disk before it is returned."""
     path = work / "intent.json"
-    manifest = read_manifest(config.models_dir / str(parent))
+    parent = versions(config.models_dir)[-1]
     if path.is_file():
         old = Intent.model_validate_json(path.read_bytes())
-        if old.parent == parent and old.config_digest == config.digest():
+        applies = old.parent == parent and old.config_digest == config.digest()
+        if applies or version_of(config.models_dir, old.identity) is not None:
             log.info("taking up the interrupted run %s", old.identity)
             return old
+    manifest = read_manifest(config.models_dir / str(parent))
     after = None if manifest.window is None else Window.model_validate(manifest.window)
     intent = Intent(window=feedback.window(after, now=now), parent=parent, config_digest=config.digest(), now=now, seed=seed)
-    staging = path.with_suffix(f".{os.getpid()}")
+    staging = path.with_suffix(".new")
     staging.write_text(intent.model_dump_json())
     staging.replace(path)
     return intent
 
 
-def _close(work: Path, intent: Intent, result: Retrained) -> Retrained:
-    """Keep the result and drop the intent: the run is over."""
-    (work / f"{intent.now}-{intent.identity}.json").write_text(json.dumps(asdict(result), indent=1))
-    (work / "intent.json").unlink()
-    return result
-
-
 def _behaviour(config: Config, feedback: FeedbackLog, intent: Intent, catalogue: Catalogue,
-               work: Path) -> tuple[Behaviour, dict[str, int]]:
+               quarantine: Quarantine) -> tuple[Behaviour, dict[str, int]]:
     rules = {
         "catalogue_ids": catalogue.ids.tolist(),
         "attribution_seconds": int(config.data.attribution_hours * 3600),
         "reward": config.reward,
     }
     window = intent.window
-    quarantine = Quarantine(work / f"quarantine-{intent.identity}.jsonl")
     fresh = join(feedback, window, quarantine=quarantine, **rules)
     # what the parents learnt: everything from the beginning to where this window begins, read at this window's pinned versions
     before = Window(start={kind: {} for kind in KINDS}, end=window.start, matured_from=0, now=window.matured_from,
                     impressions_version=window.impressions_version, outcomes_version=window.outcomes_version)
     past = join(feedback, before, quarantine=quarantine, **rules)
-    if quarantine.count:
-        log.warning("%s", quarantine.summary())
     base = None
     if config.data.interactions is not None:
-        base = read_interactions(config.data.interactions, catalogue=catalogue, quarantine=None, reward=config.reward)
+        base = read_interactions(config.data.interactions, catalogue=catalogue, quarantine=quarantine, reward=config.reward)
         pseudonyms = load_pseudonyms(config.run)  # the log knows nobody by name
         base = replace(base, users=tuple(pseudonyms.of(user) for user in base.users))
     left_out = {name: value for name, value in vars(fresh).items() if name != "table" and value}
@@ -235,14 +252,6 @@ def _learn(config: Config, challenger: Recommender, optimizer: Any, inter: Inter
         course.run(optimizer, epochs=range(seed, seed + config.retrain.epochs), advance=advance)
     model.swap_average()
     model.beta.assign(served)
-
-
-def _export(config: Config, work: Path, intent: Intent, challenger: Recommender, optimizer: Any, kept: list[list[str]],
-            figures: dict[str, Any]) -> Path:
-    directory = work / f"export-{intent.identity}"
-    shutil.rmtree(directory, ignore_errors=True)  # of this very run, interrupted
-    return export(challenger, directory, created_at=intent.now, parent=intent.parent, scorecard=figures, identity=intent.identity,
-                  window=intent.window.model_dump(mode="json"), optimizer=optimizer, held_back=kept)
 
 
 def _names(inter: Interactions, events: np.ndarray) -> list[list[str]]:

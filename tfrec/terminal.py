@@ -170,7 +170,10 @@ def writable(directory: Path) -> Path:
     there = next(place for place in (directory.absolute(), *directory.absolute().parents) if place.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise UsageError(f"{directory} cannot be written: {there} is no directory that this user may write to.")
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # a file system may refuse whom its permissions allow
+        raise UsageError(f"{directory} cannot be made: {error.strerror}. Name another one.") from error
     return directory
 
 

@@ -47,6 +47,7 @@ def export(
     encoder: TextEncoder | None = None,
     optimizer: tf.keras.optimizers.Optimizer | None = None,
     held_back: Collection[Sequence[str]] = (),
+    result: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write `directory`, which must not exist, and return it.
 
@@ -58,6 +59,7 @@ def export(
         encoder: the one of the recommender's texts, where it is loaded already.
         optimizer: the one that trained it: the next retrain goes on with its moments.
         held_back: (user, item) of the events in the window that judged and were not learnt.
+        result: what the retrain that exports will have to say of itself, should it be killed once this is published.
 
     Raises:
         UsageError: `directory` exists or cannot be made; nothing has been done.
@@ -84,7 +86,8 @@ def export(
             probes=record_probes(graph.functions, requests),
         )
         write_manifest(staging, manifest)
-        checkpoint.save(staging / CHECKPOINT, recommender, optimizer=optimizer, meta={"held_back": list(held_back)})
+        meta = {"held_back": list(held_back)} | ({} if result is None else {"result": dict(result)})
+        checkpoint.save(staging / CHECKPOINT, recommender, optimizer=optimizer, meta=meta)
         staging.rename(directory)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)

@@ -17,6 +17,7 @@ import tensorflow as tf
 from tfrec.config import Config
 from tfrec.data.catalogue import Catalogue, read_catalogue
 from tfrec.data.item_features import ItemFeatures
+from tfrec.data.rows import Quarantine
 from tfrec.errors import ModelError
 from tfrec.models.prior import PopularityPrior
 from tfrec.models.recommender import Recommender, encode_catalogue, towers
@@ -133,11 +134,11 @@ def read_meta(directory: Path) -> dict[str, Any]:
     return meta
 
 
-def grown_catalogue(directory: Path, items: Path | None) -> Catalogue:
+def grown_catalogue(directory: Path, items: Path | None, quarantine: Quarantine | None = None) -> Catalogue:
     """The catalogue of a checkpoint, with the items of the file `items` as they are there: changed, or new at the end."""
     _described(directory)
     known = read_catalogue(directory / "catalogue.jsonl")
-    return known if items is None else known.with_items(read_catalogue(items).items)
+    return known if items is None else known.with_items(read_catalogue(items, quarantine).items)
 
 
 class Epochs:

@@ -1,0 +1,124 @@
+"""A retrain that is killed again and again ends as one that was left alone: on a tiny model, with a SIGKILL at each seam.
+
+What the fresh server answers is the business of tests/serving/test_verify.py; here verification passes.
+"""
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.serving import tiny_recommender as tiny
+from tfrec.config import Config, DataConfig, RetrainConfig
+from tfrec.data.log import FeedbackLog, LogWriter
+from tfrec.data.records import Outcome
+from tfrec.data.wal import WriteAheadFile
+from tfrec.errors import TfrecError
+from tfrec.retrain import CHECKPOINT, PROMOTED, WAITING, retrain
+from tfrec.serving.export import export
+from tfrec.serving.manifest import read_manifest
+from tfrec.serving.release import publish, versions
+from tfrec.training import checkpoint
+from tfrec.training.loop import optimiser
+
+ROOT = Path(__file__).parent.parent
+NOW, EVENTS = 3_000_000, 40
+VERIFY = "tfrec.serving.release.verify"
+KILLS = [  # in the order of a run; each leaves something else behind
+    "after tfrec.training.loop._Ticks.on_train_batch_end",  # the intent; one batch of many is learnt
+    "before tfrec.serving.export.write_manifest",  # an export that has not got its name yet
+    "before tfrec.serving.release.write_manifest",  # a whole export, and a version that has not got its number yet
+    "after tfrec.retrain.publish",  # a version, and an intent that is carried out
+]
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: str) -> Config:
+    """A run with one version, and news in its log that pass a gate this wide."""
+    run = tmp_path_factory.mktemp("published") / "run"
+    made = tiny.recommender(run, tiny_checkpoint)
+    config = made.config.model_copy(update={"retrain": RetrainConfig(epochs=1, min_events=20, gate_margin=1.0)})
+    optimizer = optimiser(config, learning_rate=config.retrain.learning_rate)
+    optimizer.build(made.model.trainable_variables)
+    directory = export(made, run / "export", created_at=2_000_000, prior_at=2_000_000)
+    checkpoint.save(directory / CHECKPOINT, made, optimizer=optimizer)
+    with mock.patch(VERIFY):
+        publish(directory, config.models_dir)
+    outcomes = [
+        Outcome(event_id=f"e{n}", user=f"u{n % 7}", item=f"i{n}", action="view", time=2_000_000 + 3_600 * n)
+        for n in range(EVENTS)
+    ]
+    with LogWriter(FeedbackLog(config.log_dir), WriteAheadFile(run / "wal", "test")) as log:
+        log.outcome(*outcomes)
+    return config
+
+
+@pytest.fixture
+def config(published: Config, tmp_path: Path) -> Config:
+    """A copy of it."""
+    shutil.copytree(published.run, tmp_path / "run")
+    return published.model_copy(update={"run": tmp_path / "run"})
+
+
+def weights(config: Config, version: int) -> dict[str, np.ndarray]:
+    """All that training changes, the optimiser's state included."""
+    saved = tf.train.load_checkpoint(str(config.models_dir / str(version) / CHECKPOINT / "weights"))
+    return {name: saved.get_tensor(name) for name in saved.get_variable_to_shape_map() if not name.startswith("_")}
+
+
+def test_killed_anywhere_it_ends_as_if_left_alone(published: Config, config: Config, tmp_path: Path) -> None:
+    alone = published.model_copy(update={"run": tmp_path / "alone"})
+    shutil.copytree(published.run, alone.run)
+    settings = tmp_path / "config.toml"
+    settings.write_text(config.to_toml())
+    command = [sys.executable, str(ROOT / "tests" / "killed.py"), str(settings), str(NOW)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    killed = subprocess.run(command, input="\n".join(KILLS), capture_output=True, text=True, env=environment, timeout=180)
+    assert killed.returncode == 0, killed.stderr[-2000:]
+    with mock.patch(VERIFY):
+        expected, result = retrain(alone, now=NOW), retrain(config, now=NOW + 500)  # the intent's `now` holds
+
+    assert (result.outcome, result.version, versions(config.models_dir)) == (PROMOTED, 2, [1, 2])
+    assert 0 < result.learnt < result.events == EVENTS
+    assert asdict(result) | {"seconds": {}} == asdict(expected) | {"seconds": {}}
+    ours, theirs = (read_manifest(run.models_dir / "2") for run in (config, alone))
+    assert (ours.parent, ours.created_at, ours.window) == (theirs.parent, theirs.created_at, theirs.window)
+    left, right = weights(config, 2), weights(alone, 2)
+    assert left.keys() == right.keys()
+    for name in left:
+        np.testing.assert_allclose(left[name], right[name], atol=1e-6, err_msg=name)
+
+    kept = config.run / "retrain" / f"{NOW}-{ours.identity}.json"
+    assert {path.name for path in kept.parent.iterdir()} == {"lock", kept.name}
+    assert {path.name for path in config.models_dir.parent.iterdir()} == {config.models_dir.name}
+    assert {path.name for path in config.models_dir.iterdir()} == {".last_version", "1", "2"}
+    assert retrain(config, now=NOW + 1_000).outcome == WAITING
+
+
+def test_one_at_a_time(config: Config) -> None:
+    work = config.run / "retrain"
+    work.mkdir()
+    with (work / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(TfrecError, match="another retrain of this run is at work. Wait until it has ended"):
+            retrain(config, now=NOW)
+    assert {path.name for path in work.iterdir()} == {"lock"}
+
+
+def test_rows_that_training_set_aside_do_not_stop_it(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "items.jsonl").write_text('{"id": "new", "text": "blue"}\n{"text": "nobody"}\n')
+    (tmp_path / "events.csv").write_text("user,item,time\nu1,i1,1000\nu1,i2,yesterday\n")
+    data = DataConfig(items=tmp_path / "items.jsonl", interactions=tmp_path / "events.csv")
+    waits = config.model_copy(update={"data": data, "retrain": RetrainConfig(min_events=EVENTS + 1)})
+    assert retrain(waits, now=NOW).outcome == WAITING
+    [quarantine] = (config.run / "retrain").glob("quarantine-*.jsonl")
+    rows = [json.loads(line) for line in quarantine.read_text().splitlines()]
+    assert [(Path(row["file"]).name, row["line"]) for row in rows] == [("items.jsonl", 2), ("events.csv", 3)]
