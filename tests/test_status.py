@@ -3,7 +3,7 @@ import pytest
 
 from tfrec.config import Config
 from tfrec.data.log import FeedbackLog
-from tfrec.errors import ServingError
+from tfrec.errors import DataError, ServingError
 from tfrec.serving.manifest import Manifest, write_manifest
 from tfrec.serving.process import free_port
 from tfrec.status import status
@@ -27,6 +27,16 @@ def test_versions_come_newest_first_with_where_they_are_from(tmp_path):
         (1, None, None, None),
     ]
     assert found["versions"][1]["created_at"] == "1970-01-01 00:01:00+00:00"
+
+
+def test_a_truncated_table_is_named(tmp_path):
+    log = FeedbackLog(Config(run=tmp_path).log_dir)
+    outcome = {"event_id": "e", "user": "u", "item": "a", "action": "click", "value": 1.0, "time": 5}
+    log.append("outcomes", [(1, outcome)], writer="w")
+    [part] = (tmp_path / "log" / "outcomes").glob("*.parquet")
+    part.write_bytes(part.read_bytes()[:100])
+    with pytest.raises(DataError, match=rf"{part}: truncated or damaged"):
+        status(Config(run=tmp_path))
 
 
 def test_an_empty_run_has_nothing(tmp_path):

@@ -23,6 +23,7 @@ def status(config: Config, *, server: str | None = None) -> dict[str, Any]:
 
     Raises:
         ServingError: the server does not answer, or does not know the model.
+        DataError: a table of the log cannot be read.
     """
     states = _states(server, config.serving.model_name) if server else {}
     found = []
@@ -31,7 +32,9 @@ def status(config: Config, *, server: str | None = None) -> dict[str, Any]:
         found.append({"version": number, **({"state": states.get(number, "not served")} if server else {}), **line})
     log: dict[str, int] = {}
     if config.log_dir.is_dir():
-        log = {kind: table.dataset().count_rows() for kind, table in FeedbackLog(config.log_dir).tables.items()}
+        for kind, table in FeedbackLog(config.log_dir).tables.items():
+            rows = table.dataset()
+            log[kind] = table.checked(rows.count_rows, rows)
     return {"run": str(config.run), "model": config.serving.model_name, "log": log, "versions": found}
 
 

@@ -349,7 +349,11 @@ def test_malformed_rows_of_other_tools_are_set_aside(world, tmp_path, kind):
     assert (got.malformed, quarantine.count) == (2, 2)
     entries = [json.loads(line) for line in quarantine.path.read_text().splitlines()]
     assert [(e["file"], e["line"]) for e in entries] == [(world.log.tables[kind].uri, f"spark:{seq}") for seq in (7, 8)]
-    with pytest.raises(DataError, match=rf"{kind} line spark:7: expected "):
+    assert [e["reason"] for e in entries] == [
+        "expected \"user\" IS NOT NULL AND \"user\" <> '', got null",
+        "expected time >= 0 AND time < 1099511627776, got -5",
+    ]
+    with pytest.raises(DataError, match=rf"{kind} line spark:7: expected \"user\" IS NOT NULL"):
         world.join(window)
     assert world.join(world.window(window, now=1003)).malformed == 0
 

@@ -3,6 +3,7 @@
 A log and a window in, an Arrow table of examples and counts of what was left out. Rows that other tools wrote and that do not
 fit are set aside by table, writer and sequence number before the statement sees them.
 """
+import json
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -44,12 +45,19 @@ SCHEMA = pa.schema(
 
 _TEXT = "{0} IS NOT NULL AND {0} <> ''"
 _TIME = "time >= 0 AND time < 1099511627776"  # 2^40, as in the records
-_WELL_FORMED: dict[Kind, str] = {
-    "impressions": " AND ".join(
-        [*(_TEXT.format(c) for c in ("request_id", '"user"', "item", "policy")), _TIME, "position >= 0", "model_version >= 0"]
-        + ["(log_propensity IS NULL OR log_propensity <= 0)"]
-    ),
-    "outcomes": " AND ".join([*(_TEXT.format(c) for c in ("event_id", '"user"', "item", "action")), _TIME, "isfinite(value)"]),
+_WELL_FORMED: dict[Kind, dict[str, str]] = {  # by column
+    "impressions": {
+        **{column: _TEXT.format(f'"{column}"') for column in ("request_id", "user", "item", "policy")},
+        "time": _TIME,
+        "position": "position >= 0",
+        "model_version": "model_version >= 0",
+        "log_propensity": "(log_propensity IS NULL OR log_propensity <= 0)",
+    },
+    "outcomes": {
+        **{column: _TEXT.format(f'"{column}"') for column in ("event_id", "user", "item", "action")},
+        "time": _TIME,
+        "value": "isfinite(value)",
+    },
 }
 
 
@@ -140,14 +148,17 @@ def _bounds(window: Window) -> pa.Table:
 
 def _set_aside(db: duckdb.DuckDBPyConnection, kind: Kind, uri: str, quarantine: Quarantine | None) -> int:
     """Leave malformed rows out of the view that the statement reads; quarantine those of this window."""
-    well_formed = f"COALESCE({_WELL_FORMED[kind]}, FALSE)"
+    rules = _WELL_FORMED[kind]
+    well_formed = f"COALESCE({' AND '.join(rules.values())}, FALSE)"
     db.execute(f"CREATE TEMP VIEW {kind} AS SELECT * FROM all_{kind} WHERE {well_formed}")
+    broken = ", ".join(f"CASE WHEN NOT COALESCE({rule}, FALSE) THEN '{column}' END" for column, rule in rules.items())
     bad = db.sql(
-        f"SELECT r.* FROM all_{kind} AS r JOIN bounds AS b ON b.kind = '{kind}' AND b.writer = r.writer "
-        f"AND r.seq > b.after_seq AND r.seq <= b.upto_seq WHERE NOT {well_formed} ORDER BY r.writer, r.seq"
+        f"SELECT r.*, concat_ws(',', {broken}) AS broken FROM all_{kind} AS r JOIN bounds AS b ON b.kind = '{kind}' AND "
+        f"b.writer = r.writer AND r.seq > b.after_seq AND r.seq <= b.upto_seq WHERE NOT {well_formed} ORDER BY r.writer, r.seq"
     ).to_arrow_table()
     for row in bad.to_pylist():
-        reject(quarantine, uri, f"{row['writer']}:{row['seq']}", reason=f"expected {_WELL_FORMED[kind]}", row=row)
+        reason = "; ".join(f"expected {rules[name]}, got {json.dumps(row[name])}" for name in row.pop("broken").split(","))
+        reject(quarantine, uri, f"{row['writer']}:{row['seq']}", reason=reason, row=row)
     return len(bad)
 
 

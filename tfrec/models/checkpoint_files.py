@@ -108,7 +108,8 @@ def read_checkpoint(name: str) -> Checkpoint:
     directory = locate(name)
     config_file = directory / "config.json"
     if not config_file.is_file():
-        raise ModelError(f"{directory}: expected a Hugging Face checkpoint with config.json, found none.")
+        raise ModelError(f"{directory}: expected a Hugging Face checkpoint with config.json, found none. Choose a directory "
+                         "that has one, or a hub id.")
     kind = _json(config_file).get("model_type")
     if kind != "bert":
         raise ModelError(f"{config_file}: expected model_type 'bert', got {kind!r}. Choose a BERT checkpoint, such as "
