@@ -336,7 +336,7 @@ def publish(
 ) -> None:
     """Verify an export in a fresh model server and make it the newest version; old versions beyond serving.keep_versions go."""
     settled = load_config(config, settings or ())
-    terminal.writable(settled.models_dir)
+    terminal.writable(settled.run)
     _load_tensorflow()
     from tfrec.serving.release import prune, publish
 
