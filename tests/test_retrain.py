@@ -22,11 +22,10 @@ from tfrec.data.log import FeedbackLog, LogWriter
 from tfrec.data.records import Outcome
 from tfrec.data.wal import WriteAheadFile
 from tfrec.errors import TfrecError
-from tfrec.retrain import CHECKPOINT, PROMOTED, WAITING, retrain
-from tfrec.serving.export import export
+from tfrec.retrain import PROMOTED, WAITING, retrain
+from tfrec.serving.export import CHECKPOINT, export
 from tfrec.serving.manifest import read_manifest
 from tfrec.serving.release import publish, versions
-from tfrec.training import checkpoint
 from tfrec.training.loop import optimiser
 
 ROOT = Path(__file__).parent.parent
@@ -48,8 +47,7 @@ def published(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: str) ->
     config = made.config.model_copy(update={"retrain": RetrainConfig(epochs=1, min_events=20, gate_margin=1.0)})
     optimizer = optimiser(config, learning_rate=config.retrain.learning_rate)
     optimizer.build(made.model.trainable_variables)
-    directory = export(made, run / "export", created_at=2_000_000, prior_at=2_000_000)
-    checkpoint.save(directory / CHECKPOINT, made, optimizer=optimizer)
+    directory = export(made, run / "export", created_at=2_000_000, optimizer=optimizer)
     with mock.patch(VERIFY):
         publish(directory, config.models_dir)
     outcomes = [
