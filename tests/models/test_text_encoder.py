@@ -1,4 +1,6 @@
 """Texts in, unit vectors out: alone or in a batch, short or long, in the graph or from the cache of items."""
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -6,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.models.tiny import write_bert, write_json
-from tfrec.models.text_encoder import TextEncoder
+from tfrec.models.text_encoder import TextEncoder, load_encoder
 
 EMPTY = ["", "   ", "\n\t", "\u3000", "\u200b"]
 
@@ -86,3 +88,11 @@ def test_it_is_part_of_a_saved_model(encoder, tmp_path):
     tf.saved_model.save(module, tmp_path / "saved", signatures={"embed": module.embed})
     again = tf.saved_model.load(tmp_path / "saved").signatures["embed"](tf.constant(["heat", ""]))
     np.testing.assert_allclose(next(iter(again.values())), encoder(tf.constant(["heat", ""])), atol=1e-6)
+
+
+def test_an_encoder_is_kept_until_its_files_change(tiny_checkpoint, tmp_path):
+    directory = shutil.copytree(tiny_checkpoint, tmp_path / "bert")
+    first = load_encoder(str(directory), max_tokens=12)
+    assert load_encoder(str(directory), max_tokens=12) is first
+    (directory / "config.json").write_text((directory / "config.json").read_text() + " ")
+    assert load_encoder(str(directory), max_tokens=12) is not first

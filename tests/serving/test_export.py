@@ -253,7 +253,7 @@ def test_an_item_inserted_by_its_text_is_found_by_a_query(tmp_path: Path, tiny_c
     text = "zebra jazz quiz"
     catalogue = grown.catalogue.with_items([Item(id="new", text=text)])
     grown.extend(catalogue, np.concatenate([grown.text, encoder.encode([text], batch_size=1)]))
-    version = export(grown, tmp_path / "1", created_at=0, encoder=encoder)
+    version = export(grown, tmp_path / "1", created_at=0)
     answer = SavedModel(version).run("recommend", request([[]], query=[text], k=np.array([3], np.int32)))
     assert "new" in by_item(answer)
 

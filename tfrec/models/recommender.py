@@ -19,7 +19,7 @@ from tfrec.models.prior import PopularityPrior
 from tfrec.models.query_tower import QueryTower
 from tfrec.models.slots import assign_slots
 from tfrec.models.text_cache import TextCache
-from tfrec.models.text_encoder import TextEncoder
+from tfrec.models.text_encoder import load_encoder
 from tfrec.models.two_tower import TwoTower
 
 MAX_ACTIONS = 16  # codes that the query tower tells apart; shapes must not depend on how many a log has had so far
@@ -105,7 +105,7 @@ def encode_catalogue(
         advance: told how many texts have been encoded since the last call.
     """
     def encode(missing: Sequence[str]) -> npt.NDArray[np.float32]:
-        encoder = TextEncoder(config.text.encoder, max_tokens=config.text.max_tokens)
+        encoder = load_encoder(config.text.encoder, max_tokens=config.text.max_tokens)
         return encoder.encode(missing, batch_size=config.text.batch_size, advance=advance)
 
     return text_cache(config).vectors(texts, encode)

@@ -3,12 +3,13 @@
 `encode` fills the cache of item vectors; it sorts texts by length, so that no batch computes more padding than it must.
 """
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import tensorflow as tf
 
 from tfrec.models.bert import load_bert
-from tfrec.models.checkpoint_files import read_checkpoint
+from tfrec.models.checkpoint_files import fingerprint, read_checkpoint
 from tfrec.models.tokenizer import Tokenizer
 
 STEP = 8  # token lengths are rounded up to multiples of this: few shapes to trace, at most 7 wasted tokens
@@ -60,3 +61,14 @@ class TextEncoder(tf.Module):
             if advance is not None:
                 advance(len(rows))
         return vectors
+
+
+def load_encoder(checkpoint: str, *, max_tokens: int) -> TextEncoder:
+    """The encoder of a checkpoint. The last one stays in memory while its files stay as they are: a retrain job exports every few
+    minutes, and to read an encoder takes seconds."""
+    return _encoder(checkpoint, max_tokens, fingerprint(checkpoint))
+
+
+@lru_cache(maxsize=1)
+def _encoder(checkpoint: str, max_tokens: int, contents: str) -> TextEncoder:
+    return TextEncoder(checkpoint, max_tokens=max_tokens)

@@ -20,7 +20,7 @@ from tfrec import __version__
 from tfrec.config import Config
 from tfrec.errors import UsageError
 from tfrec.models.recommender import Recommender
-from tfrec.models.text_encoder import TextEncoder
+from tfrec.models.text_encoder import load_encoder
 from tfrec.serving.freshness import write_prior
 from tfrec.serving.graph import UNKNOWN_AGE, Graph
 from tfrec.serving.manifest import Manifest, read_manifest, write_manifest
@@ -44,7 +44,6 @@ def export(
     window: Mapping[str, Any] | None = None,
     scorecard: Mapping[str, Any] | None = None,
     identity: str | None = None,
-    encoder: TextEncoder | None = None,
     optimizer: tf.keras.optimizers.Optimizer | None = None,
     held_back: Collection[Sequence[str]] = (),
     result: Mapping[str, Any] | None = None,
@@ -56,7 +55,6 @@ def export(
         directory: of the export.
         created_at: seconds since 1970.
         parent, window, scorecard, identity: for the manifest.
-        encoder: the one of the recommender's texts, where it is loaded already.
         optimizer: the one that trained it: the next retrain goes on with its moments.
         held_back: (user, item) of the events in the window that judged and were not learnt.
         result: what the retrain that exports will have to say of itself, should it be killed once this is published.
@@ -68,7 +66,7 @@ def export(
     staging = _staging(directory)
     try:
         text = recommender.config.text
-        graph = Graph(recommender, encoder or TextEncoder(text.encoder, max_tokens=text.max_tokens))
+        graph = Graph(recommender, load_encoder(text.encoder, max_tokens=text.max_tokens))
         requests = warmup_requests(recommender)
         tf.saved_model.save(graph.module(), str(staging), signatures=graph.functions)
         write_warmup(staging, requests, model=recommender.config.serving.model_name)
