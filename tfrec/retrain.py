@@ -245,13 +245,10 @@ def _learn(config: Config, challenger: Recommender, optimizer: Any, inter: Inter
            seed: int) -> None:
     model = challenger.model
     model.restart_average()
-    served, trained = float(model.beta.numpy()), 1.0  # the towers learn what popularity at its full weight does not say
-    model.beta.assign(trained)
     course = Course(challenger, inter, targets, prior_weights=challenger.prior.weights)
     with bar("retraining", total=course.steps * config.retrain.epochs) as advance:
         course.run(optimizer, epochs=range(seed, seed + config.retrain.epochs), advance=advance)
     model.swap_average()
-    model.beta.assign(served)
 
 
 def _names(inter: Interactions, events: np.ndarray) -> list[list[str]]:

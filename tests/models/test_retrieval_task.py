@@ -43,3 +43,18 @@ def test_a_row_without_negatives_costs_nothing_and_is_finite():
         negative_bias=tf.fill([1, 3], -1e9), sample_weight=tf.ones([1]),
     )
     assert float(loss) == 0.0
+
+
+def test_the_gradient_is_that_of_the_formula():
+    rng = np.random.default_rng(1)
+    u, v, w = (tf.constant(rng.normal(size=(n, 3)), tf.float32) for n in (4, 4, 7))
+    a, b, weight = (tf.constant(rng.normal(size=size), tf.float32) for size in (4, (4, 7), 4))
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([u, v, w])
+        ours = CorrectedRetrieval()(u, v, negative_embeddings=w, candidate_bias=a, negative_bias=b, sample_weight=weight)
+        own = tf.reduce_sum(u * v, axis=1) + a
+        logits = tf.concat([own[:, None], tf.matmul(u, w, transpose_b=True) + b], axis=1)
+        formula = tf.reduce_sum((tf.reduce_logsumexp(logits, axis=1) - own) * weight)
+    assert_allclose(ours, formula, rtol=1e-6)
+    for x in (u, v, w):
+        assert_allclose(tape.gradient(ours, x), tape.gradient(formula, x), rtol=1e-5, atol=1e-6)

@@ -3,9 +3,10 @@
     score(u, i at time t) = <s (u - mean u), v_i> + beta log p_t(i)            u, v unit vectors, s = 1/T learnt
 
 `p_t` is the streaming popularity just before t (`prior.py`). It stands in the training logits, so the towers learn what
-popularity does not say, and the same sum serves. Three choices keep it so: the mean query is taken off, or <mean u, v_i> would
-be a second, stale popularity; an item is a negative only once it has been touched, or the model would learn from hindsight
-that what came later is never chosen; the residual of an item without feedback is zero (`slots.py`).
+popularity does not say, and the same sum serves; beta is 1 while the towers are trained, and chosen afterwards. Three choices
+keep it so: the mean query is taken off, or <mean u, v_i> would be a second, stale popularity; an item is a negative only once it
+has been touched, or the model would learn from hindsight that what came later is never chosen; the residual of an item without
+feedback is zero (`slots.py`).
 
 The loss is a softmax over negatives that all positions of the batch share, each corrected by -log q (Bengio & Senecal 2008;
 Yi et al. 2019, doi:10.1145/3298689.3346996), through a `tfrs.tasks.Retrieval` (`retrieval_task.py`). A catalogue that fits in
@@ -151,9 +152,10 @@ class TwoTower(tfrs.Model):
         own_prior = tf.reshape(inputs["log_p"], [-1])
         # log p of the negatives at each target's time, with what had not been touched by then hidden
         prior = tf.gather(self._log_p if self.whole else tf.gather(self._log_p, negative, axis=1), snapshot)
-        bias = self.beta * prior + tf.repeat(self._own_items(inputs, negative) - log_q, length, axis=0)
-        loss = self.task(u, v_target, negative_embeddings=v_negative, candidate_bias=self.beta * own_prior, negative_bias=bias,
-                         sample_weight=weight)
+        count = tf.shape(negative)[0]
+        bias = tf.reshape(prior, [batch, length, count]) + (self._own_items(inputs, negative) - log_q)[:, None]
+        loss = self.task(u, v_target, negative_embeddings=v_negative, candidate_bias=own_prior,
+                         negative_bias=tf.reshape(bias, [places, count]), sample_weight=weight)
 
         # an item's own text, thinned, as the query of one target a window: search works before there are logged queries
         # drawn for the whole batch, of which a replica takes its part
