@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from tfrec.data.rows import Quarantine
 from tfrec.errors import TfrecError, UsageError
 from tfrec.evaluation.baselines import POPULARITY_7D, WEEK, popularity_scorer
 from tfrec.evaluation.gate import verdict
-from tfrec.evaluation.protocol import Ranks, askable, hash_sample, rank_events
+from tfrec.evaluation.protocol import askable, hash_sample, rank_events
 from tfrec.models.prior import PopularityPrior
 from tfrec.models.recommender import Recommender
 from tfrec.models.scorer import Scorer
@@ -155,13 +156,16 @@ def _work(config: Config, work: Path, feedback: FeedbackLog, intent: Intent) -> 
         challenger, _ = checkpoint.load(source, config, catalogue=catalogue, optimizer=optimizer)
         optimizer.learning_rate = config.retrain.learning_rate
         histories = Histories(inter)
-        with clock.of("evaluate"):
-            champion_ranks = _rank(challenger, inter, judged, start, histories)  # before anything trains on the window
+        rank = partial(rank_events, inter, judged, train_end=start, histories=histories)
+        with clock.of("evaluate"):  # both models under the same rolling popularity: the difference is what the weights say
+            challenger.prior = PopularityPrior.counted(inter, start, weights=challenger.prior.weights)
+            scorer = Scorer(challenger, inter, counted=start, histories=histories)
+            champion_ranks = rank(scorer)  # before anything trains on the window
         with clock.of("train"):
             _learn(config, challenger, optimizer, inter.slice(0, start), learnable, seed=seed)
         with clock.of("evaluate"):
-            challenger_ranks = _rank(challenger, inter, judged, start, histories)
-            week = rank_events(inter, judged, popularity_scorer(inter, window=WEEK), train_end=start, histories=histories)
+            scorer.refresh()
+            challenger_ranks, week = rank(scorer), rank(popularity_scorer(inter, window=WEEK))
             found = verdict(champion_ranks, challenger_ranks, {POPULARITY_7D: week}, margin=config.retrain.gate_margin)
         result = Retrained(HELD, found.reason, parent, events, int(behaviour.new[:start].sum()), left_out, found.figures,
                            clock.seconds)
@@ -232,13 +236,6 @@ def _split(config: Config, behaviour: Behaviour, *, seed: int) -> tuple[np.ndarr
     start = int(judged[0]) if len(judged) else len(inter)
     before, new = inter.slice(0, start), behaviour.new[:start]
     return judged, with_replay(before, new, ratio=config.retrain.replay, length=config.model.history, seed=seed)
-
-
-def _rank(recommender: Recommender, inter: Interactions, judged: np.ndarray, start: int, histories: Histories) -> Ranks:
-    """Both models are judged under the same rolling popularity: the difference is what the weights say."""
-    recommender.prior = PopularityPrior.counted(inter, start, weights=recommender.prior.weights)
-    scorer = Scorer(recommender, inter, counted=start, histories=histories)
-    return rank_events(inter, judged, scorer, train_end=start, histories=histories)
 
 
 def _learn(config: Config, challenger: Recommender, optimizer: Any, inter: Interactions, targets: np.ndarray, *,
