@@ -85,6 +85,15 @@ def test_a_catalogue_without_tags() -> None:
         assert found["items"].numpy().tolist() == [[item]]
 
 
+def test_what_a_search_is_made_of() -> None:
+    asked = wishes(2, exclude=[["a", "b"], [""] * 2], prior_items=[["c"], [""]], prior_log_p=[[-9.0], [0.0]])
+    assert INDEX.eligible(tf.constant(2), asked).numpy().tolist() == [[False, False, True, True, False], [True] * 4 + [False]]
+    assert_allclose(INDEX.log_p(tf.constant(2), asked), [[-1, -2, -9, -4, -0.1], LOG_P], rtol=1e-6)
+    scores, positions = INDEX.best(tf.constant([[2.0, 1.0]] * 2), tf.constant(7), beta=tf.ones([2]), wishes=asked)
+    assert_allclose(scores, [[-6, 1.5 - 9, *[-INF] * 5], [1, -1, -1.5, -6, *[-INF] * 3]], rtol=1e-6)
+    assert positions.numpy()[:, :2].tolist() == [[3, 2], [0, 1]]
+
+
 def test_arrays_must_fit_the_catalogue() -> None:
     with pytest.raises(ModelError, match="for each of 5 items, got 4, 5"):
         ExactIndex(CATALOGUE, VECTORS[:4], LOG_P, max_k=3)

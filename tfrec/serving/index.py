@@ -79,24 +79,43 @@ class ExactIndex:
             items that may come hold `""` and -inf. A k of 0 or less is an empty answer and no error, which would fail the other
             rows of a batch that the server has put together.
         """
-        size = tf.stack([tf.shape(u)[0], tf.size(self._ids)])
-        log_p = tf.broadcast_to(self._log_p, size)
-        passes = tf.broadcast_to(self._available, size)
-        if wishes is not None:
-            log_p = self._overridden(log_p, wishes.prior_items, wishes.prior_log_p)
-            allowed = self._tagged(wishes.allow_tags, size) | tf.reduce_all(wishes.allow_tags == NOTHING, axis=1, keepdims=True)
-            passes &= allowed & ~self._tagged(wishes.deny_tags, size) & ~self._named(wishes.exclude, size)
-        scores = tf.matmul(u, self.vectors, transpose_b=True) + beta[:, None] * log_p
-        scores = tf.where(passes, scores, LOWEST)
-        width = tf.clip_by_value(tf.reduce_max(k), 0, self._max_k)
-        best, places = tf.math.top_k(scores, tf.minimum(width, size[1]))
+        width = self.width(k)
+        scores, positions = self.best(u, width, beta=beta, wishes=wishes)
+        shown = (tf.range(width) < k[:, None]) & (scores > LOWEST)
+        return {"items": self.names(positions, shown), "scores": tf.where(shown, scores, LOWEST)}
+
+    def best(
+        self, u: tf.Tensor, width: tf.Tensor, *, beta: tf.Tensor, wishes: Wishes | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Scores and positions `[batch, width]` of the best items that may come, best first; -inf at 0 where there are fewer."""
+        rows = tf.shape(u)[0]
+        scores = tf.matmul(u, self.vectors, transpose_b=True) + beta[:, None] * self.log_p(rows, wishes)
+        scores = tf.where(self.eligible(rows, wishes), scores, LOWEST)
+        best, positions = tf.math.top_k(scores, tf.minimum(width, tf.size(self._ids)))
         missing = [[0, 0], [0, width - tf.shape(best)[1]]]
-        best, places = tf.pad(best, missing, constant_values=LOWEST), tf.pad(places, missing)
-        shown = (tf.range(width) < k[:, None]) & (best > LOWEST)
-        return {
-            "items": tf.where(shown, tf.gather(self._ids, places), NOTHING),
-            "scores": tf.where(shown, best, LOWEST),
-        }
+        return tf.pad(best, missing, constant_values=LOWEST), tf.pad(positions, missing)
+
+    def eligible(self, rows: tf.Tensor, wishes: Wishes | None = None) -> tf.Tensor:
+        """Whether each item may come `[rows, n_items]`: it is available and the row's `wishes` let it pass."""
+        size = tf.stack([rows, tf.size(self._ids)])
+        passes = tf.broadcast_to(self._available, size)
+        if wishes is None:
+            return passes
+        allowed = self._tagged(wishes.allow_tags, size) | tf.reduce_all(wishes.allow_tags == NOTHING, axis=1, keepdims=True)
+        return passes & allowed & ~self._tagged(wishes.deny_tags, size) & ~self._named(wishes.exclude, size)
+
+    def log_p(self, rows: tf.Tensor, wishes: Wishes | None = None) -> tf.Tensor:
+        """Popularity `[rows, n_items]`: the index's, and for the items that a row brings its own."""
+        log_p = tf.broadcast_to(self._log_p, tf.stack([rows, tf.size(self._ids)]))
+        return log_p if wishes is None else self._overridden(log_p, wishes.prior_items, wishes.prior_log_p)
+
+    def width(self, k: tf.Tensor) -> tf.Tensor:
+        """How many places an answer has: the largest of `k`, up to `max_k`."""
+        return tf.clip_by_value(tf.reduce_max(k), 0, self._max_k)
+
+    def names(self, positions: tf.Tensor, shown: tf.Tensor) -> tf.Tensor:
+        """Ids of the items at `positions`, `""` where none is `shown`."""
+        return tf.where(shown, tf.gather(self._ids, positions), NOTHING)
 
     def _overridden(self, log_p: tf.Tensor, items: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
         at, position = _known(self.positions(items))
