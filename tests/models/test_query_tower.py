@@ -68,6 +68,17 @@ def test_a_shorter_history_gives_the_queries_of_its_beginning(tower):
     assert_allclose(tower(items[:, :3], action[:, :3], gap[:, :3]), tower(items, action, gap)[:, :3], atol=1e-6)
 
 
+@pytest.mark.parametrize("layers", [0, 1, 2])
+def test_one_place_alone_gives_the_query_that_all_places_give(layers):
+    made = QueryTower(dim=DIM, layers=layers, heads=2, length=LENGTH, actions=3, rate=0.5)
+    given = history(rows=4)
+    at = np.array([4, 0, 2, 2], np.int32)
+    whole = made(*given).numpy()
+    newest = made(*given, at=tf.constant(at))
+    assert newest.shape == (4, 1, DIM)
+    assert_allclose(newest[:, 0], whole[np.arange(4), at], atol=1e-5)
+
+
 def test_an_action_beyond_the_codes_is_read_as_the_last(tower):
     items, action, gap = history()
     assert_array_equal(tower(items, np.full_like(action, 2), gap), tower(items, np.full_like(action, 99), gap))

@@ -1,7 +1,7 @@
 """Behaviour in, a query vector at every position out: causal attention over (item, action, time until the next event, place).
 
 One pass over a window of L events gives the L queries that a user would have asked after each of them. Serving reads only
-the newest, of the same function. (Self-attentive sequential recommendation, Kang & McAuley 2018, arXiv:1808.09781; pre-norm.)
+the newest, and the last block then computes no other. (Self-attentive sequential recommendation, Kang & McAuley 2018, arXiv:1808.09781; pre-norm.)
 """
 from typing import Any
 
@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfrec.models.noise import Noise, dropout
 
 keras = tf.keras
+HIDDEN = -1e9  # added to the attention logits of what must not be seen
 GAP_BUCKETS = 33  # bucket 0: unknown; 1 + floor(log2(1 + seconds)) up to 2**31 s, 68 years
 
 
@@ -34,15 +35,23 @@ class CausalBlock(keras.layers.Layer):
         self.expand = keras.layers.Dense(4 * dim, activation="gelu", name="expand")
         self.contract = keras.layers.Dense(dim, name="contract")
 
-    def call(self, x: tf.Tensor, hidden: tf.Tensor, noise: Noise | None = None) -> tf.Tensor:
-        """`hidden` `[batch or 1, 1, length, length]` is added to the attention logits: 0 to see, large and negative to hide."""
+    def call(self, x: tf.Tensor, hidden: tf.Tensor, noise: Noise | None = None, at: tf.Tensor | None = None) -> tf.Tensor:
+        """`hidden` `[batch or 1, 1, length, length]` is added to the attention logits: 0 to see, large and negative to hide.
+
+        With places `at` `[batch]` only those are computed, `[batch, 1, dim]`, and `hidden` is `[batch, 1, 1, length]`.
+        """
         length, size = tf.shape(x)[1], self.dim // self.heads
-        parts = tf.reshape(self.qkv(self.attention_norm(x)), [-1, length, 3, self.heads, size])
+        flat = tf.reshape(x, [-1, self.dim])  # a dense layer is 2 operators on a matrix and 25 on anything above
+        parts = tf.reshape(self.qkv(self.attention_norm(flat)), [-1, length, 3, self.heads, size])
         q, k, v = tf.unstack(tf.transpose(parts, [2, 0, 3, 1, 4]))
+        if at is not None:
+            q, length = tf.gather(q, at[:, None], axis=2, batch_dims=1), 1
+            flat = tf.gather(x, at, batch_dims=1)
         weights = tf.nn.softmax(tf.matmul(q * size**-0.5, k, transpose_b=True) + hidden)
-        mixed = tf.reshape(tf.transpose(tf.matmul(weights, v), [0, 2, 1, 3]), [-1, length, self.dim])
-        x += dropout(self.mix(mixed), self.rate, noise)
-        return x + dropout(self.contract(self.expand(self.inner_norm(x))), self.rate, noise)
+        mixed = tf.reshape(tf.transpose(tf.matmul(weights, v), [0, 2, 1, 3]), [-1, self.dim])
+        flat += dropout(self.mix(mixed), self.rate, noise)
+        flat += dropout(self.contract(self.expand(self.inner_norm(flat))), self.rate, noise)
+        return tf.reshape(flat, [-1, length, self.dim])
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"dim": self.dim, "heads": self.heads, "rate": self.rate}
@@ -69,18 +78,28 @@ class QueryTower(keras.layers.Layer):
         self.output_norm = keras.layers.LayerNormalization(name="output_norm")
         self.project = keras.layers.Dense(dim, name="project")
 
-    def call(self, items: tf.Tensor, action: tf.Tensor, gap_s: tf.Tensor, noise: Noise | None = None) -> tf.Tensor:
-        """Args: item vectors `[batch, length, dim]`, action codes and seconds until the next event, each `[batch, length]`."""
+    def call(
+        self, items: tf.Tensor, action: tf.Tensor, gap_s: tf.Tensor, noise: Noise | None = None, at: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """All queries of each row or, with places `at` `[batch]`, the one after that event only, `[batch, 1, dim]`.
+
+        Args: item vectors `[batch, length, dim]`, action codes and seconds until the next event, each `[batch, length]`.
+        """
         length, dim = tf.shape(items)[1], self.sizes["dim"]
         # unit vectors have elements of size dim**-.5; the other parts start at .02
         x = items * dim**0.5 + self.place[:length]
         x += tf.gather(self.gap, gap_bucket(gap_s)) + tf.gather(self.action, tf.minimum(action, self.sizes["actions"] - 1))
-        x = dropout(self.input_norm(x), self.sizes["rate"], noise)
+        x = dropout(self.input_norm(tf.reshape(x, [-1, dim])), self.sizes["rate"], noise)
+        x = tf.reshape(x, [-1, length, dim])
         places = tf.range(length)
-        hidden = tf.where(places[:, None] >= places[None, :], 0.0, -1e9)[None, None]
-        for block in self.blocks:
+        hidden = tf.where(places[:, None] >= places[None, :], 0.0, HIDDEN)[None, None]
+        for block in self.blocks if at is None else self.blocks[:-1]:
             x = block(x, hidden, noise)
-        return tf.math.l2_normalize(self.project(self.output_norm(x)), axis=-1)
+        if at is not None:
+            hidden, length = tf.where(places <= at[:, None], 0.0, HIDDEN)[:, None, None], 1
+            x = self.blocks[-1](x, hidden, noise, at) if self.blocks else tf.gather(x, at[:, None], batch_dims=1)
+        x = self.output_norm(tf.reshape(x, [-1, dim]))
+        return tf.reshape(tf.math.l2_normalize(self.project(x), axis=-1), [-1, length, dim])
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | self.sizes
