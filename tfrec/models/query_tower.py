@@ -1,7 +1,8 @@
 """Behaviour in, a query vector at every position out: causal attention over (item, action, time until the next event, place).
 
 One pass over a window of L events gives the L queries that a user would have asked after each of them. Serving reads only
-the newest, and the last block then computes no other. (Self-attentive sequential recommendation, Kang & McAuley 2018, arXiv:1808.09781; pre-norm.)
+the newest, and the last block then computes no other. (Self-attentive sequential recommendation, Kang & McAuley 2018,
+arXiv:1808.09781; pre-norm.)
 """
 from typing import Any
 

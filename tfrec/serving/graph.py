@@ -153,7 +153,8 @@ class Graph:
         order = tf.argsort(tf.where(kept, place, place + tf.size(place)), axis=1)[:, :width]
         position, action, age_s = (tf.gather(x, order, batch_dims=1) for x in (position, action, age_s))
         newest = tf.range(width) == count[:, None] - 1
-        until = tf.where(newest, tf.zeros_like(age_s), tf.pad(age_s[:, 1:], [[0, 0], [0, 1]]))  # age of the event that followed, or now
+        # age of the event that followed, or now
+        until = tf.where(newest, tf.zeros_like(age_s), tf.pad(age_s[:, 1:], [[0, 0], [0, 1]]))
         gap = tf.where((age_s < 0) | (until < 0), tf.constant(UNKNOWN_AGE, tf.int64), tf.maximum(age_s - until, 0))
         items = tf.gather(self._index.vectors, tf.maximum(position, 0))
         u = self._model.scale_behaviour(self._model.queries(items, action, gap, at=tf.maximum(count - 1, 0))[:, 0])
