@@ -5,6 +5,7 @@ import sys
 import textwrap
 import threading
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -55,10 +56,33 @@ def test_an_impression_is_a_row_per_shown_item(log, writer):
     first, second = log.read("impressions").to_pylist()
     assert first == {
         "request_id": "r1", "time": 5, "user": "u", "query": "heat", "history": ["x", "y"], "history_action": ["click", "view"],
-        "history_time": [1, 2], "context": '{"place": "", "device": "tv", "profile": {}}', "policy": "greedy", "model_version": 1,
+        "history_time": [1, 2], "context": '{"place":"","device":"tv","profile":{}}', "policy": "greedy", "model_version": 1,
         "item": "a", "position": 0, "score": 1.0, "log_propensity": 0.0, "writer": "g", "seq": 1,
     }  # fmt: skip
     assert second == first | {"item": "b", "position": 1, "score": 0.0}
+
+
+def test_text_comes_through_as_it_was(log, writer):
+    texts = ['a "quoted" \\ line\nand another', "", "2020-01-01", '{"context":{}}', "\u2028 ünï 🎬", "null"]
+    writer.impression(*(impression(f"r{n}", query=text) for n, text in enumerate(texts)))
+    writer.flush()
+    assert log.read("impressions")["query"].to_pylist()[::2] == texts
+
+
+def test_lines_of_the_version_before_are_read(log, tmp_path):
+    with closing(WriteAheadFile(tmp_path / "wal", "old")) as wal:
+        wal.append("impressions", [impression("r1").model_copy(update={"context": Context(device="tv")}).model_dump_json()])
+    LogWriter(log, WriteAheadFile(tmp_path / "wal", "old")).close()
+    assert log.read("impressions")["context"].to_pylist() == ['{"place": "", "device": "tv", "profile": {}}'] * 2
+
+
+def test_a_check_writes_and_leaves_nothing(log, writer, monkeypatch):
+    monkeypatch.setattr(log_module, "_COMMIT_SECONDS", 60)
+    writer.check()
+    writer.outcome(outcome("e1"))
+    assert writer.behind() > 0
+    writer.flush()
+    assert (writer.behind(), events(log)) == (0, ["e1"])
 
 
 def test_outcomes_share_the_numbers_of_their_writer(log, writer):
@@ -85,7 +109,7 @@ def test_the_committer_needs_no_flush(log, tmp_path, monkeypatch):
 
 def test_a_flush_ends_while_records_keep_arriving(log, tmp_path, monkeypatch):
     monkeypatch.setattr(log_module, "_COMMIT_SECONDS", 60)  # nobody else commits
-    commit, ended, arrived, commits = log.append, threading.Event(), threading.Event(), []
+    commit, ended, arrived, commits = log.append_lines, threading.Event(), threading.Event(), []
 
     def slowly(*given, **told):
         commits.append(arrived.clear())
@@ -101,14 +125,14 @@ def test_a_flush_ends_while_records_keep_arriving(log, tmp_path, monkeypatch):
 
     with LogWriter(log, WriteAheadFile(tmp_path / "wal", "busy")) as writer:
         writer.outcome(outcome("first"))
-        monkeypatch.setattr(log, "append", slowly)
+        monkeypatch.setattr(log, "append_lines", slowly)
         thread = threading.Thread(target=keep_appending)
         thread.start()
         writer.flush()
         still_arriving = thread.is_alive()
         ended.set()
         thread.join()
-        monkeypatch.setattr(log, "append", commit)
+        monkeypatch.setattr(log, "append_lines", commit)
     assert still_arriving
     assert len(commits) == 2  # impressions and outcomes
     found = events(log)
@@ -118,7 +142,7 @@ def test_a_flush_ends_while_records_keep_arriving(log, tmp_path, monkeypatch):
 
 def test_an_outage_of_the_tables_loses_nothing(log, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(log_module, "_COMMIT_SECONDS", 0.01)
-    real, calls, back = log.append, [], threading.Event()
+    real, calls, back = log.append_lines, [], threading.Event()
 
     def failing(*args, **options):
         calls.append(args)
@@ -128,7 +152,7 @@ def test_an_outage_of_the_tables_loses_nothing(log, tmp_path, monkeypatch, caplo
         real(*args, **options)
 
     with LogWriter(log, WriteAheadFile(tmp_path / "wal", "g")) as writer, caplog.at_level(logging.WARNING):
-        monkeypatch.setattr(log, "append", failing)
+        monkeypatch.setattr(log, "append_lines", failing)
         writer.outcome(outcome("e1"))
         assert back.wait(10)
     assert events(log) == ["e1"]

@@ -125,15 +125,15 @@ def test_a_full_disk_is_no_acknowledgement(tmp_path, monkeypatch):
     again.close()
 
 
-def test_after_a_failed_fsync_nothing_is_promised(tmp_path, monkeypatch):
+def test_after_a_failed_sync_nothing_is_promised(tmp_path, monkeypatch):
     wal = WriteAheadFile(tmp_path, "g")
 
     def fail(_):
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", fail)
-        with pytest.raises(DataError, match="fsync failed"):
+        patch.setattr(os, "fdatasync", fail)
+        with pytest.raises(DataError, match="sync failed"):
             wal.append("outcomes", ["a"])
     with pytest.raises(DataError, match="start the writer again"):
         wal.append("outcomes", ["b"])

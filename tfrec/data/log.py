@@ -14,7 +14,7 @@ from types import TracebackType
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
-from tfrec.data.log_rows import KINDS, SCHEMAS, Kind, to_rows
+from tfrec.data.log_rows import KINDS, SCHEMAS, Kind, to_line, to_rows
 from tfrec.data.log_table import LogTable
 from tfrec.data.records import Impression, Outcome
 from tfrec.data.wal import Entry, WriteAheadFile
@@ -22,6 +22,7 @@ from tfrec.errors import UsageError
 
 _COMMIT_SECONDS = 1.0  # between two moves from the write-ahead file to the tables
 _COMMIT_ENTRIES = 10_000  # in one move, at most: bounds memory when an outage is caught up
+_OLD = '"context":{'  # a write-ahead file that tfrec 0.1 left behind has the context as an object
 Seqs = dict[Kind, dict[str, int]]  # newest sequence number per table and writer
 logger = logging.getLogger(__name__)
 
@@ -57,8 +58,12 @@ class FeedbackLog:
 
     def append(self, kind: Kind, records: Sequence[tuple[int, dict[str, object]]], *, writer: str) -> None:
         """Commit a writer's records, (seq, fields) with seq ascending. Those that are in the table already are left out."""
-        if records:
-            self.tables[kind].append(to_rows(kind, records, writer=writer), writer=writer)
+        self.append_lines(kind, [(seq, to_line(fields)) for seq, fields in records], writer=writer)
+
+    def append_lines(self, kind: Kind, lines: Sequence[tuple[int, str]], *, writer: str) -> None:
+        """The same for records as lines of JSON (`log_rows.to_line`)."""
+        if lines:
+            self.tables[kind].append(to_rows(kind, lines, writer=writer), writer=writer)
 
     def last_seq(self, writer: str) -> int:
         """The newest sequence number of a writer that is in the tables."""
@@ -127,7 +132,9 @@ class LogWriter:
 
     def impression(self, *records: Impression) -> int:
         """Keep one or many; returns the last sequence number when all of them are on disk."""
-        return self._wal.append("impressions", [record.model_dump_json() for record in records])
+        lines = (record.model_dump_json(exclude={"context"}) for record in records)
+        contexts = (json.dumps(record.context.model_dump_json()) for record in records)
+        return self._wal.append("impressions", [f'{line[:-1]},"context":{c}}}' for line, c in zip(lines, contexts, strict=True)])
 
     def outcome(self, *records: Outcome) -> int:
         """Keep one or many; returns the last sequence number when all of them are on disk."""
@@ -137,11 +144,24 @@ class LogWriter:
         """Commit everything acknowledged so far to the log; returns when it is there."""
         with self._commit_lock:
             until = self._wal.last_seq  # what arrives meanwhile is for the next call, or this one might never end
-            while self._committed < until and (entries := self._wal.pending(self._committed)[:_COMMIT_ENTRIES]):
+            while self._committed < until and (entries := self._wal.pending(self._committed, most=_COMMIT_ENTRIES)):
                 for kind in KINDS:  # impressions first, so that no reader finds an outcome without its impression
-                    self._log.append(kind, _records(entries, kind), writer=self._wal.writer)
+                    self._log.append_lines(kind, _lines(entries, kind), writer=self._wal.writer)
                 self._committed = entries[-1].seq
                 self._wal.truncate(self._committed)
+            self._committed = max(self._committed, until)
+
+    def behind(self) -> int:
+        """Records that are safe in the write-ahead file and not yet in the log."""
+        return self._wal.last_seq - self._committed
+
+    def check(self) -> None:
+        """Write a line that nobody reads, as a record would be written.
+
+        Raises:
+            DataError: it cannot be: no record would be kept.
+        """
+        self._wal.append("check", [""])
 
     def close(self) -> None:
         """Stop, commit the rest, release the write-ahead file. What cannot be committed stays there for the next start."""
@@ -167,5 +187,5 @@ class LogWriter:
                 logger.warning("the feedback log cannot be written, trying again: %s", error)
 
 
-def _records(entries: Sequence[Entry], kind: Kind) -> list[tuple[int, dict[str, object]]]:
-    return [(entry.seq, json.loads(entry.payload)) for entry in entries if entry.kind == kind]
+def _lines(entries: Sequence[Entry], kind: Kind) -> list[tuple[int, str]]:
+    return [(e.seq, to_line(json.loads(e.payload)) if _OLD in e.payload else e.payload) for e in entries if e.kind == kind]

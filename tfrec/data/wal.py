@@ -1,7 +1,7 @@
 """A write-ahead file: what was acknowledged is on disk, whatever happens to the process a moment later.
 
-A commit to the log's tables costs tens of milliseconds, an fsync a few; so a writer appends lines here, answers, and moves
-them to the tables in groups. Calls that wait at the same time share one fsync. A line is
+A commit to the log's tables costs tens of milliseconds, a sync of a file one or less; so a writer appends lines here, answers,
+and moves them to the tables in groups. Calls that wait at the same time share one sync. A line is
 
     crc32 seq kind payload        e.g.  5f1c03aa 41 outcomes {"event_id": ...}
 
@@ -15,6 +15,7 @@ import threading
 import zlib
 from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -82,10 +83,11 @@ class WriteAheadFile:
         self._sync(mine)
         return mine
 
-    def pending(self, after_seq: int) -> list[Entry]:
+    def pending(self, after_seq: int, *, most: int | None = None) -> list[Entry]:
         """Entries on disk with a higher seq, oldest first."""
         with self._write_lock:
-            return [entry for entry in self._pending if after_seq < entry.seq <= self._synced]
+            found = (entry for entry in self._pending if after_seq < entry.seq <= self._synced)
+            return list(islice(found, most))
 
     def truncate(self, upto_seq: int) -> None:
         """Forget entries up to this seq: they are safe elsewhere."""
@@ -117,15 +119,15 @@ class WriteAheadFile:
             with self._write_lock:
                 target = self._last
             try:
-                os.fsync(self._file.fileno())
+                os.fdatasync(self._file.fileno())  # the lines and the file's new length; fsync writes its times as well
             except OSError as error:
-                self._broken = error  # the kernel may have dropped the pages: no later fsync can be believed
+                self._broken = error  # the kernel may have dropped the pages: no later sync can be believed
                 self._check_usable()
             self._synced = target
 
     def _check_usable(self) -> None:
         if self._broken is not None:
-            raise DataError(f"{self.path}: fsync failed ({self._broken}). Check the disk and start the writer again.")
+            raise DataError(f"{self.path}: sync failed ({self._broken}). Check the disk and start the writer again.")
         if self._file.closed:
             raise UsageError(f"{self.path}: this write-ahead file is closed.")
 
