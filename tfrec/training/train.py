@@ -104,11 +104,13 @@ def _choose(config: Config, catalogue: Catalogue, inter: Interactions, text: np.
             course.run(optimizer, epochs=range(first, config.training.epochs), advance=advance, after=after,
                        log_dir=config.run / "tensorboard" / "choose")
     best = _best(curve)
-    # the likelihood is smooth enough to stop by; beta only matters for the ranking, so the ranking chooses it, and the epochs
-    # around the best one are averaged because NDCG on some thousand events is not smooth
-    ndcg = np.mean([row[1] for row in curve[max(best - 1, 0) : best + 2]], axis=0)
-    beta = BETAS[int(np.argmax(ndcg))]
-    log.info("NDCG@10 by weight of popularity: %s", ", ".join(f"{b:g}: {n:.4f}" for b, n in zip(BETAS, ndcg, strict=True)))
+    # the likelihood is smooth enough to stop by; beta only matters for the ranking, so the ranking chooses it. NDCG on some
+    # thousand events is not smooth: the epochs around the best are averaged, and the towers were trained with beta 1, so
+    # another must be better by more than chance: what counts is the gain less its standard error
+    gain, error = np.mean([row[1] for row in curve[max(best - 1, 0) : best + 2]], axis=0)
+    beta = BETAS[int(np.argmax(gain - error))]
+    said = ", ".join(f"{b:g}: {g:+.4f} ± {e:.4f}" for b, g, e in zip(BETAS, gain, error, strict=True))
+    log.info("NDCG@10 by weight of popularity, against 1: %s", said)
     store.finish("choose", {"epochs": best + 1, "beta": beta})
     return best + 1, beta
 
@@ -151,10 +153,10 @@ class _Judge:
         self._scorer = Scorer(recommender, inter, counted=validation, histories=histories)
         self._log_p = self._scorer.log_p(self._events)
 
-    def judge(self) -> tuple[float, list[float]]:
-        """Mean log-likelihood at beta 1, and NDCG@10 for each of `BETAS`."""
+    def judge(self) -> tuple[float, list[list[float]]]:
+        """Mean log-likelihood at beta 1; for each of `BETAS` the gain in NDCG@10 over that of 1, and its standard error."""
         self._scorer.refresh()
-        likelihood, ndcg = 0.0, np.zeros(len(BETAS))
+        likelihood, ndcg = 0.0, np.zeros([len(self._events), len(BETAS)])
         for start in range(0, len(self._events), 256):
             part = slice(start, start + 256)
             items, rows = self._inter.item[self._events[part]], np.arange(len(self._events[part]))
@@ -165,8 +167,9 @@ class _Judge:
             for column, beta in enumerate(BETAS):
                 scores = similarity + beta * log_p
                 rank = 1 + np.count_nonzero(scores > scores[rows, items][:, None], axis=1)
-                ndcg[column] += np.where(rank <= 10, 1 / np.log2(rank + 1), 0).sum()
-        return likelihood / len(self._events), list(ndcg / len(self._events))
+                ndcg[part, column] = np.where(rank <= 10, 1 / np.log2(rank + 1), 0)
+        gain = ndcg - ndcg[:, [CALIBRATED]]
+        return likelihood / len(ndcg), [list(gain.mean(0)), list(gain.std(0) / np.sqrt(len(ndcg)))]
 
 
 def _identity(config: Config, catalogue: Catalogue, inter: Interactions) -> str:
