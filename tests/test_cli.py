@@ -17,6 +17,7 @@ from tfrec.data.records import Impression, Outcome
 from tfrec.data.wal import WriteAheadFile
 from tfrec.errors import TfrecError
 from tfrec.serving.manifest import Manifest, write_manifest
+from tfrec.serving.server import ServeOptions
 from tfrec.terminal import end
 
 ROOT = Path(__file__).parent.parent
@@ -206,14 +207,25 @@ def test_serve_refuses_a_run_without_a_published_version(call, tmp_path):
 
 def test_serve_offers_what_the_run_has_published(call, tmp_path, monkeypatch):
     served = []
-    monkeypatch.setattr("tfrec.serving.server.serve", served.append)
+    monkeypatch.setattr("tfrec.serving.server.serve", lambda options, others: served.append((options, others)))
     monkeypatch.setattr("tfrec.serving.server.find_model_server", lambda: Path("tensorflow_model_server"))
     (tmp_path / "models" / "films").mkdir(parents=True)
     run = ("--set", f"run={tmp_path}", "--set", "serving.model_name=films")
-    assert call("serve", "--port", 9000, "--rest-port", 9001, *run)[0] == 0
-    (options,) = served
-    assert (options.port, options.rest_api_port, options.model_name) == (9000, 9001, "films")
-    assert options.model_base_path == str(tmp_path / "models" / "films")
+    assert call("serve", "--port=9000", "--enable_batching", *run, "--tensorflow_session_parallelism=2")[0] == 0
+    [(options, others)] = served
+    assert (options.port, options.rest_api_port, options.model_name) == (9000, 8501, "films")
+    assert (options.model_base_path, options.enable_batching) == (str(tmp_path / "models" / "films"), True)
+    assert others == ["--tensorflow_session_parallelism=2"]
+
+
+def test_serve_takes_a_model_server_s_flags_and_no_run(call, monkeypatch):
+    served = []
+    monkeypatch.setattr("tfrec.serving.server.serve", lambda options, others: served.append(options))
+    monkeypatch.setattr("tfrec.serving.server.find_model_server", lambda: Path("tensorflow_model_server"))
+    assert call("serve", "--model_config_file=/etc/models.config")[0] == 0
+    assert served == [ServeOptions(model_config_file="/etc/models.config")]
+    code, _, err = call("serve", "--model_base_path=/models/films", "--port=many")
+    assert (code, "argument --port: invalid int value: 'many'" in err) == (2, True)
 
 
 @pytest.fixture

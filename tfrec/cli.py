@@ -281,32 +281,36 @@ def join(
     terminal.show({"examples": len(examples), **counts}, as_json=as_json)
 
 
-@app.command()
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def serve(
-    port: Port = 8500,
-    rest_port: Port = 8501,
+    context: typer.Context,
     config: ConfigFile = None,
     settings: Settings = None,
 ) -> None:
     """Serve the published versions on gRPC and REST; a newly published one is swapped in while requests run.
 
     The real tensorflow_model_server is used when it is on the PATH (or named by TFREC_MODEL_SERVER), else the embedded server.
+    Both take the real one's flags under their own names, as --name=value: --port (8500), --rest_api_port (8501), --model_name,
+    --model_base_path, --model_config_file, --model_config_file_poll_wait_seconds, --file_system_poll_wait_seconds,
+    --enable_batching, --batching_parameters_file, --monitoring_config_file, --enable_grpc_healthcheck_service,
+    --allow_version_labels_for_unavailable_models, --grpc_max_threads, --max_num_load_retries, --load_retry_interval_micros,
+    --enable_model_warmup. Without a base path or a model config it serves what the configuration's run has published.
     """
-    from tfrec.serving.server import ServeOptions, find_model_server, serve
+    from tfrec.serving.server import find_model_server, parse_flags, serve
 
     settled = load_config(config, settings or ())
-    if not settled.models_dir.is_dir():
+    published = {
+        "model_name": settled.serving.model_name,
+        "model_base_path": str(settled.models_dir.absolute()),
+        "rest_api_port": 8501,
+    }
+    named = any(word.startswith(("--model_base_path", "--model_config_file=")) for word in context.args)
+    options, others = parse_flags(context.args, **({} if named else published))
+    if not named and not settled.models_dir.is_dir():
         raise UsageError(f"Nothing is published in {settled.models_dir}. Check --set run=..., or publish first: tfrec publish.")
     if find_model_server() is None:
         _load_tensorflow()
-    serve(
-        ServeOptions(
-            port=port,
-            rest_api_port=rest_port,
-            model_name=settled.serving.model_name,
-            model_base_path=str(settled.models_dir.absolute()),
-        )
-    )
+    serve(options, others)
 
 
 @app.command()

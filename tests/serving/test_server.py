@@ -19,7 +19,7 @@ from tfrec.serving.client import Client, RequestFailed
 from tfrec.serving.embedded import EmbeddedServer
 from tfrec.serving.process import ServerProcess, free_port
 from tfrec.serving.saved_model import SavedModel
-from tfrec.serving.server import ServeOptions, find_model_server, main
+from tfrec.serving.server import ServeOptions, find_model_server, main, parse_flags
 
 
 def options(base_path: Path, **flags: object) -> ServeOptions:
@@ -168,8 +168,8 @@ def test_nothing_to_serve_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -
     ("text", "message"),
     [
         ("model_config_list {", "cannot be read as a ModelServerConfig"),
-        ("", "holds no model_config_list"),
-        ('model_config_list { config { name: "a" base_path: "/a" } }', 'model_platform: "tensorflow"'),
+        ("", "Only ModelConfigList is currently supported"),
+        ('model_config_list { config { name: "a" base_path: "/a" } }', "nor ModelServerConfig::model_platform"),
         (
             'model_config_list { config { name: "a" base_path: "/a" model_platform: "tensorflow" '
             'version_labels { key: "x" value: 1 } } }',
@@ -180,10 +180,26 @@ def test_nothing_to_serve_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -
 def test_bad_model_configs_are_usage_errors(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "models.config"
     path.write_text(text)
-    with pytest.raises(UsageError, match="models.config.*"):
-        EmbeddedServer(ServeOptions(model_config_file=str(path)), stopping=threading.Event())
-    with pytest.raises(UsageError, match=message):
-        EmbeddedServer(ServeOptions(model_config_file=str(path)), stopping=threading.Event())
+    with pytest.raises(UsageError, match=f"models.config: .*{message}"):
+        EmbeddedServer(ServeOptions(model_config_file=str(path)), stopping=threading.Event()).start()
+
+
+def test_flags_are_read_as_the_real_server_reads_them() -> None:
+    words = ["--port=1", "--enable_batching", "--model_base_path=/m", "--enable_model_warmup=false", "--ssl_config_file=x"]
+    options, others = parse_flags(words, model_name="tfrec", port=2)
+    assert options == ServeOptions(
+        port=1, model_name="tfrec", model_base_path="/m", enable_batching=True, enable_model_warmup=False
+    )
+    assert others == ["--ssl_config_file=x"]
+    with pytest.raises(UsageError, match="argument --enable_batching: expected true or false, got 'maybe'"):
+        parse_flags(["--enable_batching=maybe"])
+    with pytest.raises(UsageError, match="--batching_parameters_file is given without --enable_batching=true"):
+        parse_flags(["--model_base_path=/m", "--batching_parameters_file=b"])
+
+
+def test_flags_that_only_the_real_server_has_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--model_base_path=/m", "--ssl_config_file=x"]) == 2
+    assert "embedded server has no --ssl_config_file=x" in capsys.readouterr().err
 
 
 def test_the_real_binary_is_found_and_takes_over_with_its_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +210,8 @@ def test_the_real_binary_is_found_and_takes_over_with_its_flags(tmp_path: Path, 
     binary.write_text('#!/bin/sh\necho "$@"\n')
     binary.chmod(binary.stat().st_mode | stat.S_IXUSR)
     assert find_model_server() == binary
-    script = "from tfrec.serving.server import ServeOptions, serve; serve(ServeOptions(model_base_path='m', host='1.2.3.4'))"
+    options = "ServeOptions(model_base_path='m', host='1.2.3.4')"
+    script = f"from tfrec.serving.server import ServeOptions, serve; serve({options}, ['--x'])"
     found = subprocess.run(
         [sys.executable, "-c", script],
         capture_output=True,
@@ -203,7 +220,7 @@ def test_the_real_binary_is_found_and_takes_over_with_its_flags(tmp_path: Path, 
         env={**os.environ, "PATH": f"{tmp_path}:/bin:/usr/bin", "PYTHONPATH": str(Path(__file__).parents[2])},
         check=True,
     )
-    assert found.stdout == f"--model_base_path={tmp_path}/m\n"
+    assert found.stdout == f"--model_base_path={tmp_path}/m --x\n"
     monkeypatch.setenv("TFREC_MODEL_SERVER", str(tmp_path / "missing"))
     with pytest.raises(UsageError, match="TFREC_MODEL_SERVER is .*missing"):
         find_model_server()

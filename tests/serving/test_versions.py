@@ -1,4 +1,5 @@
 """The life of versions, step by step on a clock of the test: `poll` is called, never waited for."""
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,11 @@ import tensorflow as tf
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel as SavedModelProto
 
 from tests.serving.tiny import save_tiny
+from tfrec.errors import ServingError
+from tfrec.serving.model_configs import NOTHING, ModelConfig, Policy
 from tfrec.serving.refusal import Refusal
 from tfrec.serving.saved_model import SavedModel
-from tfrec.serving.versions import ModelVersions, Policy, State
+from tfrec.serving.versions import ModelVersions, State
 from tfrec.serving.warmup import WARMUP_FILE
 
 Life = list[tuple[int, str]]
@@ -34,8 +37,12 @@ class Fake:
         self.closed = True
 
 
-def model(base: Path, **options: Any) -> ModelVersions:
-    return ModelVersions("m", base, load=Fake, **{"max_load_retries": 1, "load_retry_seconds": 60.0, **options})  # type: ignore[arg-type]
+LATEST = Policy()
+
+
+def model(base: Path, *, policy: Policy = LATEST, **options: Any) -> ModelVersions:
+    retries = {"max_load_retries": 1, "load_retry_seconds": 60.0}
+    return ModelVersions(ModelConfig("m", base, policy), load=Fake, **{**retries, **options})  # type: ignore[arg-type]
 
 
 def add(base: Path, *names: object, **files: str) -> None:
@@ -183,22 +190,39 @@ def test_policies(tmp_path: Path, policy: Policy, served: list[int]) -> None:
     assert life(versions) == [(number, "AVAILABLE") for number in served]
 
 
-def test_labels_name_versions(tmp_path: Path) -> None:
-    add(tmp_path, 1, 2)
-    versions = model(tmp_path, policy=Policy(latest=None), labels={"old": 1, "next": 7})
+def test_a_model_that_is_taken_away_unloads_and_comes_back_anew(tmp_path: Path) -> None:
+    add(tmp_path, 1)
+    versions = model(tmp_path)
     versions.poll(0.0)
-    assert answering(versions, None, "old") == 1
-    with pytest.raises(Refusal, match=r"Specific\(m, 7\)"):
-        answering(versions, None, "next")
-    with pytest.raises(Refusal, match="Unrecognized servable version label: beta"):
-        answering(versions, None, "beta")
+    config, versions.config = versions.config, replace(versions.config, policy=NOTHING)
+    versions.poll(1.0)
+    assert life(versions) == [(1, "END")]
+    assert not versions.up()
+    versions.config = config
+    versions.poll(2.0)
+    assert answering(versions) == 1
+
+
+def test_it_is_up_with_one_version_and_failed_with_none_left_to_try(tmp_path: Path) -> None:
+    add(tmp_path, 1, broken="")
+    versions = model(tmp_path)
+    assert not versions.up()
+    versions.poll(0.0)
+    assert not versions.up()
+    versions.poll(60.0)
+    with pytest.raises(ServingError, match="m: no version under .* could be loaded. version 1: truncated"):
+        versions.up()
+    add(tmp_path, 2)
+    versions.poll(61.0)
+    assert versions.up()
+    assert (versions.available(2), versions.available(1), versions.available(7)) == (True, False, False)
 
 
 def test_a_bad_warm_up_record_fails_the_load_of_a_real_model(tmp_path: Path) -> None:
     save_tiny(tmp_path / "1")
     with tf.io.TFRecordWriter(str(tmp_path / "1" / WARMUP_FILE)) as writer:
         writer.write(b"malformed")
-    versions = ModelVersions("m", tmp_path, max_load_retries=0)
+    versions = ModelVersions(ModelConfig("m", tmp_path), max_load_retries=0)
     versions.poll(0.0)
     assert life(versions) == [(1, "END")]
 
@@ -210,7 +234,7 @@ def test_an_operator_that_is_not_here_fails_the_load(tmp_path: Path) -> None:
         for node in function.node_def:
             node.op = "NoSuchOp" if node.op == "Mul" else node.op
     graph.write_bytes(saved.SerializeToString())
-    versions = ModelVersions("m", tmp_path, max_load_retries=0)
+    versions = ModelVersions(ModelConfig("m", tmp_path), max_load_retries=0)
     versions.poll(0.0)
     [(number, state, failure)] = versions.status()
     assert (number, state, failure and failure.code.name) == (1, State.END, "NOT_FOUND")

@@ -4,20 +4,23 @@ It speaks for `tensorflow_model_server` where that is not installed. The ports o
 """
 import logging
 import threading
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import grpc
-from google.protobuf import text_format
-from tensorflow_serving.config import model_server_config_pb2
-from tensorflow_serving.config.file_system_storage_path_source_pb2 import FileSystemStoragePathSourceConfig
 
-from tfrec.errors import UsageError
+from tfrec.errors import TfrecError, UsageError
+from tfrec.serving.batching import Scheduler
 from tfrec.serving.grpc_api import start_grpc
+from tfrec.serving.model_configs import ModelConfig, model_configs
+from tfrec.serving.refusal import Refusal
 from tfrec.serving.registry import Registry
 from tfrec.serving.rest_api import RestServer
+from tfrec.serving.saved_model import SavedModel
 from tfrec.serving.server import ServeOptions
-from tfrec.serving.versions import ModelVersions, Policy
+from tfrec.serving.server_metrics import ServerMetrics
+from tfrec.serving.text_protos import read_batching, read_metrics_path, read_models
+from tfrec.serving.versions import ModelVersions
 
 log = logging.getLogger(__name__)
 
@@ -28,21 +31,51 @@ class EmbeddedServer:
     def __init__(self, options: ServeOptions, *, stopping: threading.Event) -> None:
         self.options = options
         self._stopping = stopping
-        self._registry = Registry(_models(options), poll_seconds=options.file_system_poll_wait_seconds, stopping=stopping)
+        self._configs = _configs(options)
+        self._metrics_path = read_metrics_path(options.monitoring_config_file)
+        self._metrics = ServerMetrics() if self._metrics_path else None
+        scheduler = Scheduler(read_batching(options.batching_parameters_file), self._metrics) if options.enable_batching else None
+        self._registry = Registry(
+            partial(
+                ModelVersions,
+                max_load_retries=options.max_num_load_retries,
+                load_retry_seconds=options.load_retry_interval_micros / 1e6,
+                warm_up=options.enable_model_warmup,
+                load=partial(SavedModel, scheduler=scheduler),
+            ),
+            poll_seconds=options.file_system_poll_wait_seconds,
+            labels_ahead=options.allow_version_labels_for_unavailable_models,
+            stopping=stopping,
+        )
         self._grpc: grpc.Server | None = None
         self._rest: RestServer | None = None
 
     def start(self) -> None:
         """Load all models, then open the ports; `ServingError` when either cannot be done."""
         options = self.options
-        self._registry.start()
+        try:
+            self._registry.start(self._configs)
+        except Refusal as refusal:
+            advice = "Add --allow_version_labels_for_unavailable_models=true."
+            raise UsageError(f"{options.model_config_file}: {refusal.message}. At the start no version is. {advice}") from refusal
         if self._stopping.is_set():
             return
-        self._grpc = start_grpc(self._registry, f"{options.host}:{options.port}", threads=options.grpc_max_threads)
-        log.info("Running gRPC ModelServer at %s:%d ...", options.host, options.port)
+        address, threads = f"{options.host}:{options.port}", options.grpc_max_threads
+        health = options.enable_grpc_healthcheck_service
+        self._grpc = start_grpc(self._registry, address, threads=threads, metrics=self._metrics, health=health)
+        log.info("Running gRPC ModelServer at %s ...", address)
         if options.rest_api_port:
-            self._rest = RestServer(self._registry, options.host, options.rest_api_port, threads=options.grpc_max_threads)
+            self._rest = RestServer(
+                self._registry,
+                options.host,
+                options.rest_api_port,
+                threads=threads,
+                metrics=self._metrics,
+                metrics_path=self._metrics_path,
+            )
             log.info("Exporting HTTP/REST API at:%s:%d ...", options.host, options.rest_api_port)
+        if options.model_config_file and options.model_config_file_poll_wait_seconds > 0:
+            threading.Thread(target=self._follow_config, name="config", daemon=True).start()
 
     def stop(self, grace: float = 5.0) -> None:
         """Take no more requests, give the running ones `grace` seconds, then unload."""
@@ -54,50 +87,20 @@ class EmbeddedServer:
             ended.wait()
         self._registry.stop()
 
+    def _follow_config(self) -> None:
+        """Reload what the file says, changed or not, as the real server does: it undoes a reload that came by request."""
+        while not self._stopping.wait(self.options.model_config_file_poll_wait_seconds):
+            try:
+                self._registry.reload(model_configs(read_models(self.options.model_config_file)))
+            except (TfrecError, Refusal) as error:
+                log.error("%s: not taken: %s", self.options.model_config_file, error)
 
-def _models(options: ServeOptions) -> list[ModelVersions]:
-    if not options.model_config_file:
-        return [_model(options, options.model_name, options.model_base_path, Policy(), {})]
-    path = Path(options.model_config_file)
-    config = model_server_config_pb2.ModelServerConfig()
+
+def _configs(options: ServeOptions) -> list[ModelConfig]:
+    path = options.model_config_file
+    if not path:
+        return [ModelConfig(options.model_name, Path(options.model_base_path).absolute())]
     try:
-        text_format.Parse(path.read_text(encoding="utf-8"), config)
-    except (OSError, text_format.ParseError) as error:
-        raise UsageError(f"{path}: cannot be read as a ModelServerConfig: {error}") from error
-    models = []
-    for entry in config.model_config_list.config:
-        if entry.model_platform != "tensorflow" or not entry.name or not entry.base_path:
-            raise UsageError(f'{path}: a model needs name, base_path and model_platform: "tensorflow", got {entry}')
-        policy, labels = _policy(entry.model_version_policy), dict(entry.version_labels)
-        models.append(_model(options, entry.name, entry.base_path, policy, labels))
-        if labels and not options.allow_version_labels_for_unavailable_models:
-            raise UsageError(
-                f"{path}: model {entry.name} has version_labels, and at the start no version is loaded yet. "
-                "Add --allow_version_labels_for_unavailable_models=true."
-            )
-    if not models:
-        raise UsageError(f"{path}: holds no model_config_list with a model.")
-    return models
-
-
-def _model(options: ServeOptions, name: str, base_path: str, policy: Policy, labels: Mapping[str, int]) -> ModelVersions:
-    return ModelVersions(
-        name,
-        Path(base_path),
-        policy=policy,
-        labels=labels,
-        max_load_retries=options.max_num_load_retries,
-        load_retry_seconds=options.load_retry_interval_micros / 1e6,
-        warm_up=options.enable_model_warmup,
-    )
-
-
-def _policy(proto: FileSystemStoragePathSourceConfig.ServableVersionPolicy) -> Policy:
-    choice = proto.WhichOneof("policy_choice")
-    if choice == "all":
-        return Policy(latest=None)
-    if choice == "specific":
-        return Policy(specific=frozenset(proto.specific.versions))
-    return Policy(latest=max(1, proto.latest.num_versions))
-
-
+        return model_configs(read_models(path))
+    except Refusal as refusal:
+        raise UsageError(f"{path}: {refusal.message}") from refusal

@@ -1,18 +1,22 @@
 """The gRPC half of the embedded server: PredictionService and ModelService of TensorFlow Serving.
 
-Predict, GetModelMetadata and GetModelStatus answer as the real server does. What is not served here is refused as
-UNIMPLEMENTED, by its name.
+Predict, GetModelMetadata, GetModelStatus and HandleReloadConfigRequest answer as the real server does, and so does the health
+service where it is wanted. What is not served here is refused as UNIMPLEMENTED, by its name.
 """
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import wraps
 from typing import Any
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import HealthServicer
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
+    model_management_pb2,
     model_pb2,
     model_service_pb2_grpc,
     predict_pb2,
@@ -20,9 +24,11 @@ from tensorflow_serving.apis import (
 )
 
 from tfrec.errors import ServingError
+from tfrec.serving.model_configs import model_configs
 from tfrec.serving.refusal import invalid, refusal_of
 from tfrec.serving.registry import Registry
 from tfrec.serving.saved_model import DEFAULT_SIGNATURE
+from tfrec.serving.server_metrics import ServerMetrics
 from tfrec.serving.tensors import from_proto, to_proto
 
 log = logging.getLogger(__name__)
@@ -33,13 +39,14 @@ _OPTIONS = (
 )
 
 
-def _answered(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any, grpc.ServicerContext], Any]:
+_Method = Callable[[Any, Any, grpc.ServicerContext], Any]
+
+
+def _answered(method: _Method) -> _Method:
     @wraps(method)
     def handler(self: Any, request: Any, context: grpc.ServicerContext) -> Any:
         try:
-            if not request.HasField("model_spec"):
-                raise invalid("Missing ModelSpec")
-            return method(self, request)
+            return method(self, request, context)
         except Exception as error:
             refusal = refusal_of(error)
             if refusal.code is grpc.StatusCode.INTERNAL:
@@ -49,11 +56,17 @@ def _answered(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any, grpc.Ser
     return handler
 
 
-def _refused(name: str) -> Callable[[Any, Any, grpc.ServicerContext], Any]:
+def _refused(name: str) -> _Method:
     def handler(self: Any, request: Any, context: grpc.ServicerContext) -> Any:
         context.abort(grpc.StatusCode.UNIMPLEMENTED, f"tfrec's embedded server has no {name}; tensorflow_model_server has.")
 
     return handler
+
+
+def _spec(request: Any) -> model_pb2.ModelSpec:
+    if not request.HasField("model_spec"):
+        raise invalid("Missing ModelSpec")
+    return request.model_spec
 
 
 def _version(spec: model_pb2.ModelSpec) -> int | None:
@@ -63,12 +76,19 @@ def _version(spec: model_pb2.ModelSpec) -> int | None:
 class PredictionService:
     """Predict and GetModelMetadata."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, metrics: ServerMetrics | None) -> None:
         self._registry = registry
+        self._metrics = metrics
 
     @_answered
-    def Predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
-        spec = request.model_spec
+    def Predict(self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext) -> predict_pb2.PredictResponse:
+        if self._metrics is None:
+            return self._predict(request)
+        with self._metrics.request(request.model_spec.name, api="Predict", entrypoint="GRPC"):
+            return self._predict(request)
+
+    def _predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
+        spec = _spec(request)
         signature = spec.signature_name or DEFAULT_SIGNATURE
         with self._registry.use(spec.name, _version(spec), spec.version_label) as (number, model):
             model.signature(signature)  # a wrong name is told before a wrong tensor
@@ -78,7 +98,8 @@ class PredictionService:
                     inputs[alias] = from_proto(proto)
                 except ValueError as error:
                     raise invalid(f"tensor parsing error: {alias}") from error
-            outputs = model.run(signature, inputs, output_filter=request.output_filter)
+            with nullcontext() if self._metrics is None else self._metrics.run(spec.name):
+                outputs = model.run(signature, inputs, output_filter=request.output_filter)
         response = predict_pb2.PredictResponse()
         response.model_spec.name = spec.name
         response.model_spec.version.value = number
@@ -89,14 +110,14 @@ class PredictionService:
 
     @_answered
     def GetModelMetadata(
-        self, request: get_model_metadata_pb2.GetModelMetadataRequest
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: grpc.ServicerContext
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
+        spec = _spec(request)
         if not request.metadata_field:
             raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
         for name in request.metadata_field:
             if name != "signature_def":
                 raise invalid(f"Metadata field {name} is not supported")
-        spec = request.model_spec
         return metadata(self._registry, spec.name, _version(spec), spec.version_label)
 
     Classify = _refused("Classify")
@@ -105,16 +126,24 @@ class PredictionService:
 
 
 class ModelService:
-    """GetModelStatus."""
+    """GetModelStatus and HandleReloadConfigRequest."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
     @_answered
-    def GetModelStatus(self, request: get_model_status_pb2.GetModelStatusRequest) -> get_model_status_pb2.GetModelStatusResponse:
-        return status(self._registry, request.model_spec.name, _version(request.model_spec))
+    def GetModelStatus(
+        self, request: get_model_status_pb2.GetModelStatusRequest, context: grpc.ServicerContext
+    ) -> get_model_status_pb2.GetModelStatusResponse:
+        spec = _spec(request)
+        return status(self._registry, spec.name, self._registry.version(spec.name, _version(spec), spec.version_label))
 
-    HandleReloadConfigRequest = _refused("HandleReloadConfigRequest")
+    @_answered
+    def HandleReloadConfigRequest(
+        self, request: model_management_pb2.ReloadConfigRequest, context: grpc.ServicerContext
+    ) -> model_management_pb2.ReloadConfigResponse:
+        self._registry.reload(model_configs(request.config), wanted=context.is_active)
+        return model_management_pb2.ReloadConfigResponse(status={"error_code": 0})
 
 
 def metadata(registry: Registry, name: str, number: int | None, label: str) -> get_model_metadata_pb2.GetModelMetadataResponse:
@@ -143,17 +172,20 @@ def status(registry: Registry, name: str, number: int | None) -> get_model_statu
     return response
 
 
-def start_grpc(registry: Registry, address: str, *, threads: int) -> grpc.Server:
+def start_grpc(registry: Registry, address: str, *, threads: int, metrics: ServerMetrics | None, health: bool) -> grpc.Server:
     """Serve both services at `address`; more than `threads` requests at once are refused as RESOURCE_EXHAUSTED."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix="grpc")
     server = grpc.server(pool, options=_OPTIONS, maximum_concurrent_rpcs=threads)
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(registry), server)
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(registry, metrics), server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(registry), server)
+    if health:
+        servicer = HealthServicer()
+        for name in ("", "ModelService", "PredictionService"):
+            servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+        health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     try:
         server.add_insecure_port(address)
     except RuntimeError as error:
         raise ServingError(f"{address}: cannot listen for gRPC, as another server may. Choose another --port.") from error
     server.start()
     return server
-
-

@@ -1,13 +1,17 @@
-"""All models of a server: the thread that polls them, and the way from a request's model name to a version."""
+"""All models of a server: the thread that loads and unloads them, their configuration, and the way from a name to a version."""
 import logging
+import os
+import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 from grpc import StatusCode
 
 from tfrec.errors import ServingError
+from tfrec.serving.model_configs import NOTHING, ModelConfig
 from tfrec.serving.refusal import Refusal, invalid
 from tfrec.serving.saved_model import SavedModel
 from tfrec.serving.versions import ModelVersions, State, not_found
@@ -17,30 +21,64 @@ Status = tuple[int, State, Refusal | None]
 
 
 class Registry:
-    """The models that are served. `start` returns once every one of them answers."""
+    """The models that are served. `start` returns once every one of them answers, and so does `reload`."""
 
-    def __init__(self, models: Sequence[ModelVersions], *, poll_seconds: float, stopping: threading.Event) -> None:
-        self._models = {model.name: model for model in models}
-        self._poll_seconds = poll_seconds  # 0: look once, at the start
-        self._stopping = stopping  # ends the polling, and a start that still waits
+    def __init__(
+        self,
+        make: Callable[[ModelConfig], ModelVersions],
+        *,
+        poll_seconds: float,
+        labels_ahead: bool,
+        stopping: threading.Event,
+    ) -> None:
+        """Args:
+            make: builds a model that is new.
+            poll_seconds: between two looks at the base paths; 0: only when the configuration has changed.
+            labels_ahead: a new label may name a version that is not there yet.
+            stopping: ends the polling, and a start that still waits.
+        """
+        self._make = make
+        self._poll_seconds = poll_seconds
+        self._labels_ahead = labels_ahead
+        self._stopping = stopping
+        self._models: dict[str, ModelVersions] = {}  # replaced whole, so that requests read it without a lock
+        self._reloading = threading.Lock()
+        self._changed = threading.Event()
+        self._stepped = threading.Condition()
         self._thread = threading.Thread(target=self._keep_polling, name="versions", daemon=True)
 
-    def start(self) -> None:
+    def start(self, configs: Sequence[ModelConfig]) -> None:
         """Load every model, waiting for base paths that are not there yet; `ServingError` when a model cannot be loaded."""
-        waiting = list(self._models.values())
+        waiting = self._take(configs)
         while waiting and not self._stopping.is_set():
             for model in waiting:
                 model.poll(time.monotonic())
-            waiting = [model for model in waiting if not _is_up(model)]
+            waiting = [model for model in waiting if not model.up()]
             if waiting:
-                log.warning("waiting for %s", ", ".join(f"{model.name} at {model.base_path}" for model in waiting))
+                log.warning("waiting for %s", ", ".join(f"{model.name} at {model.config.base_path}" for model in waiting))
                 self._stopping.wait(self._poll_seconds or 1.0)
-        if self._poll_seconds > 0:
-            self._thread.start()
+        self._thread.start()
+
+    def reload(self, configs: Sequence[ModelConfig], *, wanted: Callable[[], bool] = lambda: True) -> None:
+        """Serve these models and no others; returns once those that are new answer, or are no longer `wanted`.
+
+        Raises `Refusal`: for a label that may not be given, with nothing changed, and for a new model that cannot be loaded.
+        """
+        with self._reloading:
+            waiting = self._take(configs)
+            self._changed.set()
+            with self._stepped:
+                while waiting and wanted() and not self._stopping.is_set():
+                    self._stepped.wait(1.0)
+                    try:
+                        waiting = [model for model in waiting if not model.up()]
+                    except ServingError as error:
+                        raise Refusal(StatusCode.UNKNOWN, f"1 model(s) did not become available: {{{error}}}") from error
 
     def stop(self) -> None:
         """End the polling and unload; call it when no request runs any more."""
         self._stopping.set()
+        self._changed.set()
         if self._thread.is_alive():
             self._thread.join()
         for model in self._models.values():
@@ -48,12 +86,22 @@ class Registry:
 
     def use(self, name: str, number: int | None, label: str) -> AbstractContextManager[tuple[int, SavedModel]]:
         """Hold the version that a request names, the newest one when it names none; see `ModelVersions.use`."""
-        if not name:
-            raise invalid("ModelSpec has no name specified.")
+        number = self.version(name, number, label)
         model = self._models.get(name)
         if model is None:
             raise not_found(name, number)
-        return model.use(number, label)
+        return model.use(number)
+
+    def version(self, name: str, number: int | None, label: str) -> int | None:
+        """The number that a request asks for, by itself or by label, None for the newest."""
+        if not name:
+            raise invalid("ModelSpec has no name specified.")
+        if not label:
+            return number
+        model = self._models.get(name)
+        if model is None or label not in model.config.labels:
+            raise invalid(f"Unrecognized servable version label: {label}")
+        return model.config.labels[label]
 
     def status(self, name: str, number: int | None) -> list[Status]:
         """The state of one version or of all, the newest first."""
@@ -66,17 +114,50 @@ class Registry:
             raise Refusal(StatusCode.NOT_FOUND, f"Could not find {what} of model {name}")
         return found
 
+    def _take(self, configs: Sequence[ModelConfig]) -> list[ModelVersions]:
+        """Make `configs` the server's, labels first as the real server does; returns the models that are new."""
+        for config in configs:
+            self._check_labels(config)
+        models = dict(self._models)
+        new = []
+        for config in configs:
+            model = models.get(config.name)
+            if model is None:
+                model = models[config.name] = self._make(config)
+                new.append(model)
+            elif model.config.policy == NOTHING:
+                new.append(model)
+            model.config = config
+        for name in models.keys() - {config.name for config in configs}:
+            models[name].config = replace(models[name].config, policy=NOTHING, labels={})
+        self._models = models
+        return new
+
+    def _check_labels(self, config: ModelConfig) -> None:
+        model = self._models.get(config.name)
+        for label, number in config.labels.items():
+            moved = model is not None and model.config.labels.get(label, number) != number
+            if self._labels_ahead and not moved:
+                continue
+            if model is None or not model.available(number):
+                raise Refusal(
+                    StatusCode.FAILED_PRECONDITION,
+                    f"Request to assign label to version {number} of model {config.name}, which is not currently available for "
+                    "inference",
+                )
+
     def _keep_polling(self) -> None:
-        while not self._stopping.wait(self._poll_seconds):
-            for model in self._models.values():
+        _yield_to_requests()
+        while not self._stopping.is_set():
+            self._changed.wait(self._poll_seconds or None)
+            self._changed.clear()
+            for model in list(self._models.values()):
                 model.poll(time.monotonic())
+            with self._stepped:
+                self._stepped.notify_all()
 
 
-def _is_up(model: ModelVersions) -> bool:
-    states = model.status()
-    if any(state is State.AVAILABLE for _, state, _ in states):
-        return True
-    failures = [f"version {number}: {failure}" for number, state, failure in states if failure and state is State.END]
-    if failures and len(failures) == len(states):
-        raise ServingError(f"{model.name}: no version under {model.base_path} could be loaded. {'; '.join(failures)}")
-    return False
+def _yield_to_requests() -> None:
+    """Give this thread, which optimises the graphs of a new version for seconds, the processor only when no request wants it."""
+    if sys.platform == "linux":  # elsewhere a priority is a process's
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)

@@ -12,6 +12,7 @@ import time
 import zlib
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any
 from urllib.parse import unquote
 
@@ -24,6 +25,7 @@ from tfrec.errors import ServingError
 from tfrec.serving import grpc_api, rest_json
 from tfrec.serving.refusal import Refusal, invalid, refusal_of
 from tfrec.serving.registry import Registry
+from tfrec.serving.server_metrics import ServerMetrics
 
 log = logging.getLogger(__name__)
 _TARGET = r"(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
@@ -39,12 +41,17 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 class RestApi:
     """ASGI: one request in, one JSON document out; the model runs in `pool`."""
 
-    def __init__(self, registry: Registry, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, registry: Registry, pool: ThreadPoolExecutor, metrics: ServerMetrics | None, metrics_path: str) -> None:
         self._registry = registry
         self._pool = pool
+        self._metrics = metrics
+        self._metrics_path = metrics_path
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         path = scope["raw_path"].decode("latin-1").partition("?")[0]
+        if self._metrics is not None and path == self._metrics_path:
+            await _send(send, 200, self._metrics.page().encode(), content_type="text/plain")
+            return
         if not path.lower().startswith("/v1/"):
             await _send(send, 404, _NOT_FOUND, content_type="text/html")
             return
@@ -64,7 +71,7 @@ class RestApi:
         try:
             prediction = _PREDICTION.fullmatch(path) if method == "POST" else None
             if prediction:
-                return 200, self._predict(prediction, _unzipped(body, encoding))
+                return 200, self._measured(prediction, body, encoding)
             status = _STATUS.fullmatch(path) if method == "GET" else None
             if status:
                 return 200, self._status(status)
@@ -75,17 +82,25 @@ class RestApi:
                 log.exception("%s %s failed", method, path)
             return refusal.http, json.dumps({"error": refusal.message}).encode()
 
+    def _measured(self, match: re.Match[str], body: bytes, encoding: bytes) -> bytes:
+        if self._metrics is None:
+            return self._predict(match, _unzipped(body, encoding))
+        with self._metrics.request(_target(match)[0], api=match["method"].lower(), entrypoint="REST"):
+            return self._predict(match, _unzipped(body, encoding))
+
     def _predict(self, match: re.Match[str], body: bytes) -> bytes:
         method = match["method"].lower()
         if method != "predict":
             raise Refusal(StatusCode.UNIMPLEMENTED, f"tfrec's embedded server has no {method}; tensorflow_model_server has.")
         parsed = rest_json.parse(body)
-        with self._registry.use(*_target(match)) as (_, model):
+        target = _target(match)
+        with self._registry.use(*target) as (_, model):
             signature = model.signatures.get(parsed.signature)
             if signature is None:
                 raise invalid(f'Serving signature name: "{parsed.signature}" not found in signature def')
             inputs = rest_json.read_inputs(parsed, {name: info.dtype for name, info in sorted(signature.inputs.items())})
-            outputs = model.run(parsed.signature, inputs)
+            with nullcontext() if self._metrics is None else self._metrics.run(target[0]):
+                outputs = model.run(parsed.signature, inputs)
         return rest_json.write_outputs(outputs, by_row=parsed.by_row)
 
     def _status(self, match: re.Match[str]) -> bytes:
@@ -94,10 +109,7 @@ class RestApi:
         name, number, label = _target(match)
         if match["what"]:
             return _metadata_json(grpc_api.metadata(self._registry, name, number, label))
-        if label:  # the real server resolves it first, and so tells an unknown one
-            with self._registry.use(name, None, label) as (number, _):
-                pass
-        response = grpc_api.status(self._registry, name, number)
+        response = grpc_api.status(self._registry, name, self._registry.version(name, number, label))
         document = MessageToDict(response, always_print_fields_with_no_presence=True)
         return json.dumps(document, indent=1).encode()
 
@@ -138,9 +150,12 @@ async def _send(send: Send, status: int, body: bytes, *, content_type: str = "ap
 class RestServer:
     """uvicorn in a thread of its own, listening at `host:port` once constructed."""
 
-    def __init__(self, registry: Registry, host: str, port: int, *, threads: int) -> None:
+    def __init__(
+        self, registry: Registry, host: str, port: int, *, threads: int, metrics: ServerMetrics | None, metrics_path: str
+    ) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="rest")
-        config = uvicorn.Config(RestApi(registry, self._pool), lifespan="off", log_level="warning", access_log=False)
+        api = RestApi(registry, self._pool, metrics, metrics_path)
+        config = uvicorn.Config(api, lifespan="off", log_level="warning", access_log=False)
         self._server = uvicorn.Server(config)
         try:
             self._socket = socket.create_server((host, port), backlog=2048)

@@ -5,6 +5,7 @@ functions of `tf.saved_model.load` it answers a trivial model in 20 us rather th
 checks what the real server checks, and gives its memory back when closed. One thing is stricter: an operator that is not here
 fails the load, while the real server serves such a model and fails its requests.
 """
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +16,7 @@ from grpc import StatusCode
 from tensorflow.core.protobuf.config_pb2 import CallableOptions, ConfigProto
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
+from tfrec.serving.batching import Queue, Scheduler
 from tfrec.serving.refusal import Refusal, invalid
 from tfrec.serving.tensors import from_proto
 from tfrec.serving.warmup import MAX_RECORDS, WARMUP_FILE, read_warmup
@@ -29,13 +31,16 @@ Arrays = dict[str, np.ndarray]
 class SavedModel:
     """A version in memory; `run` may be called from many threads."""
 
-    def __init__(self, directory: str | Path) -> None:
+    def __init__(self, directory: str | Path, scheduler: Scheduler | None = None) -> None:
+        """Load the SavedModel in `directory`; with a `scheduler`, requests that come together run as one."""
         graph = tf.Graph()
         with graph.as_default():
             self._session = tf.compat.v1.Session(graph=graph, config=ConfigProto(allow_soft_placement=True))
             loaded = tf.compat.v1.saved_model.load(self._session, [tf.saved_model.SERVING], str(directory))
         self.directory = Path(directory)
         self.signatures: dict[str, SignatureDef] = dict(loaded.signature_def)
+        self._scheduler = scheduler
+        self._making = threading.Lock()
         self._callables: dict[tuple[str, tuple[str, ...]], Callable[..., list[np.ndarray]]] = {}
 
     def signature(self, name: str) -> SignatureDef:
@@ -51,15 +56,25 @@ class SavedModel:
         if inputs.keys() != signature.inputs.keys():
             raise _wrong_inputs(signature, inputs)
         outputs = _outputs(signature, output_filter)
-        function = self._callables.get((name, outputs))
-        if function is None:  # two threads may both make it: either is right
-            options = CallableOptions(
-                feed=[signature.inputs[alias].name for alias in sorted(signature.inputs)],
-                fetch=[signature.outputs[alias].name for alias in outputs],
-            )
-            # not `make_callable`: with feeds that is `Session.run` again, 155 us and with checks that the real server has not
-            function = self._callables[name, outputs] = self._session._make_callable_from_options(options)
+        function = self._callables.get((name, outputs)) or self._make(name, outputs)
         return dict(zip(outputs, function(*[inputs[alias] for alias in sorted(inputs)]), strict=True))
+
+    def _make(self, name: str, outputs: tuple[str, ...]) -> Callable[..., list[np.ndarray]]:
+        """Prepare the graph that gives `outputs`: the work of the first request, under a lock as TensorFlow itself has one."""
+        with self._making:
+            function = self._callables.get((name, outputs))
+            if function is not None:
+                return function
+            signature = self.signatures[name]
+            feeds = [signature.inputs[alias] for alias in sorted(signature.inputs)]
+            fetches = [signature.outputs[alias].name for alias in outputs]
+            # not `make_callable`: with feeds that is `Session.run` again, 155 us and with checks that the real server has not
+            options = CallableOptions(feed=[feed.name for feed in feeds], fetch=fetches)
+            function = self._session._make_callable_from_options(options)
+            if self._scheduler is not None:
+                function = Queue(self._scheduler, feeds, function)
+            self._callables[name, outputs] = function
+            return function
 
     def warm_up(self) -> int:
         """Replay the version's warm-up file and return the number of requests; any that fails raises."""

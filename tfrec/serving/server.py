@@ -29,17 +29,24 @@ class ServeOptions:
     model_name: str = "default"
     model_base_path: str = ""
     model_config_file: str = ""
+    model_config_file_poll_wait_seconds: int = 0  # 0: read once, at the start
     allow_version_labels_for_unavailable_models: bool = False
     file_system_poll_wait_seconds: float = 1.0  # 0: look once, at the start
     max_num_load_retries: int = 5
     load_retry_interval_micros: int = 60_000_000
     enable_model_warmup: bool = True
+    enable_batching: bool = False
+    batching_parameters_file: str = ""
+    monitoring_config_file: str = ""  # none: no metrics
+    enable_grpc_healthcheck_service: bool = False
     grpc_max_threads: int = 4 * (os.cpu_count() or 1)
     host: str = "0.0.0.0"  # the real server listens everywhere
 
     def __post_init__(self) -> None:
         if not self.model_config_file and not self.model_base_path:
             raise UsageError("Nothing to serve: give --model_base_path (with --model_name) or --model_config_file.")
+        if self.batching_parameters_file and not self.enable_batching:
+            raise UsageError("--batching_parameters_file is given without --enable_batching=true.")
 
     def flags(self) -> list[str]:
         """The command-line flags that say this, without the defaults."""
@@ -60,13 +67,15 @@ def find_model_server() -> Path | None:
     return Path(found) if found else None
 
 
-def serve(options: ServeOptions, *, embedded: bool = False) -> None:
-    """Serve until the process is told to end. With `embedded` the real server is not looked for."""
+def serve(options: ServeOptions, others: Sequence[str] = (), *, embedded: bool = False) -> None:
+    """Serve until the process is told to end; `others` are flags for the real server, which `embedded` does not look for."""
     binary = None if embedded else find_model_server()
     if binary is not None:
         base_path = options.model_base_path and str(Path(options.model_base_path).absolute())  # it takes no relative one
         flags = dataclasses.replace(options, model_base_path=base_path, host=ServeOptions.host).flags()
-        os.execv(binary, [str(binary), *flags])
+        os.execv(binary, [str(binary), *flags, *others])
+    if others:
+        raise UsageError(f"tfrec's embedded server has no {' '.join(others)}; tensorflow_model_server has more flags.")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from tfrec.serving.embedded import EmbeddedServer  # TensorFlow, which the real server does not need here
 
@@ -101,15 +110,31 @@ def _told_by_signals() -> threading.Event:
     return told
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """The command line of the embedded server, in the real one's words."""
-    parser = argparse.ArgumentParser(prog="python -m tfrec.serving.server", allow_abbrev=False)
+def parse_flags(words: Sequence[str], **defaults: object) -> tuple[ServeOptions, list[str]]:
+    """The options that command-line words say in the real server's form, and the words that only the real server knows.
+
+    `defaults` stand where nothing is said. Raises `UsageError` for a value that is of the wrong kind.
+    """
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False, argument_default=argparse.SUPPRESS, exit_on_error=False)
     for field in dataclasses.fields(ServeOptions):
         kind = type(field.default)
-        parser.add_argument(f"--{field.name}", type=_truth if kind is bool else kind, default=field.default)
+        if kind is bool:
+            parser.add_argument(f"--{field.name}", type=_truth, nargs="?", const=True)
+        else:
+            parser.add_argument(f"--{field.name}", type=kind)
+    try:
+        found, unknown = parser.parse_known_args(words)
+    except argparse.ArgumentError as error:
+        raise UsageError(f"{error}.") from error
+    return ServeOptions(**{**defaults, **vars(found)}), unknown
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The command line of the embedded server, in the real one's words."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
-        serve(ServeOptions(**vars(parser.parse_args(words))), embedded=True)
+        options, unknown = parse_flags(sys.argv[1:] if words is None else words)
+        serve(options, unknown, embedded=True)
     except TfrecError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

@@ -8,7 +8,7 @@ the last request that holds it has ended.
 import logging
 import re
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -16,7 +16,9 @@ from pathlib import Path
 
 from grpc import StatusCode
 
-from tfrec.serving.refusal import Refusal, invalid, refusal_of
+from tfrec.errors import ServingError
+from tfrec.serving.model_configs import NOTHING, ModelConfig
+from tfrec.serving.refusal import Refusal, refusal_of
 from tfrec.serving.saved_model import SavedModel
 
 log = logging.getLogger(__name__)
@@ -31,20 +33,6 @@ class State(Enum):
     AVAILABLE = 30
     UNLOADING = 40
     END = 50
-
-
-@dataclass(frozen=True)
-class Policy:
-    """Which of the versions on disk are wanted: the `latest` n, or `specific` ones, or with neither all."""
-
-    latest: int | None = 1
-    specific: frozenset[int] | None = None
-
-    def wanted(self, found: set[int]) -> set[int]:
-        """The wanted ones among `found`."""
-        if self.specific is not None:
-            return found & self.specific
-        return found if self.latest is None else set(sorted(found)[-self.latest :])
 
 
 @dataclass
@@ -64,18 +52,20 @@ class Version:
 
 @dataclass
 class ModelVersions:
-    """All versions of the model `name` under `base_path`."""
+    """All versions of a model, as its `config` wants them, which may be replaced between two steps."""
 
-    name: str
-    base_path: Path
-    policy: Policy = field(default_factory=Policy)
-    labels: Mapping[str, int] = field(default_factory=dict)
+    config: ModelConfig
     max_load_retries: int = 5
     load_retry_seconds: float = 60.0
     warm_up: bool = True
     load: Callable[[Path], SavedModel] = SavedModel
     _versions: dict[int, Version] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.config.name
 
     def poll(self, now: float) -> None:
         """Take one step towards what is on disk; `now` is a monotonic time in seconds."""
@@ -86,18 +76,15 @@ class ModelVersions:
                 if version is None or (version.state is State.END and version.left):
                     with self._lock:
                         version = self._versions[number] = Version(number, wanted[number])
+                version.left = False
                 if version.state in (State.START, State.LOADING) and now >= version.next_attempt:
                     self._try_to_load(version, now)
             self._drop_unwanted(wanted)
         self._close_idle()
 
     @contextmanager
-    def use(self, number: int | None = None, label: str = "") -> Iterator[tuple[int, SavedModel]]:
-        """Hold a version for one request: the one asked for by number or label, else the newest that is available."""
-        if label:
-            if label not in self.labels:
-                raise invalid(f"Unrecognized servable version label: {label}")
-            number = self.labels[label]
+    def use(self, number: int | None = None) -> Iterator[tuple[int, SavedModel]]:
+        """Hold a version for one request: the one asked for, else the newest that is available."""
         with self._lock:
             able = {n: version for n, version in self._versions.items() if version.state is State.AVAILABLE}
             version = able.get(max(able, default=-1) if number is None else number)
@@ -116,19 +103,43 @@ class ModelVersions:
         with self._lock:
             return [(n, v.state, v.failure) for n, v in sorted(self._versions.items(), reverse=True)]
 
+    def available(self, number: int) -> bool:
+        """Whether version `number` answers."""
+        with self._lock:
+            return number in self._versions and self._versions[number].state is State.AVAILABLE
+
+    def up(self) -> bool:
+        """Whether any version answers; `ServingError` when none does and all that are wanted have failed for good."""
+        with self._lock:
+            versions = list(self._versions.values())
+        if any(version.state is State.AVAILABLE for version in versions):
+            return True
+        ended = [version for version in versions if not version.left]
+        if ended and all(version.state is State.END for version in ended):
+            failures = "; ".join(f"version {version.number}: {version.failure}" for version in ended)
+            raise ServingError(f"{self.name}: no version under {self.config.base_path} could be loaded. {failures}")
+        return False
+
     def close(self) -> None:
         """Unload everything; requests that still run are waited for by the caller."""
         self._drop_unwanted(())
         self._close_idle()
 
     def _wanted(self) -> dict[int, Path] | None:
+        config = self.config
+        if config.policy == NOTHING:
+            return {}
         try:
-            entries = [entry for entry in self.base_path.iterdir() if re.fullmatch(r"[0-9]{1,19}", entry.name) and entry.is_dir()]
+            entries = [
+                entry
+                for entry in config.base_path.iterdir()
+                if re.fullmatch(r"[0-9]{1,19}", entry.name) and entry.is_dir()
+            ]
         except OSError as error:
             log.warning("%s: cannot list the base path, keeping what is served: %s", self.name, error)
             return None
         found = {int(entry.name): entry for entry in entries if int(entry.name) <= _MAX_INT64}
-        return {number: found[number] for number in self.policy.wanted(set(found))}
+        return {number: found[number] for number in config.policy.wanted(set(found))}
 
     def _try_to_load(self, version: Version, now: float) -> None:
         with self._lock:

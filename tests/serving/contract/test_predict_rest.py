@@ -1,26 +1,11 @@
-"""The REST protocol, case by case as `serving.md` has it for the real server."""
+"""The REST protocol: predict, status and metadata over HTTP."""
 import gzip
 import json
-from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from tensorflow.core.framework import types_pb2
-
-from tests.serving.conftest import Running
-from tfrec.serving import rest_json
-from tfrec.serving.refusal import Refusal
-
-
-@pytest.fixture(scope="module")
-def http(server: Running) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.rest, trust_env=False) as http:
-        yield http
 
 
 def predict(http: httpx.Client, body: Any, *, at: str = "") -> tuple[int, Any]:
@@ -33,6 +18,7 @@ DOUBLE = {"signature_name": "double", "instances": [[1.0, 2.0]]}
 
 
 def test_instances_give_predictions(http: httpx.Client) -> None:
+    """REST JSON: instances -> predictions; NaN and Infinity allowed."""
     rows = [{"history": ["b"], "query": "d", "k": 2}, {"history": [""], "query": "", "k": 1}]
     assert predict(http, {"instances": rows}) == (
         200,
@@ -46,6 +32,7 @@ def test_instances_give_predictions(http: httpx.Client) -> None:
 
 
 def test_inputs_give_outputs_and_one_output_drops_its_name(http: httpx.Client) -> None:
+    """REST JSON: inputs -> outputs; a single output drops its name."""
     assert predict(http, {"inputs": {"history": [["b"]], "query": ["d"], "k": [1]}}) == (
         200,
         {"outputs": {"items": [["d"]], "scores": [[107.0]]}},
@@ -55,6 +42,7 @@ def test_inputs_give_outputs_and_one_output_drops_its_name(http: httpx.Client) -
 
 
 def test_bytes_come_and_go_as_base64(http: httpx.Client) -> None:
+    """REST JSON: strings or b64; a name that ends in _bytes returns b64."""
     status, answer = predict(http, {"signature_name": "echo", "inputs": [{"b64": "/w=="}, "ü"]})
     assert status == 200
     assert answer["outputs"]["raw_bytes"] == [{"b64": "/w=="}, {"b64": "w7w="}]
@@ -63,6 +51,7 @@ def test_bytes_come_and_go_as_base64(http: httpx.Client) -> None:
 
 
 def test_an_output_without_batch_is_fine_only_under_inputs(http: httpx.Client) -> None:
+    """REST JSON: no batch dimension under instances -> 400."""
     status, answer = predict(http, {"signature_name": "echo", "instances": ["a"]})
     assert status == 400
     assert "has no shape information" in answer["error"]
@@ -70,6 +59,7 @@ def test_an_output_without_batch_is_fine_only_under_inputs(http: httpx.Client) -
 
 @pytest.mark.parametrize(("at", "expected"), [("/versions/3", 3), ("/labels/old", 3), ("/labels/stable", 4), ("/VERSIONS/4", 4)])
 def test_versions_and_labels_in_the_path(http: httpx.Client, at: str, expected: int) -> None:
+    """REST routes: /versions/N and /labels/L."""
     body = {"instances": [{"history": [""], "query": "", "k": 1}]}
     status, answer = predict(http, body, at=at)
     assert status == 200
@@ -79,6 +69,7 @@ def test_versions_and_labels_in_the_path(http: httpx.Client, at: str, expected: 
 
 
 def test_gzip_bodies_are_accepted(http: httpx.Client) -> None:
+    """REST JSON: gzip request bodies."""
     headers = {"content-encoding": "gzip"}
     body = json.dumps(DOUBLE).encode()
     answer = http.post("/v1/models/tiny:predict", content=gzip.compress(body), headers=headers)
@@ -87,6 +78,7 @@ def test_gzip_bodies_are_accepted(http: httpx.Client) -> None:
 
 
 def test_status_and_metadata(http: httpx.Client) -> None:
+    """REST routes, Status: enums and versions as strings, newest first."""
     state = {"state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
     assert http.get("/v1/models/tiny").json() == {
         "model_version_status": [{"version": "4", **state}, {"version": "3", **state}]
@@ -112,22 +104,24 @@ def test_status_and_metadata(http: httpx.Client) -> None:
         ("GET", "/v1/models/x/metadata", 404, "Servable not found for request: Latest(x)"),
         ("GET", "/v1/models/tiny/labels/beta", 400, "Unrecognized servable version label: beta"),
         ("GET", f"/v1/models/tiny/versions/{1 << 63}", 400, f"Failed to convert version: {1 << 63} to numeric."),
-        ("POST", "/v1/models/tiny:classify", 501, "tfrec's embedded server has no classify; tensorflow_model_server has."),
         ("POST", "/v1/models/x:predict", 404, "Servable not found for request: Latest(x)"),
         ("POST", "/v1/models/tiny/labels/beta:predict", 400, "Unrecognized servable version label: beta"),
     ],
 )
 def test_other_paths_and_names(http: httpx.Client, method: str, path: str, status: int, message: str) -> None:
+    """REST routes, REST status codes: other paths, methods and names."""
     response = http.request(method, path, content=json.dumps(DOUBLE) if method == "POST" else None)
     assert response.status_code == status
     assert response.json() == {"error": message}
 
 
 def test_outside_v1_is_html(http: httpx.Client) -> None:
-    response = http.get("/metrics")
-    assert response.status_code == 404
-    assert response.headers["content-type"] == "text/html"
-    assert "Not Found" in response.text
+    """REST routes: outside /v1/ 404 HTML; Monitoring: no metrics without its config."""
+    for path in ("/metrics", "/monitoring/prometheus/metrics"):
+        response = http.get(path)
+        assert response.status_code == 404
+        assert response.headers["content-type"] == "text/html"
+        assert "Not Found" in response.text
 
 
 @pytest.mark.parametrize(
@@ -167,30 +161,7 @@ def test_outside_v1_is_html(http: httpx.Client) -> None:
     ],
 )
 def test_bad_bodies(http: httpx.Client, body: Any, message: str) -> None:
+    """REST JSON, REST status codes: what cannot be read is 400."""
     status, answer = predict(http, body)
     assert status == 400
     assert message in answer["error"]
-
-
-def test_types_without_json_are_refused() -> None:
-    with pytest.raises(Refusal, match="float16"):
-        rest_json.write_outputs({"y": np.zeros(1, np.float16)}, by_row=True)
-    with pytest.raises(Refusal, match="to type: half"):
-        rest_json.read_inputs(rest_json.parse(b'{"inputs": [1]}'), {"x": types_pb2.DT_HALF})
-    with pytest.raises(Refusal, match="inconsistent batch size: 1 expecting: 2"):
-        rest_json.write_outputs({"a": np.zeros(2), "b": np.zeros(1)}, by_row=True)
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["b64", "x", "y"]), inner, max_size=2),
-)
-
-
-@settings(deadline=None)
-@given(JSON, st.sampled_from(["instances", "inputs"]), st.lists(st.sampled_from([1, 3, 7, 9, 10]), min_size=1, max_size=2))
-def test_any_json_is_read_or_refused(value: Any, key: str, dtypes: list[int]) -> None:
-    with suppress(Refusal):  # any other error is a bug
-        body = rest_json.parse(json.dumps({key: value}).encode())
-        arrays = rest_json.read_inputs(body, dict(zip("xy", dtypes, strict=False)))
-        assert len(arrays) == len(dtypes)
