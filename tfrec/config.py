@@ -38,7 +38,7 @@ class TextConfig(Section):
 
 
 class ModelConfig(Section):
-    dim: int = Field(64, ge=2)  # of the shared space of queries and items
+    dim: int = Field(128, ge=2)  # of the shared space of queries and items
     layers: int = Field(1, ge=0)  # of causal attention over behaviour
     heads: int = Field(2, ge=1)
     history: int = Field(25, ge=1)  # events of a user that are read, the newest
@@ -52,7 +52,7 @@ class TrainingConfig(Section):
     epochs: int = Field(30, ge=1)  # at most; early stopping ends it sooner
     patience: int = Field(2, ge=1)  # epochs without a better validation score before the best weights are taken
     batch_size: int = Field(64, ge=1)  # windows of `model.history` events, over all replicas
-    negatives: int = Field(16384, ge=1)  # sampled items a step; a catalogue that is no larger is used whole
+    negatives: int = Field(4096, ge=1)  # sampled items a step; a catalogue up to four times as large is used whole
     learning_rate: float = Field(4e-3, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     validation_share: float = Field(0.1, gt=0, lt=0.5)  # of the events, the newest

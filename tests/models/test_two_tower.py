@@ -85,7 +85,7 @@ def test_all_items_drawn_once_are_the_whole_catalogue(made, monkeypatch):
 
 def test_a_drawn_item_stands_for_as_many_as_it_must():
     """E sum_n [n is i] / (N q_i) = 1 for every item i: the corrected sum over negatives is unbiased."""
-    made = world.recommender(world.config(RUN, training={"negatives": 30}), n=N)
+    made = world.recommender(world.config(RUN, training={"negatives": 9}), n=N)
     world.batch(made, INTER)
     assert not made.model.whole
     steps, found = 2000, np.zeros(N)
@@ -93,7 +93,7 @@ def test_a_drawn_item_stands_for_as_many_as_it_must():
         _, negative, log_q = made.model._candidates(None, tf.constant([0, step]))
         np.add.at(found, negative.numpy(), np.exp(-log_q.numpy()))
     q = made.model._q.numpy()[:N]
-    deviation = np.sqrt((1 - q) / (q * 30 * steps))
+    deviation = np.sqrt((1 - q) / (q * 9 * steps))
     assert (np.abs(found / steps - 1) < 5 * deviation).all()
     assert q.sum() == pytest.approx(1, abs=1e-5)
     assert made.model._q.numpy()[N:].sum() == 0

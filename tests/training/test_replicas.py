@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def test_two_replicas_equal_one_device():
-    negatives = 16  # of 40 items: drawn, the same for both replicas
+    negatives = 8  # of 40 items: drawn, the same for both replicas
     found = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("replicas.py")), str(negatives)], capture_output=True, text=True,
         timeout=300, env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"},

@@ -8,8 +8,8 @@ keep it so: the mean query is taken off, or <mean u, v_i> would be a second, sta
 has been touched, or the model would learn from hindsight that what came later is never chosen; the residual of an item without
 feedback is zero (`slots.py`).
 
-The loss is a softmax over negatives that all positions of the batch share, each corrected by -log q (Bengio & Senecal 2008;
-Yi et al. 2019, doi:10.1145/3298689.3346996), through a `tfrs.tasks.Retrieval` (`retrieval_task.py`). A catalogue that fits in
+The loss is a softmax over negatives that all positions of the batch share, each corrected by -log q (Bengio & Senecal 2008; Yi et
+al. 2019, doi:10.1145/3298689.3346996), through a `tfrs.tasks.Retrieval` (`retrieval_task.py`). A catalogue up to `WHOLE` times
 `negatives` is used whole (q = 1). Negatives and noise depend on (seed, step) alone, so every replica has the same negatives and a
 continued run draws what an uninterrupted one would have drawn.
 """
@@ -24,6 +24,7 @@ from tfrec.models.noise import Noise
 from tfrec.models.query_tower import QueryTower
 from tfrec.models.retrieval_task import CorrectedRetrieval
 
+WHOLE = 4  # times `negatives`: to draw as many anew in each step, and look each up, costs as much as a catalogue of that size
 HIDDEN = -1e9  # added to a logit that must not count
 CAPACITY_STEP = 1024  # rows of the item arrays grow in such steps: few shapes to compile while a catalogue grows
 SEARCH_WEIGHT = 0.2  # of the text-query loss beside the next-item loss
@@ -84,7 +85,7 @@ class TwoTower(tfrs.Model):
         rows = int(self._slot.shape[0])
         visible = np.where(first_touch[None, :] <= np.arange(len(log_p))[:, None], log_p, HIDDEN).astype(np.float32)
         self._log_p = tf.Variable(np.pad(visible, [(0, 0), (0, rows - self.n_items)], constant_values=HIDDEN), trainable=False)
-        self.whole = self.n_items <= self.negatives
+        self.whole = self.n_items <= WHOLE * self.negatives
         # negatives: half by popularity at the end of the snapshots, half uniform; a row beyond the catalogue is never drawn
         q = 0.5 * np.exp(log_p[-1] - np.logaddexp.reduce(log_p[-1])) + 0.5 / self.n_items
         beyond = (0, rows - self.n_items)
