@@ -76,6 +76,20 @@ class ServingConfig(Section):
     keep_versions: int = Field(5, ge=2)
 
 
+class GatewayConfig(Section):
+    keys: Path | None = None  # who may call, a line each: name roles sha256-of-the-key [requests a second]; none: everyone
+    rate: float | None = Field(None, gt=0)  # requests a second of one key, those of a list counted singly
+    max_body_bytes: int = Field(8 << 20, ge=1024)
+    in_work: int = Field(8, ge=1)  # calls worked on at once, of those that ask and of those that log; at most grpc_max_threads
+    waiting: int = Field(64, ge=0)  # calls that may wait for that, of each kind; further ones are told 429
+    wait_seconds: float = Field(0.5, ge=0)  # for that long
+    model_seconds: float = Field(2.0, gt=0)  # that an answer of the model server may take
+    model_batch: int = Field(32, ge=1)  # requests in one call of it; at most its max_batch_size
+    stable_label: str = ""  # the version that answers; none: the newest
+    canary_label: str = "canary"  # the version that answers `canary_share` of the users, always the same ones
+    canary_share: float = Field(0.0, ge=0, le=1)
+
+
 class Config(Section):
     run: Path = Path("runs/default")  # the work directory: checkpoints, exports, published versions, the feedback log
     data: DataConfig = DataConfig()
@@ -85,6 +99,7 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     retrain: RetrainConfig = RetrainConfig()
     serving: ServingConfig = ServingConfig()
+    gateway: GatewayConfig = GatewayConfig()
 
     @property
     def log_dir(self) -> Path:

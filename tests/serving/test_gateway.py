@@ -1,7 +1,6 @@
 """The gateway over sockets: real HTTP, a real model server, a real log."""
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -10,67 +9,12 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
 from tests.serving.conftest import Running
-from tests.serving.tiny import ITEMS
-from tfrec.data.log import FeedbackLog, LogWriter
-from tfrec.data.wal import WriteAheadFile
+from tests.serving.gateway_world import KEY, NOW, World, items
+from tfrec.data.log import FeedbackLog
 from tfrec.errors import DataError
-from tfrec.models.prior import PopularityPrior
-from tfrec.serving.behaviour import Behaviour
-from tfrec.serving.client import Client
-from tfrec.serving.freshness import Freshness, write_prior
-from tfrec.serving.gateway import create_app
-from tfrec.serving.gateway_verbs import Gateway
 from tfrec.serving.process import free_port
-from tfrec.serving.pseudonym import Pseudonyms
-
-NOW = 1_700_000_000
-KEY = Pseudonyms(b"0123456789abcdef")
-
-
-class World:
-    """A gateway that listens; `rows` are what its log holds."""
-
-    def __init__(self, root: Path, model_server: str) -> None:
-        self.is_fresh = False  # else outcomes move scores in every test
-        self.log = FeedbackLog(root / "log")
-        self.writer = LogWriter(self.log, WriteAheadFile(root / "wal", "gateway"))
-        self.client = Client(model_server, model="tiny", timeout=5.0)
-        self.prior = root / "prior"
-        self.prior.mkdir()
-        prior = PopularityPrior(len(ITEMS))
-        prior.update([0, 1, 2, 3, 4], [50, 50, 50, 50, 50])
-        write_prior(self.prior, prior, ITEMS)
-        gateway = Gateway(
-            self.client,
-            self.writer,
-            pseudonyms=KEY,
-            behaviour=Behaviour(events=3),
-            freshness=Freshness(lambda: self.prior if self.is_fresh else None, limit=1),
-            history=3,
-            clock=lambda: NOW + 0.9,
-        )
-        port = free_port()
-        config = uvicorn.Config(create_app(gateway, max_k=10), port=port, log_level="error", access_log=False)
-        self.server = uvicorn.Server(config)
-        self.thread = threading.Thread(target=self.server.run)
-        self.thread.start()
-        while not self.server.started:
-            time.sleep(0.01)
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10.0)
-
-    def rows(self, kind: Any) -> list[dict[str, Any]]:
-        self.writer.flush()
-        return sorted(self.log.read(kind).to_pylist(), key=lambda row: (row["seq"], row.get("position", 0)))
-
-    def close(self) -> None:
-        self.http.close()
-        self.server.should_exit = True
-        self.thread.join()
-        self.client.close()
-        self.writer.close()
 
 
 @pytest.fixture
@@ -78,10 +22,6 @@ def world(tmp_path: Path, server: Running) -> Iterator[World]:
     world = World(tmp_path, server.grpc)
     yield world
     world.close()
-
-
-def items(answer: dict[str, Any]) -> list[str]:
-    return [shown["item"] for shown in answer["items"]]
 
 
 def test_an_answer_is_logged_as_it_was_shown(world: World) -> None:

@@ -66,7 +66,8 @@ class Behaviour:
 
 def newest_outcomes(log: FeedbackLog) -> pa.Table:
     """Who did what when, of the newest outcomes in the log, oldest first."""
-    rows = log.tables["outcomes"].dataset().to_table(columns=["user", "time", "item", "action"])
+    columns = ["user", "time", "item", "action", "event_id", "writer", "seq"]
+    rows = log.tables["outcomes"].dataset().to_table(columns=columns)
     if rows.num_rows > _MOST_ROWS:
         rows = rows.take(pc.select_k_unstable(rows, k=_MOST_ROWS, sort_keys=[("time", "descending")]))
     return rows.sort_by("time")

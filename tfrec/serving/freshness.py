@@ -22,15 +22,17 @@ log = logging.getLogger(__name__)
 
 PRIOR_FILE = "prior.npz"
 ITEMS_FILE = "items.jsonl"  # a JSON string a line, in the order of the prior's items: an id may hold any character
+HIDDEN_FILE = "unavailable.json"  # a JSON list of ids
 
 
-def write_prior(version_dir: str | Path, prior: PopularityPrior, ids: Sequence[str]) -> None:
-    """Put the prior as at export, and the ids of its items, into a version directory."""
+def write_prior(version_dir: str | Path, prior: PopularityPrior, ids: Sequence[str], *, hidden: Sequence[str] = ()) -> None:
+    """Put the prior as at export, the ids of its items and those that must not be shown into a version directory."""
     if len(ids) != len(prior):
         raise ModelError(f"write_prior: expected an id for each of the prior's {len(prior)} items, got {len(ids)}.")
     prior.save(Path(version_dir) / PRIOR_FILE)
     lines = "".join(f"{json.dumps(item)}\n" for item in ids)
     (Path(version_dir) / ITEMS_FILE).write_text(lines, encoding="utf-8")
+    (Path(version_dir) / HIDDEN_FILE).write_text(json.dumps(list(hidden)), encoding="utf-8")
 
 
 def read_prior(version_dir: str | Path) -> tuple[PopularityPrior, list[str]]:
@@ -46,8 +48,19 @@ def read_prior(version_dir: str | Path) -> tuple[PopularityPrior, list[str]]:
     return prior, ids
 
 
+def read_hidden(version_dir: str | Path) -> list[str]:
+    """The ids that must not be shown; `ModelError` names a broken file. A version of tfrec 0.1 has none."""
+    path = Path(version_dir) / HIDDEN_FILE
+    try:
+        return [str(item) for item in json.loads(path.read_text(encoding="utf-8"))]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"{path}: expected a JSON list of ids: {error}. Export the model again.") from error
+
+
 class Override(NamedTuple):
-    """Items and the log p that takes the place of the exported one; do not change what is in it."""
+    """Items and their log p of now, which takes the place of the exported one; do not change what is in it."""
 
     ids: list[str]
     log_p: NDArray[np.float32]  # [len(ids)]
@@ -56,9 +69,10 @@ class Override(NamedTuple):
 class _Rolling:
     """The prior of one version, rolling on from its export."""
 
-    def __init__(self, prior: PopularityPrior, ids: list[str]) -> None:
+    def __init__(self, prior: PopularityPrior, ids: list[str], hidden: Sequence[str]) -> None:
         self.prior = prior
         self._ids = ids
+        self._hidden = set(hidden)
         self._index = {item: place for place, item in enumerate(ids)}
         self._exported = np.exp(prior.log_p())
 
@@ -76,6 +90,16 @@ class _Rolling:
             return _nothing()
         top = np.argpartition(change, n - 1)[:n]
         top = top[np.lexsort((top, change[top]))]
+        return Override([self._ids[place] for place in top], log_p[top])
+
+
+    def popular(self, n: int) -> Override:
+        """The `n` items with the largest p that may be shown, the largest first."""
+        log_p = self.prior.log_p()
+        n = min(len(log_p), n + len(self._hidden))
+        top = np.argpartition(-log_p, n - 1)[:n] if n else np.zeros(0, np.int64)
+        top = top[np.lexsort((top, -log_p[top]))]
+        top = top[[self._ids[place] not in self._hidden for place in top]] if self._hidden else top
         return Override([self._ids[place] for place in top], log_p[top])
 
 
@@ -98,6 +122,7 @@ class Freshness:
         self._rolling: _Rolling | None = None
         self._second: int | None = None
         self._override = _nothing()
+        self._popular: tuple[int, Override] | None = None  # how many were asked for, and found
         self._arriving = threading.Lock()  # guards the news alone, so that an outcome never waits for a version to load
         self._looking = threading.Lock()  # guards all else
 
@@ -114,12 +139,26 @@ class Freshness:
         A time later than `now` counts as now: one wrong clock must not make everything else seem long past.
         """
         with self._looking:
-            if int(now) != self._second:
-                self._look(int(now))
-                self._second = int(now)
+            self._look(int(now))
             return self._override
 
+    def popular(self, now: float, n: int) -> Override | None:
+        """At least the `n` most popular items that may be shown, the most popular first, and their log p.
+
+        None when there is no version to count from.
+        """
+        with self._looking:
+            self._look(int(now))
+            if self._rolling is None:
+                return None
+            if self._popular is None or self._popular[0] < n:
+                self._popular = n, self._rolling.popular(n)
+            return self._popular[1]
+
     def _look(self, now: int) -> None:
+        if now == self._second:
+            return
+        self._second, self._popular = now, None
         path = self._lookup()
         with self._arriving:
             news, self._news = self._news, []
@@ -140,7 +179,7 @@ class Freshness:
 
 def _load(version_dir: Path) -> _Rolling | None:
     try:
-        return _Rolling(*read_prior(version_dir))
+        return _Rolling(*read_prior(version_dir), read_hidden(version_dir))
     except ModelError as error:
         log.warning("popularity stays as this version was exported: %s", error)
         return None

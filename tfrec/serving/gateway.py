@@ -1,65 +1,132 @@
 """The gateway: what an application calls. It asks the model server and keeps the log that tfrec learns from.
 
-    POST /v1/recommend   one request or a list: items, and a request id for the outcomes that follow
-    POST /v1/outcomes    one outcome or a list
-    GET  /healthz        this process is alive
+    POST /v1/recommend   items for a user                       GET /healthz   this process is alive
+    POST /v1/search      items for a text                       GET /readyz    the model server answers, records can be kept
+    POST /v1/similar     items near an item                     GET /metrics   for Prometheus
+    POST /v1/outcomes    what users did                         GET /docs      these calls, with examples
+
+Verbs take one object or a list, and answer in the same form. `gateway_door.py` lets calls in, `gateway_verbs.py` does the work,
+in threads: this file only joins them.
 """
+import asyncio
+import contextlib
 import logging
 import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
 
 import uvicorn
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
+from pydantic import BaseModel, ValidationError
 
-from tfrec.config import Config
+import tfrec
+from tfrec.config import Config, GatewayConfig
 from tfrec.data.log import FeedbackLog, LogWriter
 from tfrec.data.wal import WriteAheadFile
 from tfrec.errors import DataError
 from tfrec.serving.behaviour import Behaviour, newest_outcomes
 from tfrec.serving.client import Client, RequestFailed
-from tfrec.serving.freshness import Freshness
-from tfrec.serving.gateway_bodies import OutcomeAnswer, Outcomes, RecommendAnswer, Recommends, as_list, field_of
+from tfrec.serving.gateway_bodies import (
+    MAX_BATCH,
+    MAX_OUTCOMES,
+    OutcomeAnswer,
+    OutcomeRequest,
+    Reader,
+    RecommendAnswer,
+    RecommendRequest,
+    SearchRequest,
+    SimilarAnswer,
+    SimilarRequest,
+    field_of,
+    to_json,
+)
+from tfrec.serving.gateway_docs import describe, request_body, responses
+from tfrec.serving.gateway_door import CALLER, Door
+from tfrec.serving.gateway_keys import LOG, SERVE, Keys
+from tfrec.serving.gateway_metrics import Metrics
+from tfrec.serving.gateway_models import UNKNOWN_LABEL, Models
 from tfrec.serving.gateway_verbs import Gateway
 from tfrec.serving.pseudonym import load_pseudonyms
 from tfrec.serving.release import newest_dir
 
 log = logging.getLogger(__name__)
-_FRESH_ITEMS = 200  # whose popularity goes along with every request: about 4 kB
 _BUSY = "RESOURCE_EXHAUSTED"
-_UNKNOWN_LABEL = "Unrecognized servable version label"
+_MOST_ERRORS = 100  # of one body that are told
+_CLOSE_SECONDS = 10  # for calls in work to end when the gateway does
+_HERE = ("127.0.0.1", "::1", "localhost")
+_ABOUT = "Ask for items, and tell what came of it. Every body may be one object or a list; the answer has the same form."
+
+T = TypeVar("T", bound=BaseModel)
+A = TypeVar("A", bound=BaseModel)
 
 
-def create_app(gateway: Gateway, *, max_k: int) -> FastAPI:
+def create_app(
+    gateway: Gateway, *, max_k: int, metrics: Metrics, keys: Keys | None = None, config: GatewayConfig | None = None
+) -> FastAPI:
     """The HTTP application over the gateway's verbs; at most `max_k` items are answered."""
-    app = FastAPI(title="tfrec gateway", docs_url=None, redoc_url=None)
+    config = config or GatewayConfig()
+    roles: dict[str, str] = {}
+    readers: dict[str, Reader[Any]] = {}
 
-    @app.post("/v1/recommend")
-    def recommend(body: Recommends) -> RecommendAnswer | list[RecommendAnswer]:
-        """Items for a user, best first. They are logged as shown."""
-        bodies = as_list(body)
-        for i, one in enumerate(bodies):
-            if one.k > max_k:
-                field = f"{i}.k" if isinstance(body, list) else "k"
-                raise _Unprocessable(field, f"Input should be less than or equal to {max_k}")
-        answers = gateway.recommend(bodies)
-        return answers if isinstance(body, list) else answers[0]
+    threads = ThreadPoolExecutor(2 * config.in_work, "verb")  # one for each call that the door lets in
 
-    @app.post("/v1/outcomes")
-    def outcomes(body: Outcomes) -> OutcomeAnswer | list[OutcomeAnswer]:
-        """What users did. Kept when this returns."""
-        answers = gateway.outcomes(as_list(body))
-        return answers if isinstance(body, list) else answers[0]
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        with threads:
+            yield
+
+    app = FastAPI(title="tfrec gateway", version=tfrec.__version__, description=_ABOUT, redoc_url=None, lifespan=lifespan)
+
+    def verb(role: str, reader: Reader[T], work: Callable[[Sequence[T]], Sequence[A]], kind: type[A]) -> None:
+        """A call whose body is read, worked on and answered in one thread, and nothing is checked twice."""
+
+        def run(request: Request, raw: bytes) -> Response:
+            bodies, many = reader.read(raw)
+            if len(bodies) > 1:
+                request.scope[CALLER].bucket.take(len(bodies) - 1)
+            for place, body in enumerate(bodies):
+                if getattr(body, "k", 0) > max_k:
+                    raise _Unprocessable(f"{place}.k" if many else "k", f"Input should be less than or equal to {max_k}")
+            return Response(to_json(work(bodies), many=many), media_type="application/json")
+
+        async def endpoint(request: Request) -> Response:
+            return await asyncio.get_running_loop().run_in_executor(threads, run, request, await request.body())
+
+        path = f"/v1/{work.__name__}"
+        roles[path], readers[path] = role, reader
+        app.add_api_route(path, endpoint, methods=["POST"], name=work.__name__, description=work.__doc__, responses=responses(),
+                          response_model=kind | list[kind], openapi_extra=request_body(reader))  # type: ignore[valid-type]
+
+    verb(SERVE, Reader(RecommendRequest, most=MAX_BATCH), gateway.recommend, RecommendAnswer)
+    verb(SERVE, Reader(SearchRequest, most=MAX_BATCH), gateway.search, RecommendAnswer)
+    verb(SERVE, Reader(SimilarRequest, most=MAX_BATCH), gateway.similar, SimilarAnswer)
+    verb(LOG, Reader(OutcomeRequest, most=MAX_OUTCOMES), gateway.outcomes, OutcomeAnswer)
 
     @app.get("/healthz")
-    def healthz() -> dict[str, str]:
+    async def healthz() -> dict[str, str]:
         """Alive."""
         return {"status": "ok"}
 
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(_Unprocessable, _unprocessable)
-    app.add_exception_handler(RequestFailed, _not_answered)
-    app.add_exception_handler(DataError, _not_kept)
+    @app.get("/readyz", responses={503: {"model": dict[str, str], "description": "Not ready; says why."}})
+    def readyz() -> Response:
+        """The model server answers and records can be kept."""
+        wrong = gateway.ready()
+        return JSONResponse(wrong or {"status": "ok"}, 503 if wrong else 200)
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    def numbers() -> Response:
+        """For Prometheus."""
+        return Response(metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+    for kind, handler in ((ValidationError, _invalid), (_Unprocessable, _unprocessable), (RequestFailed, _not_answered),
+                          (DataError, _not_kept)):
+        app.add_exception_handler(kind, handler)
+    app.add_middleware(Door, config=config, keys=keys or Keys(None, rate=config.rate), metrics=metrics, roles=roles)
+    describe(app, readers, secured=config.keys is not None)
     return app
 
 
@@ -70,13 +137,15 @@ class _Unprocessable(Exception):
 
 
 def _errors(status: int, *errors: dict[str, str]) -> JSONResponse:
-    return JSONResponse({"errors": list(errors)}, status)
+    headers = {"retry-after": "1"} if status in (429, 503) else None
+    return JSONResponse({"errors": list(errors)}, status, headers)
 
 
 def _invalid(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
+    assert isinstance(error, ValidationError)
     # not the input itself: it may be what a person typed
-    return _errors(422, *[{"field": field_of(one["loc"]), "message": one["msg"]} for one in error.errors()])
+    told = error.errors(include_url=False, include_context=False, include_input=False)[:_MOST_ERRORS]
+    return _errors(422, *[{"field": field_of(one["loc"]), "message": one["msg"]} for one in told])
 
 
 def _unprocessable(request: Request, error: Exception) -> JSONResponse:
@@ -86,7 +155,7 @@ def _unprocessable(request: Request, error: Exception) -> JSONResponse:
 
 def _not_answered(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestFailed)
-    if _UNKNOWN_LABEL in str(error):
+    if UNKNOWN_LABEL in str(error):
         return _errors(422, {"field": "label", "message": str(error)})
     log.warning("%s", error)
     status = 429 if error.code == _BUSY else 503 if error.down or error.code == "NOT_FOUND" else 502
@@ -107,23 +176,33 @@ def serve_gateway(
         model_server: host:port of its gRPC.
         writer: the name of this process among the log's writers; two gateways of one run need two names.
     """
+    settings, metrics = config.gateway, Metrics()
+    keys = Keys(settings.keys, rate=settings.rate)
+    if settings.keys is None and host not in _HERE:
+        log.warning("anyone who reaches %s:%d may call the gateway: set gateway.keys, or listen on 127.0.0.1", host, port)
     pseudonyms = load_pseudonyms(config.run)
     feedback = FeedbackLog(config.log_dir)
-    events = config.model.history
+
+    def version_dir(version: int | None) -> Path | None:
+        named = config.models_dir / str(version)
+        return named if version and named.is_dir() else newest_dir(config.models_dir)
+
     with (
         LogWriter(feedback, WriteAheadFile(config.run / "wal", writer)) as log_writer,
-        Client(model_server, model=config.serving.model_name) as client,
+        Client(model_server, model=config.serving.model_name, timeout=settings.model_seconds) as client,
     ):
-        behaviour = Behaviour(events=events)
-        freshness = Freshness(lambda: newest_dir(config.models_dir), limit=_FRESH_ITEMS)
-        known = newest_outcomes(feedback)
-        behaviour.fill(known)
-        freshness.observe(known["item"].to_pylist(), known["time"].to_pylist())
-        log.info("%d outcomes of the log are remembered", known.num_rows)
-        counted = {action for action, weight in config.reward.weights.items() if weight > 0}
-        gateway = Gateway(client, log_writer, pseudonyms=pseudonyms, behaviour=behaviour, freshness=freshness, history=events,
-                          counted=counted)
-        app = create_app(gateway, max_k=config.serving.max_k)
+        gateway = Gateway(
+            client,
+            log_writer,
+            Models(client, settings, metrics=metrics, version_dir=version_dir),
+            pseudonyms=pseudonyms,
+            behaviour=Behaviour(events=config.model.history),
+            metrics=metrics,
+            history=config.model.history,
+            counted={action for action, weight in config.reward.weights.items() if weight > 0},
+        )
+        gateway.remember(newest_outcomes(feedback), writer=writer)
+        app = create_app(gateway, max_k=config.serving.max_k, metrics=metrics, keys=keys, config=settings)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)  # uvicorn ends by them, and then raises them again
-        uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False)
+        uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=_CLOSE_SECONDS)

@@ -1,7 +1,12 @@
-"""What the gateway accepts and answers. Every body is one object or a list of them; the answer has the same form."""
-from typing import Annotated, Any, TypeVar
+"""What the gateway accepts and answers. Every body is one object or a list of them; the answer has the same form.
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+Bodies are read from JSON by pydantic itself: it refuses what Python's own reader lets through (half characters, numbers of a
+million digits, nesting without end).
+"""
+from collections.abc import Sequence
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from tfrec.data.records import Context, Key, Seconds
 
@@ -11,7 +16,11 @@ _MAX_HISTORY = 10_000
 _MAX_TAGS = 1_000
 _MAX_QUERY = 10_000  # characters; a search text is not a document
 
-T = TypeVar("T")
+T = TypeVar("T", bound=BaseModel)
+
+
+def _examples(*examples: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": list(examples)})
 
 
 class _Body(BaseModel):
@@ -26,20 +35,47 @@ class Did(_Body):
     time: Seconds | None = None
 
 
-class RecommendRequest(_Body):
+class _Ask(_Body):
+    k: int = Field(10, ge=1, lt=1 << 31, description="How many items, at most `serving.max_k`.")
+    history: list[Did] | None = Field(
+        None, max_length=_MAX_HISTORY, description="Oldest first. None: what the gateway has seen of this user."
+    )
+    exclude: list[Key] = Field([], max_length=_MAX_HISTORY, description="Never answered.")
+    allow_tags: list[Key] = Field([], max_length=_MAX_TAGS, description="Only items that have one of these, when there is one.")
+    deny_tags: list[Key] = Field([], max_length=_MAX_TAGS, description="No item that has one of these.")
+    context: Context = Context()
+    time: Seconds | None = Field(None, description="When it was asked, if not now: only behaviour of earlier seconds counts.")
+    label: str = Field("", max_length=512, description="Of a model version. None: stable, or canary for a share of the users.")
+
+
+class RecommendRequest(_Ask):
     """Ask for items. With a query it is a search; without one, a recommendation; with both, a personal search."""
+
+    model_config = _examples({"user": "ann", "k": 3}, {"user": "ann", "query": "crime in paris", "deny_tags": ["Horror"]})
 
     user: Key
     query: str = Field("", max_length=_MAX_QUERY)
-    k: int = Field(10, ge=1)
-    history: list[Did] | None = Field(None, max_length=_MAX_HISTORY)  # oldest first; None: what the gateway saw of this user
-    exclude: list[Key] = Field([], max_length=_MAX_HISTORY)  # never answered
-    exclude_history: bool = True  # nor is what the user has already done something with
-    allow_tags: list[Key] = Field([], max_length=_MAX_TAGS)  # only items that have one of these, when there is one
-    deny_tags: list[Key] = Field([], max_length=_MAX_TAGS)  # and none of these
-    context: Context = Context()
-    time: Seconds | None = None  # when it was asked, if not now: only behaviour of earlier seconds then counts
-    label: str = Field("", max_length=512)  # of the model version; none: the newest
+    exclude_history: bool = Field(True, description="Nor is what the user has already done something with.")
+
+
+class SearchRequest(_Ask):
+    """Look for a text. With a user it is a personal search, unless `history` is empty."""
+
+    model_config = _examples({"query": "crime in paris", "k": 3})
+
+    query: str = Field(min_length=1, max_length=_MAX_QUERY)
+    user: Key | None = Field(None, description="None: somebody. The outcomes that follow then name the request id as their user.")
+    exclude_history: bool = False
+
+
+class SimilarRequest(_Body):
+    """Ask for the neighbours of an item."""
+
+    model_config = _examples({"item": "2840", "k": 3})
+
+    item: Key
+    k: int = Field(10, ge=1, lt=1 << 31)
+    label: str = Field("", max_length=512)
 
 
 class Answered(BaseModel):
@@ -54,6 +90,16 @@ class RecommendAnswer(BaseModel):
     """`request_id` belongs into the outcomes that follow."""
 
     request_id: str
+    model_version: int = Field(description="0: no model answered.")
+    items: list[Answered]
+    policy: str = Field(description="`greedy`, or `popularity` when the model server is down.")
+    label: str = Field(description="Of the version that answered; empty: the newest.")
+    fallback: str | None = Field(None, description="Why this is not the answer that it should be; usually nothing.")
+
+
+class SimilarAnswer(BaseModel):
+    """The nearest first."""
+
     model_version: int
     items: list[Answered]
 
@@ -61,11 +107,13 @@ class RecommendAnswer(BaseModel):
 class OutcomeRequest(_Body):
     """Something that a user did. Send the same `event_id` when in doubt whether it arrived: it counts once."""
 
+    model_config = _examples({"user": "ann", "item": "2840", "action": "click", "event_id": "a5c1", "request_id": "7f3e"})
+
     user: Key
     item: Key
     action: Key
-    event_id: Key | None = None  # one is given when there is none
-    request_id: Key | None = None  # of the answer that showed the item; none: tfrec did not show it
+    event_id: Key | None = Field(None, description="One is given when there is none.")
+    request_id: Key | None = Field(None, description="Of the answer that showed the item. None: tfrec did not show it.")
     value: float = 1.0
     time: Seconds | None = None
 
@@ -76,27 +124,41 @@ class OutcomeAnswer(BaseModel):
     event_id: str
 
 
-def _form(body: Any) -> str:
-    return "many" if isinstance(body, list) else "one"
+class Refused(BaseModel):
+    """What was wrong with one field, or with the call as a whole."""
+
+    message: str
+    field: str | None = None
 
 
-Recommends = Annotated[
-    Annotated[RecommendRequest, Tag("one")]
-    | Annotated[list[RecommendRequest], Field(min_length=1, max_length=MAX_BATCH), Tag("many")],
-    Discriminator(_form),
-]
-Outcomes = Annotated[
-    Annotated[OutcomeRequest, Tag("one")]
-    | Annotated[list[OutcomeRequest], Field(min_length=1, max_length=MAX_OUTCOMES), Tag("many")],
-    Discriminator(_form),
-]
+class Refusal(BaseModel):
+    """Every answer that is no success."""
+
+    errors: list[Refused]
 
 
-def as_list(body: T | list[T]) -> list[T]:
-    """The body as a list."""
-    return body if isinstance(body, list) else [body]
+class Reader(Generic[T]):
+    """Reads one body of a kind, or a list of at most `most`."""
+
+    def __init__(self, model: type[T], *, most: int) -> None:
+        self.model = model
+        self.most = most
+        many: Any = list[model]  # type: ignore[valid-type]
+        self._many: TypeAdapter[list[T]] = TypeAdapter(Annotated[many, Field(min_length=1, max_length=most)])
+
+    def read(self, raw: bytes) -> tuple[list[T], bool]:
+        """The bodies, and whether they came as a list. Raises pydantic's `ValidationError`."""
+        if raw.lstrip(b" \t\r\n")[:1] == b"[":
+            return self._many.validate_json(raw), True
+        return [self.model.model_validate_json(raw)], False
+
+
+def to_json(answers: Sequence[BaseModel], *, many: bool) -> bytes:
+    """The answers in the form of the question."""
+    texts = [answer.model_dump_json() for answer in answers]
+    return f"[{','.join(texts)}]".encode() if many else texts[0].encode()
 
 
 def field_of(location: tuple[int | str, ...]) -> str:
-    """`("body", "many", 3, "k")` as `3.k`: the field as the client wrote it."""
-    return ".".join(str(part) for part in location if part not in ("body", "one", "many")) or "body"
+    """`(3, "k")` as `3.k`: the field as the client wrote it, cut when that is long."""
+    return ".".join(map(str, location))[:200] or "body"

@@ -1,54 +1,38 @@
-"""The two verbs of the gateway, for lists of bodies: ask the model and log what is shown; log what people did.
+"""The verbs of the gateway, for lists of bodies: ask the models and log what is shown; log what people did.
 
 An answer is given once its records are safe on disk. Users are pseudonyms from the first line on, in memory and on disk.
 """
+import logging
+import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from tfrec.data.log import LogWriter
 from tfrec.data.records import Impression, Outcome, Shown
+from tfrec.errors import TfrecError
 from tfrec.serving.behaviour import Behaviour, Event
-from tfrec.serving.client import Client, Recommendation
-from tfrec.serving.freshness import Freshness
-from tfrec.serving.gateway_bodies import Answered, OutcomeAnswer, OutcomeRequest, RecommendAnswer, RecommendRequest
+from tfrec.serving.client import Client
+from tfrec.serving.gateway_bodies import (
+    Answered,
+    OutcomeAnswer,
+    OutcomeRequest,
+    RecommendAnswer,
+    RecommendRequest,
+    SearchRequest,
+    SimilarAnswer,
+    SimilarRequest,
+)
+from tfrec.serving.gateway_metrics import Metrics
+from tfrec.serving.gateway_models import UNKNOWN_TIME, Answer, Asked, Models
 from tfrec.serving.pseudonym import Pseudonyms
+from tfrec.serving.repeats import Repeats
 
-_UNKNOWN_TIME = -1
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """A request as it goes to the model."""
-
-    body: RecommendRequest
-    request_id: str
-    user: str
-    time: int
-    done: Sequence[Event]  # all that is known of the user, oldest first
-    history: Sequence[Event]  # the newest of it, which the model reads
-
-    def excluded(self) -> list[str]:
-        return [*self.body.exclude, *(event.item for event in self.done if self.body.exclude_history)]
-
-    def impression(self, answer: Recommendation) -> Impression:
-        places = zip(answer.items, answer.scores, strict=True)
-        times = tuple(event.time for event in self.history)
-        return Impression(
-            request_id=self.request_id,
-            time=self.time,
-            user=self.user,
-            query=self.body.query,
-            history=tuple(event.item for event in self.history),
-            history_action=tuple(event.action for event in self.history),
-            history_time=() if _UNKNOWN_TIME in times else times,
-            context=self.body.context,
-            # greedy: each place had one item that could be there, so its probability is 1
-            slate=tuple(Shown(item=i, position=p, score=s, log_propensity=0.0) for p, (i, s) in enumerate(places)),
-            policy="greedy",
-            model_version=answer.version,
-        )
+log = logging.getLogger(__name__)
+_READY_SECONDS = 1.0  # that an answer to "are you ready" holds, or probes would load the disk
 
 
 class Gateway:
@@ -58,57 +42,139 @@ class Gateway:
         self,
         client: Client,
         writer: LogWriter,
+        models: Models,
         *,
         pseudonyms: Pseudonyms,
         behaviour: Behaviour,
-        freshness: Freshness,
+        metrics: Metrics,
         history: int = 50,
         counted: Collection[str] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._client = client
         self._writer = writer
+        self._models = models
         self._pseudonyms = pseudonyms
         self._behaviour = behaviour
-        self._freshness = freshness
+        self._metrics = metrics
+        self._repeats = Repeats()
         self._history = history  # events that the model reads
-        self._counted = counted  # actions that make an item popular; None: all
+        self._counted = None if counted is None else frozenset(counted)  # actions that make an item popular; None: all
         self._clock = clock
+        self._probe = threading.Lock()
+        self._ready: tuple[float, dict[str, str]] = (-_READY_SECONDS, {})
+        metrics.log_behind(writer.behind)
+
+    def remember(self, known: pa.Table, *, writer: str) -> None:
+        """Take up what the log holds (`newest_outcomes`), at the start; `writer` is this process' name in it."""
+        self._behaviour.fill(known)
+        mine = known.filter(pc.equal(known["writer"], writer)).sort_by("seq")
+        self._repeats.fill(mine["event_id"].to_pylist())
+        if self._counted is not None:
+            known = known.filter(pc.is_in(known["action"], pa.array(self._counted, pa.string())))
+        first = known.group_by(["user", "item"]).aggregate([("time", "min")]).sort_by("time_min")
+        self._models.observe(first["item"].to_pylist(), first["time_min"].to_pylist())
+        log.info("%d outcomes of the log are remembered", known.num_rows)
 
     def recommend(self, bodies: Sequence[RecommendRequest]) -> list[RecommendAnswer]:
-        """Answer all of them, by one call of the model per label."""
-        now = int(self._clock())
-        asked = [self._asked(body, now) for body in bodies]
-        answers: dict[str, Recommendation] = {}
-        for label in dict.fromkeys(body.label for body in bodies):
-            some = [one for one in asked if one.body.label == label]
-            answers |= zip((one.request_id for one in some), self._ask(some, label), strict=True)
-        shown = [one.impression(answers[one.request_id]) for one in asked if answers[one.request_id].items]
-        if shown:  # a slate without items taught nobody anything
-            self._writer.impression(*shown)
-        return [_answer(one.request_id, answers[one.request_id]) for one in asked]
+        """Answer all of them, and log the slates."""
+        return self._shown(bodies, popular=True)
+
+    def search(self, bodies: Sequence[SearchRequest]) -> list[RecommendAnswer]:
+        """The same for searches, to which what is popular would be no answer."""
+        return self._shown(bodies, popular=False)
+
+    def similar(self, bodies: Sequence[SimilarRequest]) -> list[SimilarAnswer]:
+        """The neighbours of items. Nobody's slate, so nothing is logged: what comes of it is organic."""
+        answers: dict[int, SimilarAnswer] = {}
+        for k, label in dict.fromkeys((body.k, body.label) for body in bodies):
+            places = [place for place, body in enumerate(bodies) if (body.k, body.label) == (k, label)]
+            found = self._models.similar([bodies[place].item for place in places], k=k, label=label)
+            for place, one in zip(places, found, strict=True):
+                answers[place] = SimilarAnswer(model_version=one.version, items=_places(one.items, one.scores))
+        return [answers[place] for place in range(len(bodies))]
 
     def outcomes(self, bodies: Sequence[OutcomeRequest]) -> list[OutcomeAnswer]:
         """Keep all of them; from here on they are their users' behaviour, and move everyone's popularity."""
         now = int(self._clock())
-        records = [
-            Outcome(
-                event_id=body.event_id or uuid.uuid4().hex,
-                user=self._pseudonyms.of(body.user),
-                item=body.item,
-                action=body.action,
-                time=now if body.time is None else body.time,
-                value=body.value,
-                request_id=body.request_id,
-            )
-            for body in bodies
-        ]
-        self._writer.outcome(*records)
-        self._count(records)
-        self._behaviour.add((record.user, Event(record.time, record.item, record.action)) for record in records)
+        records = [self._outcome(body, now) for body in bodies]
+        with self._repeats.writing([body.event_id for body in bodies if body.event_id is not None]) as new:
+            first: dict[str, Outcome] = {}
+            for record, body in zip(records, bodies, strict=True):
+                if body.event_id is None or body.event_id in new:
+                    first.setdefault(record.event_id, record)
+            if first:
+                self._writer.outcome(*first.values())
+                self._count(first.values())
+                self._behaviour.add((one.user, Event(one.time, one.item, one.action)) for one in first.values())
+        self._metrics.outcomes.inc(len(first))
+        self._metrics.repeats.inc(len(records) - len(first))
         return [OutcomeAnswer(event_id=record.event_id) for record in records]
 
-    def _count(self, records: Sequence[Outcome]) -> None:
+    def ready(self) -> dict[str, str]:
+        """What is wrong, by name; empty when the model server answers and records can be kept."""
+        with self._probe:
+            if time.monotonic() - self._ready[0] >= _READY_SECONDS:
+                self._ready = time.monotonic(), {name: why for name, why in self._wrong().items() if why}
+            return self._ready[1]
+
+    def _wrong(self) -> dict[str, str]:
+        why = {"model_server": "", "log": ""}
+        try:
+            if not any(version.state == "AVAILABLE" for version in self._client.status()):
+                why["model_server"] = "it serves no version"
+        except TfrecError as error:
+            why["model_server"] = str(error)
+        try:
+            self._writer.check()
+        except TfrecError as error:
+            why["log"] = str(error)
+        return why
+
+    def _shown(self, bodies: Sequence[RecommendRequest | SearchRequest], *, popular: bool) -> list[RecommendAnswer]:
+        now = int(self._clock())
+        ids = [uuid.uuid4().hex for _ in bodies]
+        asked = [self._asked(body, body.user or request_id, now) for request_id, body in zip(ids, bodies, strict=True)]
+        answers = self._models.recommend(asked, popular=popular)
+        shown = [_impression(request_id, body, one, answer)
+                 for request_id, body, one, answer in zip(ids, bodies, asked, answers, strict=True) if answer.items]
+        if shown:  # a slate without items taught nobody anything
+            self._writer.impression(*shown)
+        return [RecommendAnswer(request_id=request_id, model_version=answer.version, items=_places(answer.items, answer.scores),
+                                policy=answer.policy, label=answer.label, fallback=answer.fallback)
+                for request_id, answer in zip(ids, answers, strict=True)]
+
+    def _asked(self, body: RecommendRequest | SearchRequest, user: str, now: int) -> Asked:
+        user = self._pseudonyms.of(user)
+        done: Sequence[Event]
+        if body.history is None:
+            done = self._behaviour.of(user, before=body.time)
+        else:
+            done = [Event(UNKNOWN_TIME if did.time is None else did.time, did.item, did.action) for did in body.history]
+        return Asked(
+            user=user,
+            time=now if body.time is None else body.time,
+            query=body.query,
+            k=body.k,
+            history=done[-self._history :],
+            exclude=[*body.exclude, *(event.item for event in done if body.exclude_history)],
+            allow_tags=body.allow_tags,
+            deny_tags=body.deny_tags,
+            label=body.label,
+        )
+
+    def _outcome(self, body: OutcomeRequest, now: int) -> Outcome:
+        return Outcome(
+            event_id=body.event_id or uuid.uuid4().hex,
+            user=self._pseudonyms.of(body.user),
+            item=body.item,
+            action=body.action,
+            time=now if body.time is None else body.time,
+            value=body.value,
+            request_id=body.request_id,
+        )
+
+    def _count(self, records: Collection[Outcome]) -> None:
         """Everyone's popularity counts what training will count: rewarded actions, once for a person and an item."""
         new: dict[tuple[str, str], int] = {}
         for record in records:
@@ -116,39 +182,26 @@ class Gateway:
                 event.item != record.item for event in self._behaviour.of(record.user)
             ):
                 new.setdefault((record.user, record.item), record.time)
-        self._freshness.observe([item for _, item in new], list(new.values()))
-
-    def _asked(self, body: RecommendRequest, now: int) -> _Asked:
-        user = self._pseudonyms.of(body.user)
-        done: Sequence[Event]
-        if body.history is None:
-            done = self._behaviour.of(user, before=body.time)
-        else:
-            done = [Event(_UNKNOWN_TIME if did.time is None else did.time, did.item, did.action) for did in body.history]
-        time = now if body.time is None else body.time
-        return _Asked(body, uuid.uuid4().hex, user, time, done, done[-self._history :])
-
-    def _ask(self, asked: Sequence[_Asked], label: str) -> list[Recommendation]:
-        return self._client.recommend(
-            history=[[event.item for event in one.history] for one in asked],
-            history_action=[[event.action for event in one.history] for one in asked],
-            history_age_s=[[_age(event, one.time) for event in one.history] for one in asked],
-            exclude=[one.excluded() for one in asked],
-            allow_tags=[one.body.allow_tags for one in asked],
-            deny_tags=[one.body.deny_tags for one in asked],
-            # the counts roll on from the newest version; a label may name another one
-            prior=None if label else [self._freshness.override(one.time) for one in asked],
-            query=[one.body.query for one in asked],
-            k=[one.body.k for one in asked],
-            label=label,
-        )
+        self._models.observe([item for _, item in new], list(new.values()))
 
 
-def _age(event: Event, now: int) -> int:
-    return -1 if event.time == _UNKNOWN_TIME else max(0, now - event.time)
+def _impression(request_id: str, body: RecommendRequest | SearchRequest, asked: Asked, answer: Answer) -> Impression:
+    times = tuple(event.time for event in asked.history)
+    places = enumerate(zip(answer.items, answer.scores, strict=True))
+    return Impression(
+        request_id=request_id,
+        time=asked.time,
+        user=asked.user,
+        query=asked.query,
+        history=tuple(event.item for event in asked.history),
+        history_action=tuple(event.action for event in asked.history),
+        history_time=() if UNKNOWN_TIME in times else times,
+        context=body.context,
+        slate=tuple(Shown(item=i, position=p, score=s, log_propensity=answer.log_propensity) for p, (i, s) in places),
+        policy=answer.policy,
+        model_version=answer.version,
+    )
 
 
-def _answer(request_id: str, answer: Recommendation) -> RecommendAnswer:
-    places = zip(answer.items, answer.scores, strict=True)
-    items = [Answered(item=item, position=position, score=score) for position, (item, score) in enumerate(places)]
-    return RecommendAnswer(request_id=request_id, model_version=answer.version, items=items)
+def _places(items: Sequence[str], scores: Sequence[float]) -> list[Answered]:
+    return [Answered(item=i, position=p, score=s) for p, (i, s) in enumerate(zip(items, scores, strict=True))]

@@ -1,0 +1,82 @@
+"""A gateway that listens on a socket, with a model server behind it and a log of its own."""
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+
+from tests.serving.tiny import ITEMS
+from tfrec.config import GatewayConfig
+from tfrec.data.log import FeedbackLog, LogWriter
+from tfrec.data.wal import WriteAheadFile
+from tfrec.models.prior import PopularityPrior
+from tfrec.serving.behaviour import Behaviour
+from tfrec.serving.client import Client
+from tfrec.serving.freshness import write_prior
+from tfrec.serving.gateway import create_app
+from tfrec.serving.gateway_keys import Keys
+from tfrec.serving.gateway_metrics import Metrics
+from tfrec.serving.gateway_models import Models
+from tfrec.serving.gateway_verbs import Gateway
+from tfrec.serving.process import free_port
+from tfrec.serving.pseudonym import Pseudonyms
+
+NOW = 1_700_000_000
+KEY = Pseudonyms(b"0123456789abcdef")
+
+
+class World:
+    """A gateway that listens; `rows` are what its log holds."""
+
+    def __init__(self, root: Path, model_server: str, settings: GatewayConfig | None = None) -> None:
+        settings = settings or GatewayConfig()
+        self.is_fresh = False  # else outcomes move scores in every test
+        self.log = FeedbackLog(root / "log")
+        self.writer = LogWriter(self.log, WriteAheadFile(root / "wal", "gateway"))
+        self.client = Client(model_server, model="tiny", timeout=5.0)
+        self.prior = root / "prior"
+        self.prior.mkdir()
+        prior = PopularityPrior(len(ITEMS))
+        prior.update([0, 1, 2, 3, 4], [50, 50, 50, 50, 50])
+        write_prior(self.prior, prior, ITEMS)
+        self.metrics = Metrics()
+        self.models = Models(
+            self.client, settings, metrics=self.metrics, fresh_items=1,
+            version_dir=lambda _: self.prior if self.is_fresh else None,
+        )
+        gateway = Gateway(
+            self.client,
+            self.writer,
+            self.models,
+            pseudonyms=KEY,
+            behaviour=Behaviour(events=3),
+            metrics=self.metrics,
+            history=3,
+            clock=lambda: NOW + 0.9,
+        )
+        port = free_port()
+        app = create_app(gateway, max_k=10, metrics=self.metrics, keys=Keys(settings.keys, rate=settings.rate), config=settings)
+        config = uvicorn.Config(app, port=port, log_level="error", access_log=False)
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.server.run)
+        self.thread.start()
+        while not self.server.started:
+            time.sleep(0.01)
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10.0)
+
+    def rows(self, kind: Any) -> list[dict[str, Any]]:
+        self.writer.flush()
+        return sorted(self.log.read(kind).to_pylist(), key=lambda row: (row["seq"], row.get("position", 0)))
+
+    def close(self) -> None:
+        self.http.close()
+        self.server.should_exit = True
+        self.thread.join()
+        self.client.close()
+        self.writer.close()
+
+
+def items(answer: dict[str, Any]) -> list[str]:
+    return [shown["item"] for shown in answer["items"]]

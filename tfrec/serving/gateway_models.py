@@ -1,0 +1,224 @@
+"""Who answers: the stable version, the canary for a share of the users, and the counts alone when no model does.
+
+Questions in, answers out that say where they come from. A user is always asked of the same label: their keyed hash decides.
+What a version answers has the popularity of this second in it (`freshness.py`), and the same counts answer when the model
+server is down.
+"""
+import logging
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from tfrec.config import GatewayConfig
+from tfrec.serving.behaviour import Event
+from tfrec.serving.client import Client, Recommendation, RequestFailed
+from tfrec.serving.freshness import Freshness
+from tfrec.serving.gateway_metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+UNKNOWN_TIME = -1
+UNKNOWN_LABEL = "Unrecognized servable version label"  # how the server says that a label names no version
+GREEDY, POPULARITY = "greedy", "popularity"
+_FRESH_ITEMS = 200  # whose popularity goes along with every request: about 4 kB
+_FAILURES = 3  # calls in a row without an answer, after which the model server counts as down
+_DOWN_SECONDS = 1.0  # until it is asked again
+_MISSING_SECONDS = 5.0  # until a canary that was not served is asked again
+_SAY_SECONDS = 10.0  # between two log lines of one kind
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question as it goes to a model."""
+
+    user: str  # pseudonym
+    time: int
+    query: str
+    k: int
+    history: Sequence[Event]  # oldest first
+    exclude: Sequence[str]
+    allow_tags: Sequence[str]
+    deny_tags: Sequence[str]
+    label: str  # that the caller named; "": none
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is shown, best first, and where it comes from."""
+
+    items: Sequence[str]
+    scores: Sequence[float]
+    version: int  # 0: no model
+    label: str
+    policy: str
+    log_propensity: float | None  # of every place; None: nobody knows it
+    fallback: str | None = None  # why it is not what it should be
+
+
+class _Way(NamedTuple):
+    """Whom to ask, whether the caller named it, and why not whom the split would have."""
+
+    label: str
+    named: bool = False
+    instead: str | None = None
+
+
+class Models:
+    """Safe to share between threads.
+
+    Args:
+        version_dir: the directory of a version; of the one that will answer, when it is not known yet (None).
+        clock: seconds that only grow.
+    """
+
+    def __init__(
+        self, client: Client, config: GatewayConfig, *, metrics: Metrics, version_dir: Callable[[int | None], Path | None],
+        fresh_items: int = _FRESH_ITEMS, clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._config = config
+        self._metrics = metrics
+        self._clock = clock
+        self._versions: dict[str, int] = {}  # that answered last, by label
+        labels = {config.stable_label, config.canary_label} if config.canary_share else {config.stable_label}
+        self._fresh = {
+            label: Freshness(partial(self._version_dir, label, version_dir), limit=fresh_items) for label in labels
+        }
+        self._failures = 0  # in a row
+        self._down_until = self._missing_until = 0.0
+        self._last: RequestFailed | None = None
+        self._said: dict[str, float] = {}
+
+    def observe(self, items: Collection[str], times: Collection[int]) -> None:
+        """Count items as chosen at these seconds."""
+        for fresh in self._fresh.values():
+            fresh.observe(items, times)
+
+    def recommend(self, asked: Sequence[Asked], *, popular: bool = True) -> list[Answer]:
+        """An answer for each, by few calls of the models.
+
+        Args:
+            popular: answer by the counts alone when the model server does not.
+
+        Raises:
+            RequestFailed: nobody answered, or the model server refused the question.
+        """
+        places: dict[_Way, list[int]] = {}
+        for place, one in enumerate(asked):
+            places.setdefault(self._way(one), []).append(place)
+        answers: dict[int, Answer] = {}
+        for way, mine in places.items():
+            for start in range(0, len(mine), self._config.model_batch):
+                some = mine[start : start + self._config.model_batch]
+                answers |= zip(some, self._by(way, [asked[i] for i in some], popular=popular), strict=True)
+        for answer in answers.values():
+            self._metrics.answers.labels(answer.label, answer.version, answer.policy).inc()
+            if answer.fallback:
+                self._metrics.fallbacks.labels("model" if answer.version else POPULARITY).inc()
+        return [answers[place] for place in range(len(asked))]
+
+    def similar(self, items: Sequence[str], *, k: int, label: str = "") -> list[Recommendation]:
+        """The `k` items nearest to each; by the stable version unless a label is named."""
+        found: list[Recommendation] = []
+        for start in range(0, len(items), self._config.model_batch):
+            some = items[start : start + self._config.model_batch]
+            found += self._call(partial(self._client.similar, some, k=k, label=label or self._config.stable_label))
+        return found
+
+    def _version_dir(self, label: str, version_dir: Callable[[int | None], Path | None]) -> Path | None:
+        return version_dir(self._versions.get(label))
+
+    def _way(self, one: Asked) -> _Way:
+        """Whom to ask. A pseudonym is a keyed hash, evenly spread, that a caller cannot choose: it splits the users."""
+        if one.label:
+            return _Way(one.label, named=True)
+        if int(one.user[:8], 16) >= self._config.canary_share * 2**32:
+            return _Way(self._config.stable_label)
+        if self._clock() < self._missing_until:
+            return _Way(self._config.stable_label, instead=self._missing)
+        return _Way(self._config.canary_label)
+
+    def _by(self, way: _Way, asked: Sequence[Asked], *, popular: bool) -> list[Answer]:
+        try:
+            found = self._call(partial(self._ask, way.label, asked))
+        except RequestFailed as error:
+            missing = UNKNOWN_LABEL in str(error)
+            if not (way.named or error.down or way.label == self._config.stable_label):  # it is the canary that failed
+                if missing:
+                    self._missing_until = self._clock() + _MISSING_SECONDS
+                why = self._missing if missing else f"{way.label} failed: {error.code}"
+                self._say("%s; its users get %s", why, self._config.stable_label or "the newest version")
+                return self._by(_Way(self._config.stable_label, instead=why), asked, popular=popular)
+            if not popular or (way.named and missing) or not (missing or error.down or error.code == "NOT_FOUND"):
+                raise
+            answers = [one for one in map(self._counted, asked) if one is not None]
+            if len(answers) < len(asked):
+                raise
+            self._say("popularity answers: %s", error)
+            return answers
+        if found:
+            self._versions[way.label] = found[0].version
+        return [Answer(one.items, one.scores, one.version, way.label, GREEDY, 0.0, way.instead) for one in found]
+
+    @property
+    def _missing(self) -> str:
+        return f"{self._config.canary_label} is not served"
+
+    def _counted(self, one: Asked) -> Answer | None:
+        """The most popular items for someone; None when nothing is counted, or for tags, of which the counts know nothing."""
+        if one.allow_tags or one.deny_tags:
+            return None
+        hidden = set(one.exclude)
+        best = self._fresh[self._config.stable_label].popular(one.time, one.k + len(hidden))
+        if best is None:
+            return None
+        places = [place for place, item in enumerate(best.ids) if item not in hidden][: one.k]
+        # no propensity: an outage chose this policy
+        return Answer([best.ids[place] for place in places], best.log_p[places].tolist(), 0, "", POPULARITY, None,
+                      "the model server does not answer")
+
+    def _ask(self, label: str, asked: Sequence[Asked]) -> list[Recommendation]:
+        fresh = self._fresh.get(label)  # the counts roll on from a version that is known; another label may name any
+        return self._client.recommend(
+            history=[[event.item for event in one.history] for one in asked],
+            history_action=[[event.action for event in one.history] for one in asked],
+            history_age_s=[[_age(event, one.time) for event in one.history] for one in asked],
+            exclude=[one.exclude for one in asked],
+            allow_tags=[one.allow_tags for one in asked],
+            deny_tags=[one.deny_tags for one in asked],
+            prior=None if fresh is None else [fresh.override(one.time) for one in asked],
+            query=[one.query for one in asked],
+            k=[one.k for one in asked],
+            label=label,
+        )
+
+    def _call(self, ask: Callable[[], list[Recommendation]]) -> list[Recommendation]:
+        """The answer of the model server; while it counts as down, its last failure at once."""
+        if self._last is not None and self._clock() < self._down_until:
+            raise RequestFailed(str(self._last), code=self._last.code)
+        began = time.perf_counter()
+        try:
+            found = ask()
+        except RequestFailed as error:
+            self._metrics.model_errors.labels(error.code).inc()
+            self._failures = self._failures + 1 if error.down else 0
+            if self._failures >= _FAILURES:
+                self._last, self._down_until = error, self._clock() + _DOWN_SECONDS
+            raise
+        self._failures = 0
+        self._metrics.model_seconds.observe(time.perf_counter() - began)
+        return found
+
+    def _say(self, text: str, *words: object) -> None:
+        """A warning, once in a while: an outage has many requests."""
+        now = self._clock()
+        if now - self._said.get(text, -_SAY_SECONDS) >= _SAY_SECONDS:
+            self._said[text] = now
+            log.warning(text, *words)
+
+
+def _age(event: Event, now: int) -> int:
+    return -1 if event.time == UNKNOWN_TIME else max(0, now - event.time)
