@@ -23,7 +23,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from pydantic import BaseModel, ValidationError
 
-import tfrec
+from tfrec import __version__
 from tfrec.config import Config, GatewayConfig
 from tfrec.data.log import FeedbackLog, LogWriter
 from tfrec.data.wal import WriteAheadFile
@@ -79,7 +79,7 @@ def create_app(
         with threads:
             yield
 
-    app = FastAPI(title="tfrec gateway", version=tfrec.__version__, description=_ABOUT, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(title="tfrec gateway", version=__version__, description=_ABOUT, redoc_url=None, lifespan=lifespan)
 
     def verb(role: str, reader: Reader[T], work: Callable[[Sequence[T]], Sequence[A]], kind: type[A]) -> None:
         """A call whose body is read, worked on and answered in one thread, and nothing is checked twice."""
