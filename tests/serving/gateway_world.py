@@ -1,6 +1,7 @@
 """A gateway that listens on a socket, with a model server behind it and a log of its own."""
 import threading
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ KEY = Pseudonyms(b"0123456789abcdef")
 class World:
     """A gateway that listens; `rows` are what its log holds."""
 
-    def __init__(self, root: Path, model_server: str, settings: GatewayConfig | None = None) -> None:
+    def __init__(self, root: Path, model_server: str, settings: GatewayConfig | None = None, *,
+                 counted: Collection[str] | None = None) -> None:
         settings = settings or GatewayConfig()
         self.is_fresh = False  # else outcomes move scores in every test
         self.log = FeedbackLog(root / "log")
@@ -46,7 +48,7 @@ class World:
             self.client, settings, metrics=self.metrics, fresh_items=1,
             version_dir=lambda _: self.prior if self.is_fresh else None,
         )
-        gateway = Gateway(
+        self.gateway = Gateway(
             self.client,
             self.writer,
             self.models,
@@ -54,10 +56,12 @@ class World:
             behaviour=Behaviour(events=3),
             metrics=self.metrics,
             history=3,
+            counted=counted,
             clock=lambda: NOW + 0.9,
         )
         port = free_port()
-        app = create_app(gateway, max_k=10, metrics=self.metrics, keys=Keys(settings.keys, rate=settings.rate), config=settings)
+        keys = Keys(settings.keys, rate=settings.rate)
+        app = create_app(self.gateway, max_k=10, metrics=self.metrics, keys=keys, config=settings)
         config = uvicorn.Config(app, port=port, log_level="error", access_log=False)
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run)

@@ -1,4 +1,5 @@
 """The gateway over sockets: real HTTP, a real model server, a real log."""
+import os
 import subprocess
 import sys
 import time
@@ -14,6 +15,8 @@ from tests.serving.conftest import Running
 from tests.serving.gateway_world import KEY, NOW, World, items
 from tfrec.data.log import FeedbackLog
 from tfrec.errors import DataError
+from tfrec.serving import gateway_verbs
+from tfrec.serving.behaviour import newest_outcomes
 from tfrec.serving.process import free_port
 
 
@@ -222,3 +225,107 @@ def test_the_process_ends_gently_and_leaves_everything_in_the_log(tmp_path: Path
     process.terminate()
     assert process.wait(20) == 0
     assert FeedbackLog(tmp_path / "log").read("outcomes").num_rows == 200
+
+
+def test_a_search_is_personal_when_it_names_a_user(world: World) -> None:
+    world.http.post("/v1/outcomes", json={"user": "u", "item": "b", "action": "click"})
+    mine, nobodys = world.http.post("/v1/search", json=[{"query": "d", "user": "u", "k": 3}, {"query": "d", "k": 3}]).json()
+    assert items(mine) == ["d", "a", "c"]  # the tiny model itself leaves out what is in the history
+    assert items(nobodys) == ["d", "a", "b"]
+    rows = world.rows("impressions")
+    assert [(row["user"], row["query"], row["history"]) for row in rows[::3]] == [
+        (KEY.of("u"), "d", ["b"]),
+        (KEY.of(nobodys["request_id"]), "d", []),
+    ]
+    for body in ({}, {"query": ""}, {"query": "x" * 10_001}):
+        assert world.http.post("/v1/search", json=body).status_code == 422
+
+
+def test_neighbours_of_items_are_answered_and_not_logged(world: World) -> None:
+    bodies = [{"item": "a", "k": 2}, {"item": "b", "k": 1}, {"item": "c", "k": 2, "label": "old"}]
+    answers = world.http.post("/v1/similar", json=bodies).json()
+    assert [(items(answer), answer["model_version"]) for answer in answers] == [(["b", "c"], 4), (["a"], 4), (["a", "b"], 3)]
+    assert items(world.http.post("/v1/similar", json={"item": "a", "k": 1}).json()) == ["b"]
+    assert world.rows("impressions") == []
+
+
+def test_an_outcome_that_is_sent_again_is_kept_once(world: World) -> None:
+    event = {"user": "u", "item": "a", "action": "click", "event_id": "e1"}
+    other = {"user": "u", "item": "b", "action": "click", "event_id": "e2"}
+    for body in (event, [event, other, other], other):
+        assert world.http.post("/v1/outcomes", json=body).status_code == 200
+    assert [row["event_id"] for row in world.rows("outcomes")] == ["e1", "e2"]
+    assert "tfrec_gateway_repeats_total 3.0" in world.http.get("/metrics").text
+
+
+def test_after_a_restart_it_knows_what_its_log_holds(tmp_path: Path, server: Running) -> None:
+    first = World(tmp_path, server.grpc)
+    done = [{"user": f"u{n}", "item": "c", "action": action, "event_id": f"{action}{n}"} for n in range(30)
+            for action in ("click", "hover")]
+    first.http.post("/v1/outcomes", json=done).raise_for_status()
+    first.close()
+    (tmp_path / "prior").rename(tmp_path / "prior of before")
+    observed: list[Any] = []
+    again = World(tmp_path, server.grpc, counted=["click"])
+    again.models.observe = lambda *events: observed.append(events)  # type: ignore[method-assign]
+    again.gateway.remember(newest_outcomes(again.log), writer="gateway")
+    # of 60 outcomes 30 are rewarded
+    assert observed == [(["c"] * 30, [NOW] * 30)]
+    assert items(again.http.post("/v1/recommend", json={"user": "u7", "k": 3}).json()) == ["a", "b", "d"]
+    again.http.post("/v1/outcomes", json=done).raise_for_status()
+    assert len(again.rows("outcomes")) == 60
+    again.close()
+
+
+def test_ready_means_that_the_model_server_answers_and_records_can_be_kept(
+    world: World, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (world.http.get("/readyz").status_code, world.http.get("/readyz").json()) == (200, {"status": "ok"})
+    down = World(tmp_path_factory.mktemp("down"), f"127.0.0.1:{free_port()}")
+    assert down.http.get("/readyz").status_code == 503
+    assert "Start it with `tfrec serve`" in down.http.get("/readyz").json()["model_server"]
+    down.close()
+
+    def full(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(gateway_verbs, "_READY_SECONDS", 0.0)
+    monkeypatch.setattr(os, "fdatasync", full)
+    response = world.http.get("/readyz")
+    assert (response.status_code, list(response.json())) == (503, ["log"])
+    assert "No space left" in response.json()["log"]
+
+
+def test_the_openapi_shows_every_verb_with_an_example_that_works(world: World) -> None:
+    found = world.http.get("/openapi.json").json()
+    verbs = [path for path, methods in found["paths"].items() if "post" in methods]
+    assert verbs == ["/v1/recommend", "/v1/search", "/v1/similar", "/v1/outcomes"]
+    assert {"/healthz", "/readyz", "/metrics"} < found["paths"].keys()
+    for path in verbs:
+        one, many = found["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
+        schema = found["components"]["schemas"][one["$ref"].rpartition("/")[2]]
+        assert many["items"] == one
+        for example in schema["examples"]:
+            assert world.http.post(path, json=example).status_code == 200
+    assert world.http.get("/docs").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"user": "\\ud800"}',
+        b'{"user": "u", "\\ud800": 1}',
+        b'{"user": "u", "k": ' + b"9" * 10_000 + b"}",
+        b"[" * 100_000,
+        b'{"user": "\xff"}',
+        b'{"user": "u", "k": NaN}',
+        b"null",
+        b"",
+        b"[[]]",
+    ],
+)
+def test_json_that_breaks_readers_is_refused(world: World, content: bytes) -> None:
+    for path in ("recommend", "search", "similar", "outcomes"):
+        response = world.http.post(f"/v1/{path}", content=content, headers={"content-type": "application/json"})
+        assert response.status_code == 422, response.text
+        assert response.json()["errors"]

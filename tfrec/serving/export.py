@@ -70,7 +70,8 @@ def export(
         requests = warmup_requests(recommender)
         tf.saved_model.save(graph.module(), str(staging), signatures=graph.functions)
         write_warmup(staging, requests, model=recommender.config.serving.model_name)
-        write_prior(staging, recommender.prior, recommender.catalogue.ids.tolist())
+        hidden = [item.id for item in recommender.catalogue.items if not item.available]
+        write_prior(staging, recommender.prior, recommender.catalogue.ids.tolist(), hidden=hidden)
         manifest = Manifest(
             identity=identity,
             parent=parent,

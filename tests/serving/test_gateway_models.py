@@ -1,0 +1,162 @@
+"""Which version answers whom, and what answers when none does."""
+import logging
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.serving.conftest import Running
+from tests.serving.gateway_world import KEY, NOW, World, items
+from tests.serving.tiny import ITEMS
+from tfrec.config import GatewayConfig
+from tfrec.models.prior import PopularityPrior
+from tfrec.serving.client import RequestFailed
+from tfrec.serving.freshness import write_prior
+from tfrec.serving.process import free_port
+
+Make = Callable[..., World]
+
+
+@pytest.fixture
+def make(tmp_path: Path, server: Running) -> Iterator[Make]:
+    worlds = []
+
+    def made(*, down: bool = False, **settings: Any) -> World:
+        address = f"127.0.0.1:{free_port()}" if down else server.grpc
+        worlds.append(World(tmp_path, address, GatewayConfig(**settings)))
+        return worlds[-1]
+
+    yield made
+    for world in worlds:
+        world.close()
+
+
+def ask(world: World, **body: Any) -> dict[str, Any]:
+    return world.http.post("/v1/recommend", json={"user": "u", "k": 2, **body}).raise_for_status().json()
+
+
+def test_a_user_stays_with_the_version_that_the_keyed_hash_gives(make: Make) -> None:
+    world = make(stable_label="stable", canary_label="old", canary_share=0.3)
+    users = [f"u{n}" for n in range(200)]
+    answers = [world.http.post("/v1/recommend", json=[{"user": user} for user in users]).json() for _ in range(2)]
+    labels = [[answer["label"] for answer in some] for some in answers]
+    assert labels[0] == labels[1]
+    # what the hash says, worked out beside it
+    assert labels[0] == ["old" if int(KEY.of(user), 16) < 0.3 * 16**32 else "stable" for user in users]
+    assert 40 <= labels[0].count("old") <= 80  # 60 expected, standard deviation 6.5
+    assert {(answer["label"], answer["model_version"]) for answer in answers[0]} == {("stable", 4), ("old", 3)}
+    text = world.http.get("/metrics").text
+    assert f'answers_total{{label="old",model_version="3",policy="greedy"}} {2 * labels[0].count("old")}.0' in text
+
+
+def test_everyone_gets_stable_while_the_canary_is_not_served(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = make(stable_label="stable", canary_label="none", canary_share=1.0)
+    calls = []
+    real = world.client.recommend
+    monkeypatch.setattr(world.client, "recommend", lambda **inputs: calls.append(inputs["label"]) or real(**inputs))
+    with caplog.at_level(logging.WARNING):
+        answers = [ask(world) for _ in range(3)]
+    for answer in answers:
+        assert (answer["model_version"], answer["label"], answer["fallback"]) == (4, "stable", "none is not served")
+    assert calls == ["none", "stable", "stable", "stable"]  # it is asked again after a while
+    assert caplog.text.count("none is not served; its users get stable") == 1
+    assert [row["model_version"] for row in world.rows("impressions")] == [4] * 6
+
+
+def test_a_canary_that_fails_is_answered_for(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make(stable_label="stable", canary_label="old", canary_share=1.0)
+    real = world.client.recommend
+
+    def recommend(**inputs: Any) -> Any:
+        if inputs["label"] == "old":
+            raise RequestFailed("it broke", code="INTERNAL")
+        return real(**inputs)
+
+    monkeypatch.setattr(world.client, "recommend", recommend)
+    assert ask(world)["fallback"] == "old failed: INTERNAL"
+    response = world.http.post("/v1/recommend", json={"user": "u", "label": "old"})  # the caller wants this one
+    assert response.status_code == 502
+
+
+def test_large_lists_are_asked_in_batches_that_the_server_takes(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make(model_batch=3)
+    sizes = []
+    real = world.client.recommend
+    monkeypatch.setattr(world.client, "recommend", lambda **inputs: sizes.append(len(inputs["k"])) or real(**inputs))
+    bodies = [{"user": "u", "query": ITEMS[n % 5], "k": 1} for n in range(8)]
+    answers = world.http.post("/v1/recommend", json=bodies).json()
+    assert [items(answer)[0] for answer in answers] == [ITEMS[n % 5] for n in range(8)]
+    assert sizes == [3, 3, 2]
+
+
+def popular(world: World, *, hidden: tuple[str, ...] = ()) -> None:
+    """Let the newest version's counts be e 5, d 4, c 3, b 2, a 1."""
+    prior = PopularityPrior(len(ITEMS))
+    prior.update([place for place in range(5) for _ in range(place + 1)], [NOW] * 15)
+    write_prior(world.prior, prior, ITEMS, hidden=hidden)
+    world.is_fresh = True
+
+
+def test_when_the_model_server_is_down_popularity_answers_and_says_so(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    world = make(down=True)
+    popular(world, hidden=("d",))
+    with caplog.at_level(logging.WARNING):
+        answer = ask(world, k=3)
+    assert items(answer) == ["e", "c", "b"]
+    assert (answer["policy"], answer["model_version"]) == ("popularity", 0)
+    assert answer["fallback"] == "the model server does not answer"
+    assert "popularity answers: " in caplog.text
+    rows = world.rows("impressions")
+    assert {(row["policy"], row["model_version"], row["log_propensity"]) for row in rows} == {("popularity", 0, None)}
+    assert [row["score"] for row in rows] == [shown["score"] for shown in answer["items"]]
+    assert rows[0]["score"] > rows[1]["score"] > rows[2]["score"]
+    assert 'tfrec_gateway_fallbacks_total{to="popularity"} 1.0' in world.http.get("/metrics").text
+
+
+def test_popularity_leaves_out_what_the_request_excludes_and_rolls_on(make: Make) -> None:
+    world = make(down=True)
+    popular(world)
+    assert world.http.post("/v1/outcomes", json={"user": "u", "item": "e", "action": "click"}).status_code == 200
+    assert items(ask(world, exclude=["c"])) == ["d", "b"]  # e is what she did
+    assert items(ask(world, history=[{"item": "d"}])) == ["e", "c"]
+    assert items(ask(world, history=[{"item": "d"}], exclude_history=False)) == ["e", "d"]
+    world.http.post("/v1/outcomes", json=[{"user": f"v{n}", "item": "a", "action": "click", "time": NOW} for n in range(20)])
+    assert items(ask(world, k=1, user="w", time=NOW + 1)) == ["a"]
+
+
+def test_popularity_is_no_answer_to_a_search_to_tags_or_without_counts(make: Make) -> None:
+    world = make(down=True)
+    assert world.http.post("/v1/recommend", json={"user": "u"}).status_code == 503
+    popular(world)
+    for path, body in (
+        ("recommend", {"user": "u", "allow_tags": ["x"]}),
+        ("recommend", {"user": "u", "deny_tags": ["x"]}),
+        ("search", {"query": "q"}),
+        ("similar", {"item": "a"}),
+    ):
+        response = world.http.post(f"/v1/{path}", json=body)
+        assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+
+
+def test_a_model_server_that_hangs_is_left_alone_for_a_while(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make()
+    popular(world)
+    calls, hangs = [], [True]
+    real = world.client.recommend
+
+    def recommend(**inputs: Any) -> Any:
+        calls.append(time.monotonic())
+        if hangs:
+            raise RequestFailed("too late", code="DEADLINE_EXCEEDED")
+        return real(**inputs)
+
+    monkeypatch.setattr(world.client, "recommend", recommend)
+    assert {ask(world)["policy"] for _ in range(10)} == {"popularity"}
+    assert len(calls) == 3
+    hangs.clear()
+    time.sleep(max(0.0, calls[-1] + 1.05 - time.monotonic()))
+    assert ask(world)["policy"] == "greedy"
