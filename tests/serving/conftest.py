@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 
 from tests.serving.tiny import save_tiny
+from tests.serving.tiny_recommender import recommender
+from tfrec.models.recommender import Recommender
 from tfrec.serving.embedded import EmbeddedServer
+from tfrec.serving.export import export
 from tfrec.serving.process import free_port
+from tfrec.serving.saved_model import SavedModel
 from tfrec.serving.server import ServeOptions
 
 
@@ -45,3 +49,23 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     running.start()
     yield Running(f"127.0.0.1:{options.port}", f"http://127.0.0.1:{options.rest_api_port}", root / "tiny")
     running.stop()
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: str) -> Recommender:
+    """A recommender, to be read only."""
+    return recommender(tmp_path_factory.mktemp("run"), tiny_checkpoint)
+
+
+@pytest.fixture(scope="session")
+def version(tmp_path_factory: pytest.TempPathFactory, model: Recommender) -> Path:
+    """Its export, as version 3 of "tfrec"."""
+    directory = tmp_path_factory.mktemp("models") / "tfrec" / "3"
+    return export(model, directory, created_at=5, parent=2, window={"end": {"gateway": 9}},
+                  scorecard={"hr@10": 0.1}, identity="job-1", held_back=[["u1", "i2"]])
+
+
+@pytest.fixture(scope="session")
+def served(version: Path) -> SavedModel:
+    """The export as a server has it."""
+    return SavedModel(version)

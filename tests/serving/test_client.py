@@ -63,6 +63,15 @@ def test_wrong_calls_are_refused_before_they_are_sent(client: Client) -> None:
         client.recommend(history=[["a", "b"]], history_action=[["click"]])
     with pytest.raises(UsageError, match="k must be at least 1, got 0"):
         client.recommend(history=[[]], k=0)
+    with pytest.raises(UsageError, match=r"explore: expected one or more .* got 2 and \{'seed': 1\}"):
+        client.explore(history=[[], []], seed=[1])
+    for policy in ({"temperature": -1.0}, {"epsilon": [0.1, 1.5]}, {"epsilon": float("nan")}):
+        with pytest.raises(UsageError, match="temperature must be 0 or more and epsilon from 0 to 1"):
+            client.explore(history=[[], []], seed=[1, 2], **policy)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"rank: .* got 1 and \{'candidates': 2\}"):
+        client.rank(history=[[]], candidates=[["a"], ["b"]])
+    with pytest.raises(TypeError, match="unexpected keyword argument 'excluded'"):
+        client.recommend(history=[[]], excluded=[["a"]])  # type: ignore[call-arg]
 
 
 def test_the_servers_refusal_is_passed_on(client: Client) -> None:

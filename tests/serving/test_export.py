@@ -1,16 +1,14 @@
 """An export against the model in memory: loaded as a SavedModel, and behind a real server over gRPC."""
 import threading
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from numpy.testing import assert_allclose
-from tensorflow.core.protobuf import saved_model_pb2
 
 import tfrec
-from tests.serving.tiny_recommender import GONE, LENGTH, N_ITEMS, interactions, recommender
+from tests.serving.tiny_recommender import GONE, LENGTH, N_ITEMS, by_item, interactions, recommender, request
 from tfrec.data.histories import Histories
 from tfrec.data.interactions import Interactions
 from tfrec.data.records import Item
@@ -36,45 +34,8 @@ INF = float("inf")
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: str) -> Recommender:
-    return recommender(tmp_path_factory.mktemp("run"), tiny_checkpoint)
-
-
-@pytest.fixture(scope="module")
-def version(tmp_path_factory: pytest.TempPathFactory, model: Recommender) -> Path:
-    directory = tmp_path_factory.mktemp("models") / "tfrec" / "3"
-    return export(model, directory, created_at=5, parent=2, window={"end": {"gateway": 9}},
-                  scorecard={"hr@10": 0.1}, identity="job-1", held_back=[["u1", "i2"]])
-
-
-@pytest.fixture(scope="module")
-def served(version: Path) -> SavedModel:
-    return SavedModel(version)
-
-
-@pytest.fixture(scope="module")
 def inter(model: Recommender) -> Interactions:
     return interactions(model.catalogue)
-
-
-def request(history: list[list[str]], **more: Any) -> dict[str, np.ndarray]:
-    """Inputs of `recommend`: no action, no age, no query, no wishes, all items, unless `more` says otherwise."""
-    rows, width = len(history), max(map(len, history))
-    none = np.zeros([rows, 0], object)
-    given: dict[str, Any] = {
-        "history": text_array([["", *row] if len(row) < width else row for row in history]) if width else none,
-        "history_action": np.full([rows, width], b"", object),
-        "history_age_s": np.full([rows, width], -1, np.int64),
-        "query": text_array([""] * rows),
-        "k": np.full(rows, N_ITEMS, np.int32),
-        **dict.fromkeys(("exclude", "allow_tags", "deny_tags", "prior_items"), none),
-        "prior_log_p": np.zeros([rows, 0], np.float32),
-    }
-    return given | {name: value if isinstance(value, np.ndarray) else text_array(value) for name, value in more.items()}
-
-
-def by_item(answer: dict[str, np.ndarray], row: int = 0) -> dict[str, float]:
-    return {item.decode(): float(score) for item, score in zip(answer["items"][row], answer["scores"][row], strict=True) if item}
 
 
 def of_events(inter: Interactions, events: np.ndarray) -> dict[str, np.ndarray]:
@@ -197,21 +158,14 @@ def test_it_loads_by_tensorflow_too(version: Path, served: SavedModel) -> None:
     assert_allclose(answer["scores"].numpy(), served.run("recommend", inputs)["scores"], atol=1e-5)
 
 
-def test_only_operators_that_the_stock_server_has(version: Path) -> None:
-    file = saved_model_pb2.SavedModel.FromString((version / "saved_model.pb").read_bytes())
-    graph = file.meta_graphs[0].graph_def
-    ops = {node.op for node in graph.node} | {node.op for f in graph.library.function for node in f.node_def}
-    stock = {name for name in ops if hasattr(tf.raw_ops, name)}
-    assert ops - stock == {"FastBertNormalize", "FastWordpieceTokenizeWithOffsets"}  # of TensorFlow Text, which the server links
-
-
 def test_the_manifest_the_popularity_and_the_warm_up(version: Path, model: Recommender, served: SavedModel) -> None:
     manifest = read_manifest(version)
     assert (manifest.version, manifest.parent, manifest.identity, manifest.created_at) == (None, 2, "job-1", 5)
     assert (manifest.window, manifest.scorecard) == ({"end": {"gateway": 9}}, {"hr@10": 0.1})
     assert (manifest.config_digest, manifest.catalogue_digest) == (model.config.digest(), model.catalogue.digest())
     assert manifest.code_version == tfrec.__version__
-    assert set(manifest.signatures) == {"serving_default", "recommend", "similar", "embed_query", "embed_item"}
+    assert set(manifest.signatures) == {"serving_default", "recommend", "explore", "rank", "similar", "embed_query", "embed_item"}
+    assert manifest.shortlist == 200
     for signature in manifest.signatures.values():
         assert all(spec.shape[0] is None for spec in (signature.inputs | signature.outputs).values())
     prior, ids = read_prior(version)

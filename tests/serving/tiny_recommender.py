@@ -1,5 +1,6 @@
 """A recommender of 60 items and random weights, with the text tower of the tiny checkpoint: everything moves an answer."""
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from tfrec.data.interactions import Interactions
 from tfrec.data.records import Item
 from tfrec.models.recommender import Recommender
 from tfrec.models.text_encoder import TextEncoder
+from tfrec.serving.tensors import text_array
 
 N_ITEMS = 60
 LENGTH = 6  # events of a history that the model reads
@@ -62,3 +64,23 @@ def recommender(run: Path, checkpoint: str, *, items: Catalogue | None = None) -
     made.prior.update(inter.item[:half], inter.time[:half])
     made.give_slots(inter.item[:half], np.arange(len(items)))
     return made
+
+
+def request(history: list[list[str]], **more: Any) -> dict[str, np.ndarray]:
+    """Inputs of `recommend`: no action, no age, no query, no wishes, all items, unless `more` says otherwise."""
+    rows, width = len(history), max(map(len, history))
+    none = np.zeros([rows, 0], object)
+    given: dict[str, Any] = {
+        "history": text_array([["", *row] if len(row) < width else row for row in history]) if width else none,
+        "history_action": np.full([rows, width], b"", object),
+        "history_age_s": np.full([rows, width], -1, np.int64),
+        "query": text_array([""] * rows),
+        "k": np.full(rows, N_ITEMS, np.int32),
+        **dict.fromkeys(("exclude", "allow_tags", "deny_tags", "prior_items"), none),
+        "prior_log_p": np.zeros([rows, 0], np.float32),
+    }
+    return given | {name: value if isinstance(value, np.ndarray) else text_array(value) for name, value in more.items()}
+
+
+def by_item(answer: dict[str, np.ndarray], row: int = 0) -> dict[str, float]:
+    return {item.decode(): float(score) for item, score in zip(answer["items"][row], answer["scores"][row], strict=True) if item}

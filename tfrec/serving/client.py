@@ -9,9 +9,8 @@ the server refused to begin is tried again (it was down, or busy), so nothing is
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from types import TracebackType
-from typing import Any
+from typing import Any, Unpack
 
 import grpc
 import numpy as np
@@ -24,10 +23,11 @@ from tensorflow_serving.apis import (
 )
 
 from tfrec.errors import ServingError, UsageError
-from tfrec.serving.freshness import Override
+from tfrec.serving.inputs import Behaviour, Wanted, behaviour, checked, each, padded, wanted
 from tfrec.serving.tensors import from_proto, text_array, to_proto
 
-_UNKNOWN_AGE = -1
+EPSILON = 0.05  # one place in twenty is chosen from everything that may come
+TEMPERATURE = 0.5  # scores are logits: at 1 a slate would be drawn as often as the model holds it to be wanted
 
 
 class RequestFailed(ServingError):
@@ -46,6 +46,13 @@ class Recommendation:
     items: tuple[str, ...]
     scores: tuple[float, ...]
     version: int
+
+
+@dataclass(frozen=True)
+class Exploration(Recommendation):
+    """An answer drawn at random, in the order of its places, with each item's log probability given the earlier ones."""
+
+    log_propensities: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -90,58 +97,74 @@ class Client:
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
-    def recommend(
-        self,
-        *,
-        history: Sequence[Sequence[str]],
-        query: Sequence[str] | None = None,
-        k: int | Sequence[int] = 10,
-        history_action: Sequence[Sequence[str]] | None = None,
-        history_age_s: Sequence[Sequence[int]] | None = None,
-        exclude: Sequence[Sequence[str]] | None = None,
-        allow_tags: Sequence[Sequence[str]] | None = None,
-        deny_tags: Sequence[Sequence[str]] | None = None,
-        prior: Sequence[Override] | None = None,
-        version: int | None = None,
-        label: str = "",
-    ) -> list[Recommendation]:
+    def recommend(self, *, version: int | None = None, label: str = "", **asked: Unpack[Wanted]) -> list[Recommendation]:
         """The best `k` items for each history (oldest first) and query; either may be empty.
 
         Args:
-            history, query, k: what is known of each person, what they look for, how many items they get.
-            history_action, history_age_s: beside `history`, age in seconds before now.
-            exclude: items that must not come.
-            allow_tags, deny_tags: an item needs one of the allowed, where some are named, and none of the denied.
-            prior: for each history, items and the log popularity that takes the place of the exported one.
             version, label: another version than the newest.
+            asked: the history and query of each person, and what they may get (`inputs.Wanted`).
         """
-        n = len(history)
-        none: Sequence[Sequence[Any]] = [()] * n
-        sizes = [k] * n if isinstance(k, int) else list(k)
-        moved = [override.ids for override in prior or ()] or none
-        inputs = {
-            "history": _padded(history, "", like=history),
-            "history_action": _padded(history_action or none, "", like=history),
-            "history_age_s": _padded(history_age_s or none, _UNKNOWN_AGE, like=history),
-            "exclude": _padded(exclude or none, ""),
-            "allow_tags": _padded(allow_tags or none, ""),
-            "deny_tags": _padded(deny_tags or none, ""),
-            "prior_items": _padded(moved, ""),
-            "prior_log_p": _padded([override.log_p.tolist() for override in prior or ()] or none, 0.0, like=moved),
-            "query": text_array([""] * n if query is None else list(query)),
-            "k": np.array(sizes, np.int32),
-        }
-        uneven = {name: len(array) for name, array in inputs.items() if len(array) != n}
-        if not n or uneven:
-            raise UsageError(f"recommend: expected one or more histories and as many of each input, got {n} and {uneven}.")
-        if min(sizes) < 1:
-            raise UsageError(f"recommend: k must be at least 1, got {min(sizes)}.")
-        return _ranked(self.predict("recommend", inputs, version=version, label=label))
+        return _ranked(self.predict("recommend", checked("recommend", wanted(**asked)), version=version, label=label))
+
+    def explore(
+        self,
+        *,
+        seed: Sequence[int],
+        temperature: float | Sequence[float] = TEMPERATURE,
+        epsilon: float | Sequence[float] = EPSILON,
+        version: int | None = None,
+        label: str = "",
+        **asked: Unpack[Wanted],
+    ) -> list[Exploration]:
+        """As `recommend`, but drawn at random, with what learning from the outcomes needs to know: the propensities.
+
+        Args:
+            seed: of each history: the same seed and inputs draw the same slate, so a request that is tried again is safe.
+            temperature: of the softmax over the shortlist's scores; 0 leaves only `epsilon`.
+            epsilon: chance of a uniform choice among all that may come, in each place; with 0 some items can never come.
+            version, label, asked: as for `recommend`.
+        """
+        inputs = wanted(**asked)
+        n = len(inputs["history"])
+        policy = {"temperature": each(temperature, n, np.float32), "epsilon": each(epsilon, n, np.float32)}
+        if not ((policy["temperature"] >= 0).all() and (abs(policy["epsilon"] - 0.5) <= 0.5).all()):
+            raise UsageError(f"explore: temperature must be 0 or more and epsilon from 0 to 1, got {temperature} and {epsilon}.")
+        inputs |= policy | {"seed": np.array(seed, np.int64)}
+        prediction = self.predict("explore", checked("explore", inputs), version=version, label=label)
+        return [
+            Exploration(answer.items, answer.scores, answer.version, tuple(log_pi[: len(answer.items)]))
+            for answer, log_pi in zip(_ranked(prediction), prediction.outputs["log_propensities"].tolist(), strict=True)
+        ]
+
+    def rank(
+        self,
+        *,
+        candidates: Sequence[Sequence[str]],
+        version: int | None = None,
+        label: str = "",
+        **known: Unpack[Behaviour],
+    ) -> list[tuple[float, ...]]:
+        """The score of each history's own `candidates`, in their order, as `recommend` has it; -inf for an unknown item."""
+        inputs = checked("rank", behaviour(**known) | {"candidates": padded(candidates, "")})
+        scores = self.predict("rank", inputs, version=version, label=label).outputs["scores"].tolist()
+        return [tuple(row[: len(own)]) for row, own in zip(scores, candidates, strict=True)]
 
     def similar(self, items: Sequence[str], *, k: int = 10, version: int | None = None, label: str = "") -> list[Recommendation]:
         """The `k` items nearest to each of `items`."""
         inputs = {"item": text_array(list(items)), "k": np.full(len(items), k, np.int32)}
         return _ranked(self.predict("similar", inputs, version=version, label=label))
+
+    def embed_query(
+        self, *, history: Sequence[Sequence[str]], query: Sequence[str] | None = None, version: int | None = None, label: str = ""
+    ) -> np.ndarray:
+        """Vectors `[batch, dim]`: the inner product with an item's vector is its score without popularity."""
+        inputs = checked("embed_query", behaviour(history=history, query=query or [""] * len(history)))
+        asked = {name: inputs[name] for name in ("history", "query")}
+        return self.predict("embed_query", asked, version=version, label=label).outputs["vectors"]
+
+    def embed_item(self, texts: Sequence[str], *, version: int | None = None, label: str = "") -> np.ndarray:
+        """Unit vectors `[batch, dim]` of items that say no more than their text."""
+        return self.predict("embed_item", {"text": text_array(list(texts))}, version=version, label=label).outputs["vectors"]
 
     def predict(
         self, signature: str, inputs: Mapping[str, np.ndarray], *, version: int | None = None, label: str = ""
@@ -190,16 +213,6 @@ class Client:
             }.get(code, "")
             message = f"{self.address}: model {self.model} did not answer: {code}: {details} {advice}".rstrip()
             raise RequestFailed(message, code=code) from error
-
-
-def _padded(rows: Sequence[Sequence[Any]], fill: str | int | float, *, like: Sequence[Sequence[Any]] | None = None) -> np.ndarray:
-    """[batch, width of the longest row (or of `like`, which it lies beside), at least 1]; short rows are filled at the end."""
-    width = max((len(row) for row in like or rows), default=0) or 1
-    for row, other in zip_longest(rows, rows if like is None else like, fillvalue=()):
-        if len(row) not in (0, len(other)):
-            raise UsageError(f"recommend: expected as many values as there are items beside them ({len(other)}), got {len(row)}.")
-    full = [[*row, *[fill] * (width - len(row))] for row in rows]
-    return text_array(full) if isinstance(fill, str) else np.array(full, np.int64 if isinstance(fill, int) else np.float32)
 
 
 def _ranked(prediction: Prediction) -> list[Recommendation]:

@@ -82,6 +82,7 @@ def export(
             code_version=__version__,
             scorecard=dict(scorecard or {}),
             signatures=read_signatures(staging),
+            shortlist=graph.shortlist,
             probes=record_probes(graph.functions, requests),
         )
         write_manifest(staging, manifest)
@@ -159,7 +160,16 @@ def warmup_requests(recommender: Recommender) -> list[Request]:
                 Request("recommend", {**behaviour, **unfiltered, "query": query, "k": k}),
                 Request("embed_query", {"history": history, "query": query}),
             ]
-        requests += [Request("similar", {"item": some, "k": k}), Request("embed_item", {"text": texted})]
+        ranked = {name: filtered[name] for name in ("prior_items", "prior_log_p")} | {"candidates": history}
+        # not by Gumbel noise, with which scores that another kernel rounds otherwise may give another slate
+        policy = {"temperature": np.zeros(batch, np.float32), "epsilon": np.full(batch, 0.5, np.float32),
+                  "seed": np.arange(batch, dtype=np.int64)}
+        requests += [
+            Request("explore", {**behaviour, **filtered, **policy, "query": nothing, "k": k}),
+            Request("rank", {**behaviour, **ranked, "query": nothing}),
+            Request("similar", {"item": some, "k": k}),
+            Request("embed_item", {"text": texted}),
+        ]
     return requests
 
 

@@ -1,9 +1,12 @@
 """The model as a graph that any TensorFlow Serving runs: raw strings in, item ids out, every input with the batch in front.
 
-    serving_default   history [B, L], query [B], k [B]                                    -> items [B, K], scores [B, K]
+    serving_default   history [B, L], query [B], k [B]                                    -> items, scores [B, K]
     recommend         + history_action [B, L], history_age_s [B, L], exclude [B, E],
-                      allow_tags [B, T], deny_tags [B, U], prior_items, prior_log_p [B, P] -> items [B, K], scores [B, K]
-    similar           item [B], k [B]                                                     -> items [B, K], scores [B, K]
+                      allow_tags [B, T], deny_tags [B, U], prior_items, prior_log_p [B, P] -> items, scores [B, K]
+    explore           + temperature [B], epsilon [B], seed [B]             -> items, scores, log_propensities [B, K]
+    rank              history, history_action, history_age_s, query, candidates [B, C],
+                      prior_items, prior_log_p                                             -> scores [B, C]
+    similar           item [B], k [B]                                                     -> items, scores [B, K]
     embed_query       history [B, L], query [B]                                           -> vectors [B, dim]
     embed_item        text [B]                                                            -> vectors [B, dim]
 
@@ -18,7 +21,8 @@ import tensorflow as tf
 from tfrec.models.recommender import MAX_ACTIONS, Recommender
 from tfrec.models.text_encoder import TextEncoder
 from tfrec.models.two_tower import SEARCH_BETA
-from tfrec.serving.index import ExactIndex, Lookup, Wishes
+from tfrec.serving.explore import SHORTLIST, Policy, explore
+from tfrec.serving.index import LOWEST, ExactIndex, Lookup, Wishes
 
 UNKNOWN_AGE = -1
 Answer = dict[str, Any]
@@ -26,11 +30,10 @@ Answer = dict[str, Any]
 # nothing in the graph branches on a tensor in Python, and autograph's search for that is three quarters of the time of tracing
 _function = partial(tf.function, autograph=False)
 _TEXT, _TEXTS = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.string)
-_COUNT, _SECONDS, _LOGS = (
-    tf.TensorSpec([None], tf.int32),
-    tf.TensorSpec([None, None], tf.int64),
-    tf.TensorSpec([None, None], tf.float32),
-)
+_COUNT, _SEED, _NUMBER = (tf.TensorSpec([None], dtype) for dtype in (tf.int32, tf.int64, tf.float32))
+_SECONDS, _LOGS = (tf.TensorSpec([None, None], dtype) for dtype in (tf.int64, tf.float32))
+_BEHAVIOUR = [_TEXTS, _TEXTS, _SECONDS, _TEXT]
+_WANTED = [*_BEHAVIOUR, _COUNT, _TEXTS, _TEXTS, _TEXTS, _TEXTS, _LOGS]
 
 
 class Graph:
@@ -50,18 +53,18 @@ class Graph:
             recommender.prior.log_p(),
             max_k=recommender.config.serving.max_k,
         )
+        self.shortlist = max(SHORTLIST, recommender.config.serving.max_k)
         # an event without an action is taken for the first action that the model has met
         codes = {action: code for code, action in enumerate(recommender.actions[: MAX_ACTIONS - 1])}
         self._actions = Lookup({"": 0} | codes, unknown=MAX_ACTIONS - 1)
         # traced once each, however many signatures call them
         self._encode = _function(self._encode_text, input_signature=[_TEXT])
-        self._read = _function(self._read_request, input_signature=[_TEXTS, _TEXTS, _SECONDS, _TEXT])
+        self._read = _function(self._read_request, input_signature=_BEHAVIOUR)
         self.functions = {
             "serving_default": _function(self._serving_default, input_signature=[_TEXTS, _TEXT, _COUNT]),
-            "recommend": _function(
-                self._recommend,
-                input_signature=[_TEXTS, _TEXTS, _SECONDS, _TEXT, _COUNT, _TEXTS, _TEXTS, _TEXTS, _TEXTS, _LOGS],
-            ),
+            "recommend": _function(self._recommend, input_signature=_WANTED),
+            "explore": _function(self._explore, input_signature=[*_WANTED, _NUMBER, _NUMBER, _SEED]),
+            "rank": _function(self._rank, input_signature=[*_BEHAVIOUR, _TEXTS, _TEXTS, _LOGS]),
             "similar": _function(self._similar, input_signature=[_TEXT, _COUNT]),
             "embed_query": _function(self._embed_query, input_signature=[_TEXTS, _TEXT]),
             "embed_item": _function(self._embed_item, input_signature=[_TEXT]),
@@ -94,15 +97,50 @@ class Graph:
         prior_items: tf.Tensor,
         prior_log_p: tf.Tensor,
     ) -> Answer:
-        for name, beside, of in (
-            ("history_action must have the shape of history", history_action, history),
-            ("history_age_s must have the shape of history", history_age_s, history),
-            ("prior_log_p must have the shape of prior_items", prior_log_p, prior_items),
-        ):
-            tf.debugging.assert_equal(tf.shape(beside), tf.shape(of), message=name)
         u, beta = self._read(history, history_action, history_age_s, query)
-        wishes = Wishes(exclude, allow_tags, deny_tags, prior_items, prior_log_p)
+        wishes = _wishes(exclude, allow_tags, deny_tags, prior_items, prior_log_p)
         return self._index.search(u, k, beta=beta, wishes=wishes)
+
+    def _explore(
+        self,
+        history: tf.Tensor,
+        history_action: tf.Tensor,
+        history_age_s: tf.Tensor,
+        query: tf.Tensor,
+        k: tf.Tensor,
+        exclude: tf.Tensor,
+        allow_tags: tf.Tensor,
+        deny_tags: tf.Tensor,
+        prior_items: tf.Tensor,
+        prior_log_p: tf.Tensor,
+        temperature: tf.Tensor,
+        epsilon: tf.Tensor,
+        seed: tf.Tensor,
+    ) -> Answer:
+        u, beta = self._read(history, history_action, history_age_s, query)
+        wishes = _wishes(exclude, allow_tags, deny_tags, prior_items, prior_log_p)
+        policy = Policy(temperature, epsilon, seed)
+        slate, log_propensities = explore(self._index, u, k, beta=beta, wishes=wishes, policy=policy, shortlist=self.shortlist)
+        return {
+            "items": self._index.names(tf.maximum(slate, 0), slate >= 0),
+            "scores": self._scores(u, slate, beta, wishes),
+            "log_propensities": log_propensities,
+        }
+
+    def _rank(
+        self,
+        history: tf.Tensor,
+        history_action: tf.Tensor,
+        history_age_s: tf.Tensor,
+        query: tf.Tensor,
+        candidates: tf.Tensor,
+        prior_items: tf.Tensor,
+        prior_log_p: tf.Tensor,
+    ) -> Answer:
+        u, beta = self._read(history, history_action, history_age_s, query)
+        none = tf.zeros([tf.shape(query)[0], 0], tf.string)
+        wishes = _wishes(none, none, none, prior_items, prior_log_p)
+        return {"scores": self._scores(u, self._index.positions(candidates), beta, wishes)}
 
     def _similar(self, item: tf.Tensor, k: tf.Tensor) -> Answer:
         position = self._index.positions(item)
@@ -124,10 +162,18 @@ class Graph:
         self, history: tf.Tensor, action: tf.Tensor, age_s: tf.Tensor, query: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """What is multiplied with item vectors `[batch, dim]`, and the weight of popularity beside it `[batch]`."""
+        _same_shape("history", history, history_action=action, history_age_s=age_s)
         text = self._encode(query)
         searched = tf.reduce_any(text != 0.0, axis=-1)
         u = self._behaviour(self._index.positions(history), self._actions(action), age_s) + self._model.scale_query(text)
         return u, tf.where(searched, SEARCH_BETA, self._model.beta)
+
+    def _scores(self, u: tf.Tensor, positions: tf.Tensor, beta: tf.Tensor, wishes: Wishes) -> tf.Tensor:
+        """Of the items at `positions` `[batch, n]`, -inf where that is negative."""
+        at = tf.maximum(positions, 0)
+        log_p = tf.gather(self._index.log_p(tf.shape(u)[0], wishes), at, batch_dims=1)
+        scores = tf.linalg.matvec(tf.gather(self._index.vectors, at), u) + beta[:, None] * log_p
+        return tf.where(positions >= 0, scores, LOWEST)
 
     def _encode_text(self, texts: tf.Tensor) -> tf.Tensor:
         """Text vectors `[batch, text_width]`. Empty texts cost nothing and give zero."""
@@ -163,3 +209,16 @@ class Graph:
 
 def _no_age(history: tf.Tensor) -> tf.Tensor:
     return tf.fill(tf.shape(history), tf.constant(UNKNOWN_AGE, tf.int64))
+
+
+def _wishes(
+    exclude: tf.Tensor, allow_tags: tf.Tensor, deny_tags: tf.Tensor, prior_items: tf.Tensor, prior_log_p: tf.Tensor
+) -> Wishes:
+    _same_shape("prior_items", prior_items, prior_log_p=prior_log_p)
+    return Wishes(exclude, allow_tags, deny_tags, prior_items, prior_log_p)
+
+
+def _same_shape(name: str, of: tf.Tensor, **beside: tf.Tensor) -> None:
+    """An error to the caller, who has sent inputs that do not lie beside each other."""
+    for other, tensor in beside.items():
+        tf.debugging.assert_equal(tf.shape(tensor), tf.shape(of), message=f"{other} must have the shape of {name}")

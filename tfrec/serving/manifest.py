@@ -60,6 +60,7 @@ class Manifest(_Part):
     code_version: str = ""
     scorecard: dict[str, Any] = {}
     signatures: dict[str, Signature] = {}
+    shortlist: int | None = Field(None, ge=1)  # of `explore`: how many of the best items Plackett-Luce chooses among
     probes: tuple[Probe, ...] = ()
 
 

@@ -1,0 +1,120 @@
+"""Exploration in the graph: slates drawn at random, each item with the exact log probability that it had of taking its place.
+
+    pi(i | earlier places) = (1 - epsilon) * softmax(score / temperature over the shortlist that is left)_i + epsilon / items left
+
+Plackett-Luce (Luce 1959; Plackett 1975) on a shortlist of the best, mixed place by place with uniform choice among all that may
+come: every item that may come has a chance in every place, so what was logged can be reweighted for any other policy. As the
+temperature goes to 0 this is epsilon-greedy. A row is a function of its own inputs and seed, whatever batch it is in.
+"""
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tfrec.serving.index import LOWEST, ExactIndex, Wishes
+
+SHORTLIST = 200  # of the best items, among which Plackett-Luce chooses; never shorter than an answer may be
+COLDEST = 1e-6  # a lower temperature is 0: scores are float32, and say nothing about smaller differences
+
+_HOTTEST = 1e30  # far enough from infinity that every score of the shortlist is the same
+_ABOVE_0 = 1e-300  # a logarithm of it is finite
+_LAST = tf.int32.max
+
+
+class Policy(NamedTuple):
+    """How each row `[batch]` explores."""
+
+    temperature: tf.Tensor  # of the shortlist's softmax; 0 (or less) is greedy
+    epsilon: tf.Tensor  # chance of a uniform choice in a place; read as the nearest of 0 to 1
+    seed: tf.Tensor  # int64; the same seed draws the same slate
+
+
+def explore(
+    index: ExactIndex, u: tf.Tensor, k: tf.Tensor, *, beta: tf.Tensor, wishes: Wishes, policy: Policy, shortlist: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Draw a slate of `k` `[batch]` for query vectors `u` `[batch, dim]`; otherwise as `ExactIndex.search`.
+
+    Args:
+        shortlist: how many of the best items Plackett-Luce chooses among; at least as many as an answer may have.
+
+    Returns:
+        positions `[batch, K]` in the order of their places, -1 where there is no item, and log propensities `[batch, K]` given
+        the earlier places, -inf where there is no item. The sum over a row is the log probability of its slate.
+    """
+    rows, width = tf.shape(u)[0], index.width(k)
+    scores, best = index.best(u, tf.constant(shortlist), beta=beta, wishes=wishes)
+    best = tf.where(scores > LOWEST, best, -1)
+    eligible = index.eligible(rows, wishes)
+    count = tf.reduce_sum(tf.cast(eligible, tf.int32), axis=1)
+    logits = _logits(scores, policy.temperature)
+    epsilon = tf.clip_by_value(tf.cast(policy.epsilon, tf.float64), 0.0, 1.0)[:, None]
+    noise, coin, pick = tf.unstack(_draws(policy.seed, shortlist), axis=1)
+
+    # adding Gumbel noise and sorting draws a Plackett-Luce order (Yellott 1977); what remains of it after any items are taken
+    # out is one of the rest
+    _, order = tf.math.top_k(logits - tf.math.log(-tf.math.log(noise)), width)
+    slate = tf.gather(best, order, batch_dims=1)
+    place = tf.range(width)
+    uniform = (coin[:, :width] < epsilon) & (place < count[:, None])
+    slate = tf.cond(tf.reduce_any(uniform), lambda: _with_uniform(slate, uniform, pick, eligible), lambda: slate)
+    slate = tf.where(place < k[:, None], slate, -1)
+    log_propensity = _log_propensities(slate, best, logits, epsilon, count)
+    return slate, tf.where(slate >= 0, tf.cast(log_propensity, tf.float32), LOWEST)
+
+
+def _logits(scores: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:
+    """Of the shortlist `[batch, shortlist]`, best first; at temperature 0 so far apart that the best left is certain."""
+    temperature = tf.cast(temperature, tf.float64)[:, None]
+    scores = tf.cast(scores, tf.float64)
+    scores -= tf.maximum(scores[:, :1], tf.float64.min)  # of an empty shortlist the best is -inf
+    apart = tf.where(scores > LOWEST, -1e9 * tf.range(tf.shape(scores)[1], dtype=tf.float64), tf.constant(LOWEST, tf.float64))
+    return tf.where(temperature >= COLDEST, scores / tf.clip_by_value(temperature, COLDEST, _HOTTEST), apart)
+
+
+def _draws(seed: tf.Tensor, n: int) -> tf.Tensor:
+    """Three rows of n numbers in (0, 1) for each seed, `[batch, 3, n]`: in number and order they depend on nothing else.
+
+    In float64: the best of many Gumbel draws are those nearest to 1, where float32 has steps of 6e-8.
+    """
+    def of_one(one: tf.Tensor) -> tf.Tensor:
+        return tf.random.stateless_uniform([3, n], tf.stack([one, 0]), minval=_ABOVE_0, dtype=tf.float64, alg="philox")
+
+    return tf.map_fn(of_one, seed, fn_output_signature=tf.TensorSpec([3, n], tf.float64))
+
+
+def _with_uniform(slate: tf.Tensor, uniform: tf.Tensor, pick: tf.Tensor, eligible: tf.Tensor) -> tf.Tensor:
+    """The slate `[batch, width]` with a uniform choice among the items left in each place that is `uniform`.
+
+    The j-th such place of all rows is done in one step. The choice moves there from its later place, or from outside.
+    """
+    width = tf.shape(slate)[1]
+    place = tf.range(width)
+    rank = tf.cumsum(tf.cast(eligible, tf.int32), axis=1)  # 1 for the first item that may come
+    at = tf.sort(tf.where(uniform, place, width), axis=1)  # a row with fewer such places has them at the end, where nothing is
+
+    def step(j: tf.Tensor, slate: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        here = at[:, j, None]
+        earlier = place < here
+        left = tf.maximum(rank[:, -1:] - here, 1)
+        drawn = tf.cast(pick[:, j, None] * tf.cast(left, tf.float64), tf.int32)  # which of the items left, from 0
+        # the n-th smallest rank among those taken lies below the drawn item when it is smaller by no more than its n - 1
+        taken = tf.sort(tf.where(earlier, tf.gather(rank, tf.maximum(slate, 0), batch_dims=1) - 1, _LAST), axis=1)
+        drawn += tf.reduce_sum(tf.cast(taken - place <= drawn, tf.int32), axis=1, keepdims=True)
+        item = tf.searchsorted(rank, drawn + 1)
+        came_from = tf.reduce_min(tf.where(slate == item, place, width - 1), axis=1, keepdims=True)
+        moved = tf.where(place == here, item, tf.roll(slate, 1, axis=1))
+        return j + 1, tf.where(earlier | (place > came_from), slate, moved)
+
+    steps = tf.reduce_max(tf.reduce_sum(tf.cast(uniform, tf.int32), axis=1))
+    return tf.while_loop(lambda j, _: j < steps, step, [tf.constant(0), slate])[1]
+
+
+def _log_propensities(slate: tf.Tensor, best: tf.Tensor, logits: tf.Tensor, epsilon: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """Of each place given the earlier ones `[batch, width]`."""
+    same = slate[:, :, None] == best[:, None, :]
+    left = tf.cumsum(tf.cast(same, tf.int32), axis=1, exclusive=True) == 0
+    logits, never = logits[:, None, :], tf.constant(LOWEST, tf.float64)
+    own = tf.reduce_max(tf.where(same, logits, never), axis=2)
+    of_the_rest = tf.reduce_logsumexp(tf.where(left, logits, never), axis=2)
+    chosen = tf.where(own > never, tf.exp(own - of_the_rest), 0.0)
+    others = tf.cast(tf.maximum(count[:, None] - tf.range(tf.shape(slate)[1]), 1), tf.float64)
+    return tf.math.log((1.0 - epsilon) * chosen + epsilon / others)
