@@ -74,7 +74,10 @@ class Graph:
         """What to save with `functions` as signatures: variables and tables, and nothing that Keras would trace again."""
         graphs = [function.get_concrete_function().graph for function in self.functions.values()]
         module = tf.Module()
-        module.weights = list({id(variable): variable for graph in graphs for variable in graph.variables}.values())
+        module.catalogue = self._index.state  # what a delta replaces
+        of_catalogue = {id(variable) for variable in module.catalogue.values()}
+        variables = {id(variable): variable for graph in graphs for variable in graph.variables}
+        module.weights = [variable for key, variable in variables.items() if key not in of_catalogue]
         module.tables = [*self._index.tables, self._actions.table]
         return module
 
@@ -146,7 +149,7 @@ class Graph:
         position = self._index.positions(item)
         none = tf.zeros([tf.shape(item)[0], 0], tf.string)
         wishes = Wishes(item[:, None], none, none, none, tf.zeros(tf.shape(none)))
-        u = tf.gather(self._index.vectors, tf.maximum(position, 0))
+        u = self._index.vectors(position)
         return self._index.search(u, tf.where(position >= 0, k, 0), beta=tf.zeros_like(position, tf.float32), wishes=wishes)
 
     def _embed_query(self, history: tf.Tensor, query: tf.Tensor) -> Answer:
@@ -202,7 +205,7 @@ class Graph:
         # age of the event that followed, or now
         until = tf.where(newest, tf.zeros_like(age_s), tf.pad(age_s[:, 1:], [[0, 0], [0, 1]]))
         gap = tf.where((age_s < 0) | (until < 0), tf.constant(UNKNOWN_AGE, tf.int64), tf.maximum(age_s - until, 0))
-        items = tf.gather(self._index.vectors, tf.maximum(position, 0))
+        items = self._index.vectors(position)
         u = self._model.scale_behaviour(self._model.queries(items, action, gap, at=tf.maximum(count - 1, 0))[:, 0])
         return tf.where(count[:, None] > 0, u, 0.0)
 

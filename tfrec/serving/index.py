@@ -2,8 +2,9 @@
 
     score(i) = <u, v_i> + beta log p(i)
 
-Exact: one matrix product and one top-k over all items, in stock ops. Whatever replaces it for large catalogues keeps `search`:
-filters come as strings and are applied before the best are chosen, so an answer is short only when fewer items are left.
+Exact: one matrix product and one top-k over all items, in stock ops. What replaces it for large catalogues (`inverted_index.py`)
+keeps its methods: filters come as strings and are applied before the best are chosen, so an answer is short only when fewer items
+are left.
 """
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -13,6 +14,7 @@ import tensorflow as tf
 
 from tfrec.data.catalogue import Catalogue
 from tfrec.errors import ModelError
+from tfrec.serving.vectors import Storage, Vectors
 
 NOTHING = ""  # an answer's place without an item, and a filter's place without a name
 LOWEST = -float("inf")
@@ -39,37 +41,90 @@ class Lookup:
         return tf.cast(self.table.lookup(names), tf.int32)
 
 
+class _Places(tf.lookup.KeyValueTensorInitializer):
+    """Fills a table with the place of each name in a variable, `""` left out.
+
+    A server runs it after it has restored the variables, so the table is the variable's, also when that came from a delta.
+    """
+
+    def __init__(self, names: tf.Variable) -> None:
+        super().__init__(tf.zeros([0], tf.string), tf.zeros([0], tf.int64))
+        self._names = names
+
+    def initialize(self, table: tf.lookup.StaticHashTable) -> tf.Operation:
+        places = tf.where(self._names != NOTHING)[:, 0]
+        keys = tf.concat([[NOTHING], tf.gather(self._names, places)], axis=0)  # the operator takes no empty list
+        return tf.raw_ops.LookupTableImportV2(
+            table_handle=table.resource_handle, keys=keys, values=tf.pad(places, [[1, 0]], constant_values=-1)
+        )
+
+
+class PlaceLookup(Lookup):
+    """The place of each name in a variable of names, -1 for every other name."""
+
+    def __init__(self, names: tf.Variable) -> None:
+        self.table = tf.lookup.StaticHashTable(_Places(names), -1)
+
+
 class ExactIndex:
-    """All items of a catalogue.
+    """All items of a catalogue, each at its own position.
+
+    All that the catalogue brings is in `state`, variables whose first dimension is open: a later catalogue, other popularity or
+    other vectors are other values of the same graph (`delta.py`).
 
     Args:
         catalogue: an item that is not available is never answered.
         vectors: `[n_items, dim]`.
         log_p: `[n_items]`, popularity for requests that bring none.
         max_k: an answer is at most this long.
+        storage: of the vectors (`vectors.py`).
+        order: `[n_positions]` the catalogue's item at each position of the index, -1 for none; by default the catalogue's order.
     """
 
-    def __init__(self, catalogue: Catalogue, vectors: np.ndarray, log_p: np.ndarray, *, max_k: int) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        vectors: np.ndarray,
+        log_p: np.ndarray,
+        *,
+        max_k: int,
+        storage: Storage = "float32",
+        order: np.ndarray | None = None,
+    ) -> None:
         if not len(catalogue) == len(vectors) == len(log_p):
             raise ModelError(
                 f"ExactIndex: expected a vector and a log p for each of {len(catalogue)} items, got {len(vectors)}, {len(log_p)}."
             )
-        self.vectors = tf.Variable(vectors, trainable=False, dtype=tf.float32, name="item_vectors")
-        self.positions = Lookup(catalogue.index)
-        self._log_p = tf.Variable(log_p, trainable=False, dtype=tf.float32, name="log_p")
-        self._ids = tf.constant(catalogue.ids.tolist(), tf.string)
-        self._available = tf.constant([item.available for item in catalogue.items])
+        order = np.arange(len(catalogue)) if order is None else order
+        items = [catalogue.items[item] if item >= 0 else None for item in order]
         self._max_k = max_k
+        self.state: dict[str, tf.Variable] = {}
+        self._vectors = Vectors(np.where((order >= 0)[:, None], vectors[order], 0), storage, keep=self._keep)
+        self._log_p = self._keep("log_p", np.where(order >= 0, log_p[order], 0).astype(np.float32))
+        self._ids = self._keep("ids", np.array([item.id if item else NOTHING for item in items], object))
+        self._available = self._keep("available", np.array([item is not None and item.available for item in items]))
         tagged: dict[str, list[int]] = {}
-        for position, item in enumerate(catalogue.items):
-            for tag in set(item.tags) - {NOTHING}:
+        for position, item in enumerate(items):
+            for tag in set(item.tags if item else ()) - {NOTHING}:
                 tagged.setdefault(tag, []).append(position)
         names = sorted(tagged)
-        self._tags = Lookup({tag: code for code, tag in enumerate(names)} or {NOTHING: -1})
+        self._tags = PlaceLookup(self._keep("tags", np.array(names, object)))
         # positions of the items of tag 0, of tag 1, ...; and where those of each tag begin
-        self._members = tf.constant([position for tag in names for position in tagged[tag]], tf.int32)
-        self._begin = tf.constant(np.cumsum([0, *(len(tagged[tag]) for tag in names)]).astype(np.int32))
+        self._members = self._keep("tag_members", np.array([place for tag in names for place in tagged[tag]], np.int32))
+        self._begin = self._keep("tag_begin", np.cumsum([0, *(len(tagged[tag]) for tag in names)]).astype(np.int32))
+        self.positions = PlaceLookup(self._ids)
         self.tables = [self.positions.table, self._tags.table]
+
+    def _keep(self, name: str, value: np.ndarray) -> tf.Variable:
+        """A variable of the catalogue's, of open length."""
+        dtype = tf.string if value.dtype == object else None
+        open_length = tf.TensorShape([None, *value.shape[1:]])
+        self.state[name] = tf.Variable(tf.constant(value, dtype), trainable=False, shape=open_length, name=f"catalogue_{name}")
+        return self.state[name]
+
+    def vectors(self, positions: tf.Tensor) -> tf.Tensor:
+        """Item vectors `[..., dim]` at `positions` `[...]`; that of the first item where the position is negative."""
+        return self._vectors.at(tf.maximum(positions, 0))
 
     def search(self, u: tf.Tensor, k: tf.Tensor, *, beta: tf.Tensor, wishes: Wishes | None = None) -> dict[str, tf.Tensor]:
         """The best `k` `[batch]` items for query vectors `u` `[batch, dim]`, with popularity weighed by `beta` `[batch]`.
@@ -89,25 +144,28 @@ class ExactIndex:
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Scores and positions `[batch, width]` of the best items that may come, best first; -inf at 0 where there are fewer."""
         rows = tf.shape(u)[0]
-        scores = tf.matmul(u, self.vectors, transpose_b=True) + beta[:, None] * self.log_p(rows, wishes)
+        scores = self._vectors.products(u) + beta[:, None] * self.log_p(rows, wishes)
         scores = tf.where(self.eligible(rows, wishes), scores, LOWEST)
         best, positions = tf.math.top_k(scores, tf.minimum(width, tf.size(self._ids)))
         missing = [[0, 0], [0, width - tf.shape(best)[1]]]
         return tf.pad(best, missing, constant_values=LOWEST), tf.pad(positions, missing)
 
     def eligible(self, rows: tf.Tensor, wishes: Wishes | None = None) -> tf.Tensor:
-        """Whether each item may come `[rows, n_items]`: it is available and the row's `wishes` let it pass."""
+        """Whether each item may come `[rows, n_positions]`: it is available and the row's `wishes` let it pass."""
         size = tf.stack([rows, tf.size(self._ids)])
         passes = tf.broadcast_to(self._available, size)
-        if wishes is None:
-            return passes
-        allowed = self._tagged(wishes.allow_tags, size) | tf.reduce_all(wishes.allow_tags == NOTHING, axis=1, keepdims=True)
-        return passes & allowed & ~self._tagged(wishes.deny_tags, size) & ~self._named(wishes.exclude, size)
+        return passes if wishes is None else passes & self._permitted(wishes) & ~self._named(wishes.exclude, size)
 
     def log_p(self, rows: tf.Tensor, wishes: Wishes | None = None) -> tf.Tensor:
-        """Popularity `[rows, n_items]`: the index's, and for the items that a row brings its own."""
+        """Popularity `[rows, n_positions]`: the index's, and for the items that a row brings its own."""
         log_p = tf.broadcast_to(self._log_p, tf.stack([rows, tf.size(self._ids)]))
         return log_p if wishes is None else self._overridden(log_p, wishes.prior_items, wishes.prior_log_p)
+
+    def _permitted(self, wishes: Wishes) -> tf.Tensor:
+        """Whether the row's tags let each item pass `[rows, n_positions]`."""
+        size = tf.stack([tf.shape(wishes.allow_tags)[0], tf.size(self._ids)])
+        allowed = self._tagged(wishes.allow_tags, size) | tf.reduce_all(wishes.allow_tags == NOTHING, axis=1, keepdims=True)
+        return allowed & ~self._tagged(wishes.deny_tags, size)
 
     def width(self, k: tf.Tensor) -> tf.Tensor:
         """How many places an answer has: the largest of `k`, up to `max_k`."""
@@ -122,12 +180,12 @@ class ExactIndex:
         return tf.tensor_scatter_nd_update(log_p, tf.stack([at[:, 0], position], axis=1), tf.gather_nd(values, at))
 
     def _named(self, items: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-        """Whether each item `[batch, n_items]` is among the row's `items`."""
+        """Whether each item `[batch, n_positions]` is among the row's `items`."""
         at, position = _known(self.positions(items))
         return _marked(at[:, 0], position, size)
 
     def _tagged(self, tags: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-        """Whether each item `[batch, n_items]` has one of the row's `tags`."""
+        """Whether each item `[batch, n_positions]` has one of the row's `tags`."""
         at, tag = _known(self._tags(tags))
         members = tf.ragged.range(tf.gather(self._begin, tag), tf.gather(self._begin, tag + 1))
         return _marked(tf.gather(at[:, 0], members.value_rowids()), tf.gather(self._members, members.flat_values), size)

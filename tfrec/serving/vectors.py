@@ -1,0 +1,54 @@
+"""Item vectors as the index keeps them: float32 as they are, or rounded to bfloat16 or int8, a half or a quarter of the room.
+
+Rounded vectors are made float32 again after they have been read, so the query keeps all its digits. That saves memory, not time:
+the cast costs about what reading fewer bytes saves. int8 has a scale an item, its largest coordinate over 127.
+"""
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import tensorflow as tf
+
+Storage = Literal["float32", "bfloat16", "int8"]
+Keep = Callable[[str, np.ndarray], tf.Variable]
+
+
+class Vectors:
+    """`[n, dim]` vectors in the graph.
+
+    Args:
+        vectors: float32.
+        storage: how they are kept.
+        keep: makes a variable of a name and a value.
+    """
+
+    def __init__(self, vectors: np.ndarray, storage: Storage, *, keep: Keep) -> None:
+        self._dim = vectors.shape[1]
+        self._scale: tf.Variable | None = None
+        if storage == "int8":
+            scale = np.maximum(np.abs(vectors).max(axis=1), 1e-30) / 127
+            vectors = np.round(vectors / scale[:, None]).astype(np.int8)
+            self._scale = keep("vector_scale", scale.astype(np.float32))
+        else:
+            vectors = vectors.astype(tf.dtypes.as_dtype(storage).as_numpy_dtype)
+        self._stored = keep("vectors", vectors)
+
+    def at(self, positions: tf.Tensor) -> tf.Tensor:
+        """Vectors `[..., dim]` at `positions` `[...]`."""
+        found = tf.cast(tf.gather(self._stored, positions), tf.float32)
+        return found if self._scale is None else found * tf.gather(self._scale, positions)[..., None]
+
+    def products(self, u: tf.Tensor, first: int | tf.Tensor = 0, last: int | tf.Tensor | None = None) -> tf.Tensor:
+        """`<u, v>` `[batch, last - first]` of the vectors from `first` to `last`, all by default."""
+        found = tf.matmul(u, tf.cast(self._stored[first:last], tf.float32), transpose_b=True)
+        return found if self._scale is None else found * self._scale[first:last]
+
+    def block_products(self, u: tf.Tensor, blocks: tf.Tensor, size: int) -> tf.Tensor:
+        """`<u, v>` `[batch, m * size]` of the vectors in `blocks` `[batch, m]`, of `size` consecutive vectors each."""
+        rows, wide = tf.shape(blocks)[0], blocks.shape[1] * size
+        found = tf.gather(tf.reshape(self._stored, [-1, size * self._dim]), blocks)
+        found = tf.cast(tf.reshape(found, [rows, wide, self._dim]), tf.float32)
+        found = tf.matmul(u[:, None], found, transpose_b=True)[:, 0]
+        if self._scale is None:
+            return found
+        return found * tf.reshape(tf.gather(tf.reshape(self._scale, [-1, size]), blocks), [rows, wide])
