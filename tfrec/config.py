@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -74,6 +75,8 @@ class ServingConfig(Section):
     model_name: str = "tfrec"
     max_k: int = Field(200, ge=1)  # the largest k a request may ask for
     keep_versions: int = Field(5, ge=2)
+    recall_target: float = Field(0.99, gt=0, le=1)  # of the exact best 100, that the index of a large catalogue must find
+    index_storage: Literal["float32", "bfloat16", "int8"] = "float32"  # of item vectors, where memory is scarce
 
 
 class GatewayConfig(Section):

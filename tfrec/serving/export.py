@@ -81,6 +81,7 @@ def export(
             catalogue_digest=recommender.catalogue.digest(),
             code_version=__version__,
             scorecard=dict(scorecard or {}),
+            index=graph.measured,
             signatures=read_signatures(staging),
             shortlist=graph.shortlist,
             probes=record_probes(graph.functions, requests),

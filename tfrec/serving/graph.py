@@ -22,7 +22,8 @@ from tfrec.models.recommender import MAX_ACTIONS, Recommender
 from tfrec.models.text_encoder import TextEncoder
 from tfrec.models.two_tower import SEARCH_BETA
 from tfrec.serving.explore import SHORTLIST, Policy, explore
-from tfrec.serving.index import LOWEST, ExactIndex, Lookup, Wishes
+from tfrec.serving.index import LOWEST, Lookup, Wishes
+from tfrec.serving.index_choice import Given, choose_index
 
 UNKNOWN_AGE = -1
 Answer = dict[str, Any]
@@ -42,17 +43,13 @@ class Graph:
     Args:
         recommender: its present weights are read whenever a function is called; items, actions and popularity are fixed here.
         encoder: of the texts that `recommender` was built with.
+        given: the index of the version whose graph this one shares, for a delta.
     """
 
-    def __init__(self, recommender: Recommender, encoder: TextEncoder) -> None:
+    def __init__(self, recommender: Recommender, encoder: TextEncoder, *, given: Given | None = None) -> None:
         self._model, self._encoder = recommender.model, encoder
         self._length = recommender.config.model.history
-        self._index = ExactIndex(
-            recommender.catalogue,
-            recommender.item_vectors(),
-            recommender.prior.log_p(),
-            max_k=recommender.config.serving.max_k,
-        )
+        self._index, self.measured = choose_index(recommender, given=given)
         self.shortlist = max(SHORTLIST, recommender.config.serving.max_k)
         # an event without an action is taken for the first action that the model has met
         codes = {action: code for code, action in enumerate(recommender.actions[: MAX_ACTIONS - 1])}
@@ -175,7 +172,7 @@ class Graph:
         """Of the items at `positions` `[batch, n]`, -inf where that is negative."""
         at = tf.maximum(positions, 0)
         log_p = tf.gather(self._index.log_p(tf.shape(u)[0], wishes), at, batch_dims=1)
-        scores = tf.linalg.matvec(tf.gather(self._index.vectors, at), u) + beta[:, None] * log_p
+        scores = tf.linalg.matvec(self._index.vectors(at), u) + beta[:, None] * log_p
         return tf.where(positions >= 0, scores, LOWEST)
 
     def _encode_text(self, texts: tf.Tensor) -> tf.Tensor:

@@ -59,6 +59,7 @@ class Manifest(_Part):
     catalogue_digest: str = ""
     code_version: str = ""
     scorecard: dict[str, Any] = {}
+    index: dict[str, Any] = {}  # its kind, how much of it a query reads, and the recall that was measured (`index_choice.py`)
     signatures: dict[str, Signature] = {}
     shortlist: int | None = Field(None, ge=1)  # of `explore`: how many of the best items Plackett-Luce chooses among
     probes: tuple[Probe, ...] = ()
