@@ -1,0 +1,133 @@
+"""The files of serving/ fit one another, the programs that read them, and what these programs export."""
+import json
+import re
+import shlex
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import typer
+import yaml
+from google.protobuf import text_format
+from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
+
+from tfrec.cli import app
+from tfrec.config import load_config
+from tfrec.serving.server import parse_flags
+from tfrec.serving.text_protos import read_batching, read_metrics_path, read_models
+
+FILES = Path(__file__).parent.parent / "serving"
+COMPOSE = yaml.safe_load((FILES / "docker-compose.yml").read_text())
+RUNBOOK = (FILES / "RUNBOOK.md").read_text()
+SERVICES = COMPOSE["services"]
+CONFIG = load_config(FILES / "shop.toml")
+
+
+def mounts(service: str) -> dict[str, Path]:
+    """Path in the container -> file of this directory."""
+    pairs = [volume.split(":")[:2] for volume in SERVICES[service]["volumes"]]
+    return {inside: FILES / outside for outside, inside in pairs if outside.startswith("./")}
+
+
+def test_the_compose_file_fits_its_schema() -> None:
+    schema = json.loads(resources.files("check_jsonschema.builtin_schemas.vendor").joinpath("compose-spec.json").read_text())
+    jsonschema.validate(COMPOSE, schema)
+
+
+def test_every_mounted_file_is_there() -> None:
+    found = [path for service in SERVICES for path in mounts(service).values()]
+    assert len(found) == 7
+    assert [path for path in found if not path.is_file()] == []
+
+
+def test_the_model_server_is_of_the_minor_version_that_writes_the_graph() -> None:
+    pinned = re.search(r"^ *tensorflow>=([\d.]+),", (FILES.parent / "setup.cfg").read_text(), re.MULTILINE)
+    image = re.fullmatch(r"tensorflow/serving:(\d+\.\d+)\.\d+", SERVICES["model-server"]["image"])
+    assert pinned
+    assert image
+    assert image[1] == pinned[1]
+
+
+def test_the_model_servers_flags_are_those_of_tfrec_serve() -> None:
+    options, unknown = parse_flags(SERVICES["model-server"]["command"])
+    assert unknown == []
+    inside = mounts("model-server")
+    batching = read_batching(str(inside[options.batching_parameters_file]))
+    assert batching.pad_variable_length_inputs
+    assert batching.max_batch_size >= 32
+    assert read_metrics_path(str(inside[options.monitoring_config_file])) == scraped("model-server")["metrics_path"]
+    (model,) = read_models(str(inside[options.model_config_file])).model_config_list.config
+    assert (model.name, model.base_path, model.model_platform) == (
+        CONFIG.serving.model_name, str(CONFIG.models_dir), "tensorflow")
+
+
+def test_the_canary_of_the_runbook_is_configured(tmp_path: Path) -> None:
+    (canary,) = re.findall(r"```\n(model_version_policy .*?)```", RUNBOOK, re.DOTALL)
+    text = (FILES / "models.config").read_text().replace("model_version_policy { latest { num_versions: 1 } }", canary)
+    (model,) = text_format.Parse(text, ModelServerConfig()).model_config_list.config
+    assert dict(model.version_labels) == {"stable": 41, "canary": 42}
+    assert list(model.model_version_policy.specific.versions) == [41, 42]
+    (settings,) = re.findall(r"```toml\n(.*?)```", RUNBOOK, re.DOTALL)
+    (tmp_path / "shop.toml").write_text(settings)
+    gateway = load_config(tmp_path / "shop.toml").gateway
+    assert (gateway.stable_label, gateway.canary_label) == ("stable", "canary")
+
+
+def words_of_tfrec() -> list[list[str]]:
+    said = [SERVICES[service]["command"] for service in ("gateway", "retrain")]
+    return said + [shlex.split(words) for words in re.findall(r"--no-deps gateway (.*)", RUNBOOK)]
+
+
+@pytest.mark.parametrize("words", words_of_tfrec(), ids=" ".join)
+def test_commands_are_understood(words: list[str]) -> None:
+    command = typer.main.get_command(app).commands[words[0]]  # type: ignore[attr-defined]
+    command.make_parser(command.context_class(command, info_name=words[0])).parse_args(words[1:])
+
+
+def scraped(job: str) -> dict[str, Any]:
+    jobs = yaml.safe_load((FILES / "prometheus.yml").read_text())["scrape_configs"]
+    return next(found for found in jobs if found["job_name"] == job)
+
+
+@pytest.mark.parametrize("job", ["model-server", "gateway"])
+def test_prometheus_asks_where_a_service_listens(job: str) -> None:
+    ((target,),) = (config["targets"] for config in scraped(job)["static_configs"])
+    host, port = target.split(":")
+    ports = SERVICES[host].get("expose", []) + [said.split(":")[-1] for said in SERVICES[host].get("ports", [])]
+    assert host == job
+    assert port in ports
+
+
+def exported() -> set[str]:
+    from tfrec.serving.gateway_metrics import Metrics
+    from tfrec.serving.server_metrics import ServerMetrics
+
+    gateway, server = Metrics(), ServerMetrics()
+    gateway.log_behind(lambda: 0)
+    with server.request("m", api="predict", entrypoint="GRPC"):
+        pass
+    text = gateway.text().decode() + server.page()
+    return set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
+
+
+def test_every_metric_that_is_named_is_exported() -> None:
+    alerts = (FILES / "alerts.yml").read_text()
+    named = set(re.findall(r"(?:tfrec_gateway|:tensorflow:serving:)\w+", RUNBOOK + alerts))
+    assert len(named) > 10
+    assert {name.removesuffix("_bucket") for name in named} - exported() == set()
+
+
+def test_every_alarm_is_explained() -> None:
+    rules = [rule for group in yaml.safe_load((FILES / "alerts.yml").read_text())["groups"] for rule in group["rules"]]
+    assert all({"alert", "expr", "labels", "annotations"} <= rule.keys() for rule in rules)
+    explained = re.findall(r"^\| ([A-Z]\w+) \|", RUNBOOK, re.MULTILINE)
+    assert {rule["alert"] for rule in rules} == set(explained)
+
+
+def test_the_image_is_built_from_files_that_are_there() -> None:
+    copied = re.findall(r"^COPY (.*) \S+$", (FILES / "Dockerfile").read_text(), re.MULTILINE)
+    names = [name for line in copied for name in line.split()]
+    assert names
+    assert [name for name in names if not (FILES.parent / name).exists()] == []
