@@ -13,9 +13,11 @@ from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tests.serving.tiny_recommender import GONE, N_ITEMS, by_item, request
+from tfrec.serving.batching import _widened
 from tfrec.serving.client import Client
 from tfrec.serving.embedded import EmbeddedServer
 from tfrec.serving.freshness import Override
+from tfrec.serving.inputs import wanted
 from tfrec.serving.manifest import read_manifest
 from tfrec.serving.process import free_port
 from tfrec.serving.saved_model import SavedModel
@@ -104,6 +106,20 @@ def test_a_row_is_answered_in_a_batch_as_it_is_alone(served: SavedModel, signatu
                 assert_array_equal(together[name][row, width], value[0])
             else:
                 assert_allclose(together[name][row, width], value[0], rtol=1e-4, atol=1e-5)
+
+
+def test_what_a_batching_server_widens_is_answered_as_alone(served: SavedModel) -> None:
+    """Widened by the rule of the real server: with the first value of each request."""
+    long, short = wanted(
+        history=[["i3", "i9", "i4"]], history_action=[["buy", "like", "buy"]], history_age_s=[[900, 60, 5]],
+        exclude=[["i1", "i2"]], prior=[Override(["i7", "i8"], np.array([1.5, -9.0], np.float32))], k=[4],
+    ), wanted(history=[["i3"]], allow_tags=[["even"]], k=[4])
+    merged = {name: np.concatenate(_widened([long[name], short[name]])) for name in long}
+    together = served.run("recommend", merged)
+    for row, one in enumerate((long, short)):
+        alone = served.run("recommend", dict(one))
+        assert_array_equal(together["items"][row], alone["items"][0])
+        assert_allclose(together["scores"][row], alone["scores"][0], rtol=1e-4)
 
 
 def test_these_requests_are_of_every_signature(version: Path) -> None:

@@ -147,7 +147,8 @@ class Client:
         """The score of each history's own `candidates`, in their order, as `recommend` has it; -inf for an unknown item."""
         inputs = checked("rank", behaviour(**known) | {"candidates": padded(candidates, "")})
         scores = self.predict("rank", inputs, version=version, label=label).outputs["scores"].tolist()
-        return [tuple(row[: len(own)]) for row, own in zip(scores, candidates, strict=True)]
+        # the first column is the padding in front (`inputs.padded`)
+        return [tuple(row[1 : 1 + len(own)]) for row, own in zip(scores, candidates, strict=True)]
 
     def similar(self, items: Sequence[str], *, k: int = 10, version: int | None = None, label: str = "") -> list[Recommendation]:
         """The `k` items nearest to each of `items`."""

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tfrec.config import ServingConfig
 from tfrec.models.recommender import Recommender
 from tfrec.models.two_tower import SEARCH_BETA
 from tfrec.serving.index import ExactIndex, Wishes

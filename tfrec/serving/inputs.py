@@ -92,10 +92,14 @@ def each(value: float | Sequence[float], n: int, dtype: type) -> np.ndarray:
 
 
 def padded(rows: Sequence[Sequence[Any]], fill: str | int | float, *, like: Sequence[Sequence[Any]] | None = None) -> np.ndarray:
-    """[batch, width of the longest row (or of `like`, which it lies beside), at least 1]; short rows are filled at the end."""
-    width = max((len(row) for row in like or rows), default=0) or 1
+    """[batch, 1 + length of the longest row (or of `like`, which it lies beside)]; short rows are filled at the end.
+
+    The first column is `fill` too. A server that batches widens a narrower request with the first value that it has, and
+    refuses one without any: so it is sent one that means nothing, or the widened history would end in its oldest event.
+    """
+    width = max((len(row) for row in like or rows), default=0)
     for row, other in zip_longest(rows, rows if like is None else like, fillvalue=()):
         if len(row) not in (0, len(other)):
             raise UsageError(f"Expected as many values as there are items beside them ({len(other)}), got {len(row)}.")
-    full = [[*row, *[fill] * (width - len(row))] for row in rows]
+    full = [[fill, *row, *[fill] * (width - len(row))] for row in rows]
     return text_array(full) if isinstance(fill, str) else np.array(full, np.int64 if isinstance(fill, int) else np.float32)
