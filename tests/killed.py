@@ -22,7 +22,7 @@ def retrain_until(config: Config, when: str, name: str, *, now: int) -> None:
             real(*words, **named)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    with mock.patch("tfrec.serving.release.verify"), mock.patch(name, deadly):
+    with mock.patch("tfrec.retrain.Verifier"), mock.patch(name, deadly):
         retrain(config, now=now)
 
 

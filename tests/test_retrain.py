@@ -30,7 +30,7 @@ from tfrec.training.loop import optimiser
 
 ROOT = Path(__file__).parent.parent
 NOW, EVENTS = 3_000_000, 40
-VERIFY = "tfrec.serving.release.verify"
+VERIFY = "tfrec.retrain.Verifier"
 KILLS = [  # in the order of a run; each leaves something else behind
     "after tfrec.training.loop._Ticks.on_train_batch_end",  # the intent; one batch of many is learnt
     "before tfrec.serving.export.write_manifest",  # an export that has not got its name yet
@@ -48,7 +48,7 @@ def published(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: str) ->
     optimizer = optimiser(config, learning_rate=config.retrain.learning_rate)
     optimizer.build(made.model.trainable_variables)
     directory = export(made, run / "export", created_at=2_000_000, optimizer=optimizer)
-    with mock.patch(VERIFY):
+    with mock.patch("tfrec.serving.release.verify"):
         publish(directory, config.models_dir)
     outcomes = [
         Outcome(event_id=f"e{n}", user=f"u{n % 7}", item=f"i{n}", action="view", time=2_000_000 + 3_600 * n)

@@ -42,6 +42,7 @@ from tfrec.serving.export import CHECKPOINT, export, held_back
 from tfrec.serving.manifest import read_manifest
 from tfrec.serving.pseudonym import load_pseudonyms
 from tfrec.serving.release import prune, publish, version_of, versions
+from tfrec.serving.verify import Verifier
 from tfrec.training import checkpoint
 from tfrec.training.devices import choose_strategy
 from tfrec.training.loop import Course, optimiser
@@ -173,14 +174,15 @@ def _work(config: Config, work: Path, feedback: FeedbackLog, intent: Intent) -> 
             result.outcome = PROMOTED
             challenger.prior = PopularityPrior.counted(inter, weights=challenger.prior.weights)
             kept = _names(inter, start + np.flatnonzero(behaviour.new[start:]))
-            with clock.of("export"):
-                directory = export(
-                    challenger, work / f"export-{intent.identity}", created_at=intent.now, parent=intent.parent,
-                    window=intent.window.model_dump(mode="json"), scorecard=result.figures, identity=intent.identity,
-                    optimizer=optimizer, held_back=kept, result=asdict(result),
-                )
-            with clock.of("verify"):
-                result.version = publish(directory, config.models_dir)
+            with Verifier() as verifier:  # its server gets ready while the export is written
+                with clock.of("export"):
+                    directory = export(
+                        challenger, work / f"export-{intent.identity}", created_at=intent.now, parent=intent.parent,
+                        window=intent.window.model_dump(mode="json"), scorecard=result.figures, identity=intent.identity,
+                        optimizer=optimizer, held_back=kept, result=asdict(result),
+                    )
+                with clock.of("verify"):
+                    result.version = publish(directory, config.models_dir, verifier=verifier)
             shutil.rmtree(directory)
     return result
 

@@ -157,6 +157,22 @@ def test_flags_are_the_real_ones_without_the_defaults() -> None:
     assert flags == ["--port=1", "--model_base_path=/m", "--allow_version_labels_for_unavailable_models=true"]
 
 
+def test_it_ends_when_its_parent_is_gone(tmp_path: Path) -> None:
+    save_tiny(tmp_path / "1")
+    script = (
+        "import os; from tfrec.serving.process import ServerProcess; from tfrec.serving.server import ServeOptions; "
+        f"server = ServerProcess(ServeOptions(port={free_port()}, model_base_path={str(tmp_path / 'none')!r})).begin(); "
+        "print(server.pid, flush=True); os.kill(os.getpid(), 9)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    child = int(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment).stdout)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and Path(f"/proc/{child}").exists():
+        time.sleep(0.1)
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+
+
 def test_nothing_to_serve_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UsageError, match="--model_base_path"):
         ServeOptions()

@@ -33,6 +33,14 @@ def test_a_repeated_tail_may_be_left_out() -> None:
     assert from_proto(proto).tolist() == [1, 2, 2, 2]
 
 
+def test_a_few_bytes_do_not_become_gigabytes() -> None:
+    for array in (np.array([1], np.int32), np.array([1], np.float16)):
+        proto = to_proto(array)
+        proto.tensor_shape.dim[0].size = 1 << 40
+        with pytest.raises(ValueError, match="too large for what was sent"):
+            from_proto(proto)
+
+
 @pytest.mark.parametrize("size", [1, -1])
 def test_values_must_fill_the_shape(size: int) -> None:
     proto = to_proto(np.array([1, 2], np.int32))

@@ -32,19 +32,24 @@ class ServerProcess:
     """The embedded server in a fresh Python; starts on entering and ends on leaving."""
 
     def __init__(self, options: ServeOptions, *, start_seconds: float = 120.0) -> None:
-        self.options = dataclasses.replace(options, host="127.0.0.1")
+        self.options = dataclasses.replace(options, host="127.0.0.1", parent=os.getpid())
         self.address = f"127.0.0.1:{options.port}"
         self._start_seconds = start_seconds
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  closed on leaving
 
-    def __enter__(self) -> "ServerProcess":
+    def begin(self) -> "ServerProcess":
+        """Start it and do not wait: it looks for its base path until there is one."""
         command = [sys.executable, "-m", "tfrec.serving.server", *self.options.flags()]
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}  # a training parent may hold all memory of the GPU
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, env=environment
         )
+        return self
+
+    def __enter__(self) -> "ServerProcess":
+        self.begin()
         try:
-            self._wait_until_it_answers()
+            self.wait()
         except BaseException:
             self.stop()
             raise
@@ -76,7 +81,8 @@ class ServerProcess:
         size = os.fstat(self._log.fileno()).st_size
         return os.pread(self._log.fileno(), _TAIL, max(0, size - _TAIL)).decode("utf-8", "replace").strip()
 
-    def _wait_until_it_answers(self) -> None:
+    def wait(self) -> None:
+        """Return once it answers; `ServingError` when it ends before that, or takes too long from now."""
         deadline = time.monotonic() + self._start_seconds
         while time.monotonic() < deadline:
             if self._process.poll() is not None:

@@ -1,7 +1,5 @@
 """All models of a server: the thread that loads and unloads them, their configuration, and the way from a name to a version."""
 import logging
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -50,12 +48,15 @@ class Registry:
     def start(self, configs: Sequence[ModelConfig]) -> None:
         """Load every model, waiting for base paths that are not there yet; `ServingError` when a model cannot be loaded."""
         waiting = self._take(configs)
+        told = 0
         while waiting and not self._stopping.is_set():
             for model in waiting:
                 model.poll(time.monotonic())
             waiting = [model for model in waiting if not model.up()]
             if waiting:
-                log.warning("waiting for %s", ", ".join(f"{model.name} at {model.config.base_path}" for model in waiting))
+                if len(waiting) != told:
+                    log.warning("waiting for %s", ", ".join(f"{model.name} at {model.config.base_path}" for model in waiting))
+                told = len(waiting)
                 self._stopping.wait(self._poll_seconds or 1.0)
         self._thread.start()
 
@@ -147,7 +148,6 @@ class Registry:
                 )
 
     def _keep_polling(self) -> None:
-        _yield_to_requests()
         while not self._stopping.is_set():
             self._changed.wait(self._poll_seconds or None)
             self._changed.clear()
@@ -155,9 +155,3 @@ class Registry:
                 model.poll(time.monotonic())
             with self._stepped:
                 self._stepped.notify_all()
-
-
-def _yield_to_requests() -> None:
-    """Give this thread, which optimises the graphs of a new version for seconds, the processor only when no request wants it."""
-    if sys.platform == "linux":  # elsewhere a priority is a process's
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tfrec.errors import ServingError, UsageError
 from tfrec.serving.manifest import Manifest, read_manifest, write_manifest
-from tfrec.serving.verify import verify
+from tfrec.serving.verify import Verifier, verify
 
 __all__ = ["newest_dir", "next_version", "prune", "publish", "rollback", "verify", "version_of", "versions"]
 
@@ -51,17 +51,20 @@ def version_of(base: str | Path, identity: str) -> int | None:
     return None
 
 
-def publish(export_dir: str | Path, base: str | Path, *, seconds: float = 120.0) -> int:
-    """Verify an export within `seconds` and make it the newest version of `base`; returns its number.
+def publish(export_dir: str | Path, base: str | Path, *, seconds: float = 120.0, verifier: Verifier | None = None) -> int:
+    """Verify an export within `seconds`, or with a `verifier` begun before, and make it the newest version of `base`.
 
-    The export stays where it is. An export whose manifest has an identity that is already published is not published again:
-    its number is returned, so that a job which was killed may simply be run again.
+    Returns its number. The export stays where it is. An export whose manifest has an identity that is already published is not
+    published again: its number is returned, so that a job which was killed may simply be run again.
     """
     export_dir, base = Path(export_dir), Path(base)
     manifest = read_manifest(export_dir)
     if manifest.identity and (number := version_of(base, manifest.identity)):
         return number
-    verify(export_dir, seconds=seconds)
+    if verifier is None:
+        verify(export_dir, seconds=seconds)
+    else:
+        verifier.verify(export_dir)
     with _locked(base) as give:
         if manifest.identity and (number := version_of(base, manifest.identity)):
             return number

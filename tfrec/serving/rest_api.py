@@ -32,6 +32,8 @@ _TARGET = r"(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
 _PREDICTION = re.compile(rf"/v1/models/(?P<name>[^/:]+){_TARGET}:(?P<method>classify|regress|predict)", re.IGNORECASE)
 _STATUS = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_TARGET}(?:/(?P<what>metadata))?", re.IGNORECASE)
 _MAX_INT64 = (1 << 63) - 1
+_MAX_DIGITS = 100  # Python converts no number of some thousand digits
+_MAX_UNZIPPED = 1 << 28  # bytes
 _NOT_FOUND = b"<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n<H1>Not Found</H1>\n</BODY></HTML>\n"
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -116,7 +118,7 @@ class RestApi:
 
 def _target(match: re.Match[str]) -> tuple[str, int | None, str]:
     version = match["version"]
-    if version and int(version) > _MAX_INT64:
+    if version and (len(version) > _MAX_DIGITS or int(version) > _MAX_INT64):
         raise invalid(f"Failed to convert version: {version} to numeric.")
     return unquote(match["name"]), int(version) if version else None, unquote(match["label"] or "")
 
@@ -135,10 +137,14 @@ def _metadata_json(response: get_model_metadata_pb2.GetModelMetadataResponse) ->
 def _unzipped(body: bytes, encoding: bytes) -> bytes:
     if encoding.lower() != b"gzip":
         return body
+    unzip = zlib.decompressobj(wbits=31)
     try:
-        return zlib.decompress(body, wbits=31)
+        whole = unzip.decompress(body, _MAX_UNZIPPED)
     except zlib.error as error:
         raise invalid(f"Failed to uncompress the gzipped body: {error}") from error
+    if not unzip.eof:
+        raise invalid(f"Failed to uncompress the gzipped body: it is cut off, or has more than {_MAX_UNZIPPED} bytes")
+    return whole
 
 
 async def _send(send: Send, status: int, body: bytes, *, content_type: str = "application/json") -> None:

@@ -15,6 +15,7 @@ import tensorflow as tf
 from grpc import StatusCode
 from tensorflow.core.protobuf.config_pb2 import CallableOptions, ConfigProto
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
+from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
 from tfrec.serving.batching import Queue, Scheduler
 from tfrec.serving.refusal import Refusal, invalid
@@ -35,7 +36,7 @@ class SavedModel:
         """Load the SavedModel in `directory`; with a `scheduler`, requests that come together run as one."""
         graph = tf.Graph()
         with graph.as_default():
-            self._session = tf.compat.v1.Session(graph=graph, config=ConfigProto(allow_soft_placement=True))
+            self._session = tf.compat.v1.Session(graph=graph, config=_session_config())
             loaded = tf.compat.v1.saved_model.load(self._session, [tf.saved_model.SERVING], str(directory))
         self.directory = Path(directory)
         self.signatures: dict[str, SignatureDef] = dict(loaded.signature_def)
@@ -95,6 +96,13 @@ class SavedModel:
         """Give the memory back. No `run` may be going on."""
         self._callables.clear()
         self._session.close()
+
+
+def _session_config() -> ConfigProto:
+    """One pass of each graph optimiser: the second changes no latency of our graphs, and costs a third of the time to warm up."""
+    config = ConfigProto(allow_soft_placement=True)
+    config.graph_options.rewrite_options.meta_optimizer_iterations = RewriterConfig.ONE
+    return config
 
 
 def _outputs(signature: SignatureDef, output_filter: Iterable[str]) -> tuple[str, ...]:

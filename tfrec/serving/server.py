@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from tfrec.errors import TfrecError, UsageError
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """The flags of `tensorflow_model_server` that both servers take, with its defaults; `host` is the embedded server's own."""
+    """The flags of `tensorflow_model_server` that both servers take, with its defaults; `host` and `parent` are the embedded one's."""
 
     port: int = 8500
     rest_api_port: int = 0  # 0: no REST
@@ -41,6 +42,7 @@ class ServeOptions:
     enable_grpc_healthcheck_service: bool = False
     grpc_max_threads: int = 4 * (os.cpu_count() or 1)
     host: str = "0.0.0.0"  # the real server listens everywhere
+    parent: int = 0  # a process that this one ends with, however that one ended
 
     def __post_init__(self) -> None:
         if not self.model_config_file and not self.model_base_path:
@@ -72,7 +74,7 @@ def serve(options: ServeOptions, others: Sequence[str] = (), *, embedded: bool =
     binary = None if embedded else find_model_server()
     if binary is not None:
         base_path = options.model_base_path and str(Path(options.model_base_path).absolute())  # it takes no relative one
-        flags = dataclasses.replace(options, model_base_path=base_path, host=ServeOptions.host).flags()
+        flags = dataclasses.replace(options, model_base_path=base_path, host=ServeOptions.host, parent=0).flags()
         os.execv(binary, [str(binary), *flags, *others])
     if others:
         raise UsageError(f"tfrec's embedded server has no {' '.join(others)}; tensorflow_model_server has more flags.")
@@ -80,7 +82,10 @@ def serve(options: ServeOptions, others: Sequence[str] = (), *, embedded: bool =
     from tfrec.serving.embedded import EmbeddedServer  # TensorFlow, which the real server does not need here
 
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it advises against the session that the real server has too
+    sys.setswitchinterval(0.001)  # seconds; at Python's 5 ms a request would wait that long for each step of a version's loading
     stopping = _told_by_signals()
+    if options.parent:
+        threading.Thread(target=_follow, args=(options.parent, stopping), name="parent", daemon=True).start()
     server = EmbeddedServer(options, stopping=stopping)
     try:
         server.start()
@@ -108,6 +113,13 @@ def _told_by_signals() -> threading.Event:
         signal.signal(number, lambda *_: None)
     threading.Thread(target=wait, name="signals", daemon=True).start()
     return told
+
+
+def _follow(parent: int, stopping: threading.Event) -> None:
+    """End after the parent has: one that was killed could not say so."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    stopping.set()
 
 
 def parse_flags(words: Sequence[str], **defaults: object) -> tuple[ServeOptions, list[str]]:

@@ -4,6 +4,7 @@
 signatures are therefore written straight into the fields that the real server fills (`AsProtoField`); the rest goes through
 TensorFlow. Text is an array of bytes objects, as TensorFlow has it.
 """
+import math
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ _FIELDS = {  # name of the numpy type -> (enum, field of the proto)
     "bool": (types_pb2.DT_BOOL, "bool_val"),
     "object": (types_pb2.DT_STRING, "string_val"),
 }
+_MAX_FILLED = 1 << 26  # values: half a gigabyte of the widest
 _BY_ENUM = {enum: (np.dtype(name), field) for name, (enum, field) in _FIELDS.items()}
 
 
@@ -36,18 +38,23 @@ def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
 
 
 def from_proto(proto: tensor_pb2.TensorProto) -> np.ndarray:
-    """The array of a proto, in typed fields or packed; `ValueError` when its values do not fill its shape."""
+    """The array of a proto, in typed fields or packed; `ValueError` when its values do not fill its shape.
+
+    A proto may leave out the repeated tail of its values, up to `_MAX_FILLED` of them: a few bytes must not take all memory.
+    """
+    shape = [dim.size for dim in proto.tensor_shape.dim]
+    size = math.prod(shape)
+    if size > _MAX_FILLED and size > proto.ByteSize():
+        raise ValueError(f"the shape {shape} is too large for what was sent")
     known = _BY_ENUM.get(proto.dtype)
     if known is None or proto.tensor_content:
         try:
             return np.asarray(tf.make_ndarray(proto))
-        except TypeError as error:
+        except (TypeError, KeyError) as error:
             raise ValueError(str(error)) from error
-    shape = [dim.size for dim in proto.tensor_shape.dim]
     values = getattr(proto, known[1])
     if proto.tensor_shape.unknown_rank or min(shape, default=0) < 0:
         raise ValueError(f"a tensor that is sent needs a whole shape, got {shape}")
-    size = int(np.prod(shape))
     if len(values) > size or (size and not values):
         raise ValueError(f"{len(values)} values do not fill the shape {shape}")
     array = np.empty(size, known[0])

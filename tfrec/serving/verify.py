@@ -6,6 +6,7 @@ Item ids must be equal and numbers to 1e-4; two items may change places where th
 import tempfile
 import time
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,21 +23,49 @@ TOLERANCE = 1e-4
 _NAME = "verify"
 
 
-def verify(export_dir: str | Path, *, seconds: float = 120.0) -> int:
-    """Raise `ServingError` unless a fresh server answers every probe of `export_dir` within `seconds`; returns their number."""
-    from tfrec.serving.client import Client  # TensorFlow
-    from tfrec.serving.warmup import WARMUP_FILE
+class Verifier:
+    """A fresh server that has not been shown anything yet; started before the export is written, it imports TensorFlow meanwhile.
 
-    export_dir = Path(export_dir).absolute()
-    manifest = read_manifest(export_dir)
-    if not manifest.probes or not (export_dir / WARMUP_FILE).is_file():
-        raise ServingError(f"{export_dir}: has no probes or no {WARMUP_FILE}, so it cannot be verified. Export it again.")
-    deadline = time.monotonic() + seconds
-    with tempfile.TemporaryDirectory(prefix="tfrec-verify-") as base:
-        (Path(base) / "1").symlink_to(export_dir)
-        options = ServeOptions(port=free_port(), model_name=_NAME, model_base_path=base, max_num_load_retries=0)
+        with Verifier() as verifier:
+            verifier.verify(export(...))
+    """
+
+    def __init__(self, *, seconds: float = 120.0) -> None:
+        self._seconds = seconds  # for the server to load the export and to answer
+        self._base = tempfile.TemporaryDirectory(prefix="tfrec-verify-")
+        self._server = ServerProcess(
+            ServeOptions(
+                port=free_port(),
+                model_name=_NAME,
+                model_base_path=self._base.name,
+                max_num_load_retries=0,
+                file_system_poll_wait_seconds=0.05,  # a second's wait for the export would be a good part of the whole
+            ),
+            start_seconds=seconds,
+        )
+
+    def __enter__(self) -> "Verifier":
+        self._server.begin()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._server.stop()
+        self._base.cleanup()
+
+    def verify(self, export_dir: str | Path) -> int:
+        """Raise `ServingError` unless the server answers every probe of `export_dir` in time; returns their number. Once only."""
+        from tfrec.serving.client import Client  # TensorFlow
+        from tfrec.serving.warmup import WARMUP_FILE
+
+        export_dir = Path(export_dir).absolute()
+        manifest = read_manifest(export_dir)
+        if not manifest.probes or not (export_dir / WARMUP_FILE).is_file():
+            raise ServingError(f"{export_dir}: has no probes or no {WARMUP_FILE}, so it cannot be verified. Export it again.")
+        deadline = time.monotonic() + self._seconds
+        (Path(self._base.name) / "1").symlink_to(export_dir)
         try:
-            with ServerProcess(options, start_seconds=seconds) as server, Client(server.address, model=_NAME) as client:
+            self._server.wait()
+            with Client(self._server.address, model=_NAME) as client:
                 for number, probe in enumerate(manifest.probes):
                     client.timeout = max(0.001, deadline - time.monotonic())
                     difference = _difference(client, manifest, probe)
@@ -44,7 +73,13 @@ def verify(export_dir: str | Path, *, seconds: float = 120.0) -> int:
                         raise ServingError(f"probe {number} ({probe.signature}): {difference}")
         except ServingError as error:
             raise ServingError(f"{export_dir}: not verified, so not published. {error}") from error
-    return len(manifest.probes)
+        return len(manifest.probes)
+
+
+def verify(export_dir: str | Path, *, seconds: float = 120.0) -> int:
+    """Raise `ServingError` unless a fresh server answers every probe of `export_dir` within `seconds`; returns their number."""
+    with Verifier(seconds=seconds) as verifier:
+        return verifier.verify(export_dir)
 
 
 def _difference(client: "Client", manifest: Manifest, probe: Probe) -> str:

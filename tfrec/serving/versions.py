@@ -6,9 +6,12 @@ what served before goes on; a base path that is missing changes nothing, one tha
 the last request that holds it has ended.
 """
 import logging
+import os
 import re
+import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -162,7 +165,11 @@ class ModelVersions:
     def _load(self, path: Path) -> tuple[SavedModel, int]:
         model = self.load(path)
         try:
-            return model, model.warm_up() if self.warm_up else 0
+            if not self.warm_up:
+                return model, 0
+            with self._lock:
+                serving = any(version.state is State.AVAILABLE for version in self._versions.values())
+            return model, _behind_requests(model.warm_up) if serving else model.warm_up()
         except BaseException:
             model.close()
             raise
@@ -188,6 +195,21 @@ class ModelVersions:
             with self._lock:
                 version.model, version.state = None, State.END
             log.info("%s version %d: unloaded", self.name, version.number)
+
+
+def _behind_requests(work: Callable[[], int]) -> int:
+    """Do `work`, seconds of optimising graphs, in a thread that lets requests go first: 10 steps of niceness, 1/9 of the weight.
+
+    Only this part of loading. The rest holds Python's lock for 50 ms at a time, and a thread that yields the processor while it
+    does holds up everybody. A thread of its own, for only root may take niceness back.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="warm-up", initializer=_lower_priority) as pool:
+        return pool.submit(work).result()
+
+
+def _lower_priority() -> None:
+    if sys.platform == "linux":  # elsewhere a priority is a process's
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + 10)
 
 
 def not_found(name: str, number: int | None) -> Refusal:
