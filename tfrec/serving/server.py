@@ -23,7 +23,7 @@ from tfrec.errors import TfrecError, UsageError
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """The flags of `tensorflow_model_server` that both servers take, with its defaults; `host` and `parent` are the embedded one's."""
+    """The flags of `tensorflow_model_server` that both servers take, with its defaults; `host` and `parent` are our own."""
 
     port: int = 8500
     rest_api_port: int = 0  # 0: no REST
