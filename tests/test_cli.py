@@ -262,6 +262,17 @@ def test_publish_verifies_prunes_and_says_where(call, tmp_path, monkeypatch):
     assert sorted(entry.name for entry in directory.iterdir() if entry.is_dir()) == ["2", "3"]
 
 
+@pytest.mark.parametrize("words", [(), ("export", "--prior")])
+def test_publish_takes_an_export_or_a_change(call, words):
+    code, _, err = call("publish", *words)
+    assert (code, "needs an EXPORT directory, or else --items FILE, --prior or both" in " ".join(err.split())) == (2, True)
+
+
+def test_publish_of_a_change_needs_a_version(call, tmp_path):
+    code, _, err = call("publish", "--prior", "--set", f"run={tmp_path}")
+    assert (code, "no version is published whose items could change" in " ".join(err.split())) == (2, True)
+
+
 def test_publish_refuses_what_is_no_export(call, tmp_path):
     code, _, err = call("publish", tmp_path, "--set", f"run={tmp_path}")
     assert (code, "is no export of tfrec" in err) == (1, True)

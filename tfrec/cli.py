@@ -333,18 +333,34 @@ def gateway(
 
 @app.command()
 def publish(
-    export: Annotated[Path, typer.Argument(metavar="EXPORT", help="A directory that tfrec export wrote.")],
+    export: Annotated[Path | None, typer.Argument(metavar="[EXPORT]", help="A directory that tfrec export wrote.")] = None,
+    items: Annotated[Path | None, typer.Option("--items", help="Items that are new or changed.")] = None,
+    prior: Annotated[bool, typer.Option("--prior", help="Count the outcomes that were logged since.")] = False,
+    skip_bad_rows: SkipBadRows = False,
     config: ConfigFile = None,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Verify an export in a fresh model server and make it the newest version; old versions beyond serving.keep_versions go."""
+    """Verify an export in a fresh model server and make it the newest version; old versions beyond serving.keep_versions go.
+
+    With --items or --prior instead, it is the newest version with other items or popularity, in seconds: the weights are shared.
+    A retrain keeps new items, but takes what data.items says of an item over what --items said.
+    """
     settled = load_config(config, settings or ())
-    terminal.writable(settled.run)
+    if (export is None) != (items is not None or prior):
+        raise UsageError("publish needs an EXPORT directory, or else --items FILE, --prior or both, to change what is served.")
     _load_tensorflow()
+    from tfrec.data.rows import Quarantine
+    from tfrec.serving.delta import publish_delta
     from tfrec.serving.release import prune, publish
 
-    version = publish(export, settled.models_dir)
+    if export is not None:
+        version = publish(export, settled.models_dir)
+    else:
+        quarantine = Quarantine(settled.run / "quarantine-publish.jsonl") if skip_bad_rows else None
+        version = publish_delta(settled, items=items, prior=prior, now=int(time.time()), quarantine=quarantine)
+        if quarantine is not None and quarantine.count:
+            log_line.warning("%s", quarantine.summary())
     removed = prune(settled.models_dir, keep=settled.serving.keep_versions)
     terminal.show({"version": version, "directory": settled.models_dir / str(version), "removed": removed}, as_json=as_json)
 

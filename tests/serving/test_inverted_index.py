@@ -1,4 +1,4 @@
-"""Inverted lists against the exact index on the same items: equal when all is read, and nothing that may not come when little is."""
+"""Inverted lists against the exact index on the same items: equal when all is read, and near to it when little is."""
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -37,7 +37,10 @@ def wishes(rows: int, **some: list[list[str]] | list[list[float]]) -> Wishes:
                   prior_log_p=log_p)
 
 
-def search(index: ExactIndex, u: np.ndarray, k: list[int], *, beta: float, asked: Wishes | None = None) -> tuple[list, np.ndarray]:
+Answer = tuple[list[list[bytes]], np.ndarray]
+
+
+def search(index: ExactIndex, u: np.ndarray, k: list[int], *, beta: float, asked: Wishes | None = None) -> Answer:
     found = index.search(tf.constant(u), tf.constant(k, tf.int32), beta=tf.fill([len(u)], beta), wishes=asked)
     return found["items"].numpy().tolist(), found["scores"].numpy()
 

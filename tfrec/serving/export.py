@@ -25,6 +25,7 @@ from tfrec.serving.freshness import write_prior
 from tfrec.serving.graph import UNKNOWN_AGE, Graph
 from tfrec.serving.manifest import Manifest, read_manifest, write_manifest
 from tfrec.serving.release import newest_dir
+from tfrec.serving.shards import split
 from tfrec.serving.warmup import Request, read_signatures, record_probes, write_warmup
 from tfrec.training import checkpoint
 from tfrec.training.train import checkpoint_dir
@@ -69,6 +70,7 @@ def export(
         graph = Graph(recommender, load_encoder(text.encoder, max_tokens=text.max_tokens))
         requests = warmup_requests(recommender)
         tf.saved_model.save(graph.module(), str(staging), signatures=graph.functions)
+        split(staging / "variables")
         write_warmup(staging, requests, model=recommender.config.serving.model_name)
         hidden = [item.id for item in recommender.catalogue.items if not item.available]
         write_prior(staging, recommender.prior, recommender.catalogue.ids.tolist(), hidden=hidden)

@@ -50,6 +50,7 @@ class Graph:
         self._model, self._encoder = recommender.model, encoder
         self._length = recommender.config.model.history
         self._index, self.measured = choose_index(recommender, given=given)
+        self.catalogue_state = self._index.state  # the variables that a delta replaces
         self.shortlist = max(SHORTLIST, recommender.config.serving.max_k)
         # an event without an action is taken for the first action that the model has met
         codes = {action: code for code, action in enumerate(recommender.actions[: MAX_ACTIONS - 1])}
@@ -71,8 +72,8 @@ class Graph:
         """What to save with `functions` as signatures: variables and tables, and nothing that Keras would trace again."""
         graphs = [function.get_concrete_function().graph for function in self.functions.values()]
         module = tf.Module()
-        module.catalogue = self._index.state  # what a delta replaces
-        of_catalogue = {id(variable) for variable in module.catalogue.values()}
+        module.catalogue = self.catalogue_state
+        of_catalogue = {id(variable) for variable in self.catalogue_state.values()}
         variables = {id(variable): variable for graph in graphs for variable in graph.variables}
         module.weights = [variable for key, variable in variables.items() if key not in of_catalogue]
         module.tables = [*self._index.tables, self._actions.table]

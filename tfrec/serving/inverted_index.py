@@ -89,8 +89,11 @@ class InvertedIndex(ExactIndex):
         missing = [[0, 0], [0, width - tf.shape(best)[1]]]
         best, found = tf.pad(best, missing, constant_values=LOWEST), tf.pad(found, missing)
         exact = tf.where((width > 0) & (narrow | tf.reduce_any(best == LOWEST, axis=1)))
-        best, found = tf.cond(tf.size(exact) > 0, lambda: self._replaced(best, found, exact, u, beta, wishes), lambda: (best, found))
-        return best, tf.where(best > LOWEST, found, 0)
+        found = tf.where(best > LOWEST, found, 0)
+        best, found = tf.cond(
+            tf.size(exact) > 0, lambda: self._replaced(best, found, exact, u, beta, wishes), lambda: (best, found)
+        )
+        return best, found
 
     def _choose(self, u: tf.Tensor, beta: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Blocks `[batch, blocks]` of the lists that promise most, in their order, and whether each is to be read."""

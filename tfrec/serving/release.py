@@ -17,7 +17,7 @@ from tfrec.errors import ServingError, UsageError
 from tfrec.serving.manifest import Manifest, read_manifest, write_manifest
 from tfrec.serving.verify import Verifier, verify
 
-__all__ = ["newest_dir", "next_version", "prune", "publish", "rollback", "verify", "version_of", "versions"]
+__all__ = ["link", "newest_dir", "next_version", "prune", "publish", "rollback", "verify", "version_of", "versions"]
 
 _MARK = ".last_version"
 
@@ -124,7 +124,7 @@ def _locked(base: Path) -> Iterator[Callable[[Path, Manifest], int]]:
         def give(source: Path, manifest: Manifest) -> int:
             number = next_version(base)
             staged = _staging(base, number)
-            shutil.copytree(source, staged, copy_function=_link)
+            shutil.copytree(source, staged, copy_function=link)
             write_manifest(staged, manifest.model_copy(update={"version": number}))
             try:
                 staged.rename(base / str(number))
@@ -142,7 +142,8 @@ def _staging(base: Path, number: int) -> Path:
     return base.parent / f".{base.name}-staging-{number}"
 
 
-def _link(source: str, target: str) -> None:
+def link(source: str, target: str) -> None:
+    """A hard link where there can be one, else a copy."""
     try:
         os.link(source, target)
     except OSError:  # another file system, or one without links

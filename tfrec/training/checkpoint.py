@@ -23,6 +23,7 @@ from tfrec.models.prior import PopularityPrior
 from tfrec.models.recommender import Recommender, encode_catalogue, towers
 
 FORMAT = 1
+CATALOGUE_FILES = frozenset({"slots.npz", "prior.npz", "catalogue.jsonl"})
 
 
 def _weights(recommender: Recommender, optimizer: tf.keras.optimizers.Optimizer | None) -> tf.train.Checkpoint:
@@ -41,9 +42,7 @@ def save(directory: Path, recommender: Recommender, *, meta: dict[str, Any] | No
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()
     _weights(recommender, optimizer).write(str(staging / "weights"))
-    np.savez(staging / "slots.npz", slot=recommender.slot)
-    recommender.prior.save(staging / "prior.npz")
-    recommender.catalogue.write(staging / "catalogue.jsonl")
+    save_catalogue(staging, recommender)
     (staging / "checkpoint.json").write_text(json.dumps({
         "format": FORMAT,
         "features": recommender.features.model_dump(mode="json"),
@@ -61,6 +60,13 @@ def save(directory: Path, recommender: Recommender, *, meta: dict[str, Any] | No
     staging.rename(directory)
     shutil.rmtree(old, ignore_errors=True)
     return directory
+
+
+def save_catalogue(directory: Path, recommender: Recommender) -> None:
+    """Write the part of a checkpoint that a catalogue and its popularity are, without the weights: `CATALOGUE_FILES`."""
+    np.savez(directory / "slots.npz", slot=recommender.slot)
+    recommender.prior.save(directory / "prior.npz")
+    recommender.catalogue.write(directory / "catalogue.jsonl")
 
 
 def load(directory: Path, config: Config, *, catalogue: Catalogue | None = None,

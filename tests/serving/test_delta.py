@@ -1,0 +1,107 @@
+"""A delta against the version it came from: what is shared, what is new, and that a fresh server agrees with it."""
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.serving.tiny_recommender import N_ITEMS, by_item, recommender, request
+from tfrec.config import Config
+from tfrec.data.log import FeedbackLog
+from tfrec.data.records import Outcome
+from tfrec.errors import UsageError
+from tfrec.serving import index_choice, release
+from tfrec.serving.delta import publish_delta
+from tfrec.serving.export import CHECKPOINT, export
+from tfrec.serving.freshness import read_prior
+from tfrec.serving.manifest import read_manifest
+from tfrec.serving.release import newest_dir
+from tfrec.serving.saved_model import SavedModel
+from tfrec.training import checkpoint
+
+WEIGHTS = "variables/variables.data-00000-of-00002"
+
+
+@pytest.fixture
+def unverified(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release, "verify", lambda export, *, seconds: 0)
+
+
+@pytest.fixture(scope="module", params=["exact", "lists"])
+def config(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: str) -> Iterator[Config]:
+    """A run whose version 1 is published; tests add versions."""
+    model = recommender(tmp_path_factory.mktemp("delta") / "run", tiny_checkpoint)
+    with pytest.MonkeyPatch.context() as patched:
+        if request.param == "lists":
+            patched.setattr(index_choice, "LISTS_FROM", 10)
+        made = export(model, model.config.run / "export", created_at=5, window={"now": 9}, held_back=[["u1", "i2"]])
+        assert read_manifest(made).index["kind"] == request.param
+        patched.setattr(release, "verify", lambda export, *, seconds: 0)
+        release.publish(made, model.config.models_dir)
+        patched.setattr(index_choice, "LISTS_FROM", 0 if request.param == "exact" else 10**9)  # a delta keeps its parent's kind
+        yield model.config
+
+
+def rows(path: Path, *items: dict[str, object]) -> Path:
+    path.write_text("".join(json.dumps(item) + "\n" for item in items))
+    return path
+
+
+@pytest.mark.usefixtures("unverified")
+def test_items_come_and_go_without_an_export(tmp_path: Path, config: Config) -> None:
+    old = newest_dir(config.models_dir)
+    comes = {"id": "new", "text": "zebra jazz quiz", "tags": ["even"]}
+    goes = {"id": "i4", "text": "the loud red 4", "tags": ["even"], "available": False}
+    version = publish_delta(config, items=rows(tmp_path / "items.jsonl", comes, goes), now=50)
+    new = config.models_dir / str(version)
+    served = SavedModel(new)
+    found = by_item(served.run("recommend", request([[]], query=["zebra jazz quiz"], k=np.array([70], np.int32))))
+    assert "new" in found
+    assert "i4" not in found
+    assert len(found) == N_ITEMS - 1  # one more, and two that are not available
+    assert "new" in by_item(served.run("recommend", request([["new"]], allow_tags=[["even"]])))
+    assert "i4" in by_item(SavedModel(old).run("recommend", request([[]])))
+    for shared in ("saved_model.pb", WEIGHTS, "assets.extra/tf_serving_warmup_requests", "checkpoint/weights.index"):
+        assert (old / shared).samefile(new / shared)
+    manifest, before = read_manifest(new), read_manifest(old)
+    assert (manifest.version, manifest.parent, manifest.created_at, manifest.window) == (version, version - 1, 50, {"now": 9})
+    assert manifest.index["kind"] == before.index["kind"]
+    assert manifest.catalogue_digest != before.catalogue_digest
+    assert len(manifest.probes) == len(before.probes) + 1
+    kept, known = ([probe for probe in some.probes if probe.signature == "embed_item"] for some in (manifest, before))
+    assert kept == known
+    loaded, meta = checkpoint.load(new / CHECKPOINT, config)
+    assert len(loaded.catalogue) == len(loaded.slot) == N_ITEMS + 1
+    assert meta["held_back"] == [["u1", "i2"]]
+    assert read_prior(new)[1][-1] == "new"
+
+
+@pytest.mark.usefixtures("unverified")
+def test_only_outcomes_since_the_version_move_its_popularity(config: Config) -> None:
+    old = newest_dir(config.models_dir)
+    prior, ids = read_prior(old)
+    clock, before = prior.clock, prior.log_p()
+    when = {"i5": clock, "i6": clock + 9_000, "nobody": clock + 1}  # counted already, of a clock that is fast, not an item
+    events = [(item, time) for item, time in when.items() for _ in range(40)]
+    outcomes = [Outcome(event_id=str(n), user="u", item=item, action="click", time=time) for n, (item, time) in enumerate(events)]
+    FeedbackLog(config.log_dir).append("outcomes", [(n, outcome.model_dump()) for n, outcome in enumerate(outcomes)], writer="w")
+    new = config.models_dir / str(publish_delta(config, prior=True, now=clock + 10))
+    assert (old / WEIGHTS).samefile(new / WEIGHTS)
+    after = read_prior(new)[0]
+    assert after.clock == clock + 10
+    moved = (after.log_p() - before)[[5, 6]]
+    assert moved[0] < 0 < 1 < moved[1]
+    scores = [by_item(SavedModel(version).run("recommend", request([[]]))) for version in (old, new)]
+    gain = [scores[1][item] - scores[0][item] for item in ("i5", "i6")]
+    np.testing.assert_allclose(gain, 0.8 * moved, atol=1e-4)  # beta is 0.8
+
+
+@pytest.mark.parametrize("config", ["lists"], indirect=True)
+def test_a_fresh_server_gives_the_answers_that_a_delta_foresaw(tmp_path: Path, config: Config) -> None:
+    assert publish_delta(config, items=rows(tmp_path / "items.jsonl", {"id": "newer", "text": "slow quiz"}), now=70) > 1
+
+
+def test_a_version_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no version is published whose items could change"):
+        publish_delta(Config(run=tmp_path), prior=True, now=1)

@@ -1,0 +1,106 @@
+"""Which index is chosen, and that what is said of it in the manifest is true."""
+import logging
+
+import numpy as np
+import pytest
+
+from tests.serving.tiny_recommender import recommender
+from tfrec.models.recommender import Recommender
+from tfrec.serving import index_choice
+from tfrec.serving.index_choice import Given, Lists, Queries, Truth, choose_index, sample_queries
+from tfrec.serving.inverted_index import InvertedIndex
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: str) -> Recommender:
+    return recommender(tmp_path_factory.mktemp("run"), tiny_checkpoint)
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """60 items are many."""
+    monkeypatch.setattr(index_choice, "LISTS_FROM", 60)
+
+
+def with_serving(model: Recommender, **settings: object) -> Recommender:
+    serving = model.config.serving.model_copy(update=settings)
+    return Recommender(**{**vars(model), "config": model.config.model_copy(update={"serving": serving})})
+
+
+def test_a_small_catalogue_is_searched_whole(model: Recommender) -> None:
+    index, found = choose_index(model)
+    assert not isinstance(index, InvertedIndex)
+    assert found == {"kind": "exact"}
+
+
+@pytest.mark.usefixtures("large")
+def test_a_large_one_by_lists_that_reach_the_target(model: Recommender) -> None:
+    index, found = choose_index(model)
+    assert isinstance(index, InvertedIndex)
+    assert (found["kind"], found["recall_target"], found["blocks"]) == ("lists", 0.99, index.blocks)
+    assert found["recall"].keys() == {"behaviour", "search", "exclude_200", "tag"}
+    assert min(found["recall"].values()) >= 0.99
+
+
+def test_rounded_vectors_are_measured_too(model: Recommender) -> None:
+    index, found = choose_index(with_serving(model, index_storage="bfloat16", recall_target=0.9))
+    assert index.state["vectors"].dtype == "bfloat16"
+    assert (found["kind"], found["storage"]) == ("exact", "bfloat16")
+    assert min(found["recall"].values()) >= 0.9
+
+
+@pytest.mark.usefixtures("large")
+def test_what_misses_the_target_is_not_served(
+    model: Recommender, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Truth, "recall", lambda *_: {"behaviour": 0.995, "search": 0.97})
+    with caplog.at_level(logging.WARNING):
+        index, found = choose_index(model)
+    assert not isinstance(index, InvertedIndex)
+    assert (found["kind"], found["refused"]["recall"]["search"]) == ("exact", 0.97)
+    assert "finds 0.970 of the exact best 100, less than 0.99: all items are searched instead" in caplog.text
+
+
+def test_a_delta_keeps_the_kind_and_says_when_it_has_become_worse(
+    model: Recommender, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Truth, "recall", lambda *_: {"behaviour": 0.5})
+    lists = Lists(model.item_vectors()[:3], 2)
+    with caplog.at_level(logging.WARNING):
+        index, found = choose_index(model, given=Given(lists, "int8"))
+    assert isinstance(index, InvertedIndex)
+    assert (found["kind"], found["lists"], found["blocks"], found["storage"]) == ("lists", 3, 2, "int8")
+    assert "export the model again" in caplog.text
+
+
+def test_recall_is_the_share_of_the_exact_best_that_is_found(model: Recommender) -> None:
+    vectors, log_p = model.item_vectors(), model.prior.log_p()
+    truth = Truth(model, vectors, log_p)
+    queries = Queries(vectors[:4] * 5, np.float32([0.0, 0.8, 0.8, 0.3]))
+    [(_, _, best)] = truth.best(queries)
+    scores = queries.u @ vectors.T + queries.beta[:, None] * log_p
+    scores[:, ~truth.available] = -np.inf
+    assert best.tolist() == np.argsort(-scores, axis=1, kind="stable")[:, : best.shape[1]].tolist()
+
+    class Half:
+        def search(self, u, k, *, beta, wishes):  # of every answer the first half, and nothing else
+            found = truth_index.search(u, k, beta=beta, wishes=wishes)
+            items = found["items"].numpy()
+            items[:, items.shape[1] // 2 :] = b""
+            return {"items": Text(items)}
+
+    class Text:
+        def __init__(self, items: np.ndarray) -> None:
+            self.numpy = lambda: items
+
+    truth_index, _ = choose_index(model)
+    assert truth.recall(truth_index, queries)["behaviour"] == 1.0
+    assert 0.45 <= truth.recall(Half(), queries)["search"] <= 0.5
+
+
+def test_sampled_queries_are_of_both_kinds_and_repeatable(model: Recommender) -> None:
+    one, two, other = (sample_queries(model, seed=seed) for seed in (1, 1, 2))
+    assert np.array_equal(one.u, two.u)
+    assert not np.array_equal(one.u, other.u)
+    assert np.unique(one.beta).tolist() == np.float32([0.3, 0.8]).tolist()
+    assert one.u.shape == (256, 8)

@@ -1,0 +1,137 @@
+"""A version whose catalogue or popularity is new and whose weights are its parent's: made in seconds, without training or export.
+
+In come the newest published version and what has changed: a file of items, or the outcomes that the log has since that version's
+popularity was counted. New and changed texts are embedded; an item that is no longer `available` is not answered any more; the
+lists of the index keep their centres. Out comes a directory for `release.publish`: graph, weights and warm-up are hard links.
+
+Its probes are the parent's. Vectors of texts must come out as the parent gave them; the other answers are given anew by the model
+in memory, and a search with the text of the newest item is one more.
+"""
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from tfrec.config import Config
+from tfrec.data.log import FeedbackLog
+from tfrec.data.rows import Quarantine
+from tfrec.errors import UsageError
+from tfrec.models.recommender import Recommender
+from tfrec.models.text_encoder import TextEncoder
+from tfrec.serving.behaviour import newest_outcomes
+from tfrec.serving.export import CHECKPOINT
+from tfrec.serving.freshness import ITEMS_FILE, PRIOR_FILE, write_prior
+from tfrec.serving.graph import Graph
+from tfrec.serving.index_choice import Given, Lists
+from tfrec.serving.manifest import FILE_NAME, Manifest, Probe, read_manifest, write_manifest
+from tfrec.serving.release import link, newest_dir, publish
+from tfrec.serving.shards import read_catalogue_array, replace_catalogue
+from tfrec.serving.tensors import from_values
+from tfrec.serving.warmup import Request, record_probes
+from tfrec.training import checkpoint
+
+_NEW = {"variables", FILE_NAME, ITEMS_FILE, PRIOR_FILE, CHECKPOINT}  # in a version directory; the rest is the parent's
+
+
+def publish_delta(
+    config: Config, *, items: Path | None = None, prior: bool = False, now: int, quarantine: Quarantine | None = None,
+    seconds: float = 120.0,
+) -> int:
+    """Publish the newest version with other items or newer popularity; returns the number of the new version.
+
+    Args:
+        config: of the run.
+        items: rows that are new or changed; the others stay as they are.
+        prior: count the outcomes in the log that the version has not counted.
+        now: seconds since 1970; an outcome that claims to be later counts as of now.
+        quarantine: where bad rows of `items` go.
+        seconds: that the verification may take.
+
+    Raises:
+        UsageError: nothing is published yet.
+        ServingError: the new version answers otherwise than it should; it is not published.
+    """
+    parent = newest_dir(config.models_dir)
+    if parent is None:
+        raise UsageError(f"{config.models_dir}: no version is published whose items could change. Publish an export first.")
+    manifest = read_manifest(parent)
+    catalogue = checkpoint.grown_catalogue(parent / CHECKPOINT, items, quarantine)
+    recommender, _ = checkpoint.load(parent / CHECKPOINT, config, catalogue=catalogue)
+    if prior:
+        count_outcomes(recommender, FeedbackLog(config.log_dir), now=now)
+    with _staging(config.models_dir) as staging:
+        write_delta(staging, parent, manifest, recommender, new_items=items is not None, now=now)
+        return publish(staging, config.models_dir, seconds=seconds)
+
+
+def count_outcomes(recommender: Recommender, log: FeedbackLog, *, now: int) -> int:
+    """Count in the popularity what the log has since its clock; returns the number of outcomes."""
+    outcomes = newest_outcomes(log)
+    times, names = outcomes["time"].to_numpy(), outcomes["item"].to_pylist()
+    index = recommender.catalogue.index
+    new = [at for at in np.flatnonzero(times > recommender.prior.clock) if names[at] in index]
+    recommender.prior.update([index[names[at]] for at in new], np.minimum(times[new], now))
+    return len(new)
+
+
+def write_delta(staging: Path, parent: Path, manifest: Manifest, recommender: Recommender, *, new_items: bool, now: int) -> None:
+    """Fill the empty directory `staging` with the version `parent`, its catalogue and popularity those of `recommender`."""
+    text = recommender.config.text
+    encoder = TextEncoder(text.encoder, max_tokens=text.max_tokens)
+    graph = Graph(recommender, encoder, given=_index_of(parent, manifest))
+    for entry in parent.iterdir():
+        if entry.name not in _NEW:
+            _link_all(entry, staging / entry.name)
+    replace_catalogue(parent / "variables", staging / "variables", graph.catalogue_state)
+    (staging / CHECKPOINT).mkdir()
+    for entry in (parent / CHECKPOINT).iterdir():
+        if entry.name not in checkpoint.CATALOGUE_FILES:
+            _link_all(entry, staging / CHECKPOINT / entry.name)
+    checkpoint.save_catalogue(staging / CHECKPOINT, recommender)
+    write_prior(staging, recommender.prior, recommender.catalogue.ids.tolist())
+    write_manifest(staging, manifest.model_copy(update={
+        "version": None, "identity": None, "copy_of": None, "rolled_back_from": None,
+        "parent": manifest.version, "created_at": now,
+        "catalogue_digest": recommender.catalogue.digest(),
+        "index": graph.measured,
+        "probes": _probes(manifest, graph, recommender, new_items=new_items),
+    }))
+
+
+def _index_of(parent: Path, manifest: Manifest) -> Given:
+    storage = manifest.index.get("storage", "float32")
+    if manifest.index.get("kind") != "lists":
+        return Given(None, storage)
+    return Given(Lists(read_catalogue_array(parent / "variables", "list_centre"), manifest.index["blocks"]), storage)
+
+
+def _probes(manifest: Manifest, graph: Graph, recommender: Recommender, *, new_items: bool) -> tuple[Probe, ...]:
+    kept = [probe for probe in manifest.probes if probe.signature == "embed_item"]
+    requests = []
+    for probe in manifest.probes:
+        if probe not in kept:
+            specs = manifest.signatures[probe.signature].inputs
+            inputs = {name: from_values(values, specs[name].dtype) for name, values in probe.inputs.items()}
+            requests.append(Request(probe.signature, inputs))
+    if new_items:
+        last = recommender.catalogue.texts[-1] or "a"
+        k = np.array([10], np.int32)
+        requests.append(Request("serving_default", {"history": np.full([1, 1], "", object), "query": [last], "k": k}))
+    return (*kept, *record_probes(graph.functions, requests))
+
+
+def _link_all(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=link)
+    else:
+        link(str(source), str(target))
+
+
+@contextmanager
+def _staging(base: Path) -> Iterator[Path]:
+    """A directory on the file system of `base`, so that links can be, and out of the server's sight."""
+    with tempfile.TemporaryDirectory(prefix=f".{base.name}-delta-", dir=base.parent) as directory:
+        yield Path(directory)
