@@ -91,6 +91,9 @@ class GatewayConfig(Section):
     stable_label: str = ""  # the version that answers; none: the newest
     canary_label: str = "canary"  # the version that answers `canary_share` of the users, always the same ones
     canary_share: float = Field(0.0, ge=0, le=1)
+    explore: bool = False  # draw recommendations at random, propensities in the log; a request may say otherwise
+    temperature: float = Field(0.5, ge=0)  # of that draw; 0: the best of the shortlist
+    epsilon: float = Field(0.05, ge=0, le=1)  # chance, in each place, of any item that may come
 
 
 class Config(Section):

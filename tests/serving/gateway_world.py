@@ -57,6 +57,7 @@ class World:
             metrics=self.metrics,
             history=3,
             counted=counted,
+            explore=settings.explore,
             clock=lambda: NOW + 0.9,
         )
         port = free_port()

@@ -12,7 +12,7 @@ from tests.serving.gateway_world import KEY, NOW, World, items
 from tests.serving.tiny import ITEMS
 from tfrec.config import GatewayConfig
 from tfrec.models.prior import PopularityPrior
-from tfrec.serving.client import RequestFailed
+from tfrec.serving.client import Exploration, RequestFailed
 from tfrec.serving.freshness import write_prior
 from tfrec.serving.process import free_port
 
@@ -80,6 +80,34 @@ def test_a_canary_that_fails_is_answered_for(make: Make, monkeypatch: pytest.Mon
     assert ask(world)["fallback"] == "old failed: INTERNAL"
     response = world.http.post("/v1/recommend", json={"user": "u", "label": "old"})  # the caller wants this one
     assert response.status_code == 502
+
+
+def test_an_exploring_gateway_logs_what_it_drew_with_its_propensities(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make(explore=True, temperature=2.0, epsilon=0.1)
+    drawn: list[dict[str, Any]] = []
+
+    def explore(**inputs: Any) -> list[Exploration]:
+        drawn.append(inputs)
+        return [Exploration(("c", "a"), (8.0, 10.0), 4, (-1.5, 1e-9)) for _ in inputs["k"]]  # the second is rounded
+
+    monkeypatch.setattr(world.client, "explore", explore)
+    answer = ask(world)
+    assert (items(answer), answer["policy"]) == (["c", "a"], "plackett_luce(temperature=2, epsilon=0.1)")
+    assert (drawn[0]["temperature"], drawn[0]["epsilon"], drawn[0]["seed"]) == (2.0, 0.1, [int(answer["request_id"][:15], 16)])
+    assert [(row["item"], row["log_propensity"], row["policy"]) for row in world.rows("impressions")] == [
+        ("c", -1.5, answer["policy"]),
+        ("a", 0.0, answer["policy"]),
+    ]
+    assert ask(world, explore=False)["policy"] == "greedy"
+    assert world.http.post("/v1/search", json={"query": "d"}).json()["policy"] == "greedy"
+    assert len(drawn) == 1
+
+
+def test_a_version_that_cannot_explore_answers_greedily_and_says_so(make: Make) -> None:
+    world = make()
+    (answer,) = world.http.post("/v1/recommend", json=[{"user": "u", "k": 2, "explore": True}]).json()
+    assert (items(answer), answer["policy"], answer["fallback"]) == (["a", "b"], "greedy", "this version does not explore")
+    assert [row["log_propensity"] for row in world.rows("impressions")] == [0.0, 0.0]
 
 
 def test_large_lists_are_asked_in_batches_that_the_server_takes(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

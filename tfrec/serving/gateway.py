@@ -126,7 +126,7 @@ def create_app(
                           (DataError, _not_kept)):
         app.add_exception_handler(kind, handler)
     app.add_middleware(Door, config=config, keys=keys or Keys(None, rate=config.rate), metrics=metrics, roles=roles)
-    describe(app, readers, secured=config.keys is not None)
+    describe(app, readers, max_k=max_k, secured=config.keys is not None)
     return app
 
 
@@ -199,10 +199,12 @@ def serve_gateway(
             behaviour=Behaviour(events=config.model.history),
             metrics=metrics,
             history=config.model.history,
+            explore=settings.explore,
             counted={action for action, weight in config.reward.weights.items() if weight > 0},
         )
         gateway.remember(newest_outcomes(feedback), writer=writer)
         app = create_app(gateway, max_k=config.serving.max_k, metrics=metrics, keys=keys, config=settings)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)  # uvicorn ends by them, and then raises them again
-        uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=_CLOSE_SECONDS)
+        uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, proxy_headers=False,
+                    timeout_graceful_shutdown=_CLOSE_SECONDS)

@@ -36,7 +36,7 @@ class Did(_Body):
 
 
 class _Ask(_Body):
-    k: int = Field(10, ge=1, lt=1 << 31, description="How many items, at most `serving.max_k`.")
+    k: int = Field(10, ge=1, description="How many items, at most `serving.max_k`.")
     history: list[Did] | None = Field(
         None, max_length=_MAX_HISTORY, description="Oldest first. None: what the gateway has seen of this user."
     )
@@ -45,6 +45,7 @@ class _Ask(_Body):
     deny_tags: list[Key] = Field([], max_length=_MAX_TAGS, description="No item that has one of these.")
     context: Context = Context()
     time: Seconds | None = Field(None, description="When it was asked, if not now: only behaviour of earlier seconds counts.")
+    explore: bool | None = Field(None, description="Draw the slate at random, to learn from it. None: as the gateway does.")
     label: str = Field("", max_length=512, description="Of a model version. None: stable, or canary for a share of the users.")
 
 
@@ -66,6 +67,7 @@ class SearchRequest(_Ask):
     query: str = Field(min_length=1, max_length=_MAX_QUERY)
     user: Key | None = Field(None, description="None: somebody. The outcomes that follow then name the request id as their user.")
     exclude_history: bool = False
+    explore: bool | None = Field(False, description="Draw the slate at random, to learn from it.")
 
 
 class SimilarRequest(_Body):
@@ -74,7 +76,7 @@ class SimilarRequest(_Body):
     model_config = _examples({"item": "2840", "k": 3})
 
     item: Key
-    k: int = Field(10, ge=1, lt=1 << 31)
+    k: int = Field(10, ge=1)
     label: str = Field("", max_length=512)
 
 
@@ -92,7 +94,7 @@ class RecommendAnswer(BaseModel):
     request_id: str
     model_version: int = Field(description="0: no model answered.")
     items: list[Answered]
-    policy: str = Field(description="`greedy`, or `popularity` when the model server is down.")
+    policy: str = Field(description="`greedy`, `plackett_luce(...)` when drawn at random, or `popularity`.")
     label: str = Field(description="Of the version that answered; empty: the newest.")
     fallback: str | None = Field(None, description="Why this is not the answer that it should be; usually nothing.")
 

@@ -38,7 +38,7 @@ def request_body(reader: Reader[Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": {"anyOf": [one, many]}}}}}
 
 
-def describe(app: FastAPI, readers: Mapping[str, Reader[Any]], *, secured: bool) -> None:
+def describe(app: FastAPI, readers: Mapping[str, Reader[Any]], *, max_k: int, secured: bool) -> None:
     """Complete the OpenAPI of `app` with the bodies of its verbs, by path."""
     kinds: list[type[BaseModel]] = [reader.model for reader in readers.values()]
 
@@ -46,6 +46,9 @@ def describe(app: FastAPI, readers: Mapping[str, Reader[Any]], *, secured: bool)
         if app.openapi_schema is None:
             found = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
             _, bodies = models_json_schema([(kind, "validation") for kind in kinds], ref_template=_REF)
+            for body in bodies["$defs"].values():
+                if "k" in body["properties"]:
+                    body["properties"]["k"]["maximum"] = max_k
             components = found.setdefault("components", {})
             components.setdefault("schemas", {}).update(bodies["$defs"])
             if secured:

@@ -27,7 +27,7 @@ class Metrics:
             "tfrec_gateway_answers", "Slates that were answered.", ["label", "model_version", "policy"], registry=self.registry
         )
         self.fallbacks = Counter(
-            "tfrec_gateway_fallbacks", "Slates that came from another place than they should: stable for canary, popularity.",
+            "tfrec_gateway_fallbacks", "Slates that are not what they should be: of stable for canary, greedy, of popularity.",
             ["to"], registry=self.registry,
         )
         self.model_seconds = Histogram(

@@ -10,17 +10,20 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from tfrec.config import GatewayConfig
 from tfrec.serving.behaviour import Event
 from tfrec.serving.client import Client, Recommendation, RequestFailed
 from tfrec.serving.freshness import Freshness
 from tfrec.serving.gateway_metrics import Metrics
+from tfrec.serving.inputs import Wanted
 
 log = logging.getLogger(__name__)
 
 UNKNOWN_TIME = -1
+_NO_SIGNATURE = 'Serving signature key "explore" not found'
+_NOT_EXPLORING = "this version does not explore"
 UNKNOWN_LABEL = "Unrecognized servable version label"  # how the server says that a label names no version
 GREEDY, POPULARITY = "greedy", "popularity"
 _FRESH_ITEMS = 200  # whose popularity goes along with every request: about 4 kB
@@ -28,6 +31,8 @@ _FAILURES = 3  # calls in a row without an answer, after which the model server 
 _DOWN_SECONDS = 1.0  # until it is asked again
 _MISSING_SECONDS = 5.0  # until a canary that was not served is asked again
 _SAY_SECONDS = 10.0  # between two log lines of one kind
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class Asked:
     allow_tags: Sequence[str]
     deny_tags: Sequence[str]
     label: str  # that the caller named; "": none
+    explore: bool
+    seed: int  # of what is drawn
 
 
 @dataclass(frozen=True)
@@ -54,14 +61,15 @@ class Answer:
     version: int  # 0: no model
     label: str
     policy: str
-    log_propensity: float | None  # of every place; None: nobody knows it
+    log_propensities: Sequence[float | None]  # None: nobody knows it
     fallback: str | None = None  # why it is not what it should be
 
 
 class _Way(NamedTuple):
-    """Whom to ask, whether the caller named it, and why not whom the split would have."""
+    """Whom to ask and for what, whether the caller named it, and why it is not what it should be."""
 
     label: str
+    explore: bool
     named: bool = False
     instead: str | None = None
 
@@ -82,6 +90,7 @@ class Models:
         self._config = config
         self._metrics = metrics
         self._clock = clock
+        self._exploring = f"plackett_luce(temperature={config.temperature:g}, epsilon={config.epsilon:g})"
         self._versions: dict[str, int] = {}  # that answered last, by label
         labels = {config.stable_label, config.canary_label} if config.canary_share else {config.stable_label}
         self._fresh = {
@@ -116,8 +125,6 @@ class Models:
                 answers |= zip(some, self._by(way, [asked[i] for i in some], popular=popular), strict=True)
         for answer in answers.values():
             self._metrics.answers.labels(answer.label, answer.version, answer.policy).inc()
-            if answer.fallback:
-                self._metrics.fallbacks.labels("model" if answer.version else POPULARITY).inc()
         return [answers[place] for place in range(len(asked))]
 
     def similar(self, items: Sequence[str], *, k: int, label: str = "") -> list[Recommendation]:
@@ -134,34 +141,40 @@ class Models:
     def _way(self, one: Asked) -> _Way:
         """Whom to ask. A pseudonym is a keyed hash, evenly spread, that a caller cannot choose: it splits the users."""
         if one.label:
-            return _Way(one.label, named=True)
+            return _Way(one.label, one.explore, named=True)
         if int(one.user[:8], 16) >= self._config.canary_share * 2**32:
-            return _Way(self._config.stable_label)
+            return _Way(self._config.stable_label, one.explore)
         if self._clock() < self._missing_until:
-            return _Way(self._config.stable_label, instead=self._missing)
-        return _Way(self._config.canary_label)
+            return _Way(self._config.stable_label, one.explore, instead=self._missing)
+        return _Way(self._config.canary_label, one.explore)
 
     def _by(self, way: _Way, asked: Sequence[Asked], *, popular: bool) -> list[Answer]:
         try:
-            found = self._call(partial(self._ask, way.label, asked))
+            found = self._call(partial(self._ask, way, asked))
         except RequestFailed as error:
+            if way.explore and _NO_SIGNATURE in str(error):  # a version from before there was exploration
+                self._say("label %r: %s", way.label, _NOT_EXPLORING)
+                return self._by(way._replace(explore=False, instead=_NOT_EXPLORING), asked, popular=popular)
             missing = UNKNOWN_LABEL in str(error)
             if not (way.named or error.down or way.label == self._config.stable_label):  # it is the canary that failed
                 if missing:
                     self._missing_until = self._clock() + _MISSING_SECONDS
                 why = self._missing if missing else f"{way.label} failed: {error.code}"
                 self._say("%s; its users get %s", why, self._config.stable_label or "the newest version")
-                return self._by(_Way(self._config.stable_label, instead=why), asked, popular=popular)
+                return self._by(_Way(self._config.stable_label, way.explore, instead=why), asked, popular=popular)
             if not popular or (way.named and missing) or not (missing or error.down or error.code == "NOT_FOUND"):
                 raise
             answers = [one for one in map(self._counted, asked) if one is not None]
             if len(answers) < len(asked):
                 raise
             self._say("popularity answers: %s", error)
+            self._metrics.fallbacks.labels(POPULARITY).inc(len(asked))
             return answers
-        if found:
-            self._versions[way.label] = found[0].version
-        return [Answer(one.items, one.scores, one.version, way.label, GREEDY, 0.0, way.instead) for one in found]
+        self._versions[way.label] = found[0][0].version
+        if way.instead:
+            self._metrics.fallbacks.labels(GREEDY if way.instead == _NOT_EXPLORING else "stable").inc(len(asked))
+        policy = self._exploring if way.explore else GREEDY
+        return [Answer(one.items, one.scores, one.version, way.label, policy, log_pi, way.instead) for one, log_pi in found]
 
     @property
     def _missing(self) -> str:
@@ -177,12 +190,12 @@ class Models:
             return None
         places = [place for place, item in enumerate(best.ids) if item not in hidden][: one.k]
         # no propensity: an outage chose this policy
-        return Answer([best.ids[place] for place in places], best.log_p[places].tolist(), 0, "", POPULARITY, None,
+        return Answer([best.ids[place] for place in places], best.log_p[places].tolist(), 0, "", POPULARITY, [None] * len(places),
                       "the model server does not answer")
 
-    def _ask(self, label: str, asked: Sequence[Asked]) -> list[Recommendation]:
-        fresh = self._fresh.get(label)  # the counts roll on from a version that is known; another label may name any
-        return self._client.recommend(
+    def _ask(self, way: _Way, asked: Sequence[Asked]) -> list[tuple[Recommendation, Sequence[float]]]:
+        fresh = self._fresh.get(way.label)  # the counts roll on from a version that is known; another label may name any
+        wanted = Wanted(
             history=[[event.item for event in one.history] for one in asked],
             history_action=[[event.action for event in one.history] for one in asked],
             history_age_s=[[_age(event, one.time) for event in one.history] for one in asked],
@@ -192,10 +205,15 @@ class Models:
             prior=None if fresh is None else [fresh.override(one.time) for one in asked],
             query=[one.query for one in asked],
             k=[one.k for one in asked],
-            label=label,
         )
+        if way.explore:
+            drawn = self._client.explore(**wanted, label=way.label, seed=[one.seed for one in asked],
+                                         temperature=self._config.temperature, epsilon=self._config.epsilon)
+            return [(one, [min(0.0, log_pi) for log_pi in one.log_propensities]) for one in drawn]  # rounding may lift a 0
+        # each place had one item that could be there, so its probability is 1
+        return [(one, [0.0] * len(one.items)) for one in self._client.recommend(**wanted, label=way.label)]
 
-    def _call(self, ask: Callable[[], list[Recommendation]]) -> list[Recommendation]:
+    def _call(self, ask: Callable[[], list[T]]) -> list[T]:
         """The answer of the model server; while it counts as down, its last failure at once."""
         if self._last is not None and self._clock() < self._down_until:
             raise RequestFailed(str(self._last), code=self._last.code)

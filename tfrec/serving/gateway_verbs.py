@@ -49,6 +49,7 @@ class Gateway:
         metrics: Metrics,
         history: int = 50,
         counted: Collection[str] | None = None,
+        explore: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._client = client
@@ -60,6 +61,7 @@ class Gateway:
         self._repeats = Repeats()
         self._history = history  # events that the model reads
         self._counted = None if counted is None else frozenset(counted)  # actions that make an item popular; None: all
+        self._explore = explore
         self._clock = clock
         self._probe = threading.Lock()
         self._ready: tuple[float, dict[str, str]] = (-_READY_SECONDS, {})
@@ -134,7 +136,7 @@ class Gateway:
     def _shown(self, bodies: Sequence[RecommendRequest | SearchRequest], *, popular: bool) -> list[RecommendAnswer]:
         now = int(self._clock())
         ids = [uuid.uuid4().hex for _ in bodies]
-        asked = [self._asked(body, body.user or request_id, now) for request_id, body in zip(ids, bodies, strict=True)]
+        asked = [self._asked(body, request_id, now) for request_id, body in zip(ids, bodies, strict=True)]
         answers = self._models.recommend(asked, popular=popular)
         shown = [_impression(request_id, body, one, answer)
                  for request_id, body, one, answer in zip(ids, bodies, asked, answers, strict=True) if answer.items]
@@ -144,8 +146,8 @@ class Gateway:
                                 policy=answer.policy, label=answer.label, fallback=answer.fallback)
                 for request_id, answer in zip(ids, answers, strict=True)]
 
-    def _asked(self, body: RecommendRequest | SearchRequest, user: str, now: int) -> Asked:
-        user = self._pseudonyms.of(user)
+    def _asked(self, body: RecommendRequest | SearchRequest, request_id: str, now: int) -> Asked:
+        user = self._pseudonyms.of(body.user or request_id)
         done: Sequence[Event]
         if body.history is None:
             done = self._behaviour.of(user, before=body.time)
@@ -161,6 +163,8 @@ class Gateway:
             allow_tags=body.allow_tags,
             deny_tags=body.deny_tags,
             label=body.label,
+            explore=self._explore if body.explore is None else body.explore,
+            seed=int(request_id[:15], 16),  # as good as any, and found again from the log; 60 bits
         )
 
     def _outcome(self, body: OutcomeRequest, now: int) -> Outcome:
@@ -187,7 +191,7 @@ class Gateway:
 
 def _impression(request_id: str, body: RecommendRequest | SearchRequest, asked: Asked, answer: Answer) -> Impression:
     times = tuple(event.time for event in asked.history)
-    places = enumerate(zip(answer.items, answer.scores, strict=True))
+    places = enumerate(zip(answer.items, answer.scores, answer.log_propensities, strict=True))
     return Impression(
         request_id=request_id,
         time=asked.time,
@@ -197,7 +201,7 @@ def _impression(request_id: str, body: RecommendRequest | SearchRequest, asked: 
         history_action=tuple(event.action for event in asked.history),
         history_time=() if UNKNOWN_TIME in times else times,
         context=body.context,
-        slate=tuple(Shown(item=i, position=p, score=s, log_propensity=answer.log_propensity) for p, (i, s) in places),
+        slate=tuple(Shown(item=i, position=p, score=s, log_propensity=log_pi) for p, (i, s, log_pi) in places),
         policy=answer.policy,
         model_version=answer.version,
     )
