@@ -16,6 +16,8 @@ from tfrec.data.catalogue import Catalogue
 from tfrec.data.records import Item
 from tfrec.serving.explore import Policy, _log_propensities, _logits, explore
 from tfrec.serving.index import ExactIndex, Wishes
+from tfrec.serving.inverted_index import InvertedIndex
+from tfrec.serving.item_lists import centres
 
 N = 6
 CATALOGUE = Catalogue([Item(id=f"i{n}", available=n != 5) for n in range(N)])
@@ -198,3 +200,26 @@ def test_no_row_and_no_place() -> None:
 def test_a_policy_out_of_range_is_the_nearest_and_fails_no_other_row(strange: dict[str, float], plain: dict[str, float]) -> None:
     for one, other in zip(draw(4, seed=range(50), **strange), draw(4, seed=range(50), **plain), strict=True):
         assert_allclose(one, other, atol=1e-6)
+
+
+def test_on_an_index_of_lists() -> None:
+    rng, n, rows = np.random.default_rng(4), 400, 30
+    vectors = rng.normal(size=(n, 4)).astype(np.float32)
+    catalogue = Catalogue([Item(id=f"i{i}", available=i % 9 != 0) for i in range(n)])
+    index = InvertedIndex(catalogue, vectors, np.zeros(n, np.float32), max_k=20, centres=centres(vectors, seed=0), blocks=9)
+    u, beta, k = tf.constant(rng.normal(size=(rows, 4)), tf.float32), tf.ones([rows]), tf.fill([rows], 20)
+    excluded = [f"i{i}" for i in range(1, 40)]
+    none = tf.zeros([rows, 0], tf.string)
+    wishes = Wishes(tf.constant([excluded] * rows), none, none, none, tf.zeros(tf.shape(none)))
+    found = index.search(u, k, beta=beta, wishes=wishes)["items"].numpy()
+    left = sum(item.available and item.id not in excluded for item in catalogue.items)
+    for epsilon in (0.0, 1.0):
+        policy = Policy(tf.zeros([rows]), tf.fill([rows], epsilon), tf.range(rows, dtype=tf.int64))
+        slate, log_pi = explore(index, u, k, beta=beta, wishes=wishes, policy=policy, shortlist=30)
+        ids = index.names(slate, slate >= 0).numpy()
+        if not epsilon:
+            assert_array_equal(ids, found)
+        expected = -np.log(left - np.arange(20)) if epsilon else np.zeros(20)
+        assert_allclose(log_pi, [expected] * rows, rtol=1e-6)
+        drawn = [[int(item[1:]) for item in row] for row in ids]  # an empty place of a list has no number
+        assert all(len(set(row)) == 20 and min(row) >= 40 and all(item % 9 for item in row) for row in drawn)
