@@ -49,7 +49,7 @@ def test_its_make_targets_exist():
 def test_its_settings_exist(tmp_path):
     (text,) = blocks("toml")
     (tmp_path / "shop.toml").write_text(text)
-    names = re.findall(r"`((?:data|retrain|reward|serving)\.[a-z_]+)`", README)
+    names = re.findall(r"`((?:data|gateway|retrain|reward|serving)\.[a-z_]+)`", README)
     config = load_config(tmp_path / "shop.toml")
     assert config.run == Path("runs/shop")
     for section, name in (name.split(".") for name in names):
@@ -79,13 +79,14 @@ def test_its_shop_can_be_written(tmp_path):
 
 
 def test_its_requests_are_accepted():
-    from tfrec.serving.gateway_bodies import OutcomeRequest, RecommendRequest
+    from tfrec.serving.gateway_bodies import OutcomeRequest, RecommendRequest, SearchRequest, SimilarRequest
 
-    said = re.findall(r"ask (recommend|outcomes) '(.*)'", README)
-    assert {verb for verb, _ in said} == {"recommend", "outcomes"}
+    kinds = {"recommend": RecommendRequest, "search": SearchRequest, "similar": SimilarRequest, "outcomes": OutcomeRequest}
+    said = re.findall(r"ask ([a-z]+) '(.*)'", README)
+    assert {verb for verb, _ in said} == kinds.keys()
     for verb, text in said:
         body = text.replace("'$item'", "1").replace("'$request'", "1")
-        (RecommendRequest if verb == "recommend" else OutcomeRequest).model_validate_json(body)
+        kinds[verb].model_validate_json(body)
 
 
 def test_its_signatures_are_those_of_the_graph():

@@ -113,13 +113,14 @@ def test_from_an_export_to_a_service_that_learns(shop: Path) -> None:
         gateway += f" --server 127.0.0.1:{grpc} --port {http}"
         stack.enter_context(running(shop, gateway, f"http://127.0.0.1:{http}/readyz"))
 
-        first, item, outcome, second, explored = run(shop, block("ask()").replace("8080", str(http))).splitlines()
+        answers = run(shop, block("ask()").replace("8080", str(http))).splitlines()
+        first, item, outcome, second, explored, found, near = answers
         shown = [one["item"] for one in json.loads(first)["items"]]
         assert len(shown) == 3
         assert json.loads(item)["id"] == shown[0]
         assert json.loads(outcome)["event_id"]
         assert shown[0] not in [one["item"] for one in json.loads(second)["items"]]  # she has had it
-        assert len(json.loads(explored)["items"]) == 3
+        assert [len(json.loads(answer)["items"]) for answer in (explored, found, near)] == [3, 3, 3]
         assert len(json.loads((shop / "live.out").read_text())) == LIVE
 
         retrain, status = block("tfrec retrain").splitlines()

@@ -322,7 +322,7 @@ def gateway(
     config: ConfigFile = None,
     settings: Settings = None,
 ) -> None:
-    """Answer POST /v1/recommend, take POST /v1/outcomes, and keep the feedback log of both."""
+    """Answer recommend, search and similar, take outcomes, and keep the feedback log: what an application calls."""
     settled = load_config(config, settings or ())
     terminal.writable(settled.run)
     _load_tensorflow()

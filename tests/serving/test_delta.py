@@ -14,7 +14,7 @@ from tfrec.errors import UsageError
 from tfrec.serving import index_choice, release
 from tfrec.serving.delta import publish_delta
 from tfrec.serving.export import CHECKPOINT, export
-from tfrec.serving.freshness import read_prior
+from tfrec.serving.freshness import read_hidden, read_prior
 from tfrec.serving.manifest import read_manifest
 from tfrec.serving.release import newest_dir
 from tfrec.serving.saved_model import SavedModel
@@ -64,6 +64,7 @@ def test_items_come_and_go_without_an_export(tmp_path: Path, config: Config) -> 
     assert "i4" in by_item(SavedModel(old).run("recommend", request([[]])))
     for shared in ("saved_model.pb", WEIGHTS, "assets.extra/tf_serving_warmup_requests", "checkpoint/weights.index"):
         assert (old / shared).samefile(new / shared)
+    assert (read_hidden(old), read_hidden(new)) == (["i7"], ["i4", "i7"])  # for the gateway, when no server answers
     manifest, before = read_manifest(new), read_manifest(old)
     assert (manifest.version, manifest.parent, manifest.created_at, manifest.window) == (version, version - 1, 50, {"now": 9})
     assert manifest.index["kind"] == before.index["kind"]

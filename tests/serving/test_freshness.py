@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from tfrec.errors import ModelError
 from tfrec.models.prior import PopularityPrior
-from tfrec.serving.freshness import Freshness, read_prior, write_prior
+from tfrec.serving.freshness import HIDDEN_FILE, Freshness, read_hidden, read_prior, write_prior
 
 IDS = ["a", "b", "c", "d"]
 EXPORT = 1_000_000  # the clock of the exported prior
@@ -194,3 +194,23 @@ def test_threads_lose_no_outcome(exported: Path) -> None:
 def test_it_does_not_import_tensorflow() -> None:
     code = "import sys, tfrec.serving.freshness; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], timeout=60, check=False).returncode == 0
+
+
+def test_the_most_popular_items_of_now_without_those_that_must_not_be_shown(tmp_path: Path) -> None:
+    write_prior(tmp_path, prior_of(("a", EXPORT), ("a", EXPORT), ("b", EXPORT)), IDS, hidden=["b"])
+    fresh = Freshness(lambda: tmp_path, limit=4)
+    assert_array_equal(fresh.popular(NOW, 9).ids, ["a", "c", "d"])  # equal ones in their order
+    observe(fresh, ("d", NOW), ("d", NOW), ("d", NOW), ("b", NOW))
+    ids, log_p = fresh.popular(NOW + 1, 2)
+    assert ids == ["d", "a"]
+    assert log_p[0] > log_p[1]
+    assert fresh.popular(NOW + 1, 1).ids == ["d", "a"]  # at least as many as were asked for
+    assert fresh.popular(NOW + 1, 3).ids == ["d", "a", "c"]
+    assert Freshness(lambda: None, limit=4).popular(NOW, 1) is None
+
+
+def test_a_list_of_hidden_items_may_be_missing_but_not_broken(tmp_path: Path) -> None:
+    assert read_hidden(tmp_path) == []
+    (tmp_path / HIDDEN_FILE).write_text("{")
+    with pytest.raises(ModelError, match="unavailable.json: expected a JSON list of ids"):
+        read_hidden(tmp_path)

@@ -39,6 +39,11 @@ class Catalogue:
         """What the text encoder reads, by position."""
         return [item.full_text for item in self.items]
 
+    @property
+    def unavailable(self) -> list[str]:
+        """Ids of items that must not be shown."""
+        return [item.id for item in self.items if not item.available]
+
     def digest(self) -> str:
         """SHA-256 of the contents in order: equal digests, equal catalogues."""
         sha = hashlib.sha256()

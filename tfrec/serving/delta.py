@@ -23,7 +23,7 @@ from tfrec.models.recommender import Recommender
 from tfrec.models.text_encoder import TextEncoder
 from tfrec.serving.behaviour import newest_outcomes
 from tfrec.serving.export import CHECKPOINT
-from tfrec.serving.freshness import ITEMS_FILE, PRIOR_FILE, write_prior
+from tfrec.serving.freshness import HIDDEN_FILE, ITEMS_FILE, PRIOR_FILE, write_prior
 from tfrec.serving.graph import Graph
 from tfrec.serving.index_choice import Given, Lists
 from tfrec.serving.manifest import FILE_NAME, Manifest, Probe, read_manifest, write_manifest
@@ -33,7 +33,7 @@ from tfrec.serving.tensors import from_values
 from tfrec.serving.warmup import Request, record_probes
 from tfrec.training import checkpoint
 
-_NEW = {"variables", FILE_NAME, ITEMS_FILE, PRIOR_FILE, CHECKPOINT}  # in a version directory; the rest is the parent's
+_NEW = {"variables", FILE_NAME, ITEMS_FILE, PRIOR_FILE, HIDDEN_FILE, CHECKPOINT}  # in a version; the rest is the parent's
 
 
 def publish_delta(
@@ -91,7 +91,7 @@ def write_delta(staging: Path, parent: Path, manifest: Manifest, recommender: Re
         if entry.name not in checkpoint.CATALOGUE_FILES:
             _link_all(entry, staging / CHECKPOINT / entry.name)
     checkpoint.save_catalogue(staging / CHECKPOINT, recommender)
-    write_prior(staging, recommender.prior, recommender.catalogue.ids.tolist())
+    write_prior(staging, recommender.prior, recommender.catalogue.ids.tolist(), hidden=recommender.catalogue.unavailable)
     write_manifest(staging, manifest.model_copy(update={
         "version": None, "identity": None, "copy_of": None, "rolled_back_from": None,
         "parent": manifest.version, "created_at": now,

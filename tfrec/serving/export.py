@@ -72,8 +72,8 @@ def export(
         tf.saved_model.save(graph.module(), str(staging), signatures=graph.functions)
         split(staging / "variables")
         write_warmup(staging, requests, model=recommender.config.serving.model_name)
-        hidden = [item.id for item in recommender.catalogue.items if not item.available]
-        write_prior(staging, recommender.prior, recommender.catalogue.ids.tolist(), hidden=hidden)
+        catalogue = recommender.catalogue
+        write_prior(staging, recommender.prior, catalogue.ids.tolist(), hidden=catalogue.unavailable)
         manifest = Manifest(
             identity=identity,
             parent=parent,

@@ -96,11 +96,9 @@ class _Rolling:
     def popular(self, n: int) -> Override:
         """The `n` items with the largest p that may be shown, the largest first."""
         log_p = self.prior.log_p()
-        n = min(len(log_p), n + len(self._hidden))
-        top = np.argpartition(-log_p, n - 1)[:n] if n else np.zeros(0, np.int64)
-        top = top[np.lexsort((top, -log_p[top]))]
-        top = top[[self._ids[place] not in self._hidden for place in top]] if self._hidden else top
-        return Override([self._ids[place] for place in top], log_p[top])
+        top = np.argsort(-log_p, kind="stable")[: n + len(self._hidden)]
+        shown = [place for place in top.tolist() if self._ids[place] not in self._hidden][:n]
+        return Override([self._ids[place] for place in shown], log_p[shown])
 
 
 class Freshness:
