@@ -8,13 +8,13 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2]))  # for the tests' own package
+from tfrec.serving.client import Client
+from tfrec.serving.process import ServerProcess, free_port
+from tfrec.serving.server import ServeOptions
 
-from tests.serving.malformed import attack  # noqa: E402
-from tests.serving.tiny import save_tiny  # noqa: E402
-from tfrec.serving.client import Client  # noqa: E402
-from tfrec.serving.process import ServerProcess, free_port  # noqa: E402
-from tfrec.serving.server import ServeOptions  # noqa: E402
+sys.path.insert(0, str(Path(__file__).parents[1] / "serving"))
+from malformed import attack  # noqa: E402  the suite sends some hundreds of the same
+from tiny import save_tiny  # noqa: E402
 
 
 def main() -> int:

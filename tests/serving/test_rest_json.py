@@ -22,6 +22,11 @@ def test_types_without_json_are_refused() -> None:
         rest_json.write_outputs({"a": np.zeros(2), "b": np.zeros(1)}, by_row=True)
 
 
+def test_a_value_for_a_signature_without_inputs_is_refused() -> None:
+    with pytest.raises(Refusal, match="the signature has no inputs"):
+        rest_json.read_inputs(rest_json.parse(b'{"inputs": [1]}'), {})
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["b64", "x", "y"]), inner, max_size=2),

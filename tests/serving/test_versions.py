@@ -245,4 +245,5 @@ def test_a_saved_model_answers_without_a_server(tmp_path: Path) -> None:
     loaded = SavedModel(save_tiny(tmp_path / "1"))
     assert loaded.warm_up() == 2
     assert loaded.run("double", {"x": np.array([[1.0, 2.0]], np.float32)})["y"].tolist() == [[2.0, 4.0]]
+    assert loaded.run("echo", {"item": np.array(b"a", object)}, output_filter=["items"])["items"].item() == b"a"
     loaded.close()

@@ -81,6 +81,8 @@ def read_inputs(body: Body, types: Mapping[str, int]) -> dict[str, np.ndarray]:
     if not isinstance(value, dict) or _is_bytes(value):
         if len(types) > 1:
             raise invalid(f"inputs is a plain value/list, but expecting an object as {_MULTIPLE}")
+        if not types:
+            raise invalid("inputs is a plain value/list, but the signature has no inputs")
         value = {next(iter(types)): value}
     arrays = {}
     for name, dtype in types.items():

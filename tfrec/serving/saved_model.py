@@ -58,7 +58,11 @@ class SavedModel:
             raise _wrong_inputs(signature, inputs)
         outputs = _outputs(signature, output_filter)
         function = self._callables.get((name, outputs)) or self._make(name, outputs)
-        return dict(zip(outputs, function(*[inputs[alias] for alias in sorted(inputs)]), strict=True))
+        answers = function(*[inputs[alias] for alias in sorted(inputs)])
+        return {  # a text without dimensions comes as bytes, no array
+            alias: np.array(answer, object) if isinstance(answer, bytes) else answer
+            for alias, answer in zip(outputs, answers, strict=True)
+        }
 
     def _make(self, name: str, outputs: tuple[str, ...]) -> Callable[..., list[np.ndarray]]:
         """Prepare the graph that gives `outputs`: the work of the first request, under a lock as TensorFlow itself has one."""
