@@ -89,6 +89,7 @@ def test_refreshed_it_scores_with_the_weights_of_now_and_traces_nothing_again():
         weight.assign_add(tf.fill(weight.shape, 0.1))
     scorer.refresh()
     after = scorer.similarity(events)
+    assert_allclose(scorer.similarity(events[:3]), after[:3], atol=1e-5)
     assert np.abs(after - before).max() > 1e-2
     assert_allclose(after, Scorer(made, INTER, counted=COUNTED).similarity(events), atol=1e-6)
     assert scorer._similarity.experimental_get_tracing_count() == 1

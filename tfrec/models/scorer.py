@@ -34,7 +34,10 @@ class Scorer:
         self._codes = recommender.action_codes(inter.actions)
         self._start, self._rolls = counted, rolls
         self._restart()
-        self._similarity = tf.function(self._similarities, reduce_retracing=True, autograph=False)
+        # of any batch size, so that it is traced once
+        words, dim = tf.TensorSpec([None, recommender.config.model.history], tf.int64), recommender.config.model.dim
+        signature = [tf.TensorSpec([None, dim], tf.float32), words, words, words, tf.TensorSpec([None], tf.int64)]
+        self._similarity = tf.function(self._similarities, input_signature=signature, autograph=False)
         self.refresh()
 
     def refresh(self) -> None:
@@ -59,18 +62,10 @@ class Scorer:
         time = np.where(known, self._inter.time[found], 0)
         newest = np.arange(length)[None] == count[:, None] - 1
         following = np.where(newest, self._inter.time[events][:, None], np.roll(time, -1, axis=1))
-        # a batch of any size in one shape, so that it is traced once
-        rows = 1 << max(0, len(events) - 1).bit_length()
-        padded = [
-            np.pad(a, [(0, rows - len(events)), (0, 0)])
-            for a in (
-                np.where(known, self._inter.item[found], 0),
-                self._codes[self._inter.action[found]],
-                np.where(known, following - time, 0),
-            )
-        ]
-        scores: FloatArray = self._similarity(self._items, *padded, np.pad(count, (0, rows - len(events)))).numpy()
-        return scores[: len(events)]
+        behaviour = (np.where(known, self._inter.item[found], 0), self._codes[self._inter.action[found]],
+                     np.where(known, following - time, 0), count)
+        scores: FloatArray = self._similarity(self._items, *(a.astype(np.int64) for a in behaviour)).numpy()
+        return scores
 
     def log_p(self, events: Ints) -> FloatArray:
         """`[batch, n_items]`: the prior just before each event."""
@@ -91,7 +86,7 @@ class Scorer:
 
     def _similarities(self, items: tf.Tensor, item: tf.Tensor, action: tf.Tensor, gap: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
         model = self._recommender.model
-        hidden = model.queries(tf.gather(items, item), tf.cast(action, tf.int32), gap)
-        newest = tf.gather(hidden, tf.maximum(count - 1, 0), batch_dims=1)
+        at = tf.cast(tf.maximum(count - 1, 0), tf.int32)
+        newest = model.queries(tf.gather(items, item), tf.cast(action, tf.int32), gap, at=at)[:, 0]
         u = tf.where(count[:, None] > 0, model.scale_behaviour(newest), 0.0)
         return tf.matmul(u, items, transpose_b=True)
