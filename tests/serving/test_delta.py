@@ -10,7 +10,7 @@ from tests.serving.tiny_recommender import N_ITEMS, by_item, recommender, reques
 from tfrec.config import Config
 from tfrec.data.log import FeedbackLog
 from tfrec.data.records import Outcome
-from tfrec.errors import UsageError
+from tfrec.errors import ServingError, UsageError
 from tfrec.serving import index_choice, release
 from tfrec.serving.delta import publish_delta
 from tfrec.serving.export import CHECKPOINT, export
@@ -101,6 +101,12 @@ def test_only_outcomes_since_the_version_move_its_popularity(config: Config) -> 
 @pytest.mark.parametrize("config", ["lists"], indirect=True)
 def test_a_fresh_server_gives_the_answers_that_a_delta_foresaw(tmp_path: Path, config: Config) -> None:
     assert publish_delta(config, items=rows(tmp_path / "items.jsonl", {"id": "newer", "text": "slow quiz"}), now=70) > 1
+
+
+def test_a_version_whose_variables_are_in_one_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "models" / "tfrec" / "1" / "variables").mkdir(parents=True)
+    with pytest.raises(ServingError, match="Export the model again and publish that first"):
+        publish_delta(Config(run=tmp_path), prior=True, now=1)
 
 
 def test_a_version_must_be_there(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_a_delta_keeps_the_kind_and_says_when_it_has_become_worse(
 
 def test_recall_is_the_share_of_the_exact_best_that_is_found(model: Recommender) -> None:
     vectors, log_p = model.item_vectors(), model.prior.log_p()
-    truth = Truth(model, vectors, log_p)
+    truth = Truth(model.catalogue, vectors, log_p, k=70)
     queries = Queries(vectors[:4] * 5, np.float32([0.0, 0.8, 0.8, 0.3]))
     [(_, _, best)] = truth.best(queries)
     scores = queries.u @ vectors.T + queries.beta[:, None] * log_p

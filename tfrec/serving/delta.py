@@ -18,7 +18,7 @@ import numpy as np
 from tfrec.config import Config
 from tfrec.data.log import FeedbackLog
 from tfrec.data.rows import Quarantine
-from tfrec.errors import UsageError
+from tfrec.errors import ServingError, UsageError
 from tfrec.models.recommender import Recommender
 from tfrec.models.text_encoder import TextEncoder
 from tfrec.serving.behaviour import newest_outcomes
@@ -28,7 +28,7 @@ from tfrec.serving.graph import Graph
 from tfrec.serving.index_choice import Given, Lists
 from tfrec.serving.manifest import FILE_NAME, Manifest, Probe, read_manifest, write_manifest
 from tfrec.serving.release import link, newest_dir, publish
-from tfrec.serving.shards import read_catalogue_array, replace_catalogue
+from tfrec.serving.shards import WEIGHTS_INDEX, read_catalogue_array, replace_catalogue
 from tfrec.serving.tensors import from_values
 from tfrec.serving.warmup import Request, record_probes
 from tfrec.training import checkpoint
@@ -52,11 +52,13 @@ def publish_delta(
 
     Raises:
         UsageError: nothing is published yet.
-        ServingError: the new version answers otherwise than it should; it is not published.
+        ServingError: the newest version is of an older tfrec, or the new one answers otherwise than it should.
     """
     parent = newest_dir(config.models_dir)
     if parent is None:
         raise UsageError(f"{config.models_dir}: no version is published whose items could change. Publish an export first.")
+    if not (parent / "variables" / WEIGHTS_INDEX).is_file():
+        raise ServingError(f"{parent}: weights and items are in one file. Export the model again and publish that first.")
     manifest = read_manifest(parent)
     catalogue = checkpoint.grown_catalogue(parent / CHECKPOINT, items, quarantine)
     recommender, _ = checkpoint.load(parent / CHECKPOINT, config, catalogue=catalogue)

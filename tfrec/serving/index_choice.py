@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from tfrec.data.catalogue import Catalogue
 from tfrec.models.recommender import Recommender
 from tfrec.models.two_tower import SEARCH_BETA
 from tfrec.serving.index import ExactIndex, Wishes
@@ -69,16 +70,20 @@ def choose_index(recommender: Recommender, *, given: Given | None = None) -> tup
     storage = config.index_storage if given is None else given.storage
     if whole and storage == "float32":
         return ExactIndex(catalogue, vectors, log_p, max_k=config.max_k), {"kind": "exact"}
-    truth, seed = Truth(recommender, vectors, log_p), recommender.config.training.seed
+    seed = recommender.config.training.seed
+    truth = Truth(catalogue, vectors, log_p, k=min(MEASURED_K, config.max_k))
     found: dict[str, Any] = {"storage": storage, "k": MEASURED_K, "recall_target": config.recall_target}
     queries = sample_queries(recommender, seed=seed + 1)
     if whole:
         index = ExactIndex(catalogue, vectors, log_p, max_k=config.max_k, storage=storage)
         found |= {"kind": "exact", "recall": truth.recall(index, queries)}
     else:
-        lists = given.lists if given and given.lists else _chosen(
-            truth, sample_queries(recommender, seed=seed), seed=seed, target=config.recall_target
-        )
+        if given is not None and given.lists is not None:
+            lists = given.lists
+        else:
+            made = centres(vectors, seed=seed)
+            sample = sample_queries(recommender, seed=seed)
+            lists = Lists(made, least_blocks(truth, made, sample, target=config.recall_target))
         index = InvertedIndex(catalogue, vectors, log_p, max_k=config.max_k, centres=lists.centres, blocks=lists.blocks,
                               storage=storage)
         recall = truth.recall(index, queries)
@@ -96,9 +101,8 @@ def choose_index(recommender: Recommender, *, given: Given | None = None) -> tup
     return ExactIndex(catalogue, vectors, log_p, max_k=config.max_k), {"kind": "exact", "refused": found}
 
 
-def _chosen(truth: "Truth", queries: Queries, *, seed: int, target: float) -> Lists:
-    """New centres, and the least blocks with which `target` of the best are among those that are read."""
-    made = centres(truth.vectors, seed=seed)
+def least_blocks(truth: "Truth", made: Floats, queries: Queries, *, target: float) -> int:
+    """The fewest blocks of the lists of the centres `made` with which `target` of the best are among those that are read."""
     lists = layout(truth.vectors, truth.log_p, truth.available, made)
     block = np.empty(len(truth.vectors), np.int64)
     block[lists.order[lists.order >= 0]] = np.flatnonzero(lists.order >= 0) // BLOCK
@@ -114,19 +118,17 @@ def _chosen(truth: "Truth", queries: Queries, *, seed: int, target: float) -> Li
         own = list_of[np.maximum(behind, 0)]
         rank = np.take_along_axis(before, own, axis=1) + block[best] - lists.first[own]
         needed.append(np.where(behind < 0, -1, rank))
-    return Lists(made, int(np.quantile(np.concatenate(needed), target, method="higher")) + 1)
+    return max(1, int(np.quantile(np.concatenate(needed), target, method="higher")) + 1)
 
 
 class Truth:
-    """The exact best items of a recommender, and how many of them an index finds."""
+    """The exact best `k` items by `vectors` and `log_p`, and how many of them an index finds."""
 
-    def __init__(self, recommender: Recommender, vectors: Floats, log_p: Floats) -> None:
+    def __init__(self, catalogue: Catalogue, vectors: Floats, log_p: Floats, *, k: int) -> None:
         self.vectors, self.log_p = vectors, log_p
-        self.ids = recommender.catalogue.ids
-        self._index = recommender.catalogue.index
-        items = recommender.catalogue.items
+        self.ids, self._index, items = catalogue.ids, catalogue.index, catalogue.items
         self.available = np.array([item.available for item in items])
-        self._k = min(MEASURED_K, recommender.config.serving.max_k)
+        self._k = k
         counts: dict[str, int] = {}
         for item in items:
             for tag in set(item.tags) - {""}:

@@ -48,9 +48,10 @@ class InvertedIndex(ExactIndex):
         self._count = self._keep("list_blocks", lists.blocks)
         self._head = self._keep("head", np.array([lists.head], np.int32))
         self._all_lists, self._all_blocks = len(centres), int(lists.blocks.sum())
-        self._read(blocks)
+        self.read(blocks)
 
-    def _read(self, blocks: int) -> None:
+    def read(self, blocks: int) -> None:
+        """Read so many blocks a query from now on."""
         self.blocks = min(blocks, self._all_blocks)
         self._lists = min(self._all_lists, int(np.ceil(_SPARE * self.blocks * self._all_lists / max(self._all_blocks, 1))))
 
@@ -59,7 +60,7 @@ class InvertedIndex(ExactIndex):
         more = int(np.ceil(self.blocks * times))
         if more > most * self._all_blocks:
             return False
-        self._read(more)
+        self.read(more)
         return True
 
     def best(

@@ -17,9 +17,10 @@ import tensorflow as tf
 from tfrec.serving.release import link
 
 CATALOGUE = "catalogue"  # the attribute of the saved module that holds the catalogue's variables
+WEIGHTS_INDEX = "weights.index"
 
 _SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
-_DATA, _INDEX = "variables.data-00000-of-00002", "weights.index"
+_DATA = "variables.data-00000-of-00002"
 
 
 def split(variables: Path) -> None:
@@ -37,17 +38,17 @@ def split(variables: Path) -> None:
         _write(parts / part, dict(zip(ordered, tensors, strict=True)))
     shutil.rmtree(variables)
     variables.mkdir()
-    shutil.copy2(parts / "weights.index", variables / _INDEX)
+    shutil.copy2(parts / "weights.index", variables / WEIGHTS_INDEX)
     _merge(parts, variables)
 
 
 def replace_catalogue(parent: Path, variables: Path, state: dict[str, tf.Variable]) -> None:
     """Write a new `variables` directory: the weights of the directory `parent`, and `state` for the catalogue."""
     variables.mkdir()
-    link(str(parent / _INDEX), str(variables / _INDEX))
+    link(str(parent / WEIGHTS_INDEX), str(variables / WEIGHTS_INDEX))
     parts = variables.with_name(f".{variables.name}.parts")
     parts.mkdir()
-    shutil.copy2(parent / _INDEX, parts / "weights.index")
+    shutil.copy2(parent / WEIGHTS_INDEX, parts / "weights.index")
     link(str(parent / _DATA), str(parts / "weights.data-00000-of-00001"))
     _write(parts / "catalogue", {f"{CATALOGUE}/{name}{_SUFFIX}": tf.convert_to_tensor(value) for name, value in state.items()})
     _merge(parts, variables)
