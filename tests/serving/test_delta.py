@@ -85,8 +85,12 @@ def test_only_outcomes_since_the_version_move_its_popularity(config: Config) -> 
     clock, before = prior.clock, prior.log_p()
     when = {"i5": clock, "i6": clock + 9_000, "nobody": clock + 1}  # counted already, of a clock that is fast, not an item
     events = [(item, time) for item, time in when.items() for _ in range(40)]
-    outcomes = [Outcome(event_id=str(n), user="u", item=item, action="click", time=time) for n, (item, time) in enumerate(events)]
-    FeedbackLog(config.log_dir).append("outcomes", [(n, outcome.model_dump()) for n, outcome in enumerate(outcomes)], writer="w")
+    outcomes = [Outcome(event_id=str(n), user=f"u{n}", item=item, action="click", time=time)
+                for n, (item, time) in enumerate(events)]
+    # neither counts: what she took already, and what is worth nothing
+    outcomes += [outcomes[0].model_copy(update={"event_id": "again", "time": clock + 5}),
+                 outcomes[0].model_copy(update={"event_id": "seen", "action": "hover", "user": "v", "time": clock + 5})]
+    FeedbackLog(config.log_dir).append("outcomes", [(n, outcome.model_dump()) for n, outcome in enumerate(outcomes, 1)], writer="w")
     new = config.models_dir / str(publish_delta(config, prior=True, now=clock + 10))
     assert (old / WEIGHTS).samefile(new / WEIGHTS)
     after = read_prior(new)[0]

@@ -6,7 +6,7 @@ is forgotten) and in events each; after a restart it is filled again from the lo
 import threading
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -71,3 +71,12 @@ def newest_outcomes(log: FeedbackLog) -> pa.Table:
     if rows.num_rows > _MOST_ROWS:
         rows = rows.take(pc.select_k_unstable(rows, k=_MOST_ROWS, sort_keys=[("time", "descending")]))
     return rows.sort_by("time")
+
+
+def first_choices(outcomes: pa.Table, actions: Collection[str] | None) -> pa.Table:
+    """What popularity counts of `outcomes`, as training does: `actions` that are rewarded (None: all), once for a person and an
+    item. Columns `item` and `time`, oldest first."""
+    if actions is not None:
+        outcomes = outcomes.filter(pc.is_in(outcomes["action"], pa.array(actions, pa.string())))
+    first = outcomes.group_by(["user", "item"]).aggregate([("time", "min")]).rename_columns({"time_min": "time"})
+    return first.select(["item", "time"]).sort_by("time")

@@ -9,7 +9,7 @@ in memory, and a search with the text of the newest item is one more.
 """
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from tfrec.data.rows import Quarantine
 from tfrec.errors import ServingError, UsageError
 from tfrec.models.recommender import Recommender
 from tfrec.models.text_encoder import TextEncoder
-from tfrec.serving.behaviour import newest_outcomes
+from tfrec.serving.behaviour import first_choices, newest_outcomes
 from tfrec.serving.export import CHECKPOINT
 from tfrec.serving.freshness import HIDDEN_FILE, ITEMS_FILE, PRIOR_FILE, write_prior
 from tfrec.serving.graph import Graph
@@ -63,16 +63,16 @@ def publish_delta(
     catalogue = checkpoint.grown_catalogue(parent / CHECKPOINT, items, quarantine)
     recommender, _ = checkpoint.load(parent / CHECKPOINT, config, catalogue=catalogue)
     if prior:
-        count_outcomes(recommender, FeedbackLog(config.log_dir), now=now)
+        count_outcomes(recommender, FeedbackLog(config.log_dir), actions=config.reward.positive, now=now)
     with _staging(config.models_dir) as staging:
         write_delta(staging, parent, manifest, recommender, new_items=items is not None, now=now)
         return publish(staging, config.models_dir, seconds=seconds)
 
 
-def count_outcomes(recommender: Recommender, log: FeedbackLog, *, now: int) -> int:
-    """Count in the popularity what the log has since its clock; returns the number of outcomes."""
-    outcomes = newest_outcomes(log)
-    times, names = outcomes["time"].to_numpy(), outcomes["item"].to_pylist()
+def count_outcomes(recommender: Recommender, log: FeedbackLog, *, actions: Collection[str], now: int) -> int:
+    """Count in the popularity what the log has of rewarded `actions` since its clock; returns the number of outcomes."""
+    first = first_choices(newest_outcomes(log), actions)
+    times, names = first["time"].to_numpy(), first["item"].to_pylist()
     index = recommender.catalogue.index
     new = [at for at in np.flatnonzero(times > recommender.prior.clock) if names[at] in index]
     recommender.prior.update([index[names[at]] for at in new], np.minimum(times[new], now))

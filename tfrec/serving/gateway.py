@@ -200,7 +200,7 @@ def serve_gateway(
             metrics=metrics,
             history=config.model.history,
             explore=settings.explore,
-            counted={action for action, weight in config.reward.weights.items() if weight > 0},
+            counted=config.reward.positive,
         )
         gateway.remember(newest_outcomes(feedback), writer=writer)
         app = create_app(gateway, max_k=config.serving.max_k, metrics=metrics, keys=keys, config=settings)

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from tfrec.data.log import LogWriter
 from tfrec.data.records import Impression, Outcome, Shown
 from tfrec.errors import TfrecError
-from tfrec.serving.behaviour import Behaviour, Event
+from tfrec.serving.behaviour import Behaviour, Event, first_choices
 from tfrec.serving.client import Client
 from tfrec.serving.gateway_bodies import (
     Answered,
@@ -72,10 +72,8 @@ class Gateway:
         self._behaviour.fill(known)
         mine = known.filter(pc.equal(known["writer"], writer)).sort_by("seq")
         self._repeats.fill(mine["event_id"].to_pylist())
-        if self._counted is not None:
-            known = known.filter(pc.is_in(known["action"], pa.array(self._counted, pa.string())))
-        first = known.group_by(["user", "item"]).aggregate([("time", "min")]).sort_by("time_min")
-        self._models.observe(first["item"].to_pylist(), first["time_min"].to_pylist())
+        first = first_choices(known, self._counted)
+        self._models.observe(first["item"].to_pylist(), first["time"].to_pylist())
         log.info("%d outcomes of the log are remembered", known.num_rows)
 
     def recommend(self, bodies: Sequence[RecommendRequest]) -> list[RecommendAnswer]:
