@@ -90,7 +90,7 @@ class GatewayConfig(Section):
     max_body_bytes: int = Field(8 << 20, ge=1024)
     in_work: int = Field(8, ge=1)  # calls worked on at once, of those that ask and of those that log; at most grpc_max_threads
     waiting: int = Field(64, ge=0)  # calls that may wait for that, of each kind; further ones are told 429
-    wait_seconds: float = Field(0.5, ge=0)  # for that long
+    wait_seconds: float = Field(1.0, ge=0)  # for that long
     model_seconds: float = Field(2.0, gt=0)  # that an answer of the model server may take
     model_batch: int = Field(32, ge=1)  # requests in one call of it; at most its max_batch_size
     stable_label: str = ""  # the version that answers; none: the newest

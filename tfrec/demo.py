@@ -149,7 +149,7 @@ def _gateway(config: Config, server: str) -> Iterator[int]:
 
 def _answers(gateway: Gateway) -> bool:
     try:
-        gateway.post("/v1/recommend", {"user": "demo", "k": 1})
+        gateway.recommend({"user": "demo", "k": 1})
     except ServingError:
         return False
     return True

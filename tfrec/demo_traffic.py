@@ -60,6 +60,13 @@ class Gateway:
             raise ServingError(f"POST {path}: expected 200, got {answer.status}: {text[:300]!r}")
         return json.loads(text)
 
+    def recommend(self, body: dict[str, Any]) -> Any:
+        """A model's answer to `body`; `ServingError` when something else answered in its place."""
+        answer = self.post("/v1/recommend", body)
+        if answer["fallback"]:
+            raise ServingError(f"expected the model's own answer: {answer['fallback']}")
+        return answer
+
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
@@ -107,7 +114,7 @@ class Traffic:
         }
         began = time.monotonic()
         try:
-            found = self.gateway.post("/v1/recommend", body)
+            found = self.gateway.recommend(body)
         except ServingError:
             self.failed += 1
             return None
@@ -165,6 +172,6 @@ class Visitor:
         while not self._stop.wait(self._pause):
             self.requests += 1
             try:
-                self._gateway.post("/v1/recommend", {"user": "visitor", "k": 5})
+                self._gateway.recommend({"user": "visitor", "k": 5})
             except ServingError:
                 self.failed += 1

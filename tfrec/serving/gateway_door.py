@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 CALLER = "tfrec.caller"  # of the scope: who may be charged for more than one request
 _BODY_SECONDS = 10.0  # for a body to arrive
-_RETRY = "1"  # seconds: by then a queue that is at most half a second long has gone
+_RETRY = "1"  # seconds: by then a queue that is no longer than that has gone
 
 
 class _Refused(Exception):
