@@ -143,7 +143,7 @@ def measure(config: Config, *, seconds: float) -> dict[str, Any]:
                                  history_age_s=[list(range(EVENTS, 0, -1))], exclude=[history], k=K)
 
             def through(n: int) -> None:
-                connection.post("/v1/recommend", {"user": f"user{n % USERS}", "k": K})
+                connection.recommend({"user": f"user{n % USERS}", "k": K})
 
             calls = {"grpc": direct, "gateway": through}
             until, n = time.monotonic() + seconds, -50
@@ -159,7 +159,7 @@ def measure(config: Config, *, seconds: float) -> dict[str, Any]:
         pids = {"gateway": pid, "model_server": server.pid}
 
         def recommend(to: Gateway, n: int) -> int:
-            to.post("/v1/recommend", {"user": f"user{n % USERS}", "k": K})
+            to.recommend({"user": f"user{n % USERS}", "k": K})
             return 1
 
         report["throughput"] = [load(clients, seconds, recommend, port, pids) for clients in (1, 4, 16)]
