@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 from grpc import StatusCode
-from tensorflow.core.protobuf.config_pb2 import CallableOptions, ConfigProto
+from tensorflow.core.protobuf.config_pb2 import CallableOptions, ConfigProto, RunOptions
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
@@ -27,6 +27,9 @@ if find_spec("tensorflow_text") is not None:  # its operators are linked into th
 
 DEFAULT_SIGNATURE = "serving_default"
 Arrays = dict[str, np.ndarray]
+# operators run in the request's own thread: those of one request hardly ever run side by side, and handing each to a pool takes
+# a quarter of the processor time (six clients: 4.6 rather than 6.2 ms a request)
+_RUN = RunOptions(inter_op_thread_pool=-1)
 
 
 class SavedModel:
@@ -74,7 +77,7 @@ class SavedModel:
             feeds = [signature.inputs[alias] for alias in sorted(signature.inputs)]
             fetches = [signature.outputs[alias].name for alias in outputs]
             # not `make_callable`: with feeds that is `Session.run` again, 155 us and with checks that the real server has not
-            options = CallableOptions(feed=[feed.name for feed in feeds], fetch=fetches)
+            options = CallableOptions(feed=[feed.name for feed in feeds], fetch=fetches, run_options=_RUN)
             function = self._session._make_callable_from_options(options)
             if self._scheduler is not None:
                 function = Queue(self._scheduler, feeds, function)
