@@ -153,8 +153,15 @@ def test_more_requests_than_threads_are_refused_and_begun_ones_end_before_the_se
 
 
 def test_flags_are_the_real_ones_without_the_defaults() -> None:
-    flags = ServeOptions(port=1, model_base_path="/m", allow_version_labels_for_unavailable_models=True).flags()
-    assert flags == ["--port=1", "--model_base_path=/m", "--allow_version_labels_for_unavailable_models=true"]
+    options = ServeOptions(
+        port=1, model_base_path="/m", allow_version_labels_for_unavailable_models=True, file_system_poll_wait_seconds=2.0
+    )
+    assert options.flags() == [
+        "--port=1",
+        "--model_base_path=/m",
+        "--allow_version_labels_for_unavailable_models=true",
+        "--file_system_poll_wait_seconds=2",
+    ]
 
 
 def test_it_ends_when_its_parent_is_gone(tmp_path: Path) -> None:

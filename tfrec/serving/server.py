@@ -56,7 +56,8 @@ class ServeOptions:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if value != field.default:
-                words.append(f"--{field.name}={str(value).lower() if isinstance(value, bool) else value}")
+                shown = str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else value
+                words.append(f"--{field.name}={shown}")  # 2, not 2.0: to the real server seconds are whole
         return words
 
 

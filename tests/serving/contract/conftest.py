@@ -65,8 +65,9 @@ def _embedded(options: ServeOptions) -> Iterator[None]:
 @contextmanager
 def _real(options: ServeOptions) -> Iterator[None]:
     assert REAL is not None
+    options = replace(options, host=ServeOptions.host, file_system_poll_wait_seconds=1)  # whole seconds are all it knows
     with tempfile.TemporaryFile() as words:
-        process = subprocess.Popen([REAL, *replace(options, host=ServeOptions.host).flags()], stdout=words, stderr=words)
+        process = subprocess.Popen([REAL, *options.flags()], stdout=words, stderr=words)
         try:
             eventually(lambda: process.poll() is not None or _listens(options.rest_api_port), seconds=60)
             assert process.poll() is None, os.pread(words.fileno(), 4000, 0).decode()
