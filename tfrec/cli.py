@@ -349,6 +349,7 @@ def publish(
     settled = load_config(config, settings or ())
     if (export is None) != (items is not None or prior):
         raise UsageError("publish needs an EXPORT directory, or else --items FILE, --prior or both, to change what is served.")
+    terminal.writable(settled.run)
     _load_tensorflow()
     from tfrec.data.rows import Quarantine
     from tfrec.serving.delta import publish_delta
