@@ -350,16 +350,21 @@ def publish(
     if (export is None) != (items is not None or prior):
         raise UsageError("publish needs an EXPORT directory, or else --items FILE, --prior or both, to change what is served.")
     terminal.writable(settled.run)
-    _load_tensorflow()
     from tfrec.data.rows import Quarantine
-    from tfrec.serving.delta import publish_delta
     from tfrec.serving.release import prune, publish
+    from tfrec.serving.verify import Verifier
 
     if export is not None:
+        _load_tensorflow()
         version = publish(export, settled.models_dir)
     else:
         quarantine = Quarantine(settled.run / "quarantine-publish.jsonl") if skip_bad_rows else None
-        version = publish_delta(settled, items=items, prior=prior, now=int(time.time()), quarantine=quarantine)
+        with Verifier() as verifier:  # its server imports TensorFlow while this process does
+            _load_tensorflow()
+            from tfrec.serving.delta import publish_delta
+
+            now = int(time.time())
+            version = publish_delta(settled, items=items, prior=prior, now=now, quarantine=quarantine, verifier=verifier)
         if quarantine is not None and quarantine.count:
             log_line.warning("%s", quarantine.summary())
     removed = prune(settled.models_dir, keep=settled.serving.keep_versions)

@@ -10,7 +10,7 @@ in memory, and a search with the text of the newest item is one more.
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ from tfrec.serving.manifest import FILE_NAME, Manifest, Probe, read_manifest, wr
 from tfrec.serving.release import link, newest_dir, publish
 from tfrec.serving.shards import WEIGHTS_INDEX, read_catalogue_array, replace_catalogue
 from tfrec.serving.tensors import from_values
+from tfrec.serving.verify import Verifier
 from tfrec.serving.warmup import Request, record_probes
 from tfrec.training import checkpoint
 
@@ -38,7 +39,7 @@ _NEW = {"variables", FILE_NAME, ITEMS_FILE, PRIOR_FILE, HIDDEN_FILE, CHECKPOINT}
 
 def publish_delta(
     config: Config, *, items: Path | None = None, prior: bool = False, now: int, quarantine: Quarantine | None = None,
-    seconds: float = 120.0,
+    verifier: Verifier | None = None,
 ) -> int:
     """Publish the newest version with other items or newer popularity; returns the number of the new version.
 
@@ -48,7 +49,7 @@ def publish_delta(
         prior: count the outcomes in the log that the version has not counted.
         now: seconds since 1970; an outcome that claims to be later counts as of now.
         quarantine: where bad rows of `items` go.
-        seconds: that the verification may take.
+        verifier: begun before; by default one begins here, and gets ready while the version is written.
 
     Raises:
         UsageError: nothing is published yet.
@@ -60,13 +61,15 @@ def publish_delta(
     if not (parent / "variables" / WEIGHTS_INDEX).is_file():
         raise ServingError(f"{parent}: weights and items are in one file. Export the model again and publish that first.")
     manifest = read_manifest(parent)
-    catalogue = checkpoint.grown_catalogue(parent / CHECKPOINT, items, quarantine)
-    recommender, _ = checkpoint.load(parent / CHECKPOINT, config, catalogue=catalogue)
-    if prior:
-        count_outcomes(recommender, FeedbackLog(config.log_dir), actions=config.reward.positive, now=now)
-    with _staging(config.models_dir) as staging:
+    with ExitStack() as stack:
+        verifier = verifier or stack.enter_context(Verifier())
+        catalogue = checkpoint.grown_catalogue(parent / CHECKPOINT, items, quarantine)
+        recommender, _ = checkpoint.load(parent / CHECKPOINT, config, catalogue=catalogue)
+        if prior:
+            count_outcomes(recommender, FeedbackLog(config.log_dir), actions=config.reward.positive, now=now)
+        staging = stack.enter_context(_staging(config.models_dir))
         write_delta(staging, parent, manifest, recommender, new_items=items is not None, now=now)
-        return publish(staging, config.models_dir, seconds=seconds)
+        return publish(staging, config.models_dir, verifier=verifier)
 
 
 def count_outcomes(recommender: Recommender, log: FeedbackLog, *, actions: Collection[str], now: int) -> int:
