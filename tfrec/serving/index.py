@@ -53,7 +53,7 @@ class _Places(tf.lookup.KeyValueTensorInitializer):
 
     def initialize(self, table: tf.lookup.StaticHashTable) -> tf.Operation:
         places = tf.where(self._names != NOTHING)[:, 0]
-        keys = tf.concat([[NOTHING], tf.gather(self._names, places)], axis=0)  # the operator takes no empty list
+        keys = tf.concat([[NOTHING], tf.gather(self._names.value(), places)], axis=0)  # the operator takes no empty list
         return tf.raw_ops.LookupTableImportV2(
             table_handle=table.resource_handle, keys=keys, values=tf.pad(places, [[1, 0]], constant_values=-1)
         )
@@ -116,7 +116,10 @@ class ExactIndex:
         self.tables = [self.positions.table, self._tags.table]
 
     def _keep(self, name: str, value: np.ndarray) -> tf.Variable:
-        """A variable of the catalogue's, of open length."""
+        """A variable of the catalogue's, of open length.
+
+        Gather from its `.value()`: gathering from the variable itself makes every later read of the whole a copy of it.
+        """
         dtype = tf.string if value.dtype == object else None
         open_length = tf.TensorShape([None, *value.shape[1:]])
         self.state[name] = tf.Variable(tf.constant(value, dtype), trainable=False, shape=open_length, name=f"catalogue_{name}")
@@ -173,7 +176,7 @@ class ExactIndex:
 
     def names(self, positions: tf.Tensor, shown: tf.Tensor) -> tf.Tensor:
         """Ids of the items at `positions`, `""` where none is `shown`."""
-        return tf.where(shown, tf.gather(self._ids, positions), NOTHING)
+        return tf.where(shown, tf.gather(self._ids.value(), positions), NOTHING)
 
     def _overridden(self, log_p: tf.Tensor, items: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
         at, position = _known(self.positions(items))
@@ -187,8 +190,8 @@ class ExactIndex:
     def _tagged(self, tags: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         """Whether each item `[batch, n_positions]` has one of the row's `tags`."""
         at, tag = _known(self._tags(tags))
-        members = tf.ragged.range(tf.gather(self._begin, tag), tf.gather(self._begin, tag + 1))
-        return _marked(tf.gather(at[:, 0], members.value_rowids()), tf.gather(self._members, members.flat_values), size)
+        members = tf.ragged.range(tf.gather(self._begin.value(), tag), tf.gather(self._begin.value(), tag + 1))
+        return _marked(tf.gather(at[:, 0], members.value_rowids()), tf.gather(self._members.value(), members.flat_values), size)
 
 
 def _known(codes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

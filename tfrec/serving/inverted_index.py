@@ -100,12 +100,12 @@ class InvertedIndex(ExactIndex):
         """Blocks `[batch, blocks]` of the lists that promise most, in their order, and whether each is to be read."""
         promise = tf.matmul(u, self._centres, transpose_b=True) + beta[:, None] * self._peak
         lists = tf.math.top_k(promise, self._lists).indices
-        count = tf.gather(self._count, lists)
+        count = tf.gather(self._count.value(), lists)
         end = tf.cumsum(count, axis=1)
         number = tf.broadcast_to(tf.range(self.blocks), [tf.shape(u)[0], self.blocks])
         at = tf.searchsorted(end, number, side="right")
         read = at < self._lists
-        before = tf.gather(end - count - tf.gather(self._first, lists), tf.minimum(at, self._lists - 1), batch_dims=1)
+        before = tf.gather(end - count - tf.gather(self._first.value(), lists), tf.minimum(at, self._lists - 1), batch_dims=1)
         return tf.where(read, number - before, 0), read
 
     def _products(self, u: tf.Tensor, blocks: tf.Tensor) -> tf.Tensor:
@@ -145,7 +145,7 @@ class InvertedIndex(ExactIndex):
         later = (place[:, :, None] == place[:, None, :]) & (number[:, None] < number)  # named twice: the last one counts
         excluded = tf.reduce_any(place[:, :, None] == self.positions(wishes.exclude)[:, None, :], axis=2)
         place, known = tf.maximum(place, 0), place >= 0
-        may = known & tf.gather(self._available, place) & ~excluded & ~tf.reduce_any(later, axis=2)
+        may = known & tf.gather(self._available.value(), place) & ~excluded & ~tf.reduce_any(later, axis=2)
         return tf.where(may, scores, LOWEST), place
 
     def _tag_filtered(self, scores: tf.Tensor, places: tf.Tensor, wishes: Wishes) -> tuple[tf.Tensor, tf.Tensor]:

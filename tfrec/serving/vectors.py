@@ -35,8 +35,8 @@ class Vectors:
 
     def at(self, positions: tf.Tensor) -> tf.Tensor:
         """Vectors `[..., dim]` at `positions` `[...]`."""
-        found = tf.cast(tf.gather(self._stored, positions), tf.float32)
-        return found if self._scale is None else found * tf.gather(self._scale, positions)[..., None]
+        found = tf.cast(tf.gather(self._stored.value(), positions), tf.float32)
+        return found if self._scale is None else found * tf.gather(self._scale.value(), positions)[..., None]
 
     def products(self, u: tf.Tensor, first: int | tf.Tensor = 0, last: int | tf.Tensor | None = None) -> tf.Tensor:
         """`<u, v>` `[batch, last - first]` of the vectors from `first` to `last`, all by default."""
