@@ -44,7 +44,7 @@ class TextConfig(Section):
 
 
 class ModelConfig(Section):
-    dim: int = Field(128, ge=2)  # of the shared space of queries and items
+    dim: int = Field(64, ge=2)  # of the shared space of queries and items
     layers: int = Field(1, ge=0)  # of causal attention over behaviour
     heads: int = Field(2, ge=1)
     history: int = Field(25, ge=1)  # events of a user that are read, the newest

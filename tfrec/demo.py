@@ -38,6 +38,7 @@ from tfrec.serving.export import export
 from tfrec.serving.process import ServerProcess, free_port
 from tfrec.serving.release import publish
 from tfrec.serving.server import ServeOptions
+from tfrec.serving.verify import Verifier
 from tfrec.training.progress import bar
 
 log = logging.getLogger(__name__)
@@ -69,18 +70,22 @@ def demo(run: Path, catalogue: Catalogue, inter: Interactions, *, name: str, rou
         found = prequential(config, catalogue, inter)
     static = found.trained.recommender
     end = found.asked.train_end
-    with _timed(steps, "export"):
-        first = export(static, config.run / "export", created_at=int(inter.time[end - 1]),
-                       scorecard=found.to_dict()[STATIC], optimizer=found.trained.optimizer)
-        pq.write_table(to_table(inter.slice(0, end)), config.data.interactions)
-    with _timed(steps, "verify and publish"):
-        publish(first, config.models_dir)
+    options = ServeOptions(
+        port=free_port(), model_name=config.serving.model_name, model_base_path=str(config.models_dir.absolute()))
     with ExitStack() as stack:
+        with Verifier() as verifier:
+            with _timed(steps, "export"):
+                first = export(static, config.run / "export", created_at=int(inter.time[end - 1]),
+                               scorecard=found.to_dict()[STATIC], optimizer=found.trained.optimizer)
+                pq.write_table(to_table(inter.slice(0, end)), config.data.interactions)
+            with _timed(steps, "verify and publish"):
+                # both get ready meanwhile
+                port = stack.enter_context(_gateway(config, f"{HOST}:{options.port}"))
+                server = ServerProcess(options).begin()
+                stack.callback(server.stop)
+                publish(first, config.models_dir, verifier=verifier)
         with _timed(steps, "start servers"):
-            options = ServeOptions(
-                port=free_port(), model_name=config.serving.model_name, model_base_path=str(config.models_dir.absolute()))
-            port = stack.enter_context(_gateway(config, f"{HOST}:{options.port}"))  # it starts while the server loads its model
-            server = stack.enter_context(ServerProcess(options))
+            server.wait()
             client = stack.enter_context(Client(server.address, model=config.serving.model_name, timeout=10.0))
             gateway = Gateway(HOST, port)
             stack.callback(gateway.close)

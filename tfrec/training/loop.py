@@ -21,6 +21,7 @@ from tfrec.training.input import Input
 from tfrec.training.progress import Advance
 
 SNAPSHOTS = 1024  # of log p over the training time, at most
+FEW = 12  # batches of full width, as a retrain has: to trace a step for narrower ones takes longer than it saves
 SNAPSHOT_FLOATS = 1 << 26  # 256 MB: a catalogue of a million items is given 64 snapshots
 
 keras = tf.keras
@@ -63,7 +64,7 @@ class Course:
         self._input = Input(
             found, recommender.action_codes(inter.actions), snapshot, log_p[snapshot, inter.item],
             batch_size=config.training.batch_size, replicas=strategy.num_replicas_in_sync,
-            one_shape=isinstance(strategy, tf.distribute.TPUStrategy),
+            one_shape=isinstance(strategy, tf.distribute.TPUStrategy) or len(found) <= FEW * config.training.batch_size,
         )
         self.steps = self._input.steps  # optimiser steps an epoch
 
