@@ -13,7 +13,7 @@ demo: $(INSTALLED)
 	$(BIN)/tfrec demo
 
 test: lint
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(PYTEST)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
