@@ -304,7 +304,7 @@ def serve(
         "model_base_path": str(settled.models_dir.absolute()),
         "rest_api_port": 8501,
     }
-    named = any(word.startswith(("--model_base_path", "--model_config_file=")) for word in context.args)
+    named = {word.partition("=")[0] for word in context.args} & {"--model_base_path", "--model_config_file"}
     options, others = parse_flags(context.args, **({} if named else published))
     if not named and not settled.models_dir.is_dir():
         raise UsageError(f"Nothing is published in {settled.models_dir}. Check --set run=..., or publish first: tfrec publish.")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving.tiny import save_tiny
+from tests.serving.tiny import save_two
 from tests.serving.tiny_recommender import recommender
 from tfrec.models.recommender import Recommender
 from tfrec.serving.embedded import EmbeddedServer
@@ -27,21 +27,12 @@ class Running:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Versions 3 and 4 of the model "tiny", labels "stable" (4) and "old" (3); version 3's scores are 10 lower."""
+    """Serves what `save_two` saves."""
     root = tmp_path_factory.mktemp("models")
-    save_tiny(root / "tiny" / "3", base=0.0)
-    save_tiny(root / "tiny" / "4", base=10.0)
-    (root / "tiny" / "notes").mkdir()
-    config = root / "models.config"
-    config.write_text(
-        f"""model_config_list {{ config {{ name: "tiny" base_path: "{root}/tiny" model_platform: "tensorflow"
-        model_version_policy {{ all {{}} }}
-        version_labels {{ key: "stable" value: 4 }} version_labels {{ key: "old" value: 3 }} }} }}"""
-    )
     options = ServeOptions(
         port=free_port(),
         rest_api_port=free_port(),
-        model_config_file=str(config),
+        model_config_file=str(save_two(root)),
         allow_version_labels_for_unavailable_models=True,
         host="127.0.0.1",
     )

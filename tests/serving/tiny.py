@@ -84,6 +84,20 @@ REQUESTS = (
 )
 
 
+def save_two(root: Path) -> Path:
+    """Versions 3 and 4 of the model "tiny", labels "stable" (4) and "old" (3); version 3's scores are 10 lower. Its config."""
+    save_tiny(root / "tiny" / "3", base=0.0)
+    save_tiny(root / "tiny" / "4", base=10.0)
+    (root / "tiny" / "notes").mkdir()
+    config = root / "models.config"
+    config.write_text(
+        f"""model_config_list {{ config {{ name: "tiny" base_path: "{root}/tiny" model_platform: "tensorflow"
+        model_version_policy {{ all {{}} }}
+        version_labels {{ key: "stable" value: 4 }} version_labels {{ key: "old" value: 3 }} }} }}"""
+    )
+    return config
+
+
 def save_tiny(
     directory: Path, *, base: float = 10.0, items: Sequence[str] = ITEMS, requests: Sequence[Request] = REQUESTS
 ) -> Path:

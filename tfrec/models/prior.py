@@ -120,8 +120,7 @@ class PopularityPrior:
         return parts
 
     def log_p(self) -> NDArray[np.float32]:
-        """`[V]`: ln p of every item after the events so far, at any second until the next: silence changes nothing.
-        """
+        """`[V]`: ln p of every item after the events so far, at any second until the next: silence changes nothing."""
         fading = self._fading()
         shares, left = np.empty(len(HALF_LIVES)), 0.0
         for k, total in enumerate(self._totals * fading):  # what a half life leaves over falls to the next slower one

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfrec.models.noise import Noise, dropout
 
 keras = tf.keras
-HIDDEN = -1e9  # added to the attention logits of what must not be seen
+HIDDEN = -1e9  # added to a logit that must not count
 GAP_BUCKETS = 33  # bucket 0: unknown; 1 + floor(log2(1 + seconds)) up to 2**31 s, 68 years
 
 

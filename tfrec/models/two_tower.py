@@ -21,11 +21,10 @@ import tensorflow_recommenders as tfrs
 
 from tfrec.models.item_tower import ItemTower
 from tfrec.models.noise import Noise
-from tfrec.models.query_tower import QueryTower
+from tfrec.models.query_tower import HIDDEN, QueryTower
 from tfrec.models.retrieval_task import CorrectedRetrieval
 
 WHOLE = 4  # times `negatives`: to draw as many anew in each step, and look each up, costs as much as a catalogue of that size
-HIDDEN = -1e9  # added to a logit that must not count
 CAPACITY_STEP = 1024  # rows of the item arrays grow in such steps: few shapes to compile while a catalogue grows
 SEARCH_WEIGHT = 0.2  # of the text-query loss beside the next-item loss
 SEARCH_NOISE = 0.3  # share of text dimensions hidden when an item's own text stands in for a query

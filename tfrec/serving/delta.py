@@ -20,7 +20,7 @@ from tfrec.data.log import FeedbackLog
 from tfrec.data.rows import Quarantine
 from tfrec.errors import ServingError, UsageError
 from tfrec.models.recommender import Recommender
-from tfrec.models.text_encoder import TextEncoder
+from tfrec.models.text_encoder import load_encoder
 from tfrec.serving.behaviour import first_choices, newest_outcomes
 from tfrec.serving.export import CHECKPOINT
 from tfrec.serving.freshness import HIDDEN_FILE, ITEMS_FILE, PRIOR_FILE, write_prior
@@ -85,8 +85,7 @@ def count_outcomes(recommender: Recommender, log: FeedbackLog, *, actions: Colle
 def write_delta(staging: Path, parent: Path, manifest: Manifest, recommender: Recommender, *, new_items: bool, now: int) -> None:
     """Fill the empty directory `staging` with the version `parent`, its catalogue and popularity those of `recommender`."""
     text = recommender.config.text
-    encoder = TextEncoder(text.encoder, max_tokens=text.max_tokens)
-    graph = Graph(recommender, encoder, given=_index_of(parent, manifest))
+    graph = Graph(recommender, load_encoder(text.encoder, max_tokens=text.max_tokens), given=_index_of(parent, manifest))
     for entry in parent.iterdir():
         if entry.name not in _NEW:
             _link_all(entry, staging / entry.name)

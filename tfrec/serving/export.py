@@ -22,7 +22,8 @@ from tfrec.errors import UsageError
 from tfrec.models.recommender import Recommender
 from tfrec.models.text_encoder import load_encoder
 from tfrec.serving.freshness import write_prior
-from tfrec.serving.graph import UNKNOWN_AGE, Graph
+from tfrec.serving.graph import Graph
+from tfrec.serving.inputs import UNKNOWN_AGE
 from tfrec.serving.manifest import Manifest, read_manifest, write_manifest
 from tfrec.serving.release import newest_dir
 from tfrec.serving.shards import split

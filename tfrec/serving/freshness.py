@@ -49,7 +49,7 @@ def read_prior(version_dir: str | Path) -> tuple[PopularityPrior, list[str]]:
 
 
 def read_hidden(version_dir: str | Path) -> list[str]:
-    """The ids that must not be shown; `ModelError` names a broken file. A version of tfrec 0.1 has none."""
+    """The ids that must not be shown; `ModelError` names a broken file. A version without such a file hides none."""
     path = Path(version_dir) / HIDDEN_FILE
     try:
         return [str(item) for item in json.loads(path.read_text(encoding="utf-8"))]
@@ -91,7 +91,6 @@ class _Rolling:
         top = np.argpartition(change, n - 1)[:n]
         top = top[np.lexsort((top, change[top]))]
         return Override([self._ids[place] for place in top], log_p[top])
-
 
     def popular(self, n: int) -> Override:
         """The `n` items with the largest p that may be shown, the largest first."""

@@ -17,7 +17,7 @@ from tfrec.serving.behaviour import Event
 from tfrec.serving.client import Client, Recommendation, RequestFailed
 from tfrec.serving.freshness import Freshness
 from tfrec.serving.gateway_metrics import Metrics
-from tfrec.serving.inputs import Wanted
+from tfrec.serving.inputs import UNKNOWN_AGE, Wanted
 
 log = logging.getLogger(__name__)
 
@@ -239,4 +239,4 @@ class Models:
 
 
 def _age(event: Event, now: int) -> int:
-    return -1 if event.time == UNKNOWN_TIME else max(0, now - event.time)
+    return UNKNOWN_AGE if event.time == UNKNOWN_TIME else max(0, now - event.time)

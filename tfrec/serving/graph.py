@@ -24,8 +24,8 @@ from tfrec.models.two_tower import SEARCH_BETA
 from tfrec.serving.explore import SHORTLIST, Policy, explore
 from tfrec.serving.index import LOWEST, Lookup, Wishes
 from tfrec.serving.index_choice import Given, choose_index
+from tfrec.serving.inputs import UNKNOWN_AGE
 
-UNKNOWN_AGE = -1
 Answer = dict[str, Any]
 
 # nothing in the graph branches on a tensor in Python, and autograph's search for that is three quarters of the time of tracing

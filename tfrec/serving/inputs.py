@@ -12,7 +12,7 @@ from tfrec.errors import UsageError
 from tfrec.serving.freshness import Override
 from tfrec.serving.tensors import text_array
 
-_UNKNOWN_AGE = -1
+UNKNOWN_AGE = -1  # seconds before now, of an event without a time
 
 Arrays = dict[str, np.ndarray]
 
@@ -50,7 +50,7 @@ def behaviour(
     return {
         "history": padded(history, "", like=history),
         "history_action": padded(history_action or none, "", like=history),
-        "history_age_s": padded(history_age_s or none, _UNKNOWN_AGE, like=history),
+        "history_age_s": padded(history_age_s or none, UNKNOWN_AGE, like=history),
         "query": text_array([""] * len(history) if query is None else list(query)),
         "prior_items": padded(moved, ""),
         "prior_log_p": padded([override.log_p.tolist() for override in prior or ()] or none, 0.0, like=moved),

@@ -22,7 +22,7 @@ import httpx
 import pytest
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
-from tests.serving.tiny import save_tiny
+from tests.serving.tiny import save_two
 from tfrec.serving.embedded import EmbeddedServer
 from tfrec.serving.process import free_port
 from tfrec.serving.server import ServeOptions
@@ -107,17 +107,8 @@ def launch(request: pytest.FixtureRequest) -> Launch:
 
 @pytest.fixture(scope="package")
 def served(launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Versions 3 and 4 of the model "tiny", labels "stable" (4) and "old" (3); version 3's scores are 10 lower."""
-    root = tmp_path_factory.mktemp("models")
-    save_tiny(root / "tiny" / "3", base=0.0)
-    save_tiny(root / "tiny" / "4", base=10.0)
-    (root / "tiny" / "notes").mkdir()
-    config = root / "models.config"
-    config.write_text(
-        f"""model_config_list {{ config {{ name: "tiny" base_path: "{root}/tiny" model_platform: "tensorflow"
-        model_version_policy {{ all {{}} }}
-        version_labels {{ key: "stable" value: 4 }} version_labels {{ key: "old" value: 3 }} }} }}"""
-    )
+    """Serves what `save_two` saves."""
+    config = save_two(tmp_path_factory.mktemp("models"))
     with launch(model_config_file=str(config), allow_version_labels_for_unavailable_models=True) as running:
         yield running
 
