@@ -93,10 +93,14 @@ def test_its_signatures_are_those_of_the_graph():
     from tfrec.serving.graph import Graph
 
     rows = dict(re.findall(r"^\| `([a-z_]+)` \| (.* \[B.*\]) \| `", README, re.MULTILINE))
-    assert rows.keys() == {"serving_default", "recommend", "explore", "rank", "similar", "embed_query", "embed_item"}
+    assert rows.keys() == {
+        "serving_default", "recommend", "explore", "thompson", "linucb", "rank", "explain", "similar",
+        "embed_query", "embed_item",
+    }
     inputs = {name: re.findall(r"`([a-z_]+)`", text) for name, text in rows.items()}
     inputs["recommend"] += inputs["serving_default"]  # "the same and"
-    inputs["explore"] += inputs["recommend"]
+    for name in ("explore", "thompson", "linucb"):
+        inputs[name] += inputs["recommend"]
     for name, said in inputs.items():
         function = getattr(Graph, f"_{name}")
         assert set(said) == set(inspect.signature(function).parameters) - {"self"}, name

@@ -96,9 +96,11 @@ class GatewayConfig(Section):
     stable_label: str = ""  # the version that answers; none: the newest
     canary_label: str = "canary"  # the version that answers `canary_share` of the users, always the same ones
     canary_share: float = Field(0.0, ge=0, le=1)
-    explore: bool = False  # draw recommendations at random, propensities in the log; a request may say otherwise
-    temperature: float = Field(0.5, ge=0)  # of that draw; 0: the best of the shortlist
-    epsilon: float = Field(0.05, ge=0, le=1)  # chance, in each place, of any item that may come
+    explore: bool = False  # answer recommendations by `policy`, to learn from them; a request may say otherwise
+    policy: Literal["plackett_luce", "thompson", "linucb"] = "plackett_luce"  # only the first has propensities
+    temperature: float = Field(0.5, ge=0)  # of Plackett-Luce; 0: the best of the shortlist
+    epsilon: float = Field(0.05, ge=0, le=1)  # chance, in each place of it, of any item that may come
+    alpha: float = Field(1.0, ge=0)  # of the others: how many standard deviations uncertainty counts
 
 
 class Config(Section):

@@ -164,7 +164,10 @@ def test_the_manifest_the_popularity_and_the_warm_up(version: Path, model: Recom
     assert (manifest.window, manifest.scorecard) == ({"end": {"gateway": 9}}, {"hr@10": 0.1})
     assert (manifest.config_digest, manifest.catalogue_digest) == (model.config.digest(), model.catalogue.digest())
     assert manifest.code_version == tfrec.__version__
-    assert set(manifest.signatures) == {"serving_default", "recommend", "explore", "rank", "similar", "embed_query", "embed_item"}
+    assert set(manifest.signatures) == {
+        "serving_default", "recommend", "explore", "thompson", "linucb", "rank", "explain", "similar",
+        "embed_query", "embed_item",
+    }
     assert manifest.shortlist == 200
     for signature in manifest.signatures.values():
         assert all(spec.shape[0] is None for spec in (signature.inputs | signature.outputs).values())

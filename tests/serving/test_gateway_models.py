@@ -12,7 +12,7 @@ from tests.serving.gateway_world import KEY, NOW, World, items
 from tests.serving.tiny import ITEMS
 from tfrec.config import GatewayConfig
 from tfrec.models.prior import PopularityPrior
-from tfrec.serving.client import Exploration, RequestFailed
+from tfrec.serving.client import Exploration, Recommendation, RequestFailed
 from tfrec.serving.freshness import write_prior
 from tfrec.serving.process import free_port
 
@@ -101,6 +101,21 @@ def test_an_exploring_gateway_logs_what_it_drew_with_its_propensities(make: Make
     assert ask(world, explore=False)["policy"] == "greedy"
     assert world.http.post("/v1/search", json={"query": "d"}).json()["policy"] == "greedy"
     assert len(drawn) == 1
+
+
+@pytest.mark.parametrize("policy", ["thompson", "linucb"])
+def test_a_bandits_slate_is_logged_without_propensities(make: Make, monkeypatch: pytest.MonkeyPatch, policy: str) -> None:
+    world = make(explore=True, policy=policy, alpha=2.5)
+    calls: list[dict[str, Any]] = []
+
+    def answered(**inputs: Any) -> list[Recommendation]:
+        calls.append(inputs)
+        return [Recommendation(("c", "a"), (8.0, 7.0), 4) for _ in inputs["k"]]
+
+    monkeypatch.setattr(world.client, policy, answered)
+    answer = ask(world)
+    assert (items(answer), answer["policy"], calls[0]["alpha"]) == (["c", "a"], f"{policy}(alpha=2.5)", 2.5)
+    assert [row["log_propensity"] for row in world.rows("impressions")] == [None, None]
 
 
 def test_a_version_that_cannot_explore_answers_greedily_and_says_so(make: Make) -> None:

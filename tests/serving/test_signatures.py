@@ -13,6 +13,7 @@ from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tests.serving.tiny_recommender import GONE, N_ITEMS, by_item, request
+from tfrec.errors import UsageError
 from tfrec.serving.batching import _widened
 from tfrec.serving.client import Client
 from tfrec.serving.embedded import EmbeddedServer
@@ -80,10 +81,14 @@ def requests() -> dict[str, dict[str, np.ndarray]]:
     policy = exploring(ROWS, temperature=rng.choice([0, 0.5, 2], ROWS), epsilon=rng.choice([0, 0.4, 1], ROWS),
                        seed=rng.integers(2**60, size=ROWS))
     behaviour = {name: full[name] for name in ("history", "history_action", "history_age_s", "query")}
+    prior = {name: full[name] for name in ("prior_items", "prior_log_p")}
     return {
         "recommend": full,
         "explore": full | policy,
-        "rank": behaviour | {"candidates": items(4), "prior_items": full["prior_items"], "prior_log_p": full["prior_log_p"]},
+        "thompson": full | {"alpha": rng.choice([0, 1, 9], ROWS).astype(np.float32), "seed": policy["seed"]},
+        "linucb": full | {"alpha": rng.choice([0, 1, 9], ROWS).astype(np.float32)},
+        "rank": behaviour | prior | {"candidates": items(4)},
+        "explain": behaviour | prior | {"item": items(1)[:, 0]},
         "serving_default": {name: full[name] for name in ("history", "query", "k")},
         "similar": {"item": items(1)[:, 0], "k": full["k"]},
         "embed_query": {name: full[name] for name in ("history", "query")},
@@ -99,9 +104,12 @@ def test_a_row_is_answered_in_a_batch_as_it_is_alone(served: SavedModel, signatu
         alone = served.run(signature, {name: value[row : row + 1] for name, value in batch.items()})
         assert alone.keys() == together.keys()
         for name, value in alone.items():
+            if value.ndim == 1:  # a number for the row
+                assert_allclose(together[name][row], value[0], rtol=1e-4)
+                continue
             width = slice(value.shape[1])
             rest = together[name][row, value.shape[1] :]
-            assert all(x in (b"", -INF) for x in rest)
+            assert all(x in (b"", -INF, 0.0) for x in rest)
             if value.dtype == object:
                 assert_array_equal(together[name][row, width], value[0])
             else:
@@ -175,6 +183,30 @@ def test_the_client_explores(client: Client, served: SavedModel) -> None:
     assert (len(second.items), len(second.scores), len(second.log_propensities), second.version) == (2, 2, 2, 3)
     unlike = [client.explore(history=[["i3"]], seed=[seed])[0].items for seed in range(5)]
     assert len(set(unlike)) == 5
+
+
+def test_the_client_asks_bandits(client: Client) -> None:
+    plain = client.recommend(history=[["i3", "i9"], []], k=5)
+    for answers in (client.thompson(history=[["i3", "i9"], []], seed=[1, 2], alpha=0.0, k=5),
+                    client.linucb(history=[["i3", "i9"], []], alpha=[0.0, 0.0], k=5)):
+        assert [answer.items for answer in answers] == [answer.items for answer in plain]
+        assert_allclose([answer.scores for answer in answers], [answer.scores for answer in plain], rtol=1e-5)
+    drawn = [client.thompson(history=[["i3"]], seed=[seed], alpha=30.0)[0] for seed in (1, 2, 3, 1)]
+    assert len({answer.items for answer in drawn}) == 3
+    assert drawn[0] == drawn[3]
+    assert client.linucb(history=[["i3"]], alpha=3.0)[0].scores[0] > client.recommend(history=[["i3"]])[0].scores[0]
+    for wrong in (-1.0, [float("nan")]):
+        with pytest.raises(UsageError, match="alpha must be 0 or more"):
+            client.linucb(history=[["i3"]], alpha=wrong)
+
+
+def test_the_client_explains(client: Client) -> None:
+    first, second = client.explain(history=[["i3", "i9"], []], query=["z", ""], item=["i5", "nobody"])
+    assert (len(first.history), first.query[0][0], len(first.query), first.version) == (2, "z", 1, 3)
+    assert first.score == pytest.approx(client.rank(history=[["i3", "i9"]], query=["z"], candidates=[["i5"]])[0][0], rel=1e-5)
+    without = client.rank(history=[["i9"]], query=["z"], candidates=[["i5"]])[0][0]
+    assert first.history[0] == pytest.approx(first.score - without, abs=1e-4)
+    assert (second.score, second.popularity, second.history, second.query) == (-INF, 0.0, (), ())
 
 
 def test_the_client_ranks(client: Client) -> None:

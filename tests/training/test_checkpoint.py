@@ -32,6 +32,8 @@ def made(settings: Config) -> Recommender:
         weight.assign_add(rng.normal(0, 0.1, weight.shape).astype(np.float32))
     built.model.beta.assign(1.3)
     built.model.steps.assign(17)
+    built.head.mean.assign_add(rng.normal(0, 0.1, 9))
+    built.head.factor.assign(3 * built.head.factor)
     built.model.restart_average()
     built.give_slots(INTER.item[:50], np.arange(N))
     built.prior.update(INTER.item[:60], INTER.time[:60])
@@ -44,6 +46,8 @@ def test_round_trip(made, settings, tmp_path):
     assert meta == {"epoch": 3} == checkpoint.read_meta(path)
     assert (again.actions, again.catalogue.digest(), int(again.model.steps)) == (made.actions, made.catalogue.digest(), 17)
     assert_array_equal(again.slot, made.slot)
+    assert_array_equal(again.head.mean, made.head.mean)
+    assert_array_equal(again.head.factor, made.head.factor)
     events = np.arange(60, len(INTER))
     assert_allclose(Scorer(again, INTER, counted=60)(events), Scorer(made, INTER, counted=60)(events), atol=1e-5)
     again.model.swap_average()
@@ -110,8 +114,8 @@ def test_the_catalogue_grows_by_a_file(made, tmp_path):
 def test_another_format(made, settings, tmp_path):
     path = checkpoint.save(tmp_path / "checkpoint", made)
     described = path / "checkpoint.json"
-    described.write_text(described.read_text().replace('"format": 1', '"format": 99'))
-    with pytest.raises(ModelError, match="expected format 1, got 99"):
+    described.write_text(described.read_text().replace('"format": 2', '"format": 99'))
+    with pytest.raises(ModelError, match="expected format 2, got 99"):
         checkpoint.load(path, settings)
 
 

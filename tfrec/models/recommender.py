@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfrec.config import Config
 from tfrec.data.catalogue import Catalogue
 from tfrec.data.item_features import ItemFeatures
+from tfrec.models.bayesian_head import BayesianHead
 from tfrec.models.checkpoint_files import fingerprint
 from tfrec.models.item_tower import ItemTower
 from tfrec.models.prior import PopularityPrior
@@ -37,6 +38,7 @@ class Recommender:
     actions: tuple[str, ...]
     prior: PopularityPrior
     model: TwoTower
+    head: BayesianHead
 
     @classmethod
     def build(cls, config: Config, catalogue: Catalogue, text: npt.NDArray[np.float32], *,
@@ -46,7 +48,7 @@ class Recommender:
         model = towers(config, text_width=text.shape[1], feature_width=features.width)
         model.items.start_from(text)
         made = cls(config, catalogue, text, features, np.zeros(len(catalogue), np.int32), tuple(actions),
-                   PopularityPrior(len(catalogue)), model)
+                   PopularityPrior(len(catalogue)), model, BayesianHead(config.model.dim))
         made.refresh()
         return made
 

@@ -26,6 +26,7 @@ class Tokenizer(tf.Module):
         super().__init__(name="tokenizer")
         ids = {piece: i for i, piece in enumerate(vocabulary)}
         self.max_tokens = max_tokens
+        self._vocabulary = list(vocabulary)
         self.pad, self.start, self.end = ids["[PAD]"], ids["[CLS]"], ids["[SEP]"]
         self._pieces = tf_text.FastBertTokenizer(
             list(vocabulary), token_out_type=tf.int32, lower_case_nfd_strip_accents=lower_case
@@ -38,3 +39,7 @@ class Tokenizer(tf.Module):
         edge = tf.ones([tf.shape(texts)[0], 1], tf.int32)
         rows = tf.concat([edge * self.start, rows, edge * self.end], axis=1)
         return rows.to_tensor(self.pad, shape=[None, self.max_tokens] if pad_to_max else None)
+
+    def pieces(self, ids: tf.Tensor) -> tf.Tensor:
+        """The word pieces of token ids, in the form of `ids`; `##` begins one that goes on with a word."""
+        return tf.gather(tf.constant(self._vocabulary), ids)

@@ -23,11 +23,14 @@ from tensorflow_serving.apis import (
 )
 
 from tfrec.errors import ServingError, UsageError
-from tfrec.serving.inputs import Behaviour, Wanted, behaviour, checked, each, padded, wanted
+from tfrec.serving.inputs import Arrays, Behaviour, Wanted, behaviour, checked, each, padded, wanted
 from tfrec.serving.tensors import from_proto, text_array, to_proto
 
 EPSILON = 0.05  # one place in twenty is chosen from everything that may come
+ALPHA = 1.0  # standard deviations
 TEMPERATURE = 0.5  # scores are logits: at 1 a slate would be drawn as often as the model holds it to be wanted
+
+_EXPLAINED = ("scores", "popularity", "history_weights", "tokens", "token_weights")  # outputs of `explain`
 
 
 class RequestFailed(ServingError):
@@ -53,6 +56,17 @@ class Exploration(Recommendation):
     """An answer drawn at random, in the order of its places, with each item's log probability given the earlier ones."""
 
     log_propensities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why an item has its score; weights are what it would lose without a part, in units of the score."""
+
+    score: float  # -inf: the item is not known
+    popularity: float  # what popularity adds to it
+    history: tuple[float, ...]  # the weight of each event, as they were sent; 0 for one that is not read
+    query: tuple[tuple[str, float], ...]  # the query's word pieces with their weights
+    version: int
 
 
 @dataclass(frozen=True)
@@ -136,6 +150,48 @@ class Client:
             for answer, log_pi in zip(_ranked(prediction), prediction.outputs["log_propensities"].tolist(), strict=True)
         ]
 
+    def thompson(
+        self,
+        *,
+        seed: Sequence[int],
+        alpha: float | Sequence[float] = ALPHA,
+        version: int | None = None,
+        label: str = "",
+        **asked: Unpack[Wanted],
+    ) -> list[Recommendation]:
+        """As `recommend`, but by weights drawn at random from what feedback leaves uncertain (Thompson sampling).
+
+        Args:
+            seed: of each history: the same seed and inputs draw the same weights.
+            alpha: times the standard deviation of the draw; 0 draws nothing.
+            version, label, asked: as for `recommend`.
+        """
+        inputs = _hopeful("thompson", alpha, wanted(**asked)) | {"seed": np.array(seed, np.int64)}
+        return _ranked(self.predict("thompson", checked("thompson", inputs), version=version, label=label))
+
+    def linucb(
+        self, *, alpha: float | Sequence[float] = ALPHA, version: int | None = None, label: str = "", **asked: Unpack[Wanted]
+    ) -> list[Recommendation]:
+        """As `recommend`, but each score is raised by `alpha` times its standard deviation (LinUCB): the unsure is tried."""
+        inputs = _hopeful("linucb", alpha, wanted(**asked))
+        return _ranked(self.predict("linucb", checked("linucb", inputs), version=version, label=label))
+
+    def explain(
+        self, *, item: Sequence[str], version: int | None = None, label: str = "", **known: Unpack[Behaviour]
+    ) -> list[Explanation]:
+        """Why each `item` has the score that it has for the history and query beside it."""
+        inputs = checked("explain", behaviour(**known) | {"item": text_array(list(item))})
+        prediction = self.predict("explain", inputs, version=version, label=label)
+        out = {name: array.tolist() for name, array in prediction.outputs.items()}
+        rows = zip(known["history"], *(out[name] for name in _EXPLAINED), strict=True)
+        return [
+            # the first event is the padding in front (`inputs.padded`)
+            Explanation(score, popularity, tuple(weights[1 : 1 + len(own)]),
+                        tuple((token.decode(), weight) for token, weight in zip(tokens, parts, strict=True) if token),
+                        prediction.version)
+            for own, score, popularity, weights, tokens, parts in rows
+        ]
+
     def rank(
         self,
         *,
@@ -214,6 +270,14 @@ class Client:
             }.get(code, "")
             message = f"{self.address}: model {self.model} did not answer: {code}: {details} {advice}".rstrip()
             raise RequestFailed(message, code=code) from error
+
+
+def _hopeful(signature: str, alpha: float | Sequence[float], inputs: Arrays) -> Arrays:
+    """`inputs` with `alpha`, which must not be negative: a bandit that shuns what it does not know never learns."""
+    given = each(alpha, len(inputs["history"]), np.float32)
+    if not (given >= 0).all():
+        raise UsageError(f"{signature}: alpha must be 0 or more, got {alpha}.")
+    return inputs | {"alpha": given}
 
 
 def _ranked(prediction: Prediction) -> list[Recommendation]:

@@ -164,13 +164,17 @@ def warmup_requests(recommender: Recommender) -> list[Request]:
                 Request("recommend", {**behaviour, **unfiltered, "query": query, "k": k}),
                 Request("embed_query", {"history": history, "query": query}),
             ]
-        ranked = {name: filtered[name] for name in ("prior_items", "prior_log_p")} | {"candidates": history}
+        prior = {name: filtered[name] for name in ("prior_items", "prior_log_p")}
+        ranked, bandit = prior | {"candidates": history}, {"alpha": np.ones(batch, np.float32)}
         # not by Gumbel noise, with which scores that another kernel rounds otherwise may give another slate
         policy = {"temperature": np.zeros(batch, np.float32), "epsilon": np.full(batch, 0.5, np.float32),
                   "seed": np.arange(batch, dtype=np.int64)}
         requests += [
             Request("explore", {**behaviour, **filtered, **policy, "query": nothing, "k": k}),
+            Request("thompson", {**behaviour, **filtered, **bandit, "seed": policy["seed"], "query": nothing, "k": k}),
+            Request("linucb", {**behaviour, **filtered, **bandit, "query": nothing, "k": k}),
             Request("rank", {**behaviour, **ranked, "query": nothing}),
+            Request("explain", {**behaviour, **prior, "item": some, "query": texted}),
             Request("similar", {"item": some, "k": k}),
             Request("embed_item", {"text": texted}),
         ]

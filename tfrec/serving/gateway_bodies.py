@@ -94,7 +94,7 @@ class RecommendAnswer(BaseModel):
     request_id: str
     model_version: int = Field(description="0: no model answered.")
     items: list[Answered]
-    policy: str = Field(description="`greedy`, `plackett_luce(...)` when drawn at random, or `popularity`.")
+    policy: str = Field(description="`greedy`; `plackett_luce(...)`, `thompson(...)` or `linucb(...)` to learn; or `popularity`.")
     label: str = Field(description="Of the version that answered; empty: the newest.")
     fallback: str | None = Field(None, description="Why this is not the answer that it should be; usually nothing.")
 

@@ -22,7 +22,7 @@ from tfrec.serving.inputs import UNKNOWN_AGE, Wanted
 log = logging.getLogger(__name__)
 
 UNKNOWN_TIME = -1
-_NO_SIGNATURE = 'Serving signature key "explore" not found'
+_NO_SIGNATURE = "Serving signature key"  # how the server says that a version does not have it
 _NOT_EXPLORING = "this version does not explore"
 UNKNOWN_LABEL = "Unrecognized servable version label"  # how the server says that a label names no version
 GREEDY, POPULARITY = "greedy", "popularity"
@@ -90,7 +90,8 @@ class Models:
         self._config = config
         self._metrics = metrics
         self._clock = clock
-        self._exploring = f"plackett_luce(temperature={config.temperature:g}, epsilon={config.epsilon:g})"
+        names = ("temperature", "epsilon") if _is_drawn(config) else ("alpha",)
+        self._exploring = f"{config.policy}({', '.join(f'{name}={getattr(config, name):g}' for name in names)})"
         self._versions: dict[str, int] = {}  # that answered last, by label
         labels = {config.stable_label, config.canary_label} if config.canary_share else {config.stable_label}
         self._fresh = {
@@ -193,7 +194,7 @@ class Models:
         return Answer([best.ids[place] for place in places], best.log_p[places].tolist(), 0, "", POPULARITY, [None] * len(places),
                       "the model server does not answer")
 
-    def _ask(self, way: _Way, asked: Sequence[Asked]) -> list[tuple[Recommendation, Sequence[float]]]:
+    def _ask(self, way: _Way, asked: Sequence[Asked]) -> list[tuple[Recommendation, Sequence[float | None]]]:
         fresh = self._fresh.get(way.label)  # the counts roll on from a version that is known; another label may name any
         wanted = Wanted(
             history=[[event.item for event in one.history] for one in asked],
@@ -207,11 +208,22 @@ class Models:
             k=[one.k for one in asked],
         )
         if way.explore:
-            drawn = self._client.explore(**wanted, label=way.label, seed=[one.seed for one in asked],
-                                         temperature=self._config.temperature, epsilon=self._config.epsilon)
-            return [(one, [min(0.0, log_pi) for log_pi in one.log_propensities]) for one in drawn]  # rounding may lift a 0
+            return self._exploring_answers(wanted, label=way.label, seed=[one.seed for one in asked])
         # each place had one item that could be there, so its probability is 1
         return [(one, [0.0] * len(one.items)) for one in self._client.recommend(**wanted, label=way.label)]
+
+    def _exploring_answers(
+        self, wanted: Wanted, *, label: str, seed: Sequence[int]
+    ) -> list[tuple[Recommendation, Sequence[float | None]]]:
+        config = self._config
+        if _is_drawn(config):
+            drawn = self._client.explore(**wanted, label=label, seed=seed, temperature=config.temperature, epsilon=config.epsilon)
+            return [(one, [min(0.0, log_pi) for log_pi in one.log_propensities]) for one in drawn]  # rounding may lift a 0
+        if config.policy == "thompson":
+            found = self._client.thompson(**wanted, label=label, seed=seed, alpha=config.alpha)
+        else:
+            found = self._client.linucb(**wanted, label=label, alpha=config.alpha)
+        return [(one, [None] * len(one.items)) for one in found]  # nobody can say it exactly (`bandits.py`)
 
     def _call(self, ask: Callable[[], list[T]]) -> list[T]:
         """The answer of the model server; while it counts as down, its last failure at once."""
@@ -236,6 +248,11 @@ class Models:
         if now - self._said.get(text, -_SAY_SECONDS) >= _SAY_SECONDS:
             self._said[text] = now
             log.warning(text, *words)
+
+
+def _is_drawn(config: GatewayConfig) -> bool:
+    """Whether the policy that explores knows its propensities."""
+    return config.policy == "plackett_luce"
 
 
 def _age(event: Event, now: int) -> int:

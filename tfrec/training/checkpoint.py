@@ -19,10 +19,11 @@ from tfrec.data.catalogue import Catalogue, read_catalogue
 from tfrec.data.item_features import ItemFeatures
 from tfrec.data.rows import Quarantine
 from tfrec.errors import ModelError
+from tfrec.models.bayesian_head import BayesianHead
 from tfrec.models.prior import PopularityPrior
 from tfrec.models.recommender import Recommender, encode_catalogue, towers
 
-FORMAT = 1
+FORMAT = 2
 CATALOGUE_FILES = frozenset({"slots.npz", "prior.npz", "catalogue.jsonl"})
 
 
@@ -31,7 +32,7 @@ def _weights(recommender: Recommender, optimizer: tf.keras.optimizers.Optimizer 
     scalars = {"log_scale": m.log_scale, "search_scale": m.search_scale, "mean_query": m.mean_query, "beta": m.beta,
                "steps": m.steps, "averaged": m.averaged}
     optional = {"optimizer": optimizer} if optimizer is not None else {}
-    return tf.train.Checkpoint(items=m.items, queries=m.queries, average=m.average, **scalars, **optional)
+    return tf.train.Checkpoint(items=m.items, queries=m.queries, head=recommender.head, average=m.average, **scalars, **optional)
 
 
 def save(directory: Path, recommender: Recommender, *, meta: dict[str, Any] | None = None,
@@ -100,7 +101,8 @@ def load(directory: Path, config: Config, *, catalogue: Catalogue | None = None,
     slot = np.concatenate([_read_slots(directory / "slots.npz"), np.zeros(len(present) - len(known), np.int32)])
     prior = PopularityPrior.load(directory / "prior.npz")
     prior.grow(len(present))
-    recommender = Recommender(config, present, text, features, slot, tuple(found["actions"]), prior, model)
+    recommender = Recommender(config, present, text, features, slot, tuple(found["actions"]), prior, model,
+                              BayesianHead(config.model.dim))
     if optimizer is not None:
         optimizer.build(model.trainable_variables)
     try:
