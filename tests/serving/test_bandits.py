@@ -12,7 +12,7 @@ from tfrec.data.records import Item
 from tfrec.models.bayesian_head import BayesianHead
 from tfrec.serving.bandits import linucb, thompson
 from tfrec.serving.index import ExactIndex, Wishes
-from tfrec.serving.inverted_index import InvertedIndex
+from tfrec.serving.inverted_index import InvertedIndex, Reach
 from tfrec.serving.item_lists import centres
 
 CATALOGUE = Catalogue([Item(id=name, available=name != "gone") for name in ("a", "b", "c", "d", "gone")])
@@ -110,7 +110,8 @@ def test_lists_are_searched_by_the_draw(head: BayesianHead) -> None:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     log_p = rng.normal(-5, 2, 300).astype(np.float32)
     exact = ExactIndex(catalogue, vectors, log_p, max_k=20)
-    lists = InvertedIndex(catalogue, vectors, log_p, max_k=20, centres=centres(vectors, seed=0), blocks=10**6)
+    every = Reach(10**6, 1e9)
+    lists = InvertedIndex(catalogue, vectors, log_p, max_k=20, centres=centres(vectors, seed=0), near=every, far=every)
     given = {"beta": tf.fill([30], BETA), "wishes": wishes(30), "alpha": tf.ones([30])}
     u, k = tf.tile(tf.constant(U)[None], [30, 1]), tf.fill([30], 9)
     for policy, more in ((thompson, {"seed": tf.range(30, dtype=tf.int64)}), (linucb, {"shortlist": 20})):

@@ -16,7 +16,7 @@ from tfrec.data.catalogue import Catalogue
 from tfrec.data.records import Item
 from tfrec.serving.explore import Policy, _log_propensities, _logits, explore
 from tfrec.serving.index import ExactIndex, Wishes
-from tfrec.serving.inverted_index import InvertedIndex
+from tfrec.serving.inverted_index import InvertedIndex, Reach
 from tfrec.serving.item_lists import centres
 
 N = 6
@@ -206,7 +206,9 @@ def test_on_an_index_of_lists() -> None:
     rng, n, rows = np.random.default_rng(4), 400, 30
     vectors = rng.normal(size=(n, 4)).astype(np.float32)
     catalogue = Catalogue([Item(id=f"i{i}", available=i % 9 != 0) for i in range(n)])
-    index = InvertedIndex(catalogue, vectors, np.zeros(n, np.float32), max_k=20, centres=centres(vectors, seed=0), blocks=9)
+    some = Reach(20, 1e9)
+    index = InvertedIndex(catalogue, vectors, np.zeros(n, np.float32), max_k=20, centres=centres(vectors, seed=0), near=some,
+                          far=some)
     u, beta, k = tf.constant(rng.normal(size=(rows, 4)), tf.float32), tf.ones([rows]), tf.fill([rows], 20)
     excluded = [f"i{i}" for i in range(1, 40)]
     none = tf.zeros([rows, 0], tf.string)

@@ -5,10 +5,13 @@ import numpy as np
 import pytest
 
 from tests.serving.tiny_recommender import recommender
+from tfrec.data.catalogue import Catalogue
+from tfrec.data.records import Item
 from tfrec.models.recommender import Recommender
 from tfrec.serving import index_choice
-from tfrec.serving.index_choice import Given, Lists, Queries, Truth, choose_index, sample_queries
-from tfrec.serving.inverted_index import InvertedIndex
+from tfrec.serving.index_choice import Given, Lists, Queries, Truth, _least, choose_index, least_reaches, sample_queries
+from tfrec.serving.inverted_index import InvertedIndex, Reach
+from tfrec.serving.item_lists import centres
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +40,8 @@ def test_a_small_catalogue_is_searched_whole(model: Recommender) -> None:
 def test_a_large_one_by_lists_that_reach_the_target(model: Recommender) -> None:
     index, found = choose_index(model)
     assert isinstance(index, InvertedIndex)
-    assert (found["kind"], found["recall_target"], found["blocks"]) == ("lists", 0.99, index.blocks)
+    assert (found["kind"], found["recall_target"], found["near"], found["far"]) == (
+        "lists", 0.99, index.near._asdict(), index.far._asdict())
     assert found["recall"].keys() == {"behaviour", "search", "exclude_200", "tag"}
     assert min(found["recall"].values()) >= 0.99
 
@@ -65,11 +69,12 @@ def test_a_delta_keeps_the_kind_and_says_when_it_has_become_worse(
     model: Recommender, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(Truth, "recall", lambda *_: {"behaviour": 0.5})
-    lists = Lists(model.item_vectors()[:3], 2)
+    lists = Lists(model.item_vectors()[:3], Reach(2, 0.5), Reach(3, 1.5))
     with caplog.at_level(logging.WARNING):
         index, found = choose_index(model, given=Given(lists, "int8"))
     assert isinstance(index, InvertedIndex)
-    assert (found["kind"], found["lists"], found["blocks"], found["storage"]) == ("lists", 3, 2, "int8")
+    assert (found["kind"], found["lists"], found["storage"]) == ("lists", 3, "int8")
+    assert (found["near"], found["far"]) == ({"blocks": 2, "drop": 0.5}, {"blocks": 3, "drop": 1.5})
     assert "export the model again" in caplog.text
 
 
@@ -99,8 +104,39 @@ def test_recall_is_the_share_of_the_exact_best_that_is_found(model: Recommender)
 
 
 def test_sampled_queries_are_of_both_kinds_and_repeatable(model: Recommender) -> None:
-    one, two, other = (sample_queries(model, seed=seed) for seed in (1, 1, 2))
+    one, two, other = (sample_queries(model, n=9, seed=seed) for seed in (1, 1, 2))
     assert np.array_equal(one.u, two.u)
     assert not np.array_equal(one.u, other.u)
     assert np.unique(one.beta).tolist() == np.float32([0.3, 0.8]).tolist()
-    assert one.u.shape == (256, 8)
+    assert one.u.shape == (18, 8)
+
+
+def test_the_least_reach_by_hand() -> None:
+    """Of five items four must be found. In order that takes 5 blocks; up to 1.5 times as many, 8, and then a drop of .6."""
+    blocks, drop = np.array([1.0, 2.0, 5.0, 3.0, 20.0]), np.array([0.1, 0.6, 0.2, 0.5, 0.3])
+    assert _least(np.stack([blocks, drop]), 0.8) == Reach(8, 0.6)
+
+
+def test_the_least_reaches_find_what_is_asked_of_them_and_no_less_would() -> None:
+    rng = np.random.default_rng(7)
+    n = 4000
+    vectors = rng.normal(size=(20, 8))[rng.integers(20, size=n)] + 0.4 * rng.normal(size=(n, 8))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    log_p = rng.normal(-8, 1, n).astype(np.float32)
+    catalogue = Catalogue([Item(id=f"i{k}") for k in range(n)])
+    truth = Truth(catalogue, vectors, log_p, k=20)
+    u = (5 * rng.normal(size=(400, 8))).astype(np.float32)
+    queries = Queries(u, np.full(400, 0.5, np.float32))
+    made = centres(vectors, seed=0)
+    near, far = least_reaches(truth, made, queries, target=0.9)
+    assert near.blocks < far.blocks
+    assert near.drop < far.drop
+
+    def recall(reach: Reach) -> float:
+        index = InvertedIndex(catalogue, vectors, log_p, max_k=20, centres=made, near=reach, far=reach)
+        found = truth.recall(index, queries)
+        return (found["behaviour"] + found["search"]) / 2
+
+    assert recall(near) >= 0.9
+    assert recall(near._replace(drop=0.98 * near.drop)) < recall(near)
+    assert recall(Reach(near.blocks // 2, near.drop)) < 0.9

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from tfrec.data.catalogue import Catalogue
 from tfrec.data.records import Item
 from tfrec.serving.index import ExactIndex, Wishes
-from tfrec.serving.inverted_index import InvertedIndex, _top
+from tfrec.serving.inverted_index import FAR, NEAR, InvertedIndex, Reach
 from tfrec.serving.item_lists import centres
 
 N = 700
@@ -24,10 +24,11 @@ CATALOGUE = Catalogue(
         for n in range(N)
     ]
 )
+ALL = Reach(10_000, 1e9)
 CENTRES = centres(VECTORS, seed=1)
 EXACT = ExactIndex(CATALOGUE, VECTORS, LOG_P, max_k=80)
-WHOLE = InvertedIndex(CATALOGUE, VECTORS, LOG_P, max_k=80, centres=CENTRES, blocks=10_000)
-LITTLE = InvertedIndex(CATALOGUE, VECTORS, LOG_P, max_k=80, centres=CENTRES, blocks=12)
+WHOLE = InvertedIndex(CATALOGUE, VECTORS, LOG_P, max_k=80, centres=CENTRES, near=ALL, far=ALL)
+LITTLE = InvertedIndex(CATALOGUE, VECTORS, LOG_P, max_k=80, centres=CENTRES, near=Reach(12, 9.0), far=ALL)
 
 
 def wishes(rows: int, **some: list[list[str]] | list[list[float]]) -> Wishes:
@@ -116,14 +117,14 @@ def test_tags_that_hide_most_items_are_answered_exactly(tag: str) -> None:
 
 
 def test_fewer_found_than_asked_for_are_answered_exactly() -> None:
-    few = InvertedIndex(CATALOGUE, VECTORS, LOG_P, max_k=500, centres=CENTRES, blocks=1)
+    few = InvertedIndex(CATALOGUE, VECTORS, LOG_P, max_k=500, centres=CENTRES, near=Reach(1, 0.0), far=Reach(1, 0.0))
     many = ExactIndex(CATALOGUE, VECTORS, LOG_P, max_k=500)
     assert search(few, queries(2), [400, 3], beta=0.5)[0] == search(many, queries(2), [400, 3], beta=0.5)[0]
 
 
 def test_popularity_draws_a_query_to_the_head() -> None:
     top = int(np.argmax(np.where([item.available for item in CATALOGUE.items], LOG_P, -99)))
-    one = InvertedIndex(CATALOGUE, VECTORS, LOG_P, max_k=5, centres=CENTRES, blocks=1)
+    one = InvertedIndex(CATALOGUE, VECTORS, LOG_P, max_k=5, centres=CENTRES, near=Reach(1, 0.0), far=Reach(1, 0.0))
     assert search(one, -4 * VECTORS[top : top + 1], [5], beta=100.0)[0][0][0] == f"i{top}".encode()
 
 
@@ -137,7 +138,7 @@ def test_unavailable_items_keep_a_vector_and_never_come() -> None:
 
 @pytest.mark.parametrize(("storage", "atol"), [("bfloat16", 0.03), ("int8", 0.06)])
 def test_rounded_vectors_score_nearly_the_same(storage: str, atol: float) -> None:
-    rounded = InvertedIndex(CATALOGUE, VECTORS, LOG_P, max_k=80, centres=CENTRES, blocks=10_000, storage=storage)
+    rounded = InvertedIndex(CATALOGUE, VECTORS, LOG_P, max_k=80, centres=CENTRES, near=ALL, far=ALL, storage=storage)
     u = queries(3)
     _, scores = search(EXACT, u, [20] * 3, beta=0.5)
     _, found = search(rounded, u, [20] * 3, beta=0.5)
@@ -146,18 +147,41 @@ def test_rounded_vectors_score_nearly_the_same(storage: str, atol: float) -> Non
     assert_allclose(rounded.vectors(rounded.positions(tf.constant(["i3"])))[0], VECTORS[3], atol=0.01)
 
 
-def test_more_is_read_up_to_a_share() -> None:
-    index = InvertedIndex(CATALOGUE, VECTORS, LOG_P, max_k=5, centres=CENTRES, blocks=10)
-    assert index.read_more(1.2, most=0.5)
-    assert index.blocks == 12
+def test_it_reaches_farther_up_to_a_share() -> None:
+    index = InvertedIndex(CATALOGUE, VECTORS, LOG_P, max_k=5, centres=CENTRES, near=Reach(5, 1.0), far=Reach(10, 4.0))
+    assert index.read_more(1.5, most=0.5)
+    assert (index.near, index.far) == (Reach(8, 1.5), Reach(15, 6.0))
     assert not index.read_more(9.0, most=0.5)
-    assert index.blocks == 12
+    assert (index.near, index.far) == (Reach(8, 1.5), Reach(15, 6.0))
 
 
-@settings(deadline=None, max_examples=60)
-@given(st.lists(st.integers(-5, 5), min_size=1, max_size=60), st.integers(0, 70))
-def test_the_best_of_a_fold_are_the_best(values: list[int], k: int) -> None:
-    best, at = _top(tf.constant([values], tf.float32), tf.constant(k))
-    expected = sorted(values, reverse=True)[:k]
-    assert best.numpy()[0, : len(expected)].tolist() == expected
-    assert [values[place] for place in at.numpy()[0, : len(expected)]] == expected
+def read_of(index: InvertedIndex, u: np.ndarray, depth: list[float]) -> list[set[int]]:
+    """The blocks that each row reads."""
+    blocks, read = index._choose(tf.constant(u), tf.zeros([len(u)]), tf.constant(depth))
+    return [set(row[mask].tolist()) for row, mask in zip(blocks.numpy(), read.numpy(), strict=True)]
+
+
+def test_lists_that_promise_nearly_as_much_are_read_up_to_a_number_of_blocks() -> None:
+    index = InvertedIndex(CATALOGUE, VECTORS, LOG_P, max_k=5, centres=CENTRES, near=Reach(4, 0.0), far=Reach(6, 1e9))
+    first, count = index._first.numpy(), index._count.numpy()
+    u = queries(3)
+    ranked = np.argsort(-(u @ CENTRES.T), axis=1)
+
+    def in_order(row: int, most: int) -> set[int]:
+        every = [first[one] + n for one in ranked[row] for n in range(count[one])]
+        return set(every[:most])
+
+    best = [in_order(row, min(4, count[ranked[row][0]])) for row in range(3)]
+    assert read_of(index, u, [0.0, 0.0, 0.0]) == best  # only the best list: no other promises as much
+    assert read_of(index, u, [1.0, 0.0, 0.5]) == [in_order(0, 6), best[1], in_order(2, 5)]
+
+
+def test_who_wants_more_or_names_a_tag_reaches_farther() -> None:
+    index = InvertedIndex(CATALOGUE, VECTORS, LOG_P, max_k=500, centres=CENTRES, near=Reach(1, 0.0), far=ALL)
+    asked = wishes(4, exclude=[[""] * 150, ["x"] * 100 + [""] * 50, ["x"] * 150, [""] * 150],
+                   deny_tags=[[""], [""], [""], ["no"]])
+    rows = tf.constant(4)
+    assert (NEAR, FAR) == (100, 300)
+    assert index._depth(rows, tf.constant(100), asked).numpy().tolist() == [0.0, 0.5, 0.75, 1.0]
+    assert index._depth(rows, tf.constant(40), asked).numpy().tolist() == [0.0, pytest.approx(0.2), pytest.approx(0.45), 1.0]
+    assert index._depth(rows, tf.constant(400), None).numpy().tolist() == [1.0] * 4

@@ -26,6 +26,7 @@ from tfrec.serving.export import CHECKPOINT
 from tfrec.serving.freshness import HIDDEN_FILE, ITEMS_FILE, PRIOR_FILE, write_prior
 from tfrec.serving.graph import Graph
 from tfrec.serving.index_choice import Given, Lists
+from tfrec.serving.inverted_index import Reach
 from tfrec.serving.manifest import FILE_NAME, Manifest, Probe, read_manifest, write_manifest
 from tfrec.serving.release import link, newest_dir, publish
 from tfrec.serving.shards import WEIGHTS_INDEX, read_catalogue_array, replace_catalogue
@@ -109,7 +110,8 @@ def _index_of(parent: Path, manifest: Manifest) -> Given:
     storage = manifest.index.get("storage", "float32")
     if manifest.index.get("kind") != "lists":
         return Given(None, storage)
-    return Given(Lists(read_catalogue_array(parent / "variables", "list_centre"), manifest.index["blocks"]), storage)
+    near, far = (Reach(**manifest.index[name]) for name in ("near", "far"))
+    return Given(Lists(read_catalogue_array(parent / "variables", "list_centre"), near, far), storage)
 
 
 def _probes(manifest: Manifest, graph: Graph, recommender: Recommender, *, new_items: bool) -> tuple[Probe, ...]:

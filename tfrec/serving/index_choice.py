@@ -1,8 +1,8 @@
 """Which index a recommender gets, how much of it a query reads, and what it finds: chosen and measured at export.
 
-Small catalogues are searched whole. For large ones the number of blocks that a query reads is the smallest that finds
-`serving.recall_target` of the exact best 100 by the full score, popularity included; another sample of queries then measures the
-finished index, also with exclusions and under a tag that few items have. An index that misses the target is not served: all items
+Small catalogues are searched whole. For large ones queries read as little as finds `serving.recall_target` of the exact best 100
+by the full score, popularity included, and of the 100 behind 200 others; another sample of queries then measures the finished
+index, also with exclusions and under a tag that few items have. An index that misses the target is not served: all items
 are searched instead, which is slower and right. An export that failed here would cost a finished training.
 """
 import logging
@@ -17,20 +17,21 @@ from tfrec.data.catalogue import Catalogue
 from tfrec.models.recommender import Recommender
 from tfrec.models.two_tower import SEARCH_BETA
 from tfrec.serving.index import ExactIndex, Wishes
-from tfrec.serving.inverted_index import InvertedIndex
+from tfrec.serving.inverted_index import FAR, NEAR, InvertedIndex, Reach
 from tfrec.serving.item_lists import BLOCK, centres, layout
 from tfrec.serving.vectors import Storage
 
 log = logging.getLogger(__name__)
 
-LISTS_FROM = 50_000
-MEASURED_K = 100
-EXCLUDED = 200
+LISTS_FROM = 60_000  # items; `index_speed.py --crossing`: at 50,000 lists are .8 times as fast as all items, at 100,000 1.8 times
+MEASURED_K = NEAR
+EXCLUDED = FAR - NEAR
 TAG_SHARE = 0.01
 
-_QUERIES = 128  # of behaviour, and as many searches
+_CHOOSING, _QUERIES = 512, 128  # of behaviour, and as many searches: to choose by (128 are off by a third), and to measure
+_SPREAD = 1.5
 _AT_ONCE = 32
-_MORE = 1.2  # times the blocks, when the second sample finds too little
+_MORE = 1.1  # times as far, when the second sample finds too little
 _MOST = 0.25  # of all blocks: reading more than that is no faster than reading all in order
 
 Floats = npt.NDArray[np.float32]
@@ -44,10 +45,11 @@ class Queries(NamedTuple):
 
 
 class Lists(NamedTuple):
-    """The lists of an index, and how many of their blocks a query reads."""
+    """The lists of an index, and how far a query reads in them."""
 
     centres: Floats
-    blocks: int
+    near: Reach
+    far: Reach
 
 
 class Given(NamedTuple):
@@ -73,7 +75,7 @@ def choose_index(recommender: Recommender, *, given: Given | None = None) -> tup
     seed = recommender.config.training.seed
     truth = Truth(catalogue, vectors, log_p, k=min(MEASURED_K, config.max_k))
     found: dict[str, Any] = {"storage": storage, "k": MEASURED_K, "recall_target": config.recall_target}
-    queries = sample_queries(recommender, seed=seed + 1)
+    queries = sample_queries(recommender, n=_QUERIES, seed=seed + 1)
     if whole:
         index = ExactIndex(catalogue, vectors, log_p, max_k=config.max_k, storage=storage)
         found |= {"kind": "exact", "recall": truth.recall(index, queries)}
@@ -82,14 +84,15 @@ def choose_index(recommender: Recommender, *, given: Given | None = None) -> tup
             lists = given.lists
         else:
             made = centres(vectors, seed=seed)
-            sample = sample_queries(recommender, seed=seed)
-            lists = Lists(made, least_blocks(truth, made, sample, target=config.recall_target))
-        index = InvertedIndex(catalogue, vectors, log_p, max_k=config.max_k, centres=lists.centres, blocks=lists.blocks,
-                              storage=storage)
+            sample = sample_queries(recommender, n=_CHOOSING, seed=seed)
+            lists = Lists(made, *least_reaches(truth, made, sample, target=config.recall_target))
+        index = InvertedIndex(catalogue, vectors, log_p, max_k=config.max_k, centres=lists.centres, near=lists.near,
+                              far=lists.far, storage=storage)
         recall = truth.recall(index, queries)
         while given is None and min(recall.values()) < config.recall_target and index.read_more(_MORE, most=_MOST):
             recall = truth.recall(index, queries)
-        found |= {"kind": "lists", "recall": recall, "lists": len(lists.centres), "blocks": index.blocks}
+        found |= {"kind": "lists", "recall": recall, "lists": len(lists.centres), "near": index.near._asdict(),
+                  "far": index.far._asdict()}
     least = min(found["recall"].values())
     if least >= config.recall_target:
         return index, found
@@ -101,14 +104,18 @@ def choose_index(recommender: Recommender, *, given: Given | None = None) -> tup
     return ExactIndex(catalogue, vectors, log_p, max_k=config.max_k), {"kind": "exact", "refused": found}
 
 
-def least_blocks(truth: "Truth", made: Floats, queries: Queries, *, target: float) -> int:
-    """The fewest blocks of the lists of the centres `made` with which `target` of the best are among those that are read."""
+def least_reaches(truth: "Truth", made: Floats, queries: Queries, *, target: float) -> tuple[Reach, Reach]:
+    """How far queries must read in the lists of the centres `made` to find `target` of the first best, and of those behind them.
+
+    Of all reaches that find so much, the one whose blocks are `_SPREAD` times what they would have to be if all queries read the
+    same: those that need little are then held by their drop, and nearly none by its blocks.
+    """
     lists = layout(truth.vectors, truth.log_p, truth.available, made)
     block = np.empty(len(truth.vectors), np.int64)
     block[lists.order[lists.order >= 0]] = np.flatnonzero(lists.order >= 0) // BLOCK
     list_of = np.repeat(np.arange(len(made)), lists.blocks)  # of each block behind the head's
-    needed = []
-    for u, beta, best in truth.best(queries):
+    needed: list[npt.NDArray[np.float64]] = []  # of each of the best items: blocks to read, and how far the promise drops
+    for u, beta, best in truth.best(queries, skip=EXCLUDED):
         promise = u @ made.T + beta[:, None] * lists.peak
         ranked = np.argsort(-promise, axis=1, kind="stable")
         before = np.empty_like(ranked)
@@ -116,9 +123,20 @@ def least_blocks(truth: "Truth", made: Floats, queries: Queries, *, target: floa
         np.put_along_axis(before, ranked, np.cumsum(counts, axis=1) - counts, axis=1)
         behind = block[best] - lists.head // BLOCK
         own = list_of[np.maximum(behind, 0)]
-        rank = np.take_along_axis(before, own, axis=1) + block[best] - lists.first[own]
-        needed.append(np.where(behind < 0, -1, rank))
-    return max(1, int(np.quantile(np.concatenate(needed), target, method="higher")) + 1)
+        number = np.take_along_axis(before, own, axis=1) + block[best] - lists.first[own] + 1
+        drop = promise.max(axis=1, keepdims=True) - np.take_along_axis(promise, own, axis=1)
+        needed.append(np.where(behind < 0, 0.0, np.stack([number, drop])))
+    every = np.concatenate(needed, axis=1)
+    first = every[:, :, : min(truth.k, every.shape[2])]
+    behind_them = every[:, :, EXCLUDED:] if every.shape[2] > EXCLUDED else every
+    return _least(first.reshape(2, -1), target), _least(behind_them.reshape(2, -1), target)
+
+
+def _least(needed: npt.NDArray[np.float64], target: float) -> Reach:
+    number, drop = needed
+    enough = int(np.ceil(target * len(drop))) - 1
+    blocks = max(1, int(np.ceil(_SPREAD * np.sort(number)[enough])))
+    return Reach(blocks, float(np.sort(drop[number <= blocks])[enough]))
 
 
 class Truth:
@@ -128,7 +146,7 @@ class Truth:
         self.vectors, self.log_p = vectors, log_p
         self.ids, self._index, items = catalogue.ids, catalogue.index, catalogue.items
         self.available = np.array([item.available for item in items])
-        self._k = k
+        self.k = k
         counts: dict[str, int] = {}
         for item in items:
             for tag in set(item.tags) - {""}:
@@ -142,7 +160,7 @@ class Truth:
         """Parts of the queries: `u`, `beta` and the best items `[n, k]` among those that pass, without the first `skip`."""
         passes = self.available if passes is None else passes & self.available
         kept = np.flatnonzero(passes)
-        wanted = min(skip + self._k, len(kept))
+        wanted = min(skip + self.k, len(kept))
         for at in range(0, len(queries.u), _AT_ONCE):
             u, beta = queries.u[at : at + _AT_ONCE], queries.beta[at : at + _AT_ONCE]
             scores = u @ self.vectors[kept].T + beta[:, None] * self.log_p[kept]
@@ -182,15 +200,15 @@ class Truth:
         return float(np.mean(shares)) if shares else 1.0
 
 
-def sample_queries(recommender: Recommender, *, seed: int) -> Queries:
-    """Users with histories drawn by popularity, and searches with the texts of items."""
+def sample_queries(recommender: Recommender, *, n: int, seed: int) -> Queries:
+    """`n` users with histories drawn by popularity, and `n` searches with the texts of items."""
     rng = np.random.default_rng(seed)
     model, length = recommender.model, recommender.config.model.history
     vectors, p = recommender.item_vectors(), np.exp(recommender.prior.log_p().astype(np.float64))
-    items = rng.choice(len(vectors), [_QUERIES, length], p=p / p.sum())
+    items = rng.choice(len(vectors), [n, length], p=p / p.sum())
     action, gap = np.zeros(items.shape, np.int32), np.full(items.shape, -1, np.int64)
     hidden = model.queries(tf.constant(vectors[items]), tf.constant(action), tf.constant(gap))[:, -1]
-    searched = rng.choice(len(vectors), _QUERIES)
+    searched = rng.choice(len(vectors), n)
     u = np.concatenate([model.scale_behaviour(hidden), model.scale_query(tf.constant(recommender.text[searched]))])
-    beta = np.repeat([float(model.beta.numpy()), SEARCH_BETA], _QUERIES)
+    beta = np.repeat([float(model.beta.numpy()), SEARCH_BETA], n)
     return Queries(u.astype(np.float32), beta.astype(np.float32))

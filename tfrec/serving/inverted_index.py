@@ -1,14 +1,16 @@
 """The index for large catalogues: reads the lists that promise most and the most popular items, and finds nearly all of the best.
 
-    list c is chosen by <u, c> + beta max log p in c;  score(i) = <u, v_i> + beta log p(i) for every item that is read
+    list c promises <u, c> + beta max log p in c;  score(i) = <u, v_i> + beta log p(i) for every item that is read
 
-The prior is a coordinate of the score, so it is one of the choice of lists. Items whose log p comes with the request are scored
-beside the lists, wherever they stand. A row for which too few items were found, or whose tags hide more than half of the items,
-is answered by all items: with fewer than half left, the lists' best 100 are the best 200 and more that they were made to find.
+The prior is a coordinate of the score, so it is one of the choice of lists. How much is read depends on the query: all lists that
+promise nearly as much as the best one, up to a number of blocks. Where items lie dense many lists do, where not few, and what is
+read on average is half of what a fixed number would have to be. Who wants more, or excludes some of the best, reads further.
 
-In stock operators of fixed shapes. The rows of a batch share the operators but are read `_ROWS` at a time, so that the vectors
-which were copied are multiplied while they are in the cache, and never reach the size from which memory is mapped anew each time.
+Items whose log p comes with the request are scored beside the lists, wherever they stand. A row for which too few items were
+found, or whose tags hide more than half of the items, is answered by all items. All is in stock operators.
 """
+from typing import NamedTuple
+
 import numpy as np
 import tensorflow as tf
 
@@ -17,15 +19,27 @@ from tfrec.serving.index import LOWEST, NOTHING, ExactIndex, Wishes
 from tfrec.serving.item_lists import BLOCK, layout
 from tfrec.serving.vectors import Storage
 
-_ROWS = 8
-_FOLD = 8  # candidates are compared by so many at a time before the best are sorted
+NEAR, FAR = 100, 300  # how many of the best, excluded ones included, the two reaches of an index are made to find
+
+_CHUNK = 128  # blocks that are copied and multiplied at once: 2 MB, which stay in the cache between the two
 _SPARE = 1.5  # times the lists that hold the wanted blocks on average: a row that meets shorter ones reads fewer
 
 
+class Reach(NamedTuple):
+    """How far a query reads."""
+
+    blocks: int  # at most
+    drop: float  # of lists that promise at most so much less than the best one
+
+
 class InvertedIndex(ExactIndex):
-    """Items in the lists of `centres` `[lists, dim]` (`item_lists.py`), of which a query reads `blocks` blocks.
+    """Items in the lists of `centres` `[lists, dim]` (`item_lists.py`).
 
     Everything else is as in `ExactIndex`; positions are places in the lists, some of them empty.
+
+    Args:
+        near, far: how much a query reads that wants the best `NEAR` or fewer, and one that wants the best `FAR` or more. In
+            between it is in proportion. With tags it is `far`: half of the best may be hidden.
     """
 
     def __init__(
@@ -36,7 +50,8 @@ class InvertedIndex(ExactIndex):
         *,
         max_k: int,
         centres: np.ndarray,
-        blocks: int,
+        near: Reach,
+        far: Reach,
         storage: Storage = "float32",
     ) -> None:
         available = np.array([item.available for item in catalogue.items])
@@ -48,45 +63,37 @@ class InvertedIndex(ExactIndex):
         self._count = self._keep("list_blocks", lists.blocks)
         self._head = self._keep("head", np.array([lists.head], np.int32))
         self._all_lists, self._all_blocks = len(centres), int(lists.blocks.sum())
-        self.read(blocks)
-
-    def read(self, blocks: int) -> None:
-        """Read so many blocks a query from now on."""
-        self.blocks = min(blocks, self._all_blocks)
-        self._lists = min(self._all_lists, int(np.ceil(_SPARE * self.blocks * self._all_lists / max(self._all_blocks, 1))))
+        self.near, self.far = near, far
 
     def read_more(self, times: float, *, most: float) -> bool:
-        """Read so many times more blocks from now on; False, and no change, when that is more than the share `most` of all."""
-        more = int(np.ceil(self.blocks * times))
-        if more > most * self._all_blocks:
+        """Reach so many times farther from now on; False, and no change, when that is more than the share `most` of all."""
+        near, far = (Reach(int(np.ceil(reach.blocks * times)), reach.drop * times) for reach in (self.near, self.far))
+        if far.blocks > most * self._all_blocks:
             return False
-        self.read(more)
+        self.near, self.far = near, far
         return True
 
     def best(
         self, u: tf.Tensor, width: tf.Tensor, *, beta: tf.Tensor, wishes: Wishes | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         rows, head = tf.shape(u)[0], self._head[0]
-        blocks, read = self._choose(u, beta)
-        log_p = tf.reshape(tf.gather(tf.reshape(self._log_p, [-1, BLOCK]), blocks), [rows, -1])
-        may = tf.gather(tf.reshape(self._available, [-1, BLOCK]), blocks) & read[:, :, None]
-        listed = tf.where(tf.reshape(may, [rows, -1]), self._products(u, blocks) + beta[:, None] * log_p, LOWEST)
+        blocks, read = self._choose(u, beta, self._depth(rows, width, wishes))
+        listed = self._listed(u, beta, blocks, read)
         popular = self._vectors.products(u, 0, head) + beta[:, None] * self._log_p[:head]
         popular = tf.where(self._available[:head], popular, LOWEST)
         scores = tf.concat([popular, listed], axis=1)
-        places = tf.concat([
-            tf.broadcast_to(tf.range(head), [rows, head]),
-            tf.reshape(blocks[:, :, None] * BLOCK + tf.range(BLOCK), [rows, -1]),
-        ], axis=1)
-        narrow = tf.zeros([rows], tf.bool)
+        own_places, narrow = tf.zeros([rows, 0], tf.int32), tf.zeros([rows], tf.bool)
         if wishes is not None:
             scores = self._without(scores, blocks, tf.concat([wishes.exclude, wishes.prior_items], axis=1))
             own_scores, own_places = self._overriding(u, beta, wishes)
-            scores, places = tf.concat([scores, own_scores], axis=1), tf.concat([places, own_places], axis=1)
-            named = tf.reduce_any(wishes.allow_tags != NOTHING) | tf.reduce_any(wishes.deny_tags != NOTHING)
-            scores, narrow = tf.cond(named, lambda: self._tag_filtered(scores, places, wishes), lambda: (scores, narrow))
-        best, at = _top(scores, width)
-        found = tf.gather(places, at, batch_dims=1)
+            scores = tf.concat([scores, own_scores], axis=1)
+            scores, narrow = tf.cond(
+                tf.reduce_any(_tagged(wishes)),
+                lambda: self._tag_filtered(scores, self._places(_columns(scores), blocks, own_places), wishes),
+                lambda: (scores, narrow),
+            )
+        best, at = tf.math.top_k(scores, tf.minimum(width, tf.shape(scores)[1]))
+        found = self._places(at, blocks, own_places)
         missing = [[0, 0], [0, width - tf.shape(best)[1]]]
         best, found = tf.pad(best, missing, constant_values=LOWEST), tf.pad(found, missing)
         exact = tf.where((width > 0) & (narrow | tf.reduce_any(best == LOWEST, axis=1)))
@@ -96,31 +103,65 @@ class InvertedIndex(ExactIndex):
         )
         return best, found
 
-    def _choose(self, u: tf.Tensor, beta: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Blocks `[batch, blocks]` of the lists that promise most, in their order, and whether each is to be read."""
+    def _depth(self, rows: tf.Tensor, width: tf.Tensor, wishes: Wishes | None) -> tf.Tensor:
+        """How far each row `[batch]` reaches, from 0 (near) to 1 (far)."""
+        if wishes is None:
+            wanted = tf.fill([rows], width)
+        else:
+            wanted = width + tf.math.count_nonzero(wishes.exclude != NOTHING, axis=1, dtype=tf.int32)
+            wanted = tf.where(_tagged(wishes), FAR, wanted)
+        return tf.clip_by_value(tf.cast(wanted - NEAR, tf.float32) / (FAR - NEAR), 0.0, 1.0)
+
+    def _choose(self, u: tf.Tensor, beta: tf.Tensor, depth: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Blocks `[batch, n]` of the lists that promise most, in their order, and whether each is to be read."""
         promise = tf.matmul(u, self._centres, transpose_b=True) + beta[:, None] * self._peak
-        lists = tf.math.top_k(promise, self._lists).indices
-        count = tf.gather(self._count.value(), lists)
+        blocks, drop = (near + depth * (far - near) for near, far in zip(self.near, self.far, strict=True))
+        many = _SPARE * self._all_lists / max(self._all_blocks, 1) * tf.reduce_max(tf.pad(blocks, [[0, 1]], constant_values=1))
+        looked_at = tf.minimum(tf.cast(tf.math.ceil(many), tf.int32), self._all_lists)
+        promise, lists = tf.math.top_k(promise, looked_at)
+        count = tf.where(promise >= promise[:, :1] - drop[:, None], tf.gather(self._count.value(), lists), 0)
         end = tf.cumsum(count, axis=1)
-        number = tf.broadcast_to(tf.range(self.blocks), [tf.shape(u)[0], self.blocks])
-        at = tf.searchsorted(end, number, side="right")
-        read = at < self._lists
-        before = tf.gather(end - count - tf.gather(self._first.value(), lists), tf.minimum(at, self._lists - 1), batch_dims=1)
+        wanted = tf.minimum(end[:, -1], tf.cast(tf.math.ceil(blocks), tf.int32))
+        width = tf.reduce_max(tf.pad(wanted, [[0, 1]], constant_values=1))
+        number = tf.tile(tf.range(width)[None], [tf.shape(u)[0], 1])
+        read = number < wanted[:, None]
+        at = tf.minimum(tf.searchsorted(end, number, side="right"), looked_at - 1)
+        before = tf.gather(end - count - tf.gather(self._first.value(), lists), at, batch_dims=1)
         return tf.where(read, number - before, 0), read
 
-    def _products(self, u: tf.Tensor, blocks: tf.Tensor) -> tf.Tensor:
-        """`<u, v>` `[batch, blocks * BLOCK]`, `_ROWS` rows at a time."""
-        rows = tf.shape(u)[0]
+    def _listed(self, u: tf.Tensor, beta: tf.Tensor, blocks: tf.Tensor, read: tf.Tensor) -> tf.Tensor:
+        """Scores `[batch, n * BLOCK]` of the items in `blocks` `[batch, n]`; -inf for what is not read or may not come."""
+        at = tf.where(read)
+        row, block = at[:, 0], tf.gather_nd(blocks, at)
+        log_p = tf.gather(tf.reshape(self._log_p, [-1, BLOCK]), block)
+        scores = self._products(u, row, block) + tf.gather(beta, row)[:, None] * log_p
+        scores = tf.where(tf.gather(tf.reshape(self._available, [-1, BLOCK]), block), scores, LOWEST)
+        everywhere = tf.fill(tf.concat([tf.shape(blocks), [BLOCK]], axis=0), LOWEST)
+        return tf.reshape(tf.tensor_scatter_nd_update(everywhere, at, scores), [tf.shape(u)[0], tf.shape(blocks)[1] * BLOCK])
+
+    def _products(self, u: tf.Tensor, row: tf.Tensor, block: tf.Tensor) -> tf.Tensor:
+        """`<u, v>` `[m, BLOCK]` of row and block, each `[m]`."""
+        count = tf.size(block)
 
         def some(start: tf.Tensor, parts: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-            part = self._vectors.block_products(u[start : start + _ROWS], blocks[start : start + _ROWS], BLOCK)
-            return start + _ROWS, parts.write(start // _ROWS, part)
+            part = slice(start, start + _CHUNK)
+            products = self._vectors.block_products(tf.gather(u, row[part]), block[part], BLOCK)
+            return start + _CHUNK, parts.write(start // _CHUNK, products)
 
         def in_parts() -> tf.Tensor:
-            parts = tf.TensorArray(tf.float32, -(-rows // _ROWS), infer_shape=False, element_shape=[None, self.blocks * BLOCK])
-            return tf.while_loop(lambda start, _: start < rows, some, [0, parts], parallel_iterations=1)[1].concat()
+            parts = tf.TensorArray(tf.float32, -(-count // _CHUNK), infer_shape=False, element_shape=[None, BLOCK])
+            return tf.while_loop(lambda start, _: start < count, some, [0, parts], parallel_iterations=2)[1].concat()
 
-        return tf.cond(rows > _ROWS, in_parts, lambda: self._vectors.block_products(u, blocks, BLOCK))
+        return tf.cond(count > _CHUNK, in_parts, lambda: self._vectors.block_products(tf.gather(u, row), block, BLOCK))
+
+    def _places(self, at: tf.Tensor, blocks: tf.Tensor, own: tf.Tensor) -> tf.Tensor:
+        """Positions `[batch, n]` of columns `at` of the scores: the head's, then those in `blocks`, then `own` `[batch, P]`."""
+        listed = at - self._head[0]
+        block = tf.gather(blocks, tf.clip_by_value(listed // BLOCK, 0, tf.shape(blocks)[1] - 1), batch_dims=1)
+        place = tf.where(listed < 0, at, block * BLOCK + listed % BLOCK)
+        behind = listed - tf.shape(blocks)[1] * BLOCK
+        own = tf.pad(own, [[0, 0], [0, 1]])  # so that there is one
+        return tf.where(behind < 0, place, tf.gather(own, tf.maximum(behind, 0), batch_dims=1))
 
     def _without(self, scores: tf.Tensor, blocks: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
         """`scores` of head and blocks with -inf for the row's `items` `[batch, n]`, where they are among them."""
@@ -128,7 +169,7 @@ class InvertedIndex(ExactIndex):
         row = tf.broadcast_to(tf.range(tf.shape(items)[0])[:, None], tf.shape(items))
         # the column of each block that is read, 0 for others; the head's blocks stand where they are
         size = tf.stack([tf.shape(blocks)[0], tf.size(self._ids) // BLOCK])
-        number = tf.broadcast_to(tf.range(1, self.blocks + 1), tf.shape(blocks))
+        number = tf.broadcast_to(tf.range(1, tf.shape(blocks)[1] + 1), tf.shape(blocks))
         rows = tf.broadcast_to(tf.range(size[0])[:, None], tf.shape(blocks))
         columns = tf.tensor_scatter_nd_max(tf.zeros(size, tf.int32), tf.stack([rows, blocks], axis=2), number)
         number = tf.gather_nd(columns, tf.stack([row, tf.maximum(place, 0) // BLOCK], axis=2))
@@ -165,19 +206,11 @@ class InvertedIndex(ExactIndex):
         return tf.tensor_scatter_nd_update(best, exact, scores), tf.tensor_scatter_nd_update(found, exact, places)
 
 
-def _top(scores: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The best k `[batch, min(k, n)]` of `scores` `[batch, n]`, and where they are.
+def _tagged(wishes: Wishes) -> tf.Tensor:
+    """Whether each row `[batch]` names a tag."""
+    return tf.reduce_any(wishes.allow_tags != NOTHING, axis=1) | tf.reduce_any(wishes.deny_tags != NOTHING, axis=1)
 
-    The best k stand in the k columns of a fold of `scores` that have the largest maxima, so only these are sorted: a fold is
-    compared in vectors, a sort item by item.
-    """
-    rows, n = tf.unstack(tf.shape(scores))
-    columns = -(-n // _FOLD)
-    folded = tf.pad(scores, [[0, 0], [0, columns * _FOLD - n]], constant_values=LOWEST)
-    folded = tf.reshape(folded, [rows, _FOLD, columns])
-    some = tf.math.top_k(tf.reduce_max(folded, axis=1), tf.minimum(k, columns), sorted=False).indices
-    width = tf.shape(some)[1]
-    best, at = tf.math.top_k(tf.reshape(tf.gather(folded, some, axis=2, batch_dims=1), [rows, -1]), tf.minimum(k, _FOLD * width))
-    width = tf.maximum(width, 1)
-    where = (at // width) * columns + tf.gather(some, at % width, batch_dims=1)
-    return best, tf.minimum(where, n - 1)  # a padded place, -inf, may be among them
+
+def _columns(matrix: tf.Tensor) -> tf.Tensor:
+    """The number of each column, for each row."""
+    return tf.broadcast_to(tf.range(tf.shape(matrix)[1]), tf.shape(matrix))

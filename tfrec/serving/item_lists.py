@@ -1,8 +1,7 @@
 """Items into lists of near vectors, for an index that reads only some of them (`inverted_index.py`). NumPy, seconds on two cores.
 
-Spherical k-means on a sample gives centres; a list that came out long is split into several, since dense regions need more of
-them; then every item goes to the list of its nearest centre. Lists are laid out in blocks of `BLOCK` places: a query reads a
-fixed number of blocks, so its time does not depend on the lists that it meets, and only a list's last block has empty places.
+K-means on a sample gives centres, more of them where items lie dense; then every item goes to the list of its nearest centre.
+Lists are laid out in blocks of `BLOCK` places, which are read whole; only a list's last block has empty places.
 """
 from dataclasses import dataclass
 
@@ -12,8 +11,7 @@ import numpy.typing as npt
 BLOCK = 64  # places; smaller ones leave fewer empty (16% here), larger ones are copied faster: 64 vectors of 64 floats are 16 KB
 HEAD_SHARE = 0.01  # of the items, the most popular: always read, or their log p would draw every query to their lists
 
-_LISTS = 3.0  # times the root of the number of items: choosing lists and reading them then take about the same time
-_LONG = 1.5  # times the mean length: such a list is split
+_LISTS = 4.0  # times the root of the number of items: with 3 or 6 a query reads as much, with 2 a tenth more
 _SAMPLE = 32  # items a centre in the sample
 _STEPS = 8
 _CHUNK = 16_384  # rows of a matrix product, so that it stays small
@@ -34,20 +32,24 @@ class Layout:
 
 
 def centres(vectors: Floats, *, seed: int) -> Floats:
-    """Unit vectors `[lists, dim]` in the midst of near `vectors` `[n, dim]`; the same for the same seed."""
+    """Unit vectors `[lists, dim]` in the midst of near `vectors` `[n, dim]`; the same for the same seed.
+
+    By spherical k-means (Dhillon & Modha 2001) on a sample; a centre that loses all its items starts again from one of them.
+    """
     rng = np.random.default_rng(seed)
     wanted = max(1, round(_LISTS * len(vectors) ** 0.5))
-    found = _k_means(vectors, wanted, rng)
-    home = nearest(vectors, found)
-    long = _LONG * len(vectors) / wanted
-    parts = [found]
-    for number, length in enumerate(np.bincount(home, minlength=len(found))):
-        if length > long:
-            members = vectors[home == number]
-            parts.append(_k_means(members, int(np.ceil(length / long * 1.5)), rng))
-            found[number] = 0
-    every = np.concatenate(parts)
-    return every[every.any(axis=1)]
+    sample: Floats = vectors[rng.choice(len(vectors), min(len(vectors), wanted * _SAMPLE), replace=False)]
+    found: Floats = sample[rng.choice(len(sample), min(len(sample), wanted), replace=False)].copy()
+    for _ in range(_STEPS):
+        home = nearest(sample, found)
+        length = np.bincount(home, minlength=len(found))
+        starts = np.cumsum(length) - length
+        full = np.flatnonzero(length)
+        found[full] = np.add.reduceat(sample[np.argsort(home, kind="stable")], starts[full])
+        empty = np.flatnonzero(length == 0)
+        found[empty] = sample[rng.choice(len(sample), len(empty))]
+        found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-30)
+    return found
 
 
 def nearest(vectors: Floats, centres: Floats) -> npt.NDArray[np.int64]:
@@ -71,19 +73,3 @@ def layout(vectors: Floats, log_p: Floats, available: npt.NDArray[np.bool_], cen
     peak = np.full(len(length), log_p.min(), np.float32)
     np.maximum.at(peak, home[available], log_p[available])
     return Layout(order, first[1:-1].astype(np.int32), blocks[1:].astype(np.int32), peak[1:], int(blocks[0]) * BLOCK)
-
-
-def _k_means(vectors: Floats, wanted: int, rng: np.random.Generator) -> Floats:
-    """Spherical k-means (Dhillon & Modha 2001) on a sample; a centre that loses all its items starts again from one of them."""
-    sample = vectors[rng.choice(len(vectors), min(len(vectors), wanted * _SAMPLE), replace=False)]
-    found = sample[rng.choice(len(sample), min(len(sample), wanted), replace=False)].copy()
-    for _ in range(_STEPS):
-        home = nearest(sample, found)
-        length = np.bincount(home, minlength=len(found))
-        starts = np.cumsum(length) - length
-        full = np.flatnonzero(length)
-        found[full] = np.add.reduceat(sample[np.argsort(home, kind="stable")], starts[full])
-        empty = np.flatnonzero(length == 0)
-        found[empty] = sample[rng.choice(len(sample), len(empty))]
-        found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-30)
-    return found

@@ -44,11 +44,8 @@ class Vectors:
         return found if self._scale is None else found * self._scale[first:last]
 
     def block_products(self, u: tf.Tensor, blocks: tf.Tensor, size: int) -> tf.Tensor:
-        """`<u, v>` `[batch, m * size]` of the vectors in `blocks` `[batch, m]`, of `size` consecutive vectors each."""
-        rows, wide = tf.shape(blocks)[0], blocks.shape[1] * size
+        """`<u, v>` `[m, size]` of queries `[m, dim]` and the vectors in `blocks` `[m]`, of `size` consecutive vectors each."""
         found = tf.gather(tf.reshape(self._stored, [-1, size * self._dim]), blocks)
-        found = tf.cast(tf.reshape(found, [rows, wide, self._dim]), tf.float32)
+        found = tf.cast(tf.reshape(found, [-1, size, self._dim]), tf.float32)
         found = tf.matmul(u[:, None], found, transpose_b=True)[:, 0]
-        if self._scale is None:
-            return found
-        return found * tf.reshape(tf.gather(tf.reshape(self._scale, [-1, size]), blocks), [rows, wide])
+        return found if self._scale is None else found * tf.gather(tf.reshape(self._scale, [-1, size]), blocks)
