@@ -359,7 +359,7 @@ def publish(
         version = publish(export, settled.models_dir)
     else:
         quarantine = Quarantine(settled.run / "quarantine-publish.jsonl") if skip_bad_rows else None
-        with Verifier() as verifier:  # its server imports TensorFlow while this process does
+        with Verifier.of_delta() as verifier:  # its server imports TensorFlow while this process does
             _load_tensorflow()
             from tfrec.serving.delta import publish_delta
 

@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from tfrec.serving.release import newest_dir
 from tfrec.serving.server import ServeOptions
 
 USERS = 200
+CLIENTS = (1, 4, 8)  # more would meet the 8 threads of a model server on 2 cores
 EVENTS = 25  # of each user, as many as the model reads
 K = 50
 write_bert = runpy.run_path(str(Path(__file__).parents[1] / "models/tiny.py"))["write_bert"]  # `tests` is no package
@@ -85,14 +87,15 @@ def quantiles(milliseconds: list[float]) -> dict[str, float]:
     return {name: round(float(np.quantile(milliseconds, q)), 2) for name, q in (("p50", 0.5), ("p99", 0.99))}
 
 
-def load(clients: int, seconds: float, ask: Callable[[Gateway, int], int], port: int, pids: dict[str, int]) -> dict[str, Any]:
+def load(clients: int, seconds: float, ask: Callable[[Any, int], int], connect: Callable[[], Any],
+         pids: dict[str, int]) -> dict[str, Any]:
     """Clients that ask one request after another: what was done a second, how long each call took, and processors used."""
     done, failed, took = [0] * clients, [0] * clients, [[] for _ in range(clients)]
     before = {name: cpu_seconds(pid) for name, pid in pids.items()}
     began = time.monotonic()
 
     def run(me: int) -> None:
-        connection, n = Gateway("127.0.0.1", port), me
+        connection, n = connect(), me
         while time.monotonic() < began + seconds:
             start = time.monotonic()
             try:
@@ -136,39 +139,45 @@ def measure(config: Config, *, seconds: float) -> dict[str, Any]:
         connection.post("/v1/outcomes", outcomes(0, USERS * EVENTS, ids))
         histories = [[ids[(u + USERS * e) * 7 % len(ids)] for e in range(EVENTS)] for u in range(USERS)]
         rows: dict[str, list[float]] = {"grpc": [], "gateway": []}
-        with Client(server.address, model=name) as client:
-            def direct(n: int) -> None:
-                history = histories[n % USERS]
-                client.recommend(history=[history], history_action=[["click"] * EVENTS],
-                                 history_age_s=[list(range(EVENTS, 0, -1))], exclude=[history], k=K)
 
-            def through(n: int) -> None:
-                connection.recommend({"user": f"user{n % USERS}", "k": K})
+        def direct(to: Client, n: int) -> int:
+            history = histories[n % USERS]
+            to.recommend(history=[history], history_action=[["click"] * EVENTS], history_age_s=[list(range(EVENTS, 0, -1))],
+                         exclude=[history], k=K)
+            return 1
 
-            calls = {"grpc": direct, "gateway": through}
-            until, n = time.monotonic() + seconds, -50
-            while time.monotonic() < until:
-                for name in sorted(calls, reverse=bool(n % 2)):
-                    start = time.monotonic()
-                    calls[name](n)
-                    if n >= 0:  # the first warm up
-                        rows[name].append(1000 * (time.monotonic() - start))
-                n += 1
-        report["recommend"] = {"requests": n} | {name: quantiles(took) for name, took in rows.items()}
-        report["recommend"]["added_to_median"] = round(float(np.median(rows["gateway"]) - np.median(rows["grpc"])), 2)
-        pids = {"gateway": pid, "model_server": server.pid}
-
-        def recommend(to: Gateway, n: int) -> int:
+        def through(to: Gateway, n: int) -> int:
             to.recommend({"user": f"user{n % USERS}", "k": K})
             return 1
 
-        report["throughput"] = [load(clients, seconds, recommend, port, pids) for clients in (1, 4, 16)]
+        def over_grpc() -> Client:
+            return Client(server.address, model=name)
+
+        def over_http() -> Gateway:
+            return Gateway("127.0.0.1", port)
+
+        with over_grpc() as client:
+            calls = {"grpc": partial(direct, client), "gateway": partial(through, connection)}
+            until, n = time.monotonic() + seconds, -50
+            while time.monotonic() < until:
+                for way in sorted(calls, reverse=bool(n % 2)):
+                    start = time.monotonic()
+                    calls[way](n)
+                    if n >= 0:  # the first warm up
+                        rows[way].append(1000 * (time.monotonic() - start))
+                n += 1
+        report["recommend"] = {"requests": n} | {way: quantiles(took) for way, took in rows.items()}
+        report["recommend"]["added_to_median"] = round(float(np.median(rows["gateway"]) - np.median(rows["grpc"])), 2)
+        pids = {"gateway": pid, "model_server": server.pid}
+
+        report["throughput, gRPC"] = [load(n, seconds, direct, over_grpc, {"model_server": server.pid}) for n in CLIENTS]
+        report["throughput, gateway"] = [load(n, seconds, through, over_http, pids) for n in CLIENTS]
         for size in (1, 100, 500):
             def send(to: Gateway, n: int, size: int = size) -> int:
                 to.post("/v1/outcomes", outcomes(10**9 + size * 10**8 + n * size, size, ids))
                 return size
 
-            report[f"outcomes_by_{size}"] = load(4, seconds / 2, send, port, {"gateway": pid})
+            report[f"outcomes_by_{size}"] = load(4, min(5, seconds), send, over_http, {"gateway": pid})
     return report
 
 

@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose
 
 import tfrec
 from tests.serving.tiny_recommender import GONE, LENGTH, N_ITEMS, by_item, interactions, recommender, request
+from tfrec.config import Config, GatewayConfig
 from tfrec.data.histories import Histories
 from tfrec.data.interactions import Interactions
 from tfrec.data.records import Item
@@ -19,7 +20,7 @@ from tfrec.models.text_encoder import TextEncoder
 from tfrec.models.two_tower import SEARCH_BETA
 from tfrec.serving.client import Client
 from tfrec.serving.embedded import EmbeddedServer
-from tfrec.serving.export import CHECKPOINT, export, held_back
+from tfrec.serving.export import CHECKPOINT, _cold, export, held_back
 from tfrec.serving.freshness import Override, read_prior
 from tfrec.serving.manifest import read_manifest, write_manifest
 from tfrec.serving.process import free_port
@@ -176,9 +177,17 @@ def test_the_manifest_the_popularity_and_the_warm_up(version: Path, model: Recom
     assert_allclose(prior.log_p(), model.prior.log_p())
     asked = [log.predict_log.request for log in read_warmup(version)]
     sizes = {(one.model_spec.signature_name, next(iter(one.inputs.values())).tensor_shape.dim[0].size) for one in asked}
-    assert sizes == {(name, 1) for name in manifest.signatures} | {("recommend", 4)}
-    assert len(asked) == len(manifest.probes)
+    cold = {"thompson", "linucb", "explain"}  # the gateway's policy is plackett_luce
+    assert sizes == {(name, 1) for name in manifest.signatures if name not in cold} | {("recommend", 4)}
+    assert {probe.signature for probe in manifest.probes} == manifest.signatures.keys()
+    assert len(asked) == len(manifest.probes) - len(cold)
     assert served.warm_up() == len(asked)
+
+
+@pytest.mark.parametrize(("policy", "warm"), [("plackett_luce", "explore"), ("thompson", "thompson"), ("linucb", "linucb")])
+def test_the_gateways_policy_is_warmed_up(policy: str, warm: str) -> None:
+    cold = _cold(Config(gateway=GatewayConfig(policy=policy)))
+    assert cold == {"explain", "explore", "thompson", "linucb"} - {warm}
 
 
 def test_behind_a_server(version: Path, served: SavedModel) -> None:

@@ -26,7 +26,7 @@ class Tokenizer(tf.Module):
         super().__init__(name="tokenizer")
         ids = {piece: i for i, piece in enumerate(vocabulary)}
         self.max_tokens = max_tokens
-        self._vocabulary = list(vocabulary)
+        self._vocabulary = tf.constant(list(vocabulary))
         self.pad, self.start, self.end = ids["[PAD]"], ids["[CLS]"], ids["[SEP]"]
         self._pieces = tf_text.FastBertTokenizer(
             list(vocabulary), token_out_type=tf.int32, lower_case_nfd_strip_accents=lower_case
@@ -42,4 +42,4 @@ class Tokenizer(tf.Module):
 
     def pieces(self, ids: tf.Tensor) -> tf.Tensor:
         """The word pieces of token ids, in the form of `ids`; `##` begins one that goes on with a word."""
-        return tf.gather(tf.constant(self._vocabulary), ids)
+        return tf.gather(self._vocabulary, ids)

@@ -16,12 +16,12 @@ from tfrec.serving.index import LOWEST, ExactIndex, Wishes
 
 
 def thompson(
-    index: ExactIndex, head: BayesianHead, u: tf.Tensor, k: tf.Tensor, *, beta: tf.Tensor, wishes: Wishes, alpha: tf.Tensor,
-    seed: tf.Tensor,
-) -> dict[str, tf.Tensor]:
-    """The best by one draw of the weights for each `seed` `[batch]`, and their scores by it; otherwise as `ExactIndex.search`.
+    head: BayesianHead, u: tf.Tensor, beta: tf.Tensor, *, alpha: tf.Tensor, seed: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Query vectors `[batch, dim]` and weights of popularity `[batch]` by one draw of the head for each `seed` `[batch]`.
 
     Args:
+        u, beta: those that the draw weighs anew.
         alpha: `[batch]`, times the posterior's standard deviation: above 1 explores more (Chapelle & Li 2011), 0 not at all.
     """
     size = head.mean.shape[0]
@@ -31,7 +31,7 @@ def thompson(
 
     noise = tf.map_fn(of_one, seed, fn_output_signature=tf.TensorSpec([size]))
     drawn, popularity = reweighed(head.draw(alpha[:, None] * noise), u, beta)
-    return index.search(drawn, k, beta=popularity, wishes=wishes)
+    return drawn, popularity
 
 
 def linucb(

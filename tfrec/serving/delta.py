@@ -4,8 +4,8 @@ In come the newest published version and what has changed: a file of items, or t
 popularity was counted. New and changed texts are embedded; an item that is no longer `available` is not answered any more; the
 lists of the index keep their centres. Out comes a directory for `release.publish`: graph, weights and warm-up are hard links.
 
-Its probes are the parent's. Vectors of texts must come out as the parent gave them; the other answers are given anew by the model
-in memory, and a search with the text of the newest item is one more.
+Its probes are the recommendations among the parent's, answered anew by the model in memory, and a search with the text of the
+newest item: they show what is new. The rest was verified with the parent, whose files the graph and the weights are.
 """
 import shutil
 import tempfile
@@ -31,7 +31,7 @@ from tfrec.serving.manifest import FILE_NAME, Manifest, Probe, read_manifest, wr
 from tfrec.serving.release import link, newest_dir, publish
 from tfrec.serving.shards import WEIGHTS_INDEX, read_catalogue_array, replace_catalogue
 from tfrec.serving.tensors import from_values
-from tfrec.serving.verify import Verifier
+from tfrec.serving.verify import ASKED_OF_DELTAS, Verifier
 from tfrec.serving.warmup import Request, record_probes
 from tfrec.training import checkpoint
 
@@ -63,7 +63,7 @@ def publish_delta(
         raise ServingError(f"{parent}: weights and items are in one file. Export the model again and publish that first.")
     manifest = read_manifest(parent)
     with ExitStack() as stack:
-        verifier = verifier or stack.enter_context(Verifier())
+        verifier = verifier or stack.enter_context(Verifier.of_delta())
         catalogue = checkpoint.grown_catalogue(parent / CHECKPOINT, items, quarantine)
         recommender, _ = checkpoint.load(parent / CHECKPOINT, config, catalogue=catalogue)
         if prior:
@@ -115,18 +115,17 @@ def _index_of(parent: Path, manifest: Manifest) -> Given:
 
 
 def _probes(manifest: Manifest, graph: Graph, recommender: Recommender, *, new_items: bool) -> tuple[Probe, ...]:
-    kept = [probe for probe in manifest.probes if probe.signature == "embed_item"]
     requests = []
     for probe in manifest.probes:
-        if probe not in kept:
+        if probe.signature == ASKED_OF_DELTAS:
             specs = manifest.signatures[probe.signature].inputs
             inputs = {name: from_values(values, specs[name].dtype) for name, values in probe.inputs.items()}
             requests.append(Request(probe.signature, inputs))
     if new_items:
-        last = recommender.catalogue.texts[-1] or "a"
-        k = np.array([10], np.int32)
-        requests.append(Request("serving_default", {"history": np.full([1, 1], "", object), "query": [last], "k": k}))
-    return (*kept, *record_probes(graph.functions, requests))
+        some = requests[0].inputs
+        text = [recommender.catalogue.texts[-1] or "a"] * len(some["query"])
+        requests.append(Request(ASKED_OF_DELTAS, {**some, "query": text}))
+    return record_probes(graph.functions, requests)
 
 
 def _link_all(source: Path, target: Path) -> None:

@@ -34,17 +34,19 @@ def _of_events(reader: QueryReader, events: Events, v: tf.Tensor, shape: tf.Tens
     row = at[:, 0]
     others = Events(*(tf.gather(part, row) for part in events))
     taken = tf.range(tf.shape(events.item, out_type=tf.int64)[1]) == at[:, 1:]
-    without = reader.behaviour(others._replace(item=tf.where(taken, -1, others.item)))
-    weight = _lost(tf.gather(reader.behaviour(events), row), without, tf.gather(v, row))
+    others = others._replace(item=tf.where(taken, -1, others.item))
+    both = reader.behaviour(Events(*(tf.concat(parts, axis=0) for parts in zip(events, others, strict=True))))
+    whole, without = tf.split(both, [tf.shape(v)[0], -1])
+    weight = _lost(tf.gather(whole, row), without, tf.gather(v, row))
     place = tf.stack([tf.cast(row, tf.int32), tf.gather_nd(events.place, at)], axis=1)
     return tf.scatter_nd(place, weight, shape)
 
 
 def _of_tokens(reader: QueryReader, query: tf.Tensor, v: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    encoder = reader.encoder
-    ids = encoder.tokenizer(query, pad_to_max=False)
+    tokenizer = reader.encoder.tokenizer
+    ids = tokenizer(query, pad_to_max=False)
     pieces = tf.shape(ids)[1] - 2  # between [CLS] and [SEP]
-    count = tf.math.count_nonzero(ids != encoder.tokenizer.pad, axis=1, keepdims=True, dtype=tf.int32) - 2
+    count = tf.math.count_nonzero(ids != tokenizer.pad, axis=1, keepdims=True, dtype=tf.int32) - 2
     there = tf.range(pieces) < count
     at = tf.where(there)
 
@@ -52,11 +54,13 @@ def _of_tokens(reader: QueryReader, query: tf.Tensor, v: tf.Tensor) -> tuple[tf.
         row, own = at[:, 0], tf.gather(ids, at[:, 0])
         column = tf.range(tf.shape(ids, out_type=tf.int64)[1] - 1)
         rest = tf.gather(own, column + tf.cast(column > at[:, 1:], tf.int64), axis=1, batch_dims=1)  # piece j is token j + 1
-        whole, without = (reader.model.scale_query(encoder.pool(tokens)) for tokens in (ids, rest))
+        rest = tf.pad(rest, [[0, 0], [0, 1]], constant_values=tokenizer.pad)
+        texts = reader.model.scale_query(reader.pool(tf.concat([ids, rest], axis=0)))
+        whole, without = tf.split(texts, [tf.shape(ids)[0], -1])
         return tf.scatter_nd(at, _lost(tf.gather(whole, row), without, tf.gather(v, row)), tf.shape(there, out_type=tf.int64))
 
     found = tf.cond(tf.size(at) > 0, weights, lambda: tf.zeros(tf.shape(there)))
-    return tf.where(there, encoder.tokenizer.pieces(ids[:, 1:-1]), ""), found
+    return tf.where(there, tokenizer.pieces(ids[:, 1:-1]), ""), found
 
 
 def _lost(whole: tf.Tensor, without: tf.Tensor, v: tf.Tensor) -> tf.Tensor:

@@ -69,10 +69,11 @@ def export(
     try:
         text = recommender.config.text
         graph = Graph(recommender, load_encoder(text.encoder, max_tokens=text.max_tokens))
-        requests = warmup_requests(recommender)
+        requests = recorded_requests(recommender)
         tf.saved_model.save(graph.module(), str(staging), signatures=graph.functions)
         split(staging / "variables")
-        write_warmup(staging, requests, model=recommender.config.serving.model_name)
+        warm = [request for request in requests if request.signature not in _cold(recommender.config)]
+        write_warmup(staging, warm, model=recommender.config.serving.model_name)
         catalogue = recommender.catalogue
         write_prior(staging, recommender.prior, catalogue.ids.tolist(), hidden=catalogue.unavailable)
         manifest = Manifest(
@@ -134,8 +135,14 @@ def _staging(directory: Path) -> Path:
     return staging
 
 
-def warmup_requests(recommender: Recommender) -> list[Request]:
-    """Each signature, with and without query, and `recommend` in a batch, on the catalogue's own items: warm-up and probes."""
+def _cold(config: Config) -> set[str]:
+    """Signatures that are not warmed up, each a good part of a second of every load: their first request takes it instead."""
+    exploring = {"plackett_luce": "explore"}.get(config.gateway.policy, config.gateway.policy)
+    return {"explain", "explore", "thompson", "linucb"} - {exploring}
+
+
+def recorded_requests(recommender: Recommender) -> list[Request]:
+    """Each signature, with and without query, and `recommend` in a batch, on the catalogue's own items: probes and warm-up."""
     ids, texts = recommender.catalogue.ids.tolist(), [text or "a" for text in recommender.catalogue.texts]
     length = recommender.config.model.history
     requests = []

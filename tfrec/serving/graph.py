@@ -17,6 +17,7 @@
 Signatures are written by hand, since Keras' own freeze k and name outputs `output_1`. The graph is traced from the functions that
 train and score.
 """
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -52,6 +53,12 @@ class Graph:
         self._index, self.measured = choose_index(recommender, given=given)
         self._reader = QueryReader(recommender, encoder, self._index)
         self._head = recommender.head
+        # traced once, however many signatures call it
+        wishes = Wishes(TEXTS, TEXTS, TEXTS, *_PRIOR)
+        vectors = tf.TensorSpec([None, recommender.config.model.dim])
+        self._search: Callable[[tf.Tensor, tf.Tensor, tf.Tensor, Wishes], Answer] = function(
+            self._searched, input_signature=[vectors, _COUNT, _NUMBER, wishes]
+        )
         self.catalogue_state = self._index.state  # the variables that a delta replaces
         self.shortlist = max(SHORTLIST, recommender.config.serving.max_k)
         self.functions = {
@@ -99,7 +106,7 @@ class Graph:
     ) -> Answer:
         u, beta = self._reader.read(history, history_action, history_age_s, query)
         wishes = _wishes(exclude, allow_tags, deny_tags, prior_items, prior_log_p)
-        return self._index.search(u, k, beta=beta, wishes=wishes)
+        return self._search(u, k, beta, wishes)
 
     def _explore(
         self,
@@ -144,7 +151,8 @@ class Graph:
     ) -> Answer:
         u, beta = self._reader.read(history, history_action, history_age_s, query)
         wishes = _wishes(exclude, allow_tags, deny_tags, prior_items, prior_log_p)
-        return thompson(self._index, self._head, u, k, beta=beta, wishes=wishes, alpha=alpha, seed=seed)
+        drawn, popularity = thompson(self._head, u, beta, alpha=alpha, seed=seed)
+        return self._search(drawn, k, popularity, wishes)
 
     def _linucb(
         self,
@@ -206,7 +214,7 @@ class Graph:
         none = tf.zeros([tf.shape(item)[0], 0], tf.string)
         wishes = Wishes(item[:, None], none, none, none, tf.zeros(tf.shape(none)))
         u = self._index.vectors(position)
-        return self._index.search(u, tf.where(position >= 0, k, 0), beta=tf.zeros_like(position, tf.float32), wishes=wishes)
+        return self._search(u, tf.where(position >= 0, k, 0), tf.zeros_like(position, tf.float32), wishes)
 
     def _embed_query(self, history: tf.Tensor, query: tf.Tensor) -> Answer:
         u, _ = self._reader.read(history, tf.zeros_like(history), _no_age(history), query)
@@ -216,6 +224,9 @@ class Graph:
         return {"vectors": tf.math.l2_normalize(self._reader.model.items.text_part(self._reader.encode(text)), axis=-1)}
 
     # -- what signatures share
+
+    def _searched(self, u: tf.Tensor, k: tf.Tensor, beta: tf.Tensor, wishes: Wishes) -> Answer:
+        return self._index.search(u, k, beta=beta, wishes=wishes)
 
     def _scores(self, u: tf.Tensor, positions: tf.Tensor, beta: tf.Tensor, wishes: Wishes) -> tf.Tensor:
         """Of the items at `positions` `[batch, n]`, -inf where that is negative."""

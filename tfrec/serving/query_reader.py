@@ -18,7 +18,7 @@ from tfrec.serving.inputs import UNKNOWN_AGE
 # nothing in the graph branches on a tensor in Python, and autograph's search for that is three quarters of the time of tracing
 function = partial(tf.function, autograph=False)
 TEXT, TEXTS = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.string)
-SECONDS = tf.TensorSpec([None, None], tf.int64)
+SECONDS, _CODES = (tf.TensorSpec([None, None], dtype) for dtype in (tf.int64, tf.int32))
 
 
 class Events(NamedTuple):
@@ -48,6 +48,8 @@ class QueryReader:
         self._actions, self.tables = actions, [actions.table]
         # traced once each, however many signatures call them
         self.encode = function(self._encode, input_signature=[TEXT])
+        self.pool = function(encoder.pool, input_signature=[_CODES])
+        self.behaviour = function(self._behaviour, input_signature=[Events(_CODES, _CODES, _CODES, SECONDS)])
         self.read = function(self._read, input_signature=[TEXTS, TEXTS, SECONDS, TEXT])
 
     def _read(self, history: tf.Tensor, action: tf.Tensor, age_s: tf.Tensor, query: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -63,7 +65,7 @@ class QueryReader:
         size = [tf.shape(texts, out_type=tf.int64)[0], self.encoder.width]
         return tf.cond(
             tf.size(rows) > 0,
-            lambda: tf.scatter_nd(rows, self.encoder(tf.gather_nd(texts, rows)), size),
+            lambda: tf.scatter_nd(rows, self.pool(self.encoder.tokenizer(tf.gather_nd(texts, rows), pad_to_max=False)), size),
             lambda: tf.zeros(size),
         )
 
@@ -73,7 +75,7 @@ class QueryReader:
         place = tf.broadcast_to(tf.range(tf.shape(history)[1]), tf.shape(history))
         return Events(place, self._index.positions(history), self._actions(action), age_s)
 
-    def behaviour(self, events: Events) -> tf.Tensor:
+    def _behaviour(self, events: Events) -> tf.Tensor:
         """The query vector of the newest events `[batch, dim]`; zero for a row without any."""
         _, item, action, age_s = newest(events, self.length)
         count = tf.math.count_nonzero(item >= 0, axis=1, dtype=tf.int32)
