@@ -8,13 +8,17 @@ from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tfrec.config import RewardConfig
 from tfrec.data import log as log_module
+from tfrec.data.join import join
 from tfrec.data.log import FeedbackLog, LogWriter, Window
+from tfrec.data.log_rows import SCHEMAS
 from tfrec.data.records import Context, Impression, Outcome, Shown
 from tfrec.data.wal import WriteAheadFile
 from tfrec.errors import DataError, UsageError
@@ -27,7 +31,7 @@ def outcome(event, **fields):
 def impression(request, items=("a", "b"), **fields):
     slate = [Shown(item=item, position=k, score=1.0 - k, log_propensity=0.0) for k, item in enumerate(items)]
     given = {"request_id": request, "time": 5, "user": "u", "policy": "greedy", "model_version": 1, "slate": slate}
-    return Impression(**given, **fields)
+    return Impression(**given | fields)
 
 
 def fields(*records):
@@ -50,13 +54,15 @@ def writer(log, tmp_path):
 
 
 def test_an_impression_is_a_row_per_shown_item(log, writer):
-    shown = impression("r1", query="heat", history=("x", "y"), history_action=("click", "view"), history_time=(1, 2))
+    shown = impression("r1", query="heat", history=("x", "y"), history_action=("click", "view"), history_time=(1, 2),
+                       exclude=("x",), deny_tags=("t", "s"))
     writer.impression(shown.model_copy(update={"context": Context(device="tv")}))
     writer.flush()
     first, second = log.read("impressions").to_pylist()
     assert first == {
         "request_id": "r1", "time": 5, "user": "u", "query": "heat", "history": ["x", "y"], "history_action": ["click", "view"],
-        "history_time": [1, 2], "context": '{"place":"","device":"tv","profile":{}}', "policy": "greedy", "model_version": 1,
+        "history_time": [1, 2], "exclude": ["x"], "allow_tags": [], "deny_tags": ["t", "s"],
+        "context": '{"place":"","device":"tv","profile":{}}', "policy": "greedy", "model_version": 1,
         "item": "a", "position": 0, "score": 1.0, "log_propensity": 0.0, "writer": "g", "seq": 1,
     }  # fmt: skip
     assert second == first | {"item": "b", "position": 1, "score": 0.0}
@@ -74,6 +80,23 @@ def test_lines_of_the_version_before_are_read(log, tmp_path):
         wal.append("impressions", [impression("r1").model_copy(update={"context": Context(device="tv")}).model_dump_json()])
     LogWriter(log, WriteAheadFile(tmp_path / "wal", "old")).close()
     assert log.read("impressions")["context"].to_pylist() == ['{"place": "", "device": "tv", "profile": {}}'] * 2
+
+
+def test_a_log_from_before_a_column_is_given_it(tmp_path, monkeypatch):
+    """Written by a version of tfrec that logged less; both kinds of rows are then read, and joined."""
+    with monkeypatch.context() as before:
+        old = pa.schema([field for field in SCHEMAS["impressions"] if field.name not in ("exclude", "allow_tags", "deny_tags")])
+        before.setitem(SCHEMAS, "impressions", old)
+        first = FeedbackLog(tmp_path / "log")
+        first.append("impressions", [(1, impression("r1", time=5).model_dump())], writer="w")
+    log = FeedbackLog(tmp_path / "log")
+    log.append("impressions", [(2, impression("r2", time=6, exclude=("x",)).model_dump())], writer="w")
+    rows = log.read("impressions").sort_by("seq")
+    assert sorted(rows.schema.names) == sorted(SCHEMAS["impressions"].names)
+    assert rows["exclude"].to_pylist() == [None, None, ["x"], ["x"]]
+    window = log.window(None, now=10**6)
+    rule = {"attribution_seconds": 60, "reward": RewardConfig(), "quarantine": None}
+    assert len(join(log, window, catalogue_ids=["a", "b"], **rule)) == 4
 
 
 def test_a_check_writes_and_leaves_nothing(log, writer, monkeypatch):

@@ -33,6 +33,8 @@ def test_an_answer_is_logged_as_it_was_shown(world: World) -> None:
         "query": "d",
         "k": 2,
         "history": [{"item": "b", "action": "click", "time": NOW - 60}, {"item": "x", "time": NOW - 5}],
+        "exclude": ["e"],
+        "deny_tags": ["nobody has this"],
         "context": {"device": "phone"},
     }
     answer = world.http.post("/v1/recommend", json=body).json()
@@ -52,6 +54,7 @@ def test_an_answer_is_logged_as_it_was_shown(world: World) -> None:
     assert first["history"] == ["b", "x"]
     assert first["history_action"] == ["click", ""]
     assert first["history_time"] == [NOW - 60, NOW - 5]
+    assert (first["exclude"], first["allow_tags"], first["deny_tags"]) == (["e", "b", "x"], [], ["nobody has this"])
     assert "phone" in first["context"]
 
 

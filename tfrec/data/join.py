@@ -131,7 +131,8 @@ def _register(db: duckdb.DuckDBPyConnection, name: str, uri: str, dataset: pyarr
     with wildcards in it.
     """
     if dataset.files and "://" not in uri and not re.search(r"[*?\[]", uri):
-        db.read_parquet([f"{uri}/{file}" for file in dataset.files]).create_view(name)
+        # by name: files from before a column was added lack it
+        db.read_parquet([f"{uri}/{file}" for file in dataset.files], union_by_name=True).create_view(name)
     else:
         db.register(name, dataset)
 

@@ -23,6 +23,9 @@ _REQUEST = [
     ("history", pa.list_(pa.string())),
     ("history_action", pa.list_(pa.string())),
     ("history_time", pa.list_(pa.int64())),
+    ("exclude", pa.list_(pa.string())),
+    ("allow_tags", pa.list_(pa.string())),
+    ("deny_tags", pa.list_(pa.string())),
     ("context", pa.string()),  # JSON
     ("policy", pa.string()),
     ("model_version", pa.int64()),

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset
 import pyarrow.fs
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from tfrec.data.rows import unreadable
@@ -36,6 +36,10 @@ class LogTable:
         def create() -> None:
             if not DeltaTable.is_deltatable(uri):
                 DeltaTable.create(uri, schema=schema, mode="ignore")
+                return
+            known = {field.name for field in self.open().schema().fields}
+            if new := [field for field in schema if field.name not in known]:  # a log from before there were these columns
+                DeltaTable(uri).alter.add_columns(Schema.from_arrow(pa.schema(new)).fields)
 
         self._attempt(create)
         self._appending: DeltaTable | None = None  # kept between commits: to read the whole Delta log for each costs ever more

@@ -63,6 +63,9 @@ class Impression(Record):
     history: tuple[str, ...] = ()  # as served, oldest first
     history_action: tuple[str, ...] = ()  # beside `history`, or empty
     history_time: tuple[Seconds, ...] = ()  # beside `history`, or empty
+    exclude: tuple[str, ...] = ()  # items that could not come, and the tags asked for:
+    allow_tags: tuple[str, ...] = ()  # what another policy could have shown depends on them
+    deny_tags: tuple[str, ...] = ()
     context: Context = Context()
     slate: tuple[Shown, ...] = Field(min_length=1)
     policy: Key
