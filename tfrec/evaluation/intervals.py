@@ -56,6 +56,16 @@ class UserBootstrap:
         low, high = np.percentile(total[weight > 0] / weight[weight > 0], [2.5, 97.5])
         return Interval(float(sample.mean()), float(low), float(high))
 
+    def ratio(self, plain: ArrayLike, weighted: ArrayLike, normaliser: ArrayLike) -> Interval:
+        """Of mean(plain) + sum(weighted) / sum(normaliser), each `[n]`, redrawn together; redraws whose sum is 0 are left out."""
+        n = self._drawn.shape[1]
+        sums = [np.bincount(self._user, np.asarray(each, np.float64), minlength=n) for each in (plain, weighted, normaliser)]
+        first, second, norm = (np.append(self._drawn @ each, each.sum()) for each in sums)
+        rows = np.append(self._drawn @ np.bincount(self._user, minlength=n), len(self._user))
+        every = first / rows + np.divide(second, norm, out=np.full(len(norm), np.nan), where=norm != 0)
+        low, high = np.nanpercentile(every[:-1], [2.5, 97.5])
+        return Interval(float(every[-1]), float(low), float(high))
+
     def difference(self, ours: ArrayLike, theirs: ArrayLike, where: ArrayLike | None = None) -> Interval | None:
         """Of the mean of `ours - theirs`, both `[n]` and of the same events."""
         return self.interval(np.asarray(ours, np.float64) - np.asarray(theirs, np.float64), where)
