@@ -21,8 +21,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # data passes the rooms in this order; a module imports from its own room and from those before it
 ROOMS = [
-    "data", "models", "training", "evaluation", "serving", "retrain", "demo_report", "demo_traffic", "demo", "status", "cli",
-    "__main__",
+    "data", "models", "training", "evaluation", "serving", "retrain", "demo_report", "demo_traffic", "demo", "status", "ope",
+    "cli", "__main__",
 ]
 ANYWHERE = ["errors", "config", "config_file", "terminal"]
 TENSORFLOW_FREE = ["data", "evaluation", "demo_report", "demo_traffic", "errors", "config", "config_file", "terminal", "__init__"]

@@ -391,6 +391,34 @@ def rollback(
 
 
 @app.command()
+def ope(
+    version: Annotated[int | None, typer.Option(metavar="VERSION", help="Which one; else the newest.")] = None,
+    temperature: Annotated[float | None, typer.Option(min=0, help="Of its policy, instead of gateway.temperature.")] = None,
+    epsilon: Annotated[float | None, typer.Option(min=0, max=1, help="Of its policy, instead of gateway.epsilon.")] = None,
+    places: Annotated[int | None, typer.Option(min=1, help="Of each slate, the first ones; else all.")] = None,
+    skip_bad_rows: SkipBadRows = False,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Estimate what a version would have earned from the slates that were drawn with propensities, before anybody sees it.
+
+    Where the log does not support the policy there is no number, and the reason is told.
+    """
+    settled = load_config(config, settings or ())
+    _load_tensorflow()
+    from tfrec.data.rows import Quarantine
+    from tfrec.ope import ope
+
+    quarantine = Quarantine(settled.run / "quarantine-ope.jsonl") if skip_bad_rows else None
+    found = ope(settled, version=version, temperature=temperature, epsilon=epsilon, places=places, now=int(time.time()),
+                quarantine=quarantine)
+    if quarantine is not None and quarantine.count:
+        log_line.warning("%s", quarantine.summary())
+    terminal.show(found, as_json=as_json)
+
+
+@app.command()
 def status(
     server: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="REST address of a server to ask as well.")] = None,
     config: ConfigFile = None,

@@ -86,7 +86,7 @@ def count_outcomes(recommender: Recommender, log: FeedbackLog, *, actions: Colle
 def write_delta(staging: Path, parent: Path, manifest: Manifest, recommender: Recommender, *, new_items: bool, now: int) -> None:
     """Fill the empty directory `staging` with the version `parent`, its catalogue and popularity those of `recommender`."""
     text = recommender.config.text
-    graph = Graph(recommender, load_encoder(text.encoder, max_tokens=text.max_tokens), given=_index_of(parent, manifest))
+    graph = Graph(recommender, load_encoder(text.encoder, max_tokens=text.max_tokens), given=index_of(parent, manifest))
     for entry in parent.iterdir():
         if entry.name not in _NEW:
             _link_all(entry, staging / entry.name)
@@ -106,7 +106,8 @@ def write_delta(staging: Path, parent: Path, manifest: Manifest, recommender: Re
     }))
 
 
-def _index_of(parent: Path, manifest: Manifest) -> Given:
+def index_of(parent: Path, manifest: Manifest) -> Given:
+    """How the version in the directory `parent` indexes its items."""
     storage = manifest.index.get("storage", "float32")
     if manifest.index.get("kind") != "lists":
         return Given(None, storage)

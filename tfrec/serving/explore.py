@@ -40,13 +40,8 @@ def explore(
         positions `[batch, K]` in the order of their places, -1 where there is no item, and log propensities `[batch, K]` given
         the earlier places, -inf where there is no item. The sum over a row is the log probability of its slate.
     """
-    rows, width = tf.shape(u)[0], index.width(k)
-    scores, best = index.best(u, tf.constant(shortlist), beta=beta, wishes=wishes)
-    best = tf.where(scores > LOWEST, best, -1)
-    eligible = index.eligible(rows, wishes)
-    count = tf.reduce_sum(tf.cast(eligible, tf.int32), axis=1)
-    logits = _logits(scores, policy.temperature)
-    epsilon = tf.clip_by_value(tf.cast(policy.epsilon, tf.float64), 0.0, 1.0)[:, None]
+    width = index.width(k)
+    best, logits, epsilon, eligible, count = _choices(index, u, beta, wishes, policy, shortlist)
     noise, coin, pick = tf.unstack(_draws(policy.seed, shortlist), axis=1)
 
     # adding Gumbel noise and sorting draws a Plackett-Luce order (Yellott 1977); what remains of it after any items are taken
@@ -59,6 +54,28 @@ def explore(
     slate = tf.where(place < k[:, None], slate, -1)
     log_propensity = _log_propensities(slate, best, logits, epsilon, count)
     return slate, tf.where(slate >= 0, tf.cast(log_propensity, tf.float32), LOWEST)
+
+
+def log_propensities(
+    index: ExactIndex, u: tf.Tensor, slate: tf.Tensor, *, beta: tf.Tensor, wishes: Wishes, policy: Policy, shortlist: int
+) -> tf.Tensor:
+    """What `explore` would say of slates `[batch, K]` of positions that another policy drew; -inf for what it cannot draw."""
+    best, logits, epsilon, eligible, count = _choices(index, u, beta, wishes, policy, shortlist)
+    may = (slate >= 0) & tf.gather(eligible, tf.maximum(slate, 0), batch_dims=1)
+    log_propensity = _log_propensities(slate, best, logits, epsilon, count)
+    return tf.where(may, tf.cast(log_propensity, tf.float32), LOWEST)
+
+
+def _choices(
+    index: ExactIndex, u: tf.Tensor, beta: tf.Tensor, wishes: Wishes, policy: Policy, shortlist: int
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The shortlist `[batch, shortlist]` and its logits, epsilon, whether each item may come `[batch, n]`, and how many may."""
+    scores, best = index.best(u, tf.constant(shortlist), beta=beta, wishes=wishes)
+    best = tf.where(scores > LOWEST, best, -1)
+    eligible = index.eligible(tf.shape(u)[0], wishes)
+    count = tf.reduce_sum(tf.cast(eligible, tf.int32), axis=1)
+    epsilon = tf.clip_by_value(tf.cast(policy.epsilon, tf.float64), 0.0, 1.0)[:, None]
+    return best, _logits(scores, policy.temperature), epsilon, eligible, count
 
 
 def _logits(scores: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:

@@ -26,7 +26,7 @@ from tfrec.models.recommender import Recommender
 from tfrec.models.text_encoder import TextEncoder
 from tfrec.serving.bandits import linucb, thompson
 from tfrec.serving.explanation import leave_one_out
-from tfrec.serving.explore import SHORTLIST, Policy, explore
+from tfrec.serving.explore import SHORTLIST, Policy, explore, log_propensities
 from tfrec.serving.index import LOWEST, Wishes
 from tfrec.serving.index_choice import Given, choose_index
 from tfrec.serving.inputs import UNKNOWN_AGE
@@ -73,6 +73,10 @@ class Graph:
             "embed_query": function(self._embed_query, input_signature=[TEXTS, TEXT]),
             "embed_item": function(self._embed_item, input_signature=[TEXT]),
         }
+
+        # not for a server: what `explore` would say of slates that were drawn before (`ope.py`)
+        judged = [*_BEHAVIOUR, TEXTS, TEXTS, TEXTS, TEXTS, _NUMBER, _NUMBER]
+        self.log_propensities = function(self._log_propensities, input_signature=judged)
 
     def module(self) -> tf.Module:
         """What to save with `functions` as signatures: variables and tables, and nothing that Keras would trace again."""
@@ -222,6 +226,25 @@ class Graph:
 
     def _embed_item(self, text: tf.Tensor) -> Answer:
         return {"vectors": tf.math.l2_normalize(self._reader.model.items.text_part(self._reader.encode(text)), axis=-1)}
+
+    def _log_propensities(
+        self,
+        history: tf.Tensor,
+        history_action: tf.Tensor,
+        history_age_s: tf.Tensor,
+        query: tf.Tensor,
+        exclude: tf.Tensor,
+        allow_tags: tf.Tensor,
+        deny_tags: tf.Tensor,
+        slate: tf.Tensor,
+        temperature: tf.Tensor,
+        epsilon: tf.Tensor,
+    ) -> tf.Tensor:
+        u, beta = self._reader.read(history, history_action, history_age_s, query)
+        none = tf.zeros([tf.shape(query)[0], 0], tf.string)
+        wishes = _wishes(exclude, allow_tags, deny_tags, none, tf.zeros(tf.shape(none)))
+        policy, positions = Policy(temperature, epsilon, tf.zeros_like(epsilon, tf.int64)), self._index.positions(slate)
+        return log_propensities(self._index, u, positions, beta=beta, wishes=wishes, policy=policy, shortlist=self.shortlist)
 
     # -- what signatures share
 

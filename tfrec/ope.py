@@ -1,0 +1,168 @@
+"""What a version would have earned, had it explored where another one did: the log and a published version in, its value out.
+
+Slates that were drawn by a policy which knows its propensities are weighed by how likely the version would have drawn them, for
+the same request: history, query, exclusions and tags as served, popularity as the version has it. Only rewards that have matured
+count, as for training.
+"""
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import tensorflow as tf
+
+from tfrec.config import Config
+from tfrec.data.join import join
+from tfrec.data.log import FeedbackLog
+from tfrec.data.rows import Quarantine
+from tfrec.errors import DataError, UsageError
+from tfrec.evaluation.intervals import Interval
+from tfrec.evaluation.off_policy import Logged, diagnose, estimate, ips, snips
+from tfrec.models.text_encoder import load_encoder
+from tfrec.serving.delta import index_of
+from tfrec.serving.export import CHECKPOINT
+from tfrec.serving.graph import Graph
+from tfrec.serving.inputs import UNKNOWN_AGE, padded
+from tfrec.serving.manifest import read_manifest
+from tfrec.serving.release import versions
+from tfrec.training import checkpoint
+from tfrec.training.progress import bar
+
+_AT_ONCE = 64  # requests
+
+
+def ope(
+    config: Config, *, version: int | None = None, temperature: float | None = None, epsilon: float | None = None,
+    places: int | None = None, now: int, quarantine: Quarantine | None = None,
+) -> dict[str, Any]:
+    """The value of a version's exploring policy, per request, with 95% intervals that redraw users.
+
+    Args:
+        config: of the run.
+        version: published; the newest by default.
+        temperature, epsilon: of the judged policy; the gateway's by default.
+        places: of each slate, the first ones, whose rewards count; all by default. Few are known better than many.
+        now: seconds since 1970; labels mature by it.
+        quarantine: where bad rows of the log go.
+
+    Raises:
+        UsageError: nothing is published, or there is no such version.
+        DataError: the log has no slates that can be weighed, or does not support the policy; says why.
+    """
+    known = versions(config.models_dir)
+    if not known or (version is not None and version not in known):
+        raise UsageError(f"{config.models_dir}: no version {'' if version is None else version} to judge; there are {known}.")
+    directory = config.models_dir / str(version or known[-1])
+    temperature = config.gateway.temperature if temperature is None else temperature
+    epsilon = config.gateway.epsilon if epsilon is None else epsilon
+    recommender, _ = checkpoint.load(directory / CHECKPOINT, config)
+    slates, left_out = _slates(config, recommender.catalogue.ids.tolist(), places=places, now=now, quarantine=quarantine)
+    if not slates:
+        raise DataError(f"{config.log_dir}: no slate can be weighed ({_told(left_out)}). "
+                        "Let the gateway draw: gateway.explore=true.")
+    encoder = load_encoder(config.text.encoder, max_tokens=config.text.max_tokens)
+    graph = Graph(recommender, encoder, given=index_of(directory, read_manifest(directory)))
+    target = _judged(graph, slates, temperature=temperature, epsilon=epsilon)
+    logged = _logged(slates, target)
+    diagnosis = diagnose(logged)
+    if diagnosis.refusal:
+        advice = "" if logged.reward.ndim == 1 else " Judge fewer places: --places 1."
+        raise DataError(f"{config.log_dir}: no estimate: {diagnosis.refusal}.{advice}")
+    users = [slate["user"] for slate in slates]
+    earned = logged.reward if logged.reward.ndim == 1 else logged.reward.sum(axis=1)
+    terms = ips(logged)
+    found = {
+        "logged": estimate(terms._replace(plain=earned), users=users),
+        "IPS" if logged.reward.ndim == 1 else "RIPS": estimate(terms, users=users),
+        "gain": estimate(terms._replace(plain=terms.plain - earned), users=users),
+    }
+    if logged.reward.ndim == 1:
+        found["SNIPS"] = estimate(snips(logged), users=users)
+    return {
+        "version": int(directory.name), "policy": f"plackett_luce(temperature={temperature:g}, epsilon={epsilon:g})",
+        "places": places or "all", "slates": len(slates), "left_out": dict(left_out),
+        "effective_slates": round(diagnosis.effective, 1), "mean_weight": round(diagnosis.mean_weight, 4),
+        "largest_weight": round(diagnosis.largest_weight, 2),
+        "reward_per_request": {name: _rounded(interval) for name, interval in found.items()},
+    }
+
+
+def _slates(
+    config: Config, items: list[str], *, places: int | None, now: int, quarantine: Quarantine | None
+) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """Requests with their places, and how many others there are by the reason why they cannot be used."""
+    feedback = FeedbackLog(config.log_dir)
+    window = feedback.window(None, now=now)
+    examples = join(feedback, window, catalogue_ids=items, attribution_seconds=int(config.data.attribution_hours * 3600),
+                    reward=config.reward, quarantine=quarantine).table
+    examples = examples.filter(pc.equal(examples["source"], "slate"))
+    pairs = zip(examples["request_id"].to_pylist(), examples["item"].to_pylist(), strict=True)
+    reward = dict(zip(pairs, examples["reward"].to_pylist(), strict=True))
+    rows = feedback.tables["impressions"].dataset(window.impressions_version).to_table()
+    requests: dict[str, dict[str, Any]] = {}
+    for row in rows.sort_by([("request_id", "ascending"), ("position", "ascending")]).to_pylist():
+        slate = requests.setdefault(row["request_id"], row | {"shown": {}})
+        slate["shown"].setdefault(row["item"], row["log_propensity"])  # a copy of a row says the same
+    usable, left_out = [], Counter[str]()
+    for name, slate in requests.items():
+        shown = list(slate["shown"].items())[:places]
+        if any(log_pi is None for _, log_pi in shown):
+            left_out[f"{_family(slate['policy'])}: no propensities"] += 1
+        elif not any(log_pi for _, log_pi in shown):
+            left_out[f"{_family(slate['policy'])}: nothing was left to chance"] += 1
+        elif any((name, item) not in reward for item, _ in shown):
+            left_out["labels not mature yet, or items that are not in the catalogue"] += 1
+        else:
+            slate["shown"] = shown
+            slate["reward"] = [reward[name, item] for item, _ in shown]
+            usable.append(slate)
+    return usable, left_out
+
+
+def _judged(graph: Graph, slates: list[dict[str, Any]], *, temperature: float, epsilon: float) -> list[list[float]]:
+    """The probability of each place of each slate under the judged policy."""
+    found = []
+    with bar("judging", total=len(slates)) as advance:
+        for start in range(0, len(slates), _AT_ONCE):
+            some = slates[start : start + _AT_ONCE]
+            history = [slate["history"] or [] for slate in some]
+            ages = [[max(0, slate["time"] - then) for then in slate["history_time"] or []] for slate in some]
+            inputs = {
+                "history": padded(history, ""),
+                "history_action": padded([slate["history_action"] or [] for slate in some], "", like=history),
+                "history_age_s": padded(ages, UNKNOWN_AGE, like=history),
+                "query": np.array([slate["query"].encode() for slate in some], object),
+                **{name: padded([slate[name] or [] for slate in some], "") for name in ("exclude", "allow_tags", "deny_tags")},
+                # a slate's first place is its first column: `padded` puts one in front
+                "slate": padded([[item for item, _ in slate["shown"]] for slate in some], "")[:, 1:],
+                "temperature": np.full(len(some), temperature, np.float32), "epsilon": np.full(len(some), epsilon, np.float32),
+            }
+            log_pi = graph.log_propensities(**{name: tf.constant(array) for name, array in inputs.items()}).numpy()
+            found += [np.exp(row[: len(slate["shown"])]).tolist() for slate, row in zip(some, log_pi, strict=True)]
+            advance(len(some))
+    return found
+
+
+def _logged(slates: list[dict[str, Any]], target: list[list[float]]) -> Logged:
+    """Places side by side; a shorter slate has certain places behind it that earn nothing."""
+    width = max(len(places) for places in target)
+
+    def full(rows: list[list[float]], fill: float) -> np.ndarray:
+        made = np.array([[*row, *[fill] * (width - len(row))] for row in rows], np.float64)
+        return made[:, 0] if width == 1 else made
+
+    propensity = [np.exp([log_pi for _, log_pi in slate["shown"]]).tolist() for slate in slates]
+    return Logged(reward=full([slate["reward"] for slate in slates], 0.0), propensity=full(propensity, 1.0),
+                  target=full(target, 1.0))
+
+
+def _family(policy: str) -> str:
+    return policy.partition("(")[0]
+
+
+def _told(left_out: Counter[str]) -> str:
+    return "; ".join(f"{count} slates: {why}" for why, count in left_out.most_common()) or "the log is empty"
+
+
+def _rounded(interval: Interval) -> dict[str, float]:
+    return {name: round(value, 5) for name, value in interval._asdict().items()}
