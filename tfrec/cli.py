@@ -396,6 +396,7 @@ def ope(
     temperature: Annotated[float | None, typer.Option(min=0, help="Of its policy, instead of gateway.temperature.")] = None,
     epsilon: Annotated[float | None, typer.Option(min=0, max=1, help="Of its policy, instead of gateway.epsilon.")] = None,
     places: Annotated[int | None, typer.Option(min=1, help="Of each slate, the first ones; else all.")] = None,
+    sample: Annotated[int, typer.Option(min=30, help="Slates that are judged, at most.")] = 10_000,
     skip_bad_rows: SkipBadRows = False,
     config: ConfigFile = None,
     settings: Settings = None,
@@ -411,8 +412,8 @@ def ope(
     from tfrec.ope import ope
 
     quarantine = Quarantine(settled.run / "quarantine-ope.jsonl") if skip_bad_rows else None
-    found = ope(settled, version=version, temperature=temperature, epsilon=epsilon, places=places, now=int(time.time()),
-                quarantine=quarantine)
+    found = ope(settled, version=version, temperature=temperature, epsilon=epsilon, places=places, sample=sample,
+                now=int(time.time()), quarantine=quarantine)
     if quarantine is not None and quarantine.count:
         log_line.warning("%s", quarantine.summary())
     terminal.show(found, as_json=as_json)

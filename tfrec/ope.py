@@ -8,13 +8,12 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 import tensorflow as tf
 
 from tfrec.config import Config
-from tfrec.data.join import join
 from tfrec.data.log import FeedbackLog
 from tfrec.data.rows import Quarantine
+from tfrec.data.slates import Slate, read_slates
 from tfrec.errors import DataError, UsageError
 from tfrec.evaluation.intervals import Interval
 from tfrec.evaluation.off_policy import Logged, diagnose, estimate, ips, snips
@@ -25,15 +24,17 @@ from tfrec.serving.graph import Graph
 from tfrec.serving.inputs import UNKNOWN_AGE, padded
 from tfrec.serving.manifest import read_manifest
 from tfrec.serving.release import versions
+from tfrec.serving.tensors import text_array
 from tfrec.training import checkpoint
 from tfrec.training.progress import bar
 
+SAMPLE = 10_000  # slates
 _AT_ONCE = 64  # requests
 
 
 def ope(
     config: Config, *, version: int | None = None, temperature: float | None = None, epsilon: float | None = None,
-    places: int | None = None, now: int, quarantine: Quarantine | None = None,
+    places: int | None = None, sample: int = SAMPLE, now: int, quarantine: Quarantine | None = None,
 ) -> dict[str, Any]:
     """The value of a version's exploring policy, per request, with 95% intervals that redraw users.
 
@@ -42,6 +43,7 @@ def ope(
         version: published; the newest by default.
         temperature, epsilon: of the judged policy; the gateway's by default.
         places: of each slate, the first ones, whose rewards count; all by default. Few are known better than many.
+        sample: of the slates, at most so many are judged, always the same ones.
         now: seconds since 1970; labels mature by it.
         quarantine: where bad rows of the log go.
 
@@ -56,7 +58,12 @@ def ope(
     temperature = config.gateway.temperature if temperature is None else temperature
     epsilon = config.gateway.epsilon if epsilon is None else epsilon
     recommender, _ = checkpoint.load(directory / CHECKPOINT, config)
-    slates, left_out = _slates(config, recommender.catalogue.ids.tolist(), places=places, now=now, quarantine=quarantine)
+    feedback = FeedbackLog(config.log_dir)
+    slates, left_out = read_slates(
+        feedback, feedback.window(None, now=now), catalogue_ids=recommender.catalogue.ids.tolist(),
+        attribution_seconds=int(config.data.attribution_hours * 3600), reward=config.reward, quarantine=quarantine,
+        places=places, most=sample,
+    )
     if not slates:
         raise DataError(f"{config.log_dir}: no slate can be weighed ({_told(left_out)}). "
                         "Let the gateway draw: gateway.explore=true.")
@@ -68,7 +75,7 @@ def ope(
     if diagnosis.refusal:
         advice = "" if logged.reward.ndim == 1 else " Judge fewer places: --places 1."
         raise DataError(f"{config.log_dir}: no estimate: {diagnosis.refusal}.{advice}")
-    users = [slate["user"] for slate in slates]
+    users = [slate.request["user"] for slate in slates]
     earned = logged.reward if logged.reward.ndim == 1 else logged.reward.sum(axis=1)
     terms = ips(logged)
     found = {
@@ -87,63 +94,32 @@ def ope(
     }
 
 
-def _slates(
-    config: Config, items: list[str], *, places: int | None, now: int, quarantine: Quarantine | None
-) -> tuple[list[dict[str, Any]], Counter[str]]:
-    """Requests with their places, and how many others there are by the reason why they cannot be used."""
-    feedback = FeedbackLog(config.log_dir)
-    window = feedback.window(None, now=now)
-    examples = join(feedback, window, catalogue_ids=items, attribution_seconds=int(config.data.attribution_hours * 3600),
-                    reward=config.reward, quarantine=quarantine).table
-    examples = examples.filter(pc.equal(examples["source"], "slate"))
-    pairs = zip(examples["request_id"].to_pylist(), examples["item"].to_pylist(), strict=True)
-    reward = dict(zip(pairs, examples["reward"].to_pylist(), strict=True))
-    rows = feedback.tables["impressions"].dataset(window.impressions_version).to_table()
-    requests: dict[str, dict[str, Any]] = {}
-    for row in rows.sort_by([("request_id", "ascending"), ("position", "ascending")]).to_pylist():
-        slate = requests.setdefault(row["request_id"], row | {"shown": {}})
-        slate["shown"].setdefault(row["item"], row["log_propensity"])  # a copy of a row says the same
-    usable, left_out = [], Counter[str]()
-    for name, slate in requests.items():
-        shown = list(slate["shown"].items())[:places]
-        if any(log_pi is None for _, log_pi in shown):
-            left_out[f"{_family(slate['policy'])}: no propensities"] += 1
-        elif not any(log_pi for _, log_pi in shown):
-            left_out[f"{_family(slate['policy'])}: nothing was left to chance"] += 1
-        elif any((name, item) not in reward for item, _ in shown):
-            left_out["labels not mature yet, or items that are not in the catalogue"] += 1
-        else:
-            slate["shown"] = shown
-            slate["reward"] = [reward[name, item] for item, _ in shown]
-            usable.append(slate)
-    return usable, left_out
-
-
-def _judged(graph: Graph, slates: list[dict[str, Any]], *, temperature: float, epsilon: float) -> list[list[float]]:
+def _judged(graph: Graph, slates: list[Slate], *, temperature: float, epsilon: float) -> list[list[float]]:
     """The probability of each place of each slate under the judged policy."""
     found = []
     with bar("judging", total=len(slates)) as advance:
         for start in range(0, len(slates), _AT_ONCE):
             some = slates[start : start + _AT_ONCE]
-            history = [slate["history"] or [] for slate in some]
-            ages = [[max(0, slate["time"] - then) for then in slate["history_time"] or []] for slate in some]
+            asked = [slate.request for slate in some]
+            history = [one["history"] for one in asked]
+            ages = [[max(0, one["time"] - then) for then in one["history_time"]] for one in asked]
             inputs = {
                 "history": padded(history, ""),
-                "history_action": padded([slate["history_action"] or [] for slate in some], "", like=history),
+                "history_action": padded([one["history_action"] for one in asked], "", like=history),
                 "history_age_s": padded(ages, UNKNOWN_AGE, like=history),
-                "query": np.array([slate["query"].encode() for slate in some], object),
-                **{name: padded([slate[name] or [] for slate in some], "") for name in ("exclude", "allow_tags", "deny_tags")},
+                "query": text_array([one["query"] for one in asked]),
+                **{name: padded([one[name] for one in asked], "") for name in ("exclude", "allow_tags", "deny_tags")},
                 # a slate's first place is its first column: `padded` puts one in front
-                "slate": padded([[item for item, _ in slate["shown"]] for slate in some], "")[:, 1:],
+                "slate": padded([[item for item, _, _ in slate.places] for slate in some], "")[:, 1:],
                 "temperature": np.full(len(some), temperature, np.float32), "epsilon": np.full(len(some), epsilon, np.float32),
             }
             log_pi = graph.log_propensities(**{name: tf.constant(array) for name, array in inputs.items()}).numpy()
-            found += [np.exp(row[: len(slate["shown"])]).tolist() for slate, row in zip(some, log_pi, strict=True)]
+            found += [np.exp(row[: len(slate.places)]).tolist() for slate, row in zip(some, log_pi, strict=True)]
             advance(len(some))
     return found
 
 
-def _logged(slates: list[dict[str, Any]], target: list[list[float]]) -> Logged:
+def _logged(slates: list[Slate], target: list[list[float]]) -> Logged:
     """Places side by side; a shorter slate has certain places behind it that earn nothing."""
     width = max(len(places) for places in target)
 
@@ -151,13 +127,9 @@ def _logged(slates: list[dict[str, Any]], target: list[list[float]]) -> Logged:
         made = np.array([[*row, *[fill] * (width - len(row))] for row in rows], np.float64)
         return made[:, 0] if width == 1 else made
 
-    propensity = [np.exp([log_pi for _, log_pi in slate["shown"]]).tolist() for slate in slates]
-    return Logged(reward=full([slate["reward"] for slate in slates], 0.0), propensity=full(propensity, 1.0),
-                  target=full(target, 1.0))
-
-
-def _family(policy: str) -> str:
-    return policy.partition("(")[0]
+    propensity = [np.exp([log_pi for _, log_pi, _ in slate.places]).tolist() for slate in slates]
+    return Logged(reward=full([[reward for _, _, reward in slate.places] for slate in slates], 0.0),
+                  propensity=full(propensity, 1.0), target=full(target, 1.0))
 
 
 def _told(left_out: Counter[str]) -> str:

@@ -141,7 +141,7 @@ def test_the_effective_sample_by_hand() -> None:
 def test_a_policy_that_goes_where_the_log_never_went_gets_no_number() -> None:
     n = 4000
     half = Logged(reward=np.ones(n), propensity=np.ones(n), target=np.full(n, 0.5))  # logged greedily, judged half elsewhere
-    assert "it takes actions that the logging policy could not take" in str(diagnose(half).refusal)
+    assert "it goes where the logging policy never or hardly ever went" in str(diagnose(half).refusal)
     wrong = Logged(reward=np.ones(n), propensity=np.full(n, 0.25), target=np.full(n, 0.5))
     assert "the logged propensities are too small" in str(diagnose(wrong).refusal)
     assert diagnose(WORLD.log(n, np.random.default_rng(4))).refusal is None

@@ -87,8 +87,11 @@ def join(
     attribution_seconds: int,
     reward: RewardConfig,
     quarantine: Quarantine | None,
+    only: pa.ChunkedArray | None = None,
 ) -> Examples:
     """Examples of a window; the window says which rows, and up to when labels have matured.
+
+    With `only` request ids, no other examples come; what is left out is counted in all.
 
     Raises:
         DataError: a table cannot be read, or a row is malformed and there is no quarantine.
@@ -111,10 +114,15 @@ def join(
         db.register("settings", pa.Table.from_pylist([settings]))
 
         def run() -> Examples:
-            _register(db, "all_impressions", impressions.uri, shown)
-            _register(db, "all_outcomes", outcomes.uri, acts)
+            register(db, "all_impressions", impressions.uri, shown)
+            register(db, "all_outcomes", outcomes.uri, acts)
             malformed = sum(_set_aside(db, kind, log.tables[kind].uri, quarantine) for kind in KINDS)
-            return _split(db.sql(statement()).to_arrow_table(), malformed=malformed)
+            if only is None:
+                return _split(db.sql(statement()).to_arrow_table(), malformed=malformed)
+            db.register("wanted", pa.table({"request_id": only}))
+            some = "fate <> 'example' OR request_id IN (SELECT request_id FROM wanted)"
+            found = db.sql(f"SELECT * FROM ({statement()}) AS every WHERE {some} ORDER BY time, example_id")
+            return _split(found.to_arrow_table(), malformed=malformed)
 
         return impressions.checked(lambda: outcomes.checked(run, acts), shown)
 
@@ -124,7 +132,7 @@ def statement() -> str:
     return resources.files("tfrec.data").joinpath("join.sql").read_text("utf-8")
 
 
-def _register(db: duckdb.DuckDBPyConnection, name: str, uri: str, dataset: pyarrow.dataset.Dataset) -> None:
+def register(db: duckdb.DuckDBPyConnection, name: str, uri: str, dataset: pyarrow.dataset.Dataset) -> None:
     """Give DuckDB the files to read itself where it can (7 times faster than through Arrow), else the dataset.
 
     It cannot where they are in an object store, which it reads only with an extension to download, and would misread a path

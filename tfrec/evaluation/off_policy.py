@@ -160,7 +160,7 @@ def diagnose(logged: Logged) -> Diagnosis:
         refusal = (f"{n} rows are worth {effective:.1f} of the judged policy's own, fewer than {LEAST_EFFECTIVE}: it does what "
                    "the log hardly ever did. Log more, or explore more")
     elif abs(mean - 1) > SIGMAS * error + 1e-9:
-        which = ("it takes actions that the logging policy could not take" if mean < 1
+        which = ("it goes where the logging policy never or hardly ever went" if mean < 1
                  else "the logged propensities are too small for what was logged")
         refusal = f"weights average {mean:.3f} +- {error:.3f} and not 1: {which}"
     return Diagnosis(n, effective, mean, float(weight.max()), refusal)
