@@ -79,9 +79,10 @@ def test_its_shop_can_be_written(tmp_path):
 
 
 def test_its_requests_are_accepted():
-    from tfrec.serving.gateway_bodies import OutcomeRequest, RecommendRequest, SearchRequest, SimilarRequest
+    from tfrec.serving import gateway_bodies as bodies
 
-    kinds = {"recommend": RecommendRequest, "search": SearchRequest, "similar": SimilarRequest, "outcomes": OutcomeRequest}
+    kinds = {"recommend": bodies.RecommendRequest, "search": bodies.SearchRequest, "similar": bodies.SimilarRequest,
+             "explain": bodies.ExplainRequest, "outcomes": bodies.OutcomeRequest}
     said = re.findall(r"ask ([a-z]+) '(.*)'", README)
     assert {verb for verb, _ in said} == kinds.keys()
     for verb, text in said:

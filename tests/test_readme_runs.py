@@ -114,13 +114,16 @@ def test_from_an_export_to_a_service_that_learns(shop: Path) -> None:
         stack.enter_context(running(shop, gateway, f"http://127.0.0.1:{http}/readyz"))
 
         answers = run(shop, block("ask()").replace("8080", str(http))).splitlines()
-        first, item, outcome, second, explored, found, near = answers
+        first, item, outcome, second, explored, found, near, why = answers
         shown = [one["item"] for one in json.loads(first)["items"]]
         assert len(shown) == 3
         assert json.loads(item)["id"] == shown[0]
         assert json.loads(outcome)["event_id"]
         assert shown[0] not in [one["item"] for one in json.loads(second)["items"]]  # she has had it
         assert [len(json.loads(answer)["items"]) for answer in (explored, found, near)] == [3, 3, 3]
+        parts = json.loads(why)
+        assert [event["item"] for event in parts["history"]] == [shown[0]]
+        assert "".join(part["token"].removeprefix("##") for part in parts["query"]) == "crimeinpar"  # 10 pieces are read
         assert len(json.loads((shop / "live.out").read_text())) == LIVE
 
         retrain, status = block("tfrec retrain").splitlines()

@@ -391,6 +391,19 @@ def rollback(
 
 
 @app.command()
+def status(
+    server: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="REST address of a server to ask as well.")] = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the published versions and the rows of the feedback log."""
+    from tfrec.status import status
+
+    terminal.show(status(load_config(config, settings or ()), server=server), as_json=as_json)
+
+
+@app.command()
 def ope(
     version: Annotated[int | None, typer.Option(metavar="VERSION", help="Which one; else the newest.")] = None,
     temperature: Annotated[float | None, typer.Option(min=0, help="Of its policy, instead of gateway.temperature.")] = None,
@@ -417,19 +430,6 @@ def ope(
     if quarantine is not None and quarantine.count:
         log_line.warning("%s", quarantine.summary())
     terminal.show(found, as_json=as_json)
-
-
-@app.command()
-def status(
-    server: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="REST address of a server to ask as well.")] = None,
-    config: ConfigFile = None,
-    settings: Settings = None,
-    as_json: AsJson = False,
-) -> None:
-    """List the published versions and the rows of the feedback log."""
-    from tfrec.status import status
-
-    terminal.show(status(load_config(config, settings or ()), server=server), as_json=as_json)
 
 
 def main() -> None:

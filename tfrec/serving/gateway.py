@@ -3,7 +3,8 @@
     POST /v1/recommend   items for a user                       GET /healthz   this process is alive
     POST /v1/search      items for a text                       GET /readyz    the model server answers, records can be kept
     POST /v1/similar     items near an item                     GET /metrics   for Prometheus
-    POST /v1/outcomes    what users did                         GET /docs      these calls, with examples
+    POST /v1/explain     why an item has its score              GET /docs      these calls, with examples
+    POST /v1/outcomes    what users did
 
 Verbs take one object or a list, and answer in the same form. `gateway_door.py` lets calls in, `gateway_verbs.py` does the work,
 in threads: this file only joins them.
@@ -32,7 +33,10 @@ from tfrec.serving.behaviour import Behaviour, newest_outcomes
 from tfrec.serving.client import Client, RequestFailed
 from tfrec.serving.gateway_bodies import (
     MAX_BATCH,
+    MAX_EXPLAINED,
     MAX_OUTCOMES,
+    ExplainAnswer,
+    ExplainRequest,
     OutcomeAnswer,
     OutcomeRequest,
     Reader,
@@ -104,6 +108,7 @@ def create_app(
     verb(SERVE, Reader(RecommendRequest, most=MAX_BATCH), gateway.recommend, RecommendAnswer)
     verb(SERVE, Reader(SearchRequest, most=MAX_BATCH), gateway.search, RecommendAnswer)
     verb(SERVE, Reader(SimilarRequest, most=MAX_BATCH), gateway.similar, SimilarAnswer)
+    verb(SERVE, Reader(ExplainRequest, most=MAX_EXPLAINED), gateway.explain, ExplainAnswer)
     verb(LOG, Reader(OutcomeRequest, most=MAX_OUTCOMES), gateway.outcomes, OutcomeAnswer)
 
     @app.get("/healthz")

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from tfrec.data.records import Context, Key, Seconds
 
 MAX_BATCH = 1_000  # requests in one call
+MAX_EXPLAINED = 32  # each asks the model once for every event and word piece
 MAX_OUTCOMES = 10_000  # outcomes in one call
 _MAX_HISTORY = 10_000
 _MAX_TAGS = 1_000
@@ -80,6 +81,21 @@ class SimilarRequest(_Body):
     label: str = Field("", max_length=512)
 
 
+class ExplainRequest(_Body):
+    """Ask why an item has the score that it has for someone, now."""
+
+    model_config = _examples({"user": "ann", "item": "2840"}, {"user": "ann", "query": "crime in paris", "item": "2840"})
+
+    user: Key
+    item: Key
+    query: str = Field("", max_length=_MAX_QUERY)
+    history: list[Did] | None = Field(
+        None, max_length=_MAX_HISTORY, description="Oldest first. None: what the gateway has seen of this user."
+    )
+    time: Seconds | None = None
+    label: str = Field("", max_length=512, description="Of a model version. None: the one that answers this user.")
+
+
 class Answered(BaseModel):
     """One item of an answer."""
 
@@ -104,6 +120,31 @@ class SimilarAnswer(BaseModel):
 
     model_version: int
     items: list[Answered]
+
+
+class EventWeight(BaseModel):
+    """What the score would lose without an event of the history."""
+
+    item: str
+    action: str
+    weight: float
+
+
+class TokenWeight(BaseModel):
+    """What the score would lose without a word piece of the query; `##` begins one that goes on with a word."""
+
+    token: str
+    weight: float
+
+
+class ExplainAnswer(BaseModel):
+    """Parts of one score, in its units. They need not add up: what two parts say alike, neither of them is missed for."""
+
+    model_version: int
+    score: float | None = Field(description="None: the version does not know the item.")
+    popularity: float = Field(description="What popularity adds to it.")
+    history: list[EventWeight] = Field(description="Oldest first; those that are read.")
+    query: list[TokenWeight]
 
 
 class OutcomeRequest(_Body):

@@ -14,10 +14,10 @@ from typing import NamedTuple, TypeVar
 
 from tfrec.config import GatewayConfig
 from tfrec.serving.behaviour import Event
-from tfrec.serving.client import Client, Recommendation, RequestFailed
+from tfrec.serving.client import Client, Explanation, Recommendation, RequestFailed
 from tfrec.serving.freshness import Freshness
 from tfrec.serving.gateway_metrics import Metrics
-from tfrec.serving.inputs import UNKNOWN_AGE, Wanted
+from tfrec.serving.inputs import UNKNOWN_AGE, Behaviour, Wanted
 
 log = logging.getLogger(__name__)
 
@@ -136,6 +136,19 @@ class Models:
             found += self._call(partial(self._client.similar, some, k=k, label=label or self._config.stable_label))
         return found
 
+    def explain(self, asked: Sequence[Asked], items: Sequence[str]) -> list[Explanation]:
+        """Why each item has the score that it has for the question beside it, by the version that would answer that."""
+        answers: dict[int, Explanation] = {}
+        labels = [self._way(one).label for one in asked]
+        for label in dict.fromkeys(labels):
+            mine = [place for place, own in enumerate(labels) if own == label]
+            for start in range(0, len(mine), self._config.model_batch):
+                some = mine[start : start + self._config.model_batch]
+                known = self._known(label, [asked[place] for place in some])
+                ask = partial(self._client.explain, item=[items[place] for place in some], label=label, **known)
+                answers |= zip(some, self._call(ask), strict=True)
+        return [answers[place] for place in range(len(asked))]
+
     def _version_dir(self, label: str, version_dir: Callable[[int | None], Path | None]) -> Path | None:
         return version_dir(self._versions.get(label))
 
@@ -194,17 +207,22 @@ class Models:
         return Answer([best.ids[place] for place in places], best.log_p[places].tolist(), 0, "", POPULARITY, [None] * len(places),
                       "the model server does not answer")
 
-    def _ask(self, way: _Way, asked: Sequence[Asked]) -> list[tuple[Recommendation, Sequence[float | None]]]:
-        fresh = self._fresh.get(way.label)  # the counts roll on from a version that is known; another label may name any
-        wanted = Wanted(
+    def _known(self, label: str, asked: Sequence[Asked]) -> Behaviour:
+        fresh = self._fresh.get(label)  # the counts roll on from a version that is known; another label may name any
+        return Behaviour(
             history=[[event.item for event in one.history] for one in asked],
             history_action=[[event.action for event in one.history] for one in asked],
             history_age_s=[[_age(event, one.time) for event in one.history] for one in asked],
+            prior=None if fresh is None else [fresh.override(one.time) for one in asked],
+            query=[one.query for one in asked],
+        )
+
+    def _ask(self, way: _Way, asked: Sequence[Asked]) -> list[tuple[Recommendation, Sequence[float | None]]]:
+        wanted = Wanted(
+            **self._known(way.label, asked),
             exclude=[one.exclude for one in asked],
             allow_tags=[one.allow_tags for one in asked],
             deny_tags=[one.deny_tags for one in asked],
-            prior=None if fresh is None else [fresh.override(one.time) for one in asked],
-            query=[one.query for one in asked],
             k=[one.k for one in asked],
         )
         if way.explore:

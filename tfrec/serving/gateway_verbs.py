@@ -3,6 +3,7 @@
 An answer is given once its records are safe on disk. Users are pseudonyms from the first line on, in memory and on disk.
 """
 import logging
+import math
 import threading
 import time
 import uuid
@@ -18,6 +19,10 @@ from tfrec.serving.behaviour import Behaviour, Event, first_choices
 from tfrec.serving.client import Client
 from tfrec.serving.gateway_bodies import (
     Answered,
+    Did,
+    EventWeight,
+    ExplainAnswer,
+    ExplainRequest,
     OutcomeAnswer,
     OutcomeRequest,
     RecommendAnswer,
@@ -25,6 +30,7 @@ from tfrec.serving.gateway_bodies import (
     SearchRequest,
     SimilarAnswer,
     SimilarRequest,
+    TokenWeight,
 )
 from tfrec.serving.gateway_metrics import Metrics
 from tfrec.serving.gateway_models import UNKNOWN_TIME, Answer, Asked, Models
@@ -94,6 +100,28 @@ class Gateway:
                 answers[place] = SimilarAnswer(model_version=one.version, items=_places(one.items, one.scores))
         return [answers[place] for place in range(len(bodies))]
 
+    def explain(self, bodies: Sequence[ExplainRequest]) -> list[ExplainAnswer]:
+        """Why items have their scores. Nothing is shown by it, so nothing is logged."""
+        now = int(self._clock())
+        asked = []
+        for body in bodies:
+            user = self._pseudonyms.of(body.user)
+            done = self._done(user, body.history, before=body.time)[-self._history :]
+            asked.append(Asked(user=user, time=now if body.time is None else body.time, query=body.query, k=1, history=done,
+                               exclude=(), allow_tags=(), deny_tags=(), label=body.label, explore=False, seed=0))
+        found = self._models.explain(asked, [body.item for body in bodies])
+        return [
+            ExplainAnswer(
+                model_version=one.version,
+                score=one.score if math.isfinite(one.score) else None,
+                popularity=one.popularity,
+                history=[EventWeight(item=event.item, action=event.action, weight=weight)
+                         for event, weight in zip(own.history, one.history, strict=True)],
+                query=[TokenWeight(token=token, weight=weight) for token, weight in one.query],
+            )
+            for own, one in zip(asked, found, strict=True)
+        ]
+
     def outcomes(self, bodies: Sequence[OutcomeRequest]) -> list[OutcomeAnswer]:
         """Keep all of them; from here on they are their users' behaviour, and move everyone's popularity."""
         now = int(self._clock())
@@ -146,11 +174,7 @@ class Gateway:
 
     def _asked(self, body: RecommendRequest | SearchRequest, request_id: str, now: int) -> Asked:
         user = self._pseudonyms.of(body.user or request_id)
-        done: Sequence[Event]
-        if body.history is None:
-            done = self._behaviour.of(user, before=body.time)
-        else:
-            done = [Event(UNKNOWN_TIME if did.time is None else did.time, did.item, did.action) for did in body.history]
+        done = self._done(user, body.history, before=body.time)
         return Asked(
             user=user,
             time=now if body.time is None else body.time,
@@ -164,6 +188,12 @@ class Gateway:
             explore=self._explore if body.explore is None else body.explore,
             seed=int(request_id[:15], 16),  # as good as any, and found again from the log; 60 bits
         )
+
+    def _done(self, user: str, history: Sequence[Did] | None, *, before: int | None) -> Sequence[Event]:
+        """What the caller says that the user did, else what the gateway has seen, oldest first."""
+        if history is None:
+            return self._behaviour.of(user, before=before)
+        return [Event(UNKNOWN_TIME if did.time is None else did.time, did.item, did.action) for did in history]
 
     def _outcome(self, body: OutcomeRequest, now: int) -> Outcome:
         return Outcome(
