@@ -8,17 +8,13 @@ import sys
 import time
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from tfrec import __version__, terminal
 from tfrec.config import Config, load_config
 from tfrec.errors import TfrecError, UsageError
-
-if TYPE_CHECKING:
-    from tfrec.data.catalogue import Catalogue
-    from tfrec.data.interactions import Interactions
 
 log_line = logging.getLogger(__name__)
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -63,44 +59,6 @@ Items = Annotated[Path | None, typer.Option("--items", help="The catalogue, inst
 Events = Annotated[Path | None, typer.Option("--interactions", help="What people did, instead of data.interactions.")]
 
 
-def _read(
-    config: Config,
-    items: Path | None,
-    interactions: Path | None,
-    *,
-    skip_bad_rows: bool,
-    command: str,
-    with_unknown_items: bool = False,
-) -> "tuple[Catalogue, Interactions]":
-    """The catalogue and the behaviour that a command was given, by option or configuration."""
-    from tfrec.data.catalogue import read_catalogue
-    from tfrec.data.interactions import read_interactions
-    from tfrec.data.records import Item
-    from tfrec.data.rows import Quarantine
-
-    items, interactions = items or config.data.items, interactions or config.data.interactions
-    if items is None or interactions is None:
-        raise UsageError(
-            f"{command} needs a catalogue and interactions: pass --items FILE --interactions FILE, or set data.items and "
-            "data.interactions."
-        )
-    quarantine = Quarantine(config.run / f"quarantine-{command}.jsonl") if skip_bad_rows else None
-    catalogue = read_catalogue(items, quarantine)
-    known = None if with_unknown_items else catalogue
-    inter = read_interactions(interactions, catalogue=known, quarantine=quarantine, reward=config.reward)
-    if with_unknown_items:
-        missing = [item for item in inter.items if item not in catalogue.index]
-        if missing:
-            log_line.warning("%d items of %s are not in %s; they are candidates without text", len(missing), interactions, items)
-            catalogue = catalogue.with_items(Item(id=item) for item in missing)
-        inter = inter.coded_by(catalogue)
-    if quarantine is not None and quarantine.count:
-        log_line.warning("%s", quarantine.summary())
-    if inter.unknown_items:
-        log_line.warning("%d events name items that are not in %s; they are left out", inter.unknown_items, items)
-    return catalogue, inter
-
-
 @app.command()
 def demo(
     run: Annotated[Path, typer.Option(help="The run directory; an earlier demo's is cleared.")] = Path("runs/demo"),
@@ -117,7 +75,9 @@ def demo(
 
         catalogue, inter = load_movielens()
     else:
-        catalogue, inter = _read(Config(run=run), items, interactions, skip_bad_rows=False, command="demo")
+        from tfrec.data.dataset import read_dataset
+
+        catalogue, inter = read_dataset(Config(run=run), items, interactions, skip_bad_rows=False, command="demo")
     _load_tensorflow()
     from tfrec.demo import demo
     from tfrec.demo_report import render_screen
@@ -140,7 +100,9 @@ def train(
     """Train on a catalogue and a log, into the run's checkpoint; an interrupted training goes on where it stopped."""
     settled = load_config(config, settings or ())
     terminal.writable(settled.run)
-    catalogue, inter = _read(settled, items, interactions, skip_bad_rows=skip_bad_rows, command="train")
+    from tfrec.data.dataset import read_dataset
+
+    catalogue, inter = read_dataset(settled, items, interactions, skip_bad_rows=skip_bad_rows, command="train")
     _load_tensorflow()
     from tfrec.training import checkpoint
     from tfrec.training.train import checkpoint_dir, train
@@ -171,7 +133,9 @@ def evaluate(
     settled = load_config(config, settings or ())
     terminal.writable(settled.run)
     # by the protocol an item that was only ever acted on is a candidate as well
-    catalogue, inter = _read(
+    from tfrec.data.dataset import read_dataset
+
+    catalogue, inter = read_dataset(
         settled, items, interactions, skip_bad_rows=skip_bad_rows, command="evaluate", with_unknown_items=True
     )
     _load_tensorflow()
