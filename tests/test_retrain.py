@@ -101,6 +101,23 @@ def test_killed_anywhere_it_ends_as_if_left_alone(published: Config, config: Con
     assert retrain(config, now=NOW + 1_000).outcome == WAITING
 
 
+def test_a_run_whose_files_have_changed_begins_anew(config: Config, tmp_path: Path) -> None:
+    items = tmp_path / "items.jsonl"
+    items.write_text('{"id": "new", "text": "blue"}\n')
+    asked = config.model_copy(update={"data": DataConfig(items=items)})
+
+    def interrupted(now: int) -> dict[str, object]:
+        with mock.patch("tfrec.retrain._work", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+            retrain(asked, now=now)
+        return json.loads((config.run / "retrain" / "intent.json").read_text())
+
+    first = interrupted(NOW)
+    assert interrupted(NOW + 5) == first  # taken up
+    items.write_text('{"id": "new", "text": "red"}\n')
+    second = interrupted(NOW + 9)
+    assert (second["now"], second["data_digest"] != first["data_digest"]) == (NOW + 9, True)
+
+
 def test_one_at_a_time(config: Config) -> None:
     work = config.run / "retrain"
     work.mkdir()

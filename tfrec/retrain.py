@@ -64,6 +64,7 @@ class Intent(BaseModel):
     config_digest: str
     now: int
     seed: int
+    data_digest: str = ""  # of the catalogue and the base behaviour, which a run reads anew when it is taken up
 
     @property
     def identity(self) -> str:
@@ -191,15 +192,17 @@ def _intent(config: Config, work: Path, feedback: FeedbackLog, *, now: int, seed
     """The intent of an interrupted run when it was published or still applies, else a new one, on disk before it is returned."""
     path = work / "intent.json"
     parent = versions(config.models_dir)[-1]
+    data_digest = _digest(config.data.items, config.data.interactions)
     if path.is_file():
         old = Intent.model_validate_json(path.read_bytes())
-        applies = old.parent == parent and old.config_digest == config.digest()
+        applies = (old.parent, old.config_digest, old.data_digest) == (parent, config.digest(), data_digest)
         if applies or version_of(config.models_dir, old.identity) is not None:
             log.info("taking up the interrupted run %s", old.identity)
             return old
     manifest = read_manifest(config.models_dir / str(parent))
     after = None if manifest.window is None else Window.model_validate(manifest.window)
-    intent = Intent(window=feedback.window(after, now=now), parent=parent, config_digest=config.digest(), now=now, seed=seed)
+    intent = Intent(window=feedback.window(after, now=now), parent=parent, config_digest=config.digest(), now=now, seed=seed,
+                    data_digest=data_digest)
     staging = path.with_suffix(".new")
     staging.write_text(intent.model_dump_json())
     staging.replace(path)
@@ -253,6 +256,18 @@ def _learn(config: Config, challenger: Recommender, optimizer: Any, inter: Inter
 def _names(inter: Interactions, events: np.ndarray) -> list[list[str]]:
     """(user, item) of each event."""
     return [[inter.users[inter.user[event]], inter.items[inter.item[event]]] for event in events]
+
+
+def _digest(*files: Path | None) -> str:
+    """Of the contents of files, those that there are."""
+    sha = hashlib.sha256()
+    for file in files:
+        if file is not None and file.is_file():
+            with file.open("rb") as raw:
+                sha.update(hashlib.file_digest(raw, "sha256").digest())
+        else:
+            sha.update(b"none")
+    return sha.hexdigest()
 
 
 class _Clock:

@@ -119,6 +119,13 @@ def test_another_format(made, settings, tmp_path):
         checkpoint.load(path, settings)
 
 
+def test_another_encoder_under_the_same_name_is_refused(made, settings, tmp_path, monkeypatch):
+    path = checkpoint.save(tmp_path / "checkpoint", made)
+    monkeypatch.setattr(checkpoint, "fingerprint", lambda name: f"what {name} says now")
+    with pytest.raises(ModelError, match="is not the one that this model was trained with: its files have changed"):
+        checkpoint.load(path, settings)
+
+
 def test_another_configuration_is_named(made, settings, tmp_path):
     path = checkpoint.save(tmp_path / "checkpoint", made)
     other = settings.model_copy(update={"model": settings.model.model_copy(update={"dim": 16})})

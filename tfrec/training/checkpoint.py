@@ -20,6 +20,7 @@ from tfrec.data.item_features import ItemFeatures
 from tfrec.data.rows import Quarantine
 from tfrec.errors import ModelError
 from tfrec.models.bayesian_head import BayesianHead
+from tfrec.models.checkpoint_files import fingerprint
 from tfrec.models.prior import PopularityPrior
 from tfrec.models.recommender import Recommender, encode_catalogue, towers
 
@@ -52,6 +53,7 @@ def save(directory: Path, recommender: Recommender, *, meta: dict[str, Any] | No
         "optimizer": optimizer is not None,
         "model": recommender.config.model.model_dump(mode="json"),
         "text": recommender.config.text.model_dump(mode="json"),
+        "encoder": fingerprint(recommender.config.text.encoder),
         "meta": meta or {},
     }))
     old = directory.with_name(f".{directory.name}.old")
@@ -81,7 +83,7 @@ def load(directory: Path, config: Config, *, catalogue: Catalogue | None = None,
         optimizer: a new one, to be filled with the saved state when there is one.
 
     Raises:
-        ModelError: no checkpoint there, or one of another format, configuration or catalogue.
+        ModelError: no checkpoint there, or one of another format, configuration, text encoder or catalogue.
     """
     found = _described(directory)
     for section in ("model", "text"):
@@ -90,6 +92,9 @@ def load(directory: Path, config: Config, *, catalogue: Catalogue | None = None,
         if differing:
             words = ", ".join(f"{section}.{k} = {new!r}, the checkpoint has {old!r}" for k, (old, new) in differing.items())
             raise ModelError(f"{directory}: {words}. Set them back, or train a new model in another run directory.")
+    if found["encoder"] != fingerprint(config.text.encoder):
+        raise ModelError(f"{directory}: the text encoder {config.text.encoder!r} is not the one that this model was trained "
+                         "with: its files have changed. Put them back, or train a new model in another run directory.")
     known = read_catalogue(directory / "catalogue.jsonl")
     present = catalogue or known
     if not np.array_equal(present.ids[: len(known)], known.ids):
