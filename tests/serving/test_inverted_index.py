@@ -176,6 +176,13 @@ def test_lists_that_promise_nearly_as_much_are_read_up_to_a_number_of_blocks() -
     assert read_of(index, u, [1.0, 0.0, 0.5]) == [in_order(0, 6), best[1], in_order(2, 5)]
 
 
+def test_a_row_reads_the_same_in_every_batch() -> None:
+    index = InvertedIndex(CATALOGUE, VECTORS, LOG_P, max_k=5, centres=CENTRES, near=Reach(3, 1e9), far=Reach(20, 1e9))
+    u, depth = queries(12), np.linspace(0, 1, 12).tolist()
+    alone = [read_of(index, u[row : row + 1], depth[row : row + 1])[0] for row in range(12)]
+    assert read_of(index, u, depth) == alone
+
+
 def test_who_wants_more_or_names_a_tag_reaches_farther() -> None:
     index = InvertedIndex(CATALOGUE, VECTORS, LOG_P, max_k=500, centres=CENTRES, near=Reach(1, 0.0), far=ALL)
     asked = wishes(4, exclude=[[""] * 150, ["x"] * 100 + [""] * 50, ["x"] * 150, [""] * 150],

@@ -115,11 +115,13 @@ class InvertedIndex(ExactIndex):
     def _choose(self, u: tf.Tensor, beta: tf.Tensor, depth: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Blocks `[batch, n]` of the lists that promise most, in their order, and whether each is to be read."""
         promise = tf.matmul(u, self._centres, transpose_b=True) + beta[:, None] * self._peak
-        blocks, drop = (near + depth * (far - near) for near, far in zip(self.near, self.far, strict=True))
-        many = _SPARE * self._all_lists / max(self._all_blocks, 1) * tf.reduce_max(tf.pad(blocks, [[0, 1]], constant_values=1))
-        looked_at = tf.minimum(tf.cast(tf.math.ceil(many), tf.int32), self._all_lists)
+        blocks, drop = (least + depth * (most - least) for least, most in zip(self.near, self.far, strict=True))
+        many = tf.cast(tf.math.ceil(_SPARE * self._all_lists / max(self._all_blocks, 1) * blocks), tf.int32)
+        looked_at = tf.minimum(tf.reduce_max(tf.pad(many, [[0, 1]], constant_values=1)), self._all_lists)
         promise, lists = tf.math.top_k(promise, looked_at)
-        count = tf.where(promise >= promise[:, :1] - drop[:, None], tf.gather(self._count.value(), lists), 0)
+        # a row's own number of them, whatever batch it is in
+        near = (promise >= promise[:, :1] - drop[:, None]) & (tf.range(looked_at) < many[:, None])
+        count = tf.where(near, tf.gather(self._count.value(), lists), 0)
         end = tf.cumsum(count, axis=1)
         wanted = tf.minimum(end[:, -1], tf.cast(tf.math.ceil(blocks), tf.int32))
         width = tf.reduce_max(tf.pad(wanted, [[0, 1]], constant_values=1))
