@@ -198,7 +198,7 @@ class ModelVersions:
 
 
 def _behind_requests(work: Callable[[], int]) -> int:
-    """Do `work`, seconds of optimising graphs, in a thread that lets requests go first: 5 steps of niceness, 1/3 of the weight.
+    """Do `work`, seconds of optimising graphs, in a thread that lets requests go first: 10 steps of niceness, 1/9 of the weight.
 
     Only this part of loading. The rest holds Python's lock for 50 ms at a time, and a thread that yields the processor while it
     does holds up everybody. A thread of its own, for only root may take niceness back.
@@ -209,7 +209,7 @@ def _behind_requests(work: Callable[[], int]) -> int:
 
 def _lower_priority() -> None:
     if sys.platform == "linux":  # elsewhere a priority is a process's
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + 5)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + 10)
 
 
 def not_found(name: str, number: int | None) -> Refusal:
