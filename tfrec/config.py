@@ -102,6 +102,11 @@ class GatewayConfig(Section):
     epsilon: float = Field(0.05, ge=0, le=1)  # chance, in each place of it, of any item that may come
     alpha: float = Field(1.0, ge=0)  # of the others: how many standard deviations uncertainty counts
 
+    @property
+    def exploring(self) -> str:
+        """The signature of the model that explores by `policy`."""
+        return {"plackett_luce": "explore"}.get(self.policy, self.policy)
+
 
 class Config(Section):
     run: Path = Path("runs/default")  # the work directory: checkpoints, exports, published versions, the feedback log

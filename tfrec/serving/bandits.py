@@ -46,8 +46,7 @@ def linucb(
     width = index.width(k)
     expected, weight = reweighed(head.mean, u, beta)
     scores, places = index.best(expected, tf.constant(shortlist), beta=weight, wishes=wishes)
-    log_p = tf.gather(index.log_p(tf.shape(u)[0], wishes), places, batch_dims=1)
-    phi = features(u[:, None], index.vectors(places), beta[:, None] * log_p)
+    phi = features(u[:, None], index.vectors(places), index.popularity(places, beta, wishes))
     upper, order = tf.math.top_k(scores + alpha[:, None] * head.sd(phi), width)
     shown = (tf.range(width) < k[:, None]) & (upper > LOWEST)
     return {"items": index.names(tf.gather(places, order, batch_dims=1), shown), "scores": tf.where(shown, upper, LOWEST)}

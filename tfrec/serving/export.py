@@ -137,8 +137,7 @@ def _staging(directory: Path) -> Path:
 
 def _cold(config: Config) -> set[str]:
     """Signatures that are not warmed up, each a good part of a second of every load: their first request takes it instead."""
-    exploring = {"plackett_luce": "explore"}.get(config.gateway.policy, config.gateway.policy)
-    return {"explain", "explore", "thompson", "linucb"} - {exploring}
+    return {"explain", "explore", "thompson", "linucb"} - {config.gateway.exploring}
 
 
 def recorded_requests(recommender: Recommender) -> list[Request]:

@@ -22,7 +22,6 @@ from tfrec.serving.inputs import UNKNOWN_AGE, Behaviour, Wanted
 log = logging.getLogger(__name__)
 
 UNKNOWN_TIME = -1
-_NO_SIGNATURE = "Serving signature key"  # how the server says that a version does not have it
 _NOT_EXPLORING = "this version does not explore"
 UNKNOWN_LABEL = "Unrecognized servable version label"  # how the server says that a label names no version
 GREEDY, POPULARITY = "greedy", "popularity"
@@ -90,6 +89,7 @@ class Models:
         self._config = config
         self._metrics = metrics
         self._clock = clock
+        self._no_signature = f'Serving signature key "{config.exploring}" not found'
         names = ("temperature", "epsilon") if _is_drawn(config) else ("alpha",)
         self._exploring = f"{config.policy}({', '.join(f'{name}={getattr(config, name):g}' for name in names)})"
         self._versions: dict[str, int] = {}  # that answered last, by label
@@ -166,7 +166,7 @@ class Models:
         try:
             found = self._call(partial(self._ask, way, asked))
         except RequestFailed as error:
-            if way.explore and _NO_SIGNATURE in str(error):  # a version from before there was exploration
+            if way.explore and self._no_signature in str(error):  # a version from before there was exploration
                 self._say("label %r: %s", way.label, _NOT_EXPLORING)
                 return self._by(way._replace(explore=False, instead=_NOT_EXPLORING), asked, popular=popular)
             missing = UNKNOWN_LABEL in str(error)

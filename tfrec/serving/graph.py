@@ -207,7 +207,7 @@ class Graph:
         history_weights, tokens, token_weights = leave_one_out(self._reader, history, history_action, history_age_s, query, v)
         return {
             "scores": self._scores(u, position, beta, wishes)[:, 0],
-            "popularity": (self._popularity(position, beta, wishes) * known)[:, 0],
+            "popularity": (self._index.popularity(position, beta, wishes) * known)[:, 0],
             "history_weights": history_weights,
             "tokens": tokens,
             "token_weights": token_weights,
@@ -253,13 +253,8 @@ class Graph:
 
     def _scores(self, u: tf.Tensor, positions: tf.Tensor, beta: tf.Tensor, wishes: Wishes) -> tf.Tensor:
         """Of the items at `positions` `[batch, n]`, -inf where that is negative."""
-        scores = tf.linalg.matvec(self._index.vectors(positions), u) + self._popularity(positions, beta, wishes)
+        scores = tf.linalg.matvec(self._index.vectors(positions), u) + self._index.popularity(positions, beta, wishes)
         return tf.where(positions >= 0, scores, LOWEST)
-
-    def _popularity(self, positions: tf.Tensor, beta: tf.Tensor, wishes: Wishes) -> tf.Tensor:
-        """Its part of these scores; that of the first item where a position is negative."""
-        log_p = self._index.log_p(tf.shape(positions)[0], wishes)
-        return beta[:, None] * tf.gather(log_p, tf.maximum(positions, 0), batch_dims=1)
 
 
 def _no_age(history: tf.Tensor) -> tf.Tensor:

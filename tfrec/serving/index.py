@@ -164,6 +164,11 @@ class ExactIndex:
         log_p = tf.broadcast_to(self._log_p, tf.stack([rows, tf.size(self._ids)]))
         return log_p if wishes is None else self._overridden(log_p, wishes.prior_items, wishes.prior_log_p)
 
+    def popularity(self, positions: tf.Tensor, beta: tf.Tensor, wishes: Wishes) -> tf.Tensor:
+        """Its part of the scores of `positions` `[batch, n]`, beta log p; the first item's where a position is negative."""
+        log_p = self.log_p(tf.shape(positions)[0], wishes)
+        return beta[:, None] * tf.gather(log_p, tf.maximum(positions, 0), batch_dims=1)
+
     def _permitted(self, wishes: Wishes) -> tf.Tensor:
         """Whether the row's tags let each item pass `[rows, n_positions]`."""
         size = tf.stack([tf.shape(wishes.allow_tags)[0], tf.size(self._ids)])
