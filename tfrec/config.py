@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -66,7 +66,15 @@ class TrainingConfig(Section):
     seed: int = 0
 
 
+Objective = Literal["softmax", "pointwise", "entire_space", "reinforce", "ppo", "q_learning", "sarsa"]
+
+
 class RetrainConfig(Section):
+    objective: Objective | dict[Objective, Annotated[float, Field(gt=0)]] = "softmax"  # one, or a weight for each
+    discount: float = Field(0.3, ge=0, lt=1)  # of the user's next request, for q_learning and sarsa
+    clip: float = Field(0.2, gt=0, lt=1)  # how far ppo lets a probability move in one run
+    weight_cap: float = Field(10.0, ge=1)  # of importance weights, for reinforce
+    slate_batch: int = Field(256, ge=1)  # requests a step, over all replicas
     replay: float = Field(1.0, ge=0)  # replayed old events for each new one
     epochs: int = Field(2, ge=1)
     learning_rate: float = Field(5e-4, gt=0)
@@ -74,6 +82,11 @@ class RetrainConfig(Section):
     gate_margin: float = Field(0.005, ge=0)  # HR@10 that a challenger may be below the champion
     gate_share: float = Field(0.3, gt=0, lt=1)  # of the new events, the newest: they judge now and are learnt by the next run
     gate_sample: int = Field(2000, ge=1)  # events on which champion and challenger are compared, at most
+
+    @property
+    def objectives(self) -> dict[Objective, float]:
+        """The weight of each objective."""
+        return {self.objective: 1.0} if isinstance(self.objective, str) else dict(self.objective)
 
 
 class ServingConfig(Section):

@@ -21,7 +21,7 @@ def test_before_any_reward_the_mean_is_the_models_score() -> None:
     made = BayesianHead(2)
     phi = features(U, V, BETA * LOG_P)
     assert phi.numpy().tolist() == [[3.0, -2.0, -2.0], [1.0, -2.0, -2.0]]
-    assert_allclose(tf.linalg.matvec(phi, made.mean), [1.0 * 3 - 2 - 2, 1.0 - 2 - 2])
+    assert_allclose(tf.linalg.matvec(phi, made.expected()), [1.0 * 3 - 2 - 2, 1.0 - 2 - 2])
     # sqrt(9 + 4 + 4) and sqrt(1 + 4 + 4) times the prior's standard deviation
     assert_allclose(made.sd(phi), [PRIOR_SD * 17**0.5, PRIOR_SD * 3], rtol=1e-6)
 

@@ -8,7 +8,7 @@ triangular system each (Chapelle & Li 2011, An empirical evaluation of Thompson 
 """
 import tensorflow as tf
 
-PRIOR_SD = 0.1  # of each weight before any reward: a score of 10 in 64 equal parts is then known to about 0.13
+PRIOR_SD = 0.5  # of each weight before any reward: a score of 10 in 64 equal parts is then known to about 0.6
 
 
 class BayesianHead(tf.Module):
@@ -20,19 +20,27 @@ class BayesianHead(tf.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__(name="bayesian_head")
-        self.mean = tf.Variable(tf.ones([dim + 1]), trainable=False, name="head_mean")
-        self.factor = tf.Variable(tf.eye(dim + 1) / PRIOR_SD, trainable=False, name="head_factor")  # L of L L' = precision
+        # in float64, as evidence adds up over years; L of L L' = precision
+        self.mean = tf.Variable(tf.ones([dim + 1], tf.float64), trainable=False, name="head_mean")
+        self.factor = tf.Variable(tf.eye(dim + 1, dtype=tf.float64) / PRIOR_SD, trainable=False, name="head_factor")
 
     def draw(self, noise: tf.Tensor) -> tf.Tensor:
         """Weights `[batch, dim + 1]` from the posterior, of standard normal `noise` `[batch, dim + 1]`: mean + L'^-1 noise."""
-        off = tf.linalg.triangular_solve(self.factor, tf.transpose(noise), adjoint=True)
-        return self.mean + tf.transpose(off)
+        off = tf.linalg.triangular_solve(self._factor(), tf.transpose(noise), adjoint=True)
+        return self.expected() + tf.transpose(off)
+
+    def expected(self) -> tf.Tensor:
+        """The posterior's mean `[dim + 1]`."""
+        return tf.cast(self.mean, tf.float32)
 
     def sd(self, phi: tf.Tensor) -> tf.Tensor:
         """Standard deviation `[...]` of `<w, phi>` for features `[..., dim + 1]`: |L^-1 phi|."""
         flat = tf.reshape(phi, [-1, phi.shape[-1]])
-        solved = tf.linalg.triangular_solve(self.factor, tf.transpose(flat))
+        solved = tf.linalg.triangular_solve(self._factor(), tf.transpose(flat))
         return tf.reshape(tf.norm(solved, axis=0), tf.shape(phi)[:-1])
+
+    def _factor(self) -> tf.Tensor:
+        return tf.cast(self.factor, tf.float32)
 
 
 def features(u: tf.Tensor, v: tf.Tensor, popularity: tf.Tensor) -> tf.Tensor:

@@ -13,7 +13,7 @@ al. 2019, doi:10.1145/3298689.3346996), through a `tfrs.tasks.Retrieval` (`retri
 `negatives` is used whole (q = 1). Negatives and noise depend on (seed, step) alone, so every replica has the same negatives and a
 continued run draws what an uninterrupted one would have drawn.
 """
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -35,6 +35,18 @@ MEAN_MOMENTUM = 0.98  # of the moving mean query
 
 keras = tf.keras
 Batch = dict[str, tf.Tensor]
+
+
+class SlateScores(NamedTuple):
+    """Scores of a batch of requests, as served."""
+
+    u: tf.Tensor  # [batch, dim], scaled
+    v: tf.Tensor  # [batch, K, dim] of the shown items
+    popularity: tf.Tensor  # [batch, K], beta log p of them
+    own: tf.Tensor  # [batch, K]: <u, v> + popularity, HIDDEN where a slate is shorter
+    candidates: tf.Tensor  # [N, dim]
+    others: tf.Tensor  # [batch, N] of the candidates, HIDDEN for what was shown or could not come
+    log_q: tf.Tensor  # [N]: ln of how often a candidate is expected among the N; 0 when they are the whole catalogue
 
 
 def capacity_for(n_items: int) -> int:
@@ -77,19 +89,33 @@ class TwoTower(tfrs.Model):
         rows = capacity_for(len(text))
         self.n_items = len(text)
         padded = [np.concatenate([a, np.zeros((rows - len(a), *a.shape[1:]), a.dtype)]) for a in (text, features, slot)]
-        self._text, self._features, self._slot = (tf.Variable(a, trainable=False) for a in padded)
+        for name, array in zip(("_text", "_features", "_slot"), padded, strict=True):
+            self._hold(name, array)
 
     def set_prior(self, log_p: np.ndarray, first_touch: np.ndarray) -> None:
         """Snapshots of log p `[S, n_items]` and the first in which each item has been touched `[n_items]`, S for never."""
         rows = int(self._slot.shape[0])
         visible = np.where(first_touch[None, :] <= np.arange(len(log_p))[:, None], log_p, HIDDEN).astype(np.float32)
-        self._log_p = tf.Variable(np.pad(visible, [(0, 0), (0, rows - self.n_items)], constant_values=HIDDEN), trainable=False)
+        self._hold("_log_p", np.pad(visible, [(0, 0), (0, rows - self.n_items)], constant_values=HIDDEN))
         self.whole = self.n_items <= WHOLE * self.negatives
         # negatives: half by popularity at the end of the snapshots, half uniform; a row beyond the catalogue is never drawn
         q = 0.5 * np.exp(log_p[-1] - np.logaddexp.reduce(log_p[-1])) + 0.5 / self.n_items
         beyond = (0, rows - self.n_items)
-        self._q = tf.Variable(np.pad(q, beyond).astype(np.float32), trainable=False)
-        self._q_below = tf.Variable(np.pad(np.cumsum(q), beyond, mode="edge").astype(np.float32), trainable=False)
+        self._hold("_q", np.pad(q, beyond).astype(np.float32))
+        self._hold("_q_below", np.pad(np.cumsum(q), beyond, mode="edge").astype(np.float32))
+
+    def set_slate_prior(self, log_p: np.ndarray) -> None:
+        """Snapshots of log p `[S, n_items]` for `slate_scores`, which compares all that can be shown, touched or not."""
+        beyond = int(self._slot.shape[0]) - self.n_items
+        self._hold("_slate_log_p", np.pad(log_p, [(0, 0), (0, beyond)], constant_values=HIDDEN).astype(np.float32))
+
+    def _hold(self, name: str, array: np.ndarray) -> None:
+        """Keep `array` in a variable; in the one that there is, when it fits, as a step that was traced reads that one."""
+        held = getattr(self, name, None)
+        if held is not None and held.shape == array.shape and held.dtype == array.dtype:
+            held.assign(array)
+        else:
+            setattr(self, name, tf.Variable(array, trainable=False))
 
     # -- vectors
 
@@ -137,9 +163,9 @@ class TwoTower(tfrs.Model):
         hidden = self.queries(tf.reshape(history, [batch, length, v_width]), inputs["action"], gap, noise)
         u = tf.reshape(tf.gather(hidden, inputs["read_at"], batch_dims=1), [places, v_width])
         weight = tf.reshape(inputs["weight"], [-1])
-        total = self._all_replicas(tf.reduce_sum(weight))
+        total = self.all_replicas(tf.reduce_sum(weight))
         if training:
-            mean = self._all_replicas(tf.reduce_sum(u * weight[:, None], axis=0)) / tf.maximum(total, 1e-6)
+            mean = self.all_replicas(tf.reduce_sum(u * weight[:, None], axis=0)) / tf.maximum(total, 1e-6)
             moved = MEAN_MOMENTUM * self.mean_query + (1 - MEAN_MOMENTUM) * mean
             self.mean_query.assign(tf.where(total > 0, moved, self.mean_query))
             u = (u - mean) * tf.exp(self.log_scale)
@@ -153,7 +179,9 @@ class TwoTower(tfrs.Model):
         # log p of the negatives at each target's time, with what had not been touched by then hidden
         prior = tf.gather(self._log_p if self.whole else tf.gather(self._log_p, negative, axis=1), snapshot)
         count = tf.shape(negative)[0]
-        bias = tf.reshape(prior, [batch, length, count]) + (self._own_items(inputs, negative) - log_q)[:, None]
+        # a user's own items are no negatives for them
+        own_items = self._hide(tf.concat([inputs["item"], inputs["target"]], axis=1), negative)
+        bias = tf.reshape(prior, [batch, length, count]) + (own_items - log_q)[:, None]
         loss = self.task(u, v_target, negative_embeddings=v_negative, candidate_bias=own_prior,
                          negative_bias=tf.reshape(bias, [places, count]), sample_weight=weight)
 
@@ -174,19 +202,43 @@ class TwoTower(tfrs.Model):
                            candidate_bias=SEARCH_BETA * tf.gather(own_prior, at),
                            negative_bias=SEARCH_BETA * tf.gather(prior, at) - log_q + hidden_self,
                            sample_weight=tf.gather(weight, at))
-        search_total = self._all_replicas(tf.reduce_sum(tf.gather(weight, at)))
+        search_total = self.all_replicas(tf.reduce_sum(tf.gather(weight, at)))
         return loss / tf.maximum(total, 1e-6) + SEARCH_WEIGHT * search / tf.maximum(search_total, 1e-6)
 
-    def _own_items(self, inputs: Batch, negative: tf.Tensor) -> tf.Tensor:
-        """`[batch, N]`: 0, or HIDDEN for the items of the user's own window, which are no negatives for it."""
-        own = tf.concat([inputs["item"], inputs["target"]], axis=1)
+    def slate_scores(self, inputs: Batch) -> SlateScores:
+        """Scores of shown items and of all others, without noise: as the graph would serve them, beta included.
+
+        Args:
+            inputs: `history`, `action`, `gap` `[batch, L]`, `query` `[batch, text_width]`, `item` `[batch, K]`, `hidden`
+                `[batch, E]` and `snapshot` `[batch]` of `slate_arrays.SlateArrays`.
+        """
+        step_seed = tf.cast(tf.stack([tf.constant(self.seed, tf.int64), self.steps]), tf.int32)
+        look_up, candidates, log_q = self._candidates(None, tf.random.experimental.stateless_fold_in(step_seed, 0))
+        batch, length = tf.unstack(tf.shape(inputs["history"]))
+        dim = self.items.sizes["dim"]
+        history = tf.reshape(look_up(tf.reshape(tf.maximum(inputs["history"], 0), [-1])), [batch, length, dim])
+        count = tf.reduce_sum(tf.cast(inputs["history"] >= 0, tf.int32), axis=1)
+        newest = self.queries(history, inputs["action"], inputs["gap"], at=tf.maximum(count - 1, 0))[:, 0]
+        u = tf.where(count[:, None] > 0, self.scale_behaviour(newest), 0.0) + self.scale_query(inputs["query"])
+        shown = tf.maximum(inputs["item"], 0)
+        v = tf.reshape(look_up(tf.reshape(shown, [-1])), [batch, -1, dim])
+        log_p = tf.gather(self._slate_log_p, inputs["snapshot"])
+        popularity = self.beta * tf.gather(log_p, shown, batch_dims=1)
+        own = tf.where(inputs["item"] >= 0, tf.einsum("bd,bkd->bk", u, v) + popularity, HIDDEN)
+        w = look_up(candidates)
+        others = tf.matmul(u, w, transpose_b=True)
+        others += self.beta * (log_p if self.whole else tf.gather(log_p, candidates, axis=1))
+        others += self._hide(tf.concat([inputs["item"], inputs["hidden"]], axis=1), candidates)
+        return SlateScores(u, v, popularity, own, w, tf.maximum(others, HIDDEN), log_q)
+
+    def _hide(self, rows: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
+        """`[batch, N]`: 0, or HIDDEN for candidates that are among positions `rows` `[batch, n]`; -1 hides nothing."""
         if not self.whole:
-            return tf.where(tf.reduce_any(own[:, :, None] == negative[None, None, :], axis=1), HIDDEN, 0.0)
-        batch, places = tf.unstack(tf.shape(own))
-        rows = tf.reshape(own, [-1])
-        at = tf.stack([tf.repeat(tf.range(batch), places), tf.maximum(rows, 0)], axis=1)
-        kept = tf.cast(rows >= 0, tf.float32)  # a place without an event hides nothing
-        return tf.scatter_nd(at, kept, [batch, negative.shape[0]]) * HIDDEN
+            return tf.where(tf.reduce_any(rows[:, :, None] == candidates[None, None, :], axis=1), HIDDEN, 0.0)
+        batch, places = tf.unstack(tf.shape(rows))
+        flat = tf.reshape(rows, [-1])
+        at = tf.stack([tf.repeat(tf.range(batch), places), tf.maximum(flat, 0)], axis=1)
+        return tf.scatter_nd(at, tf.cast(flat >= 0, tf.float32), [batch, candidates.shape[0]]) * HIDDEN
 
     def _candidates(self, noise: Noise | None, seed: tf.Tensor) -> tuple[Any, tf.Tensor, tf.Tensor]:
         """How to look item vectors up in this step, the negatives' positions `[N]` and log q `[N]`."""
@@ -204,13 +256,17 @@ class TwoTower(tfrs.Model):
     def train_step(self, inputs: Batch) -> dict[str, tf.Tensor]:
         """One optimiser step, then the moving average of weights."""
         metrics = super().train_step(inputs)
+        self.count_step()
+        return metrics
+
+    def count_step(self) -> None:
+        """After an optimiser step: the next one draws other noise, and the moving average of weights moves."""
         self.steps.assign_add(1)
         self.averaged.assign_add(1)
         done = tf.cast(self.averaged, tf.float32)
         keep = tf.minimum(AVERAGE, done / (done + 10.0))  # the first steps are forgotten fast
         for average, weight in zip(self.average, self._averaged(), strict=True):
             average.assign(keep * average + (1 - keep) * weight)
-        return metrics
 
     def restart_average(self) -> None:
         """Let the moving average begin anew at the present weights."""
@@ -225,6 +281,14 @@ class TwoTower(tfrs.Model):
             weight.assign(average)
             average.assign(kept)
 
+    def follow(self, other: "TwoTower") -> None:
+        """Take over another's weights, catalogue and popularity: a target network is a copy that stands still."""
+        for mine, theirs in zip([*self._averaged(), self.beta], [*other._averaged(), other.beta], strict=True):
+            mine.assign(theirs)
+        self.n_items, self.whole = other.n_items, other.whole
+        for name in ("_text", "_features", "_slot", "_log_p", "_q", "_q_below", "_slate_log_p"):
+            setattr(self, name, getattr(other, name))
+
     def clear_residuals(self, slots: np.ndarray) -> None:
         """Set the residuals of `slots` to zero, in the weights and in their average."""
         rows, zeros = tf.constant(slots[:, None]), tf.zeros([len(slots), self.items.sizes["dim"]])
@@ -237,6 +301,7 @@ class TwoTower(tfrs.Model):
         return [*towers, self.log_scale, self.search_scale, self.mean_query]
 
     @staticmethod
-    def _all_replicas(value: tf.Tensor) -> tf.Tensor:
+    def all_replicas(value: tf.Tensor) -> tf.Tensor:
+        """The sum of `value` over all replicas."""
         replica = tf.distribute.get_replica_context()
         return replica.all_reduce(tf.distribute.ReduceOp.SUM, value) if replica and tf.distribute.has_strategy() else value

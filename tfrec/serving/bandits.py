@@ -44,7 +44,7 @@ def linucb(
         shortlist: how many of the best by the mean are looked at; at least as many as an answer may have.
     """
     width = index.width(k)
-    expected, weight = reweighed(head.mean, u, beta)
+    expected, weight = reweighed(head.expected(), u, beta)
     scores, places = index.best(expected, tf.constant(shortlist), beta=weight, wishes=wishes)
     phi = features(u[:, None], index.vectors(places), index.popularity(places, beta, wishes))
     upper, order = tf.math.top_k(scores + alpha[:, None] * head.sd(phi), width)

@@ -24,7 +24,7 @@ from tfrec.models.checkpoint_files import fingerprint
 from tfrec.models.prior import PopularityPrior
 from tfrec.models.recommender import Recommender, encode_catalogue, towers
 
-FORMAT = 2
+FORMAT = 3
 CATALOGUE_FILES = frozenset({"slots.npz", "prior.npz", "catalogue.jsonl"})
 
 

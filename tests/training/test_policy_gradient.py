@@ -1,0 +1,95 @@
+"""The policy's probabilities and the two losses, on values worked by hand; their gradients against differences."""
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+from tfrec.training.policy_gradient import NEVER, clipped_surrogate, plackett_luce, reinforce, top_k_correction, with_uniform
+
+LN = np.log
+
+
+def const(rows: object) -> tf.Tensor:
+    return tf.constant(rows, tf.float32)
+
+
+def test_plackett_luce_by_hand() -> None:
+    # exponentials 2, 1 were shown, the others sum to 3: 2/6, then 1/4 of what is left; 1/6 as a first choice
+    log_pi, log_first = plackett_luce(const([[LN(2), LN(1)]]), const([LN(3)]))
+    assert_allclose(np.exp(log_pi), [[2 / 6, 1 / 4]], rtol=1e-6)
+    assert_allclose(np.exp(log_first), [[2 / 6, 1 / 6]], rtol=1e-6)
+
+
+def test_a_shorter_slate_changes_nothing_before_its_end() -> None:
+    log_pi, _ = plackett_luce(const([[LN(2), NEVER]]), const([LN(3)]))
+    assert_allclose(log_pi[0, 0], LN(2 / 5), rtol=1e-6)
+
+
+@given(st.lists(st.floats(-30, 30), min_size=2, max_size=5), st.integers(0, 2**31))
+@settings(max_examples=30, deadline=None)
+def test_the_places_of_all_orders_add_up_to_one(logits: list[float], seed: int) -> None:
+    # the first place over all items, the second over those left, whichever came first
+    n = len(logits)
+    order = np.random.default_rng(seed).permutation(n)
+    first, second = [], []
+    for i in range(n):
+        others = [logits[j] for j in range(n) if j != i]
+        first.append(plackett_luce(const([[logits[i]]]), const([np.logaddexp.reduce(others)]))[0][0, 0])
+    for j in order[1:]:
+        rest = [logits[k] for k in range(n) if k not in (order[0], j)]
+        log_rest = np.logaddexp.reduce(rest) if rest else NEVER
+        second.append(plackett_luce(const([[logits[order[0]], logits[j]]]), const([log_rest]))[0][0, 1])
+    assert_allclose([np.exp(first).sum(), np.exp(second).sum()], [1, 1], rtol=1e-4)
+
+
+def test_with_uniform_by_hand() -> None:
+    # .9 * .5 + .1 / 4, then .9 * .25 + .1 / 3
+    log_pi = with_uniform(const([[LN(0.5), LN(0.25)]]), 0.1, const([4]))
+    assert_allclose(np.exp(log_pi), [[0.475, 0.225 + 1 / 30]], rtol=1e-6)
+
+
+def test_top_k_correction_by_hand() -> None:
+    assert_allclose(top_k_correction(const([LN(0.5), LN(0.1)]), 1.0), [1, 1])
+    assert_allclose(top_k_correction(const([LN(0.5), LN(0.1)]), 3.0), [3 * 0.25, 3 * 0.81], rtol=1e-6)
+
+
+def test_reinforce_by_hand() -> None:
+    # weights .2 / .4 = .5, and .9 / .1 capped at 4; correction 2 (1 - pi): 1.6 and 1; rewards 1 and 2
+    loss = reinforce(const([[LN(0.2), LN(0.5)]]), const([[LN(0.2), LN(0.9)]]), const([[LN(0.4), LN(0.1)]]), const([[1, 2]]),
+                     k=2.0, cap=4.0)
+    assert_allclose(loss, -(0.5 * 1.6 * 1 * LN(0.2) + 4 * 1 * 2 * LN(0.5)), rtol=1e-6)
+
+
+def test_the_gradient_of_reinforce_is_that_of_the_value() -> None:
+    """With every action logged in proportion to its propensity the gradient is that of sum_i pi_i reward_i; K = 1, no cap."""
+    logits, reward = const([0.3, -1.0, 0.8]), const([1.0, 4.0, 2.0])
+    propensity = const([0.5, 0.25, 0.25])
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        log_pi = tf.nn.log_softmax(logits)[:, None]
+        loss = tf.zeros([])
+        for i in range(3):
+            one = log_pi[i : i + 1]
+            loss += propensity[i] * reinforce(one, one, tf.math.log(propensity[i : i + 1, None]), reward[i : i + 1, None], k=1.0,
+                                              cap=1e6)
+    with tf.GradientTape() as value_tape:
+        value_tape.watch(logits)
+        value = tf.reduce_sum(tf.nn.softmax(logits) * reward)
+    assert_allclose(-tape.gradient(loss, logits), value_tape.gradient(value, logits), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("ratio", "advantage", "expected", "moves"), [
+    (1.1, 1.0, -1.1, True),
+    (1.5, 1.0, -1.2, False),  # gained enough
+    (0.5, 1.0, -0.5, True),  # a good action has become rarer: that is mended
+    (0.5, -1.0, 0.8, False),
+    (1.5, -1.0, 1.5, True),
+])
+def test_clipped_surrogate_by_hand(ratio: float, advantage: float, expected: float, moves: bool) -> None:
+    log_pi = tf.Variable([[LN(0.2 * ratio)]], dtype=tf.float32)
+    with tf.GradientTape() as tape:
+        loss = clipped_surrogate(log_pi, const([[LN(0.2)]]), const([[advantage]]), clip=0.2)
+    assert_allclose(loss, expected, rtol=1e-5)
+    assert_allclose(tape.gradient(loss, log_pi), [[-ratio * advantage if moves else 0]], rtol=1e-5)

@@ -1,0 +1,64 @@
+"""Likelihoods of what was and was not seen to happen: logits and outcomes of each place in, a summed loss out; no model in here.
+
+A place without an outcome says one of two things: not wanted, or not observed. With the chance c that an outcome would have been
+observed had there been one,
+
+    P(outcome seen) = c sigma(z),
+
+which covers both corrections: a place that was looked at with chance c (position bias; Wang et al. 2018,
+doi:10.1145/3159652.3159732), and one whose outcome takes longer than the label has waited, c = 1 - exp(-elapsed / mean delay)
+(Chapelle 2014, doi:10.1145/2623330.2623634). They multiply.
+"""
+import tensorflow as tf
+
+_CERTAIN = 1.0 - 1e-6  # a chance of 1 has no finite log of its complement
+
+
+def observed_cross_entropy(logit: tf.Tensor, happened: tf.Tensor, chance: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+    """-sum  weight [y ln(c sigma(z)) + (1 - y) ln(1 - c sigma(z))].
+
+    Args:
+        logit: z, `[batch, K]`.
+        happened: y, 0 or 1, `[batch, K]`.
+        chance: c, above 0 and at most 1, `[batch, K]` or what broadcasts to it.
+        weight: `[batch, K]`; 0 where a slate is shorter.
+    """
+    return _likelihood_loss(tf.math.log_sigmoid(logit), tf.math.log_sigmoid(-logit), happened, chance, weight)
+
+
+def entire_space(
+    click: tf.Tensor, conversion: tf.Tensor, clicked: tf.Tensor, converted: tf.Tensor, chance: tf.Tensor, delay_chance: tf.Tensor,
+    weight: tf.Tensor,
+) -> tf.Tensor:
+    """Click, and click x conversion, each over all that was shown: P(both) = sigma(click) sigma(conversion after a click).
+
+    A conversion model that is trained on clicks alone is asked about a space that it never saw (Ma et al. 2018,
+    arXiv:1804.07931).
+
+    Args:
+        click, conversion: logits `[batch, K]`; the second given a click.
+        clicked, converted: 0 or 1, `[batch, K]`.
+        chance: that a click would have been seen, as in `observed_cross_entropy`.
+        delay_chance: that a conversion would have come in by now.
+        weight: `[batch, K]`.
+    """
+    log_both = tf.math.log_sigmoid(click) + tf.math.log_sigmoid(conversion)
+    # 1 - ab = (1 - a) + a (1 - b)
+    log_neither = tf.reduce_logsumexp(
+        tf.stack([tf.math.log_sigmoid(-click), tf.math.log_sigmoid(click) + tf.math.log_sigmoid(-conversion)]), axis=0)
+    return (observed_cross_entropy(click, clicked, chance, weight)
+            + _likelihood_loss(log_both, log_neither, converted, chance * delay_chance, weight))
+
+
+def delay_chance(elapsed: tf.Tensor, mean_delay: tf.Tensor) -> tf.Tensor:
+    """1 - exp(-elapsed / mean_delay), both in seconds: the share of outcomes that have come in by now."""
+    return 1.0 - tf.exp(-elapsed / mean_delay)
+
+
+def _likelihood_loss(
+    log_p: tf.Tensor, log_not_p: tf.Tensor, happened: tf.Tensor, chance: tf.Tensor, weight: tf.Tensor
+) -> tf.Tensor:
+    """Of an event that has probability `chance` p; 1 - c p = (1 - p) + (1 - c) p, so that nothing cancels."""
+    chance = tf.minimum(chance, _CERTAIN) * tf.ones_like(log_p)
+    unseen = tf.reduce_logsumexp(tf.stack([log_not_p, tf.math.log1p(-chance) + log_p]), axis=0)
+    return -tf.reduce_sum(weight * (happened * (tf.math.log(chance) + log_p) + (1.0 - happened) * unseen))

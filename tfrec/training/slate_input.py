@@ -1,0 +1,59 @@
+"""Slates in, batches of one shape out, in an order that is a function of (seed, epoch).
+
+A batch that runs short is filled up with requests of weight 0: none is dropped, and one shape is compiled once.
+"""
+from collections.abc import Iterator
+from dataclasses import fields
+
+import numpy as np
+import tensorflow as tf
+
+from tfrec.data.slate_arrays import SlateArrays
+
+_STATE = ("history", "action", "gap", "query", "hidden", "snapshot")  # of a request, before anything is shown
+
+
+class SlateInput:
+    """Batches of dictionaries: the arrays of `SlateArrays`, `weight` `[rows]`, and, `with_next`, the next request's as `next_*`.
+
+    Args:
+        slates: what is learnt from.
+        rows: requests a batch, over all replicas.
+        with_next: whether each request comes with the same user's next one; `has_next` `[rows]` is 0 where there is none.
+    """
+
+    def __init__(self, slates: SlateArrays, *, rows: int, with_next: bool) -> None:
+        self._slates, self._rows = slates, rows
+        self._following = slates.following if with_next else None
+        self.steps = -(-len(slates) // rows)
+
+    def epoch(self, seed: int, epoch: int, *, steps: int) -> tf.data.Dataset:
+        """`steps` batches; with more than there are, the requests come again in another order."""
+        first = self._batch(np.arange(1))
+        signature = {name: tf.TensorSpec([self._rows, *array.shape[1:]], array.dtype) for name, array in first.items()}
+        data = tf.data.Dataset.from_generator(lambda: self._batches(seed, epoch, steps), output_signature=signature)
+        options = tf.data.Options()
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+        return data.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(2).with_options(options)
+
+    def _batches(self, seed: int, epoch: int, steps: int) -> Iterator[dict[str, np.ndarray]]:
+        rng = np.random.default_rng([seed, epoch])
+        order = np.zeros(0, np.int64)
+        for step in range(steps):
+            at = step % self.steps * self._rows
+            if at == 0:
+                order = rng.permutation(len(self._slates))
+            yield self._batch(order[at : at + self._rows])
+
+    def _batch(self, order: np.ndarray) -> dict[str, np.ndarray]:
+        rows = np.resize(order, self._rows)
+        picked = self._slates.take(rows)
+        batch = {f.name: getattr(picked, f.name) for f in fields(picked) if f.name not in ("user", "time")}
+        batch["weight"] = (np.arange(self._rows) < len(order)).astype(np.float32)
+        batch["drawn"] = picked.drawn
+        if self._following is not None:
+            following = self._following[rows]
+            then = self._slates.take(np.maximum(following, 0))
+            batch |= {f"next_{name}": getattr(then, name) for name in (*_STATE, "item")}
+            batch["has_next"] = (following >= 0).astype(np.float32)
+        return batch
