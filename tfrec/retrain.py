@@ -30,6 +30,7 @@ from tfrec.data.interactions import Interactions, read_interactions
 from tfrec.data.join import join
 from tfrec.data.log import FeedbackLog, Window
 from tfrec.data.log_rows import KINDS
+from tfrec.data.rewards import lengths
 from tfrec.data.rows import Quarantine
 from tfrec.errors import TfrecError, UsageError
 from tfrec.evaluation.baselines import POPULARITY_7D, WEEK, popularity_scorer
@@ -215,6 +216,7 @@ def _behaviour(config: Config, feedback: FeedbackLog, intent: Intent, catalogue:
         "catalogue_ids": catalogue.ids.tolist(),
         "attribution_seconds": int(config.data.attribution_hours * 3600),
         "reward": config.reward,
+        "lengths": lengths(config.reward, catalogue.items),
     }
     window = intent.window
     fresh = join(feedback, window, quarantine=quarantine, **rules)
@@ -224,7 +226,8 @@ def _behaviour(config: Config, feedback: FeedbackLog, intent: Intent, catalogue:
     past = join(feedback, before, quarantine=quarantine, **rules)
     base = None
     if config.data.interactions is not None:
-        base = read_interactions(config.data.interactions, catalogue=catalogue, quarantine=quarantine, reward=config.reward)
+        base = read_interactions(config.data.interactions, catalogue=catalogue, quarantine=quarantine, reward=config.reward,
+                                 lengths=rules["lengths"])
         pseudonyms = load_pseudonyms(config.run)  # the log knows nobody by name
         base = replace(base, users=tuple(pseudonyms.of(user) for user in base.users))
     left_out = {name: value for name, value in vars(fresh).items() if name != "table" and value}
