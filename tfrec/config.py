@@ -125,12 +125,15 @@ class TrainingConfig(Section):
 
 class RetrainConfig(Section):
     replay: float = Field(1.0, ge=0)  # replayed old events for each new one
+    evenness: float = Field(0.5, ge=0, le=1)  # of these over time, items and users; 0: as they are, 1: each slice the same
+    distance: float = Field(0.0, ge=0)  # how strongly the weights are held near the parent's
     epochs: int = Field(2, ge=1)
     learning_rate: float = Field(5e-4, gt=0)
     min_events: int = Field(20, ge=1)  # a window with fewer matured positives is left for the next run
     gate_margin: float = Field(0.005, ge=0)  # HR@10 that a challenger may be below the champion
     gate_share: float = Field(0.3, gt=0, lt=1)  # of the new events, the newest: they judge now and are learnt by the next run
-    gate_sample: int = Field(2000, ge=1)  # events on which champion and challenger are compared, at most
+    gate_sample: int = Field(2000, ge=1)  # events on which champion and challenger are compared, at most; and earlier ones
+    forget_margin: float = Field(0.02, ge=0)  # HR@10 that a challenger may be below the champion on earlier events
 
 
 class ServingConfig(Section):
