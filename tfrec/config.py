@@ -125,7 +125,8 @@ class TrainingConfig(Section):
 
 class RetrainConfig(Section):
     replay: float = Field(1.0, ge=0)  # replayed old events for each new one
-    evenness: float = Field(0.5, ge=0, le=1)  # of these over time, items and users; 0: as they are, 1: each slice the same
+    evenness: float = Field(0.5, ge=0, le=1)  # of samples over time, items and users; 0: as they are, 1: each slice the same
+    max_events: int | None = Field(None, ge=1)  # new events that a run learns, about; of more it learns a sample
     distance: float = Field(0.0, ge=0)  # how strongly the weights are held near the parent's
     epochs: int = Field(2, ge=1)
     learning_rate: float = Field(5e-4, gt=0)

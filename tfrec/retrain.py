@@ -163,7 +163,7 @@ def _work(config: Config, work: Path, feedback: FeedbackLog, intent: Intent) -> 
         earlier = _earlier(config, inter, behaviour.new[:start], histories)
         rank = partial(rank_events, inter, train_end=start, histories=histories)
         with clock.of("evaluate"):  # both models under the same rolling popularity: the difference is what the weights say
-            begin = int(earlier[0]) if len(earlier) else start
+            begin = int(np.searchsorted(inter.time, inter.time[earlier[0]])) if len(earlier) else start
             prior = PopularityPrior.counted(inter, begin, weights=challenger.prior.weights)  # that knows nothing later
             scorer = Scorer(challenger, inter, counted=begin, histories=histories, prior=prior)
             champion_before, champion_ranks = rank(earlier, scorer), rank(judged, scorer)  # before anything trains on the window
@@ -175,8 +175,8 @@ def _work(config: Config, work: Path, feedback: FeedbackLog, intent: Intent) -> 
             week = rank(judged, popularity_scorer(inter, window=WEEK))
             found = verdict(champion_ranks, challenger_ranks, {POPULARITY_7D: week}, margin=config.retrain.gate_margin,
                             earlier=before, forget_margin=config.retrain.forget_margin)
-        result = Retrained(HELD, found.reason, parent, events, int(behaviour.new[:start].sum()), left_out, found.figures,
-                           clock.seconds)
+        learnt = int((learnable & behaviour.new[:start]).sum())
+        result = Retrained(HELD, found.reason, parent, events, learnt, left_out, found.figures, clock.seconds)
         if found.promote:
             result.outcome = PROMOTED
             challenger.prior = PopularityPrior.counted(inter, weights=challenger.prior.weights)
@@ -248,8 +248,9 @@ def _split(config: Config, behaviour: Behaviour, *, seed: int) -> tuple[np.ndarr
     judged = hash_sample(inter, askable(inter, news[news >= cut]), limit=config.retrain.gate_sample)
     start = int(judged[0]) if len(judged) else len(inter)
     before, new = inter.slice(0, start), behaviour.new[:start]
-    return judged, with_replay(before, new, ratio=config.retrain.replay, length=config.model.history, seed=seed,
-                               evenness=config.retrain.evenness)
+    wish = config.retrain
+    return judged, with_replay(before, new, ratio=wish.replay, length=config.model.history, seed=seed, evenness=wish.evenness,
+                               max_new=wish.max_events)
 
 
 def _earlier(config: Config, inter: Interactions, new: np.ndarray, histories: Histories) -> np.ndarray:

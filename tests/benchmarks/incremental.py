@@ -2,8 +2,8 @@
 
     python tests/benchmarks/incremental.py ratings.dat movies.dat [--windows 10] [--work DIR] [--set retrain.epochs=2 ...]
 
-The files are MovieTweetings': `user::item::rating::seconds` and `item::title (year)::genres`. A model is trained on the first half;
-then, window by window, its events are asked (protocol "prequential next item", popularity rolls for all) of
+The files are MovieTweetings': `user::item::rating::seconds` and `item::title (year)::genres`. A model is trained on the first
+half; then, window by window, its events are asked (protocol "prequential next item", popularity rolls for all) of
 
     full         a model trained anew on everything before the window, for the number of epochs that suited the first half
     incremental  the model of the window before, which has learnt that window with replay, as `tfrec retrain` does

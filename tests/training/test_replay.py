@@ -111,3 +111,11 @@ def test_evenness_gives_a_quiet_past_and_rare_items_their_share():
     assert uniform == pytest.approx(10 / 190, abs=0.03)  # of 190 old targets ten are late
     assert uniform < half < even
     assert even == pytest.approx(0.33, abs=0.05)  # its ten events, of which a sample of twenty takes most, and never more
+
+
+def test_of_many_new_events_a_sample_is_learnt_and_as_many_old_ones():
+    chosen = with_replay(INTER, NEW, ratio=0.5, length=LENGTH, seed=3, max_new=6)
+    assert 6 <= chosen[NEW].sum() < 6 + LENGTH
+    wanted = 0.5 * chosen[NEW].sum()
+    assert wanted <= chosen[~NEW].sum() < wanted + LENGTH
+    assert with_replay(INTER, NEW, ratio=0.0, length=LENGTH, seed=3, max_new=20)[NEW].all()

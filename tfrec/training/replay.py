@@ -1,6 +1,6 @@
 """What a retrain learns: the new events and a sample of the old ones, so that the new do not wash out what was known.
 
-Old events are drawn as whole windows (`sequences.windows`): a window costs the same whether one or all of its places are learnt.
+Events are drawn as whole windows (`sequences.windows`): a window costs the same whether one or all of its places are learnt.
 Drawn evenly, a long quiet past, rare items and people who do little are not crowded out by what there is most of. Events in, a
 mask of targets out; a function of the seed, so a run that is repeated learns the same.
 """
@@ -17,28 +17,44 @@ Ints = npt.NDArray[np.int64]
 
 
 def with_replay(
-    inter: Interactions, new: npt.NDArray[np.bool_], *, ratio: float, length: int, seed: int, evenness: float = 0.0
+    inter: Interactions, new: npt.NDArray[np.bool_], *, ratio: float, length: int, seed: int, evenness: float = 0.0,
+    max_new: int | None = None,
 ) -> npt.NDArray[np.bool_]:
-    """`new` and the old events of randomly drawn windows, until there are about `ratio` of them for each new one.
+    """`new`, or a sample of them, and a sample of the old events.
+
+    Args:
+        inter, length, seed, evenness: those of `sample`.
+        new: `[len(inter)]`.
+        ratio: old events for each new one that is learnt, about.
+        max_new: new events, about; of more, a sample is learnt.
+    """
+    learnt = new
+    if max_new is not None and new.sum() > max_new:
+        learnt = sample(inter, new, most=max_new, length=length, seed=seed, evenness=evenness)
+    return learnt | sample(inter, ~new, most=ratio * float(learnt.sum()), length=length, seed=seed, evenness=evenness)
+
+
+def sample(
+    inter: Interactions, events: npt.NDArray[np.bool_], *, most: float, length: int, seed: int, evenness: float = 0.0
+) -> npt.NDArray[np.bool_]:
+    """About `most` of `events`, those of randomly drawn windows.
 
     Args:
         inter: events in protocol order, no others than those that are trained on: other events cut other windows.
-        new: `[len(inter)]`.
-        ratio: old events for each new one.
+        events: `[len(inter)]`, which may be drawn.
+        most: how many; the last window drawn may exceed it.
         length: events of a window.
         seed: of the draw.
         evenness: of the sample over slices (`slices`): 0 draws each window with the same chance, so a slice has the share of the
-            sample that it has of the past; 1 gives every slice the same share, as long as it has events.
+            sample that it has of `events`; 1 gives every slice the same share, as long as it has events.
     """
     found = windows(inter, length=length)
-    learnt = found.weight > 0
-    is_old = learnt & ~new[found.event]
-    old = is_old.sum(1)  # in each window
-    drawn = reservoir(slice_weights(slices(inter, found, is_old), old, evenness=evenness), seed=seed)
-    enough = np.cumsum(old[drawn]) - old[drawn] < ratio * new.sum()
-    rows = drawn[enough]
-    chosen = new.copy()
-    chosen[found.event[rows][learnt[rows]]] = True
+    counts = (found.weight > 0) & events[found.event]
+    each = counts.sum(1)  # in each window
+    drawn = reservoir(slice_weights(slices(inter, found, counts), each, evenness=evenness), seed=seed)
+    rows = drawn[np.cumsum(each[drawn]) - each[drawn] < most]
+    chosen = np.zeros(len(inter), bool)
+    chosen[found.event[rows][counts[rows]]] = True
     return chosen
 
 
