@@ -10,8 +10,9 @@ half; then, window by window, its events are asked (protocol "prequential next i
     static       the model of the first half
     7-day        popularity
 
-Unlike the job, nothing is held back for a gate: all of a window is learnt. What `full` found is kept in DIR, and taken up. Prints
-the figures and writes them to docs/incremental.json, and the picture to docs/incremental.svg.
+Unlike the job, nothing is held back for a gate: all of a window is learnt. Cost is the processor's time for training, the
+tracing of its graphs included. What `full` found is kept in DIR, and taken up. Prints the figures and writes them to
+docs/incremental.json, and the picture to docs/incremental.svg.
 """
 import argparse
 import json
@@ -61,7 +62,7 @@ def read(ratings: Path, movies: Path) -> tuple[Catalogue, Interactions]:
 
 
 class Judge:
-    """Ranks of the events asked of each window; `seconds` and `steps` of training are the caller's."""
+    """Ranks of the events that are asked of each window."""
 
     def __init__(self, inter: Interactions, edges: Sequence[int], *, limit: int) -> None:
         self.inter, self.edges, self.histories = inter, edges, Histories(inter)
@@ -80,23 +81,23 @@ class Judge:
 
 def anew(config: Config, catalogue: Catalogue, inter: Interactions, *, epochs: int,
          beta: float) -> tuple[Recommender, float, int]:
-    """A model trained on all of `inter`, the seconds and the optimiser steps that took."""
+    """A model trained on all of `inter`, the processor seconds and the optimiser steps that took."""
     weights = fit_weights(inter, start=int((1 - PRIOR_SHARE) * len(inter)), stop=len(inter))
     made = Recommender.build(config, catalogue, encode_catalogue(config, catalogue.texts), actions=inter.actions)
-    began = time.monotonic()
+    began = time.process_time()
     course = Course(made, inter, np.ones(len(inter), bool), prior_weights=weights)
     course.run(optimiser(config, learning_rate=config.training.learning_rate), epochs=range(epochs))
     made.model.swap_average()
-    seconds = time.monotonic() - began
+    seconds = time.process_time() - began
     made.model.beta.assign(beta)
     made.prior = PopularityPrior.counted(inter, weights=weights)
     return made, seconds, course.steps * epochs
 
 
 def learn(config: Config, made: Recommender, optimizer: Any, inter: Interactions, *, start: int, seed: int) -> tuple[float, int]:
-    """Go on with the events of `inter` from `start` on, as the retrain job does; seconds and optimiser steps."""
+    """Go on with the events of `inter` from `start` on, as the retrain job does; processor seconds and optimiser steps."""
     wish = config.retrain
-    began = time.monotonic()
+    began = time.process_time()
     optimizer.learning_rate = wish.learning_rate
     targets = with_replay(inter, np.arange(len(inter)) >= start, ratio=wish.replay, length=config.model.history, seed=seed,
                           evenness=wish.evenness)
@@ -106,7 +107,7 @@ def learn(config: Config, made: Recommender, optimizer: Any, inter: Interactions
     course.run(optimizer, epochs=range(seed, seed + wish.epochs))
     made.model.swap_average()
     made.model.anchor(0.0)
-    return time.monotonic() - began, course.steps * wish.epochs
+    return time.process_time() - began, course.steps * wish.epochs
 
 
 def compare(config: Config, catalogue: Catalogue, inter: Interactions, *, windows: int, limit: int, work: Path) -> dict[str, Any]:
