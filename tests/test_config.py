@@ -1,4 +1,5 @@
 """The configuration: defaults, file, overrides; refusals by name; TOML there and back."""
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -6,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfrec.config import Config, RewardConfig, load_config
-from tfrec.config_file import settings
+from tfrec.config_file import presets, settings
 from tfrec.errors import ConfigError
+
+ROOT = Path(__file__).parent.parent
 
 
 def write(directory: Path, text: str) -> Path:
@@ -110,6 +113,59 @@ def test_the_digest_is_of_the_settings_not_of_how_they_were_written(tmp_path):
     assert len(Config().digest()) == 64
 
 
+def test_a_preset_lies_beneath_the_file_and_the_file_beneath_the_words(tmp_path):
+    news = load_config(None, ["reward.preset=news"]).reward
+    assert (news.weights["read"], news.completed, news.conversions) == (2.0, {"read": 60.0}, ("subscribe",))
+    path = write(tmp_path, '[reward]\npreset = "news"\ncap = 3\n[reward.completed]\nread = 90\n')
+    mixed = load_config(path, ["reward.weights.click=7"])
+    assert mixed.reward.weights == {**news.weights, "click": 7.0}
+    assert (mixed.reward.cap, mixed.reward.completed, mixed.reward.half_life_hours) == (3.0, {"read": 90.0}, news.half_life_hours)
+    other = load_config(path, ["reward.weights.click=7", "reward.preset=video"]).reward
+    assert (other.preset, other.weights["watch"], other.weights["click"], other.cap) == ("video", 3.0, 7.0, 3.0)
+    assert load_config(write(tmp_path, mixed.to_toml())) == mixed
+
+
+@pytest.mark.parametrize("name", presets())
+def test_every_preset_is_a_rule_that_says_why(name):
+    reward = load_config(None, [f"reward.preset={name}"]).reward
+    assert (reward.preset, set(reward.valued) | {*reward.completed, *reward.rated} <= {*reward.weights}) == (name, True)
+    assert set(reward.conversions) <= {*reward.weights}
+    assert (ROOT / f"tfrec/data/presets/{name}.toml").read_text().startswith("# ")
+
+
+def test_dates_of_changes_are_toml_dates(tmp_path):
+    days = "since = 2026-11-01\nweights = {a = 2}", "since = 2026-11-02T01:00:00+01:00\nweights = {}"
+    first, second = load_config(write(tmp_path, "".join(f"[[reward.changes]]\n{day}\n" for day in days))).reward.changes
+    assert (first.since, second.since) == (datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC))
+    by_word = load_config(None, ["reward.changes=[{since = 2026-11-01, weights = {a = 2}}]"])
+    assert by_word.reward.changes == (first,)
+    assert load_config(write(tmp_path, by_word.to_toml())) == by_word
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("reward.preset=radio", 'reward.preset is none of the presets: ecommerce, news, video, got "radio".'),
+        ("reward.weights.click=nan", "reward.weights.click must be a finite number, got NaN"),
+        ("reward.weights.click=inf", "reward.weights.click must be "),
+        ("reward.weights.click=1e10", "reward.weights.click must be less than or equal to 1000000000"),
+        ("reward.half_life_hours.click=0", "reward.half_life_hours.click must be greater than 0, got 0"),
+        ("reward.completed.read=-1", "reward.completed.read must be greater than 0, got -1"),
+        ("reward.rated.stars={scale=0}", "reward.rated.stars.scale must be greater than or equal to 0.000001, got 0"),
+        ("reward.rated.stars={middle=3}", "there is no setting 'reward.rated.stars.middle'"),
+        ("reward.cap=0", "reward.cap must be greater than 0"),
+        ('reward={valued=["a"], rated={a={}}}', "reward 'a' is in valued and in rated: a value is read in one way."),
+        ("reward.changes=[{since=2026-01-02, weights={}}, {since=2026-01-01, weights={}}]",
+         "reward.changes must be in order of time, but 2026-01-01 00:00:00+00:00 comes after 2026-01-02 00:00:00+00:00."),
+        ("reward.changes=[{since=3, weights={}}]", "reward.changes.0.since must be a valid datetime, got 3"),
+    ],
+)
+def test_a_wrong_rule_of_rewards_is_named(word, message):
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, [word])
+    assert message in str(caught.value)
+
+
 names = st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size=8)
 
 
@@ -119,15 +175,24 @@ names = st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size
     weights=st.dictionaries(names, st.floats(-1e9, 1e9), max_size=4),
     valued=st.lists(names, max_size=3),
     rate=st.floats(1e-300, 1e300),
+    dates=st.lists(st.datetimes(datetime(1971, 1, 1), datetime(2200, 1, 1)), unique=True, max_size=2),
+    rated=st.dictionaries(names, st.floats(-5, 5), max_size=2),
     items=st.none() | st.just("items.csv"),
 )
-def test_toml_there_and_back_is_the_same_configuration(tmp_path_factory, run, encoder, weights, valued, rate, items):
+def test_toml_there_and_back_is_the_same_configuration(
+    tmp_path_factory, run, encoder, weights, valued, rate, dates, rated, items
+):
     config = Config.model_validate(
         {
             "run": run,
             "data": {"items": items},
             "text": {"encoder": encoder},
-            "reward": {"weights": weights, "valued": valued},
+            "reward": {
+                "weights": weights,
+                "valued": valued,
+                "rated": {name: {"neutral": value} for name, value in rated.items() if name not in valued},
+                "changes": [{"since": moment, "weights": weights} for moment in sorted(dates)],
+            },
             "training": {"learning_rate": rate},
         }
     )

@@ -22,7 +22,8 @@ from tfrec.data.log import FeedbackLog, LogWriter
 from tfrec.data.records import Outcome
 from tfrec.data.wal import WriteAheadFile
 from tfrec.errors import TfrecError
-from tfrec.retrain import PROMOTED, WAITING, retrain
+from tfrec.models.recommender import Recommender
+from tfrec.retrain import HELD, PROMOTED, WAITING, retrain
 from tfrec.serving.export import CHECKPOINT, export
 from tfrec.serving.manifest import read_manifest
 from tfrec.serving.release import publish, versions
@@ -137,3 +138,23 @@ def test_rows_that_training_set_aside_do_not_stop_it(config: Config, tmp_path: P
     [quarantine] = (config.run / "retrain").glob("quarantine-*.jsonl")
     rows = [json.loads(line) for line in quarantine.read_text().splitlines()]
     assert [(Path(row["file"]).name, row["line"]) for row in rows] == [("items.jsonl", 2), ("events.csv", 3)]
+
+
+def test_a_challenger_that_forgets_what_was_before_the_window_is_held(config: Config, tmp_path: Path) -> None:
+    past = tiny.interactions(tiny.catalogue())  # ends before the window begins
+    rows = zip(past.user, past.item, past.time, past.action, strict=True)
+    lines = [f"{past.users[u]},{past.items[i]},{t},view" for u, i, t, _ in rows]
+    (tmp_path / "events.csv").write_text("\n".join(["user,item,time,action", *lines]))
+    retraining = config.retrain.model_copy(update={"gate_sample": 100, "forget_margin": 0.05})
+    asked = config.model_copy(update={"data": DataConfig(interactions=tmp_path / "events.csv"), "retrain": retraining})
+
+    def forget(config: Config, challenger: Recommender, *_: object, **__: object) -> None:
+        challenger.model.beta.assign(-50.0)  # what was liked comes last
+
+    with mock.patch("tfrec.retrain._learn", side_effect=forget), mock.patch(VERIFY):
+        result = retrain(asked, now=NOW)
+    assert result.outcome == HELD
+    earlier = result.figures["earlier"]
+    assert (earlier["events"], earlier["margin"]) == (100, 0.05)
+    assert earlier["hr@10"]["champion"] > earlier["hr@10"]["challenger"] + 0.05
+    assert result.reason.startswith("it forgets: on 100 earlier events its HR@10 ")

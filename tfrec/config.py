@@ -6,12 +6,17 @@ the nearest one that does: a misspelt key that is silently ignored costs a train
 import hashlib
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tfrec import config_file
+
+Weight = Annotated[float, Field(ge=-1e9, le=1e9)]  # times a value of at most 1e15 and a few thousand outcomes it stays a number
+Positive = Annotated[float, Field(gt=0)]
 
 
 class Section(BaseModel):
@@ -24,17 +29,69 @@ class DataConfig(Section):
     attribution_hours: float = Field(24.0, gt=0)  # an outcome counts for an impression that is at most this old
 
 
+class Rating(Section):
+    """A rating is worth (value - neutral) / scale: below `neutral` it is worth less than nothing."""
+
+    neutral: float = 3.0
+    scale: float = Field(2.0, ge=1e-6)
+
+
+class Change(Section):
+    """Weights that hold from a moment on, beside those of other actions, which stay."""
+
+    since: datetime  # a TOML date or date and time; UTC unless it says otherwise. By the time of the outcome
+    weights: dict[str, Weight]
+
+    @field_validator("since", mode="before")
+    @classmethod
+    def _a_day_begins_at_midnight(cls, since: object) -> object:
+        try:
+            return datetime.fromisoformat(since) if isinstance(since, str) else since
+        except ValueError:
+            return since
+
+    @field_validator("since")
+    @classmethod
+    def _in_utc(cls, since: datetime) -> datetime:
+        return since.replace(tzinfo=UTC) if since.tzinfo is None else since.astimezone(UTC)
+
+
 class RewardConfig(Section):
-    """Reward of an example = sum over its outcomes of weights[action] * (value if the action is in `valued`, else 1)."""
+    """What an outcome is worth: weight of its action * what its value says * discount. The formula: tfrec/data/rewards.py."""
 
-    weights: dict[str, float] = {"click": 1.0, "view": 1.0, "rating": 1.0, "purchase": 1.0}
+    preset: str | None = None  # a file of tfrec/data/presets, which takes the place of the defaults below: ecommerce, news, video
+    weights: dict[str, Weight] = {"click": 1.0, "view": 1.0, "rating": 1.0, "purchase": 1.0}  # below 0: dismissals
     valued: tuple[str, ...] = ()  # actions whose logged value multiplies their weight: price, seconds watched, stars
-    cap: float = Field(10.0, gt=0)  # one example never weighs more than this
+    completed: dict[str, Positive] = {}  # actions worth the share value / this, at most 1: seconds of a whole reading
+    lengths: dict[str, str] = {}  # the same, by a numeric column of the catalogue; without one there, by `completed`
+    rated: dict[str, Rating] = {}  # actions whose value is a rating: {neutral = 3, scale = 2}
+    half_life_hours: dict[str, Positive] = {}  # of an action's worth, from the moment its item was shown
+    changes: tuple[Change, ...] = ()  # of weights, in order of time: [{since = 2026-11-01, weights = {purchase = 8}}]
+    conversions: tuple[str, ...] = ("purchase",)  # actions with which an example is `converted`
+    cap: float = Field(10.0, gt=0)  # one example never weighs more than this, nor less than minus this
 
-    @property
-    def positive(self) -> frozenset[str]:
-        """The actions that are worth something: those that make an item popular."""
-        return frozenset(action for action, weight in self.weights.items() if weight > 0)
+    @field_validator("preset")
+    @classmethod
+    def _is_known(cls, preset: str | None) -> str | None:
+        if preset is not None and preset not in (known := config_file.presets()):
+            raise ValueError(f"is none of the presets: {', '.join(known)}")
+        return preset
+
+    @field_validator("changes")
+    @classmethod
+    def _in_order(cls, changes: tuple[Change, ...]) -> tuple[Change, ...]:
+        for before, after in pairwise(changes):
+            if after.since <= before.since:
+                raise ValueError(f"must be in order of time, but {after.since} comes after {before.since}")
+        return changes
+
+    @model_validator(mode="after")
+    def _read_one_way(self) -> "RewardConfig":
+        ways = {"valued": {*self.valued}, "completed or lengths": {*self.completed, *self.lengths}, "rated": {*self.rated}}
+        for (one, ours), (other, theirs) in combinations(ways.items(), 2):
+            if both := sorted(ours & theirs):
+                raise ValueError(f"{both[0]!r} is in {one} and in {other}: a value is read in one way")
+        return self
 
 
 class TextConfig(Section):
@@ -76,12 +133,16 @@ class RetrainConfig(Section):
     weight_cap: float = Field(10.0, ge=1)  # of importance weights, for reinforce
     slate_batch: int = Field(256, ge=1)  # requests a step, over all replicas
     replay: float = Field(1.0, ge=0)  # replayed old events for each new one
+    evenness: float = Field(0.5, ge=0, le=1)  # of samples over time, items and users; 0: as they are, 1: each slice the same
+    max_events: int | None = Field(None, ge=1)  # new events that a run learns, about; of more it learns a sample
+    distance: float = Field(0.0, ge=0)  # how strongly the weights are held near the parent's
     epochs: int = Field(2, ge=1)
     learning_rate: float = Field(5e-4, gt=0)
     min_events: int = Field(20, ge=1)  # a window with fewer matured positives is left for the next run
     gate_margin: float = Field(0.005, ge=0)  # HR@10 that a challenger may be below the champion
     gate_share: float = Field(0.3, gt=0, lt=1)  # of the new events, the newest: they judge now and are learnt by the next run
-    gate_sample: int = Field(2000, ge=1)  # events on which champion and challenger are compared, at most
+    gate_sample: int = Field(2000, ge=1)  # events on which champion and challenger are compared, at most; and earlier ones
+    forget_margin: float = Field(0.02, ge=0)  # HR@10 that a challenger may be below the champion on earlier events
 
     @property
     def objectives(self) -> dict[Objective, float]:
@@ -152,7 +213,7 @@ class Config(Section):
 
 
 def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
-    """The defaults, over them the file, over them the overrides.
+    """The defaults, over them the preset of rewards if one is named, over that the file, over that the overrides.
 
     Args:
         path: a TOML file; None takes the defaults. Paths inside it are relative to the working directory.
@@ -162,10 +223,13 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     Raises:
         ConfigError: the file cannot be read, or a key or value in it or in `overrides` is wrong.
     """
-    config = Config()
-    if path is not None:
-        config = config_file.checked(Config, config_file.read_toml(Path(path)), where=str(path))
-    if overrides:
-        table = config_file.overridden(config.model_dump(mode="json", exclude_none=True), overrides)
-        config = config_file.checked(Config, table, where="--set")
+    given = {} if path is None else config_file.read_toml(Path(path))
+    config = config_file.checked(Config, config_file.over_preset(given), where=str(path))
+    chosen = [word for word in overrides if word.partition("=")[0].strip() == "reward.preset"]
+    if chosen:  # a preset lies beneath the file, wherever it was named
+        config = config_file.checked(Config, config_file.over_preset(config_file.overridden(given, chosen)), where="--set")
+    rest = [word for word in overrides if word not in chosen]
+    if rest:
+        table = config_file.overridden(config.model_dump(mode="json", exclude_none=True), rest)
+        config = config_file.checked(Config, config_file.over_preset(table), where="--set")
     return config

@@ -8,6 +8,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from tfrec.errors import ConfigError
 M = TypeVar("M", bound=BaseModel)
 Table = dict[str, Any]
 
+_PRESETS = resources.files("tfrec") / "data" / "presets"
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -34,9 +36,23 @@ def read_toml(path: Path) -> Table:
         raise ConfigError(f"{path}: expected TOML, got {error}. Strings need quotes: run = \"runs/a\".") from error
 
 
+def presets() -> list[str]:
+    """The names of the reward presets."""
+    return sorted(file.name.removesuffix(".toml") for file in _PRESETS.iterdir() if file.name.endswith(".toml"))
+
+
+def over_preset(table: Table) -> Table:
+    """`table` with the settings of its `reward.preset` where it has none; a name that is not known is left to the checks."""
+    reward = table.get("reward")
+    if not isinstance(reward, dict) or reward.get("preset") not in presets():
+        return table
+    preset = tomllib.loads((_PRESETS / f"{reward['preset']}.toml").read_text(encoding="utf-8"))
+    return table | {"reward": preset | reward}
+
+
 def overridden(table: Table, words: Sequence[str]) -> Table:
     """A copy of `table` with each `a.b=value` of `words` put in its place."""
-    result: Table = json.loads(json.dumps(table))
+    result: Table = json.loads(json.dumps(table, default=str))
     for word in words:
         key, equals, text = word.partition("=")
         path = _key_path(key)
@@ -89,6 +105,8 @@ def _problems(details: ErrorDetails, model: type[BaseModel]) -> Iterator[str]:
     if details["type"] == "extra_forbidden":
         for key in _leaves({place: value}):
             yield f"there is no setting {key!r}. {_nearest(key, list(settings(model)))}"
+    elif details["type"] == "value_error":  # a rule of ours, in its own words
+        yield f"{place} {details['ctx']['error']}{'' if isinstance(value, (dict, list)) else f', got {json.dumps(value)}'}."
     else:
         expected = re.sub(r"^Input should be|^Input is not", "must be", details["msg"])
         yield f"{place} {expected}, got {json.dumps(value)} ({_kind(value)})."
@@ -159,5 +177,7 @@ def _key(name: str) -> str:
 def _literal(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(_literal(entry) for entry in value)}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_key(name)} = {_literal(entry)}' for name, entry in value.items())}}}"
     # JSON's booleans, numbers and strings are TOML's, but for DEL, which TOML wants escaped as well
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfrec.config import Config
 from tfrec.data.log import FeedbackLog
+from tfrec.data.rewards import lengths
 from tfrec.data.rows import Quarantine
 from tfrec.data.slates import Slate, read_slates
 from tfrec.errors import DataError, UsageError
@@ -62,7 +63,7 @@ def ope(
     slates, left_out = read_slates(
         feedback, feedback.window(None, now=now), catalogue_ids=recommender.catalogue.ids.tolist(),
         attribution_seconds=int(config.data.attribution_hours * 3600), reward=config.reward, quarantine=quarantine,
-        places=places, most=sample,
+        places=places, most=sample, lengths=lengths(config.reward, recommender.catalogue.items),
     )
     if not slates:
         raise DataError(f"{config.log_dir}: no slate can be weighed ({_told(left_out)}). "

@@ -30,6 +30,7 @@ from tfrec.data.interactions import Interactions, read_interactions
 from tfrec.data.join import join
 from tfrec.data.log import FeedbackLog, Window
 from tfrec.data.log_rows import KINDS
+from tfrec.data.rewards import lengths
 from tfrec.data.rows import Quarantine
 from tfrec.errors import TfrecError, UsageError
 from tfrec.evaluation.baselines import POPULARITY_7D, WEEK, popularity_scorer
@@ -52,6 +53,7 @@ from tfrec.training.replay import with_replay
 log = logging.getLogger(__name__)
 
 PROMOTED, HELD, WAITING = "promoted", "held", "waiting"
+EARLIER = 200_000  # events before the window, the newest, of which the gate asks some again: to hash one takes a microsecond
 
 
 class Intent(BaseModel):
@@ -158,19 +160,23 @@ def _work(config: Config, work: Path, feedback: FeedbackLog, intent: Intent) -> 
         challenger, _ = checkpoint.load(source, config, catalogue=catalogue, optimizer=optimizer)
         optimizer.learning_rate = config.retrain.learning_rate
         histories = Histories(inter)
-        rank = partial(rank_events, inter, judged, train_end=start, histories=histories)
+        earlier = _earlier(config, inter, behaviour.new[:start], histories)
+        rank = partial(rank_events, inter, train_end=start, histories=histories)
         with clock.of("evaluate"):  # both models under the same rolling popularity: the difference is what the weights say
-            challenger.prior = PopularityPrior.counted(inter, start, weights=challenger.prior.weights)
-            scorer = Scorer(challenger, inter, counted=start, histories=histories)
-            champion_ranks = rank(scorer)  # before anything trains on the window
+            begin = int(np.searchsorted(inter.time, inter.time[earlier[0]])) if len(earlier) else start
+            prior = PopularityPrior.counted(inter, begin, weights=challenger.prior.weights)  # that knows nothing later
+            scorer = Scorer(challenger, inter, counted=begin, histories=histories, prior=prior)
+            champion_before, champion_ranks = rank(earlier, scorer), rank(judged, scorer)  # before anything trains on the window
         with clock.of("train"):
             _learn(config, challenger, optimizer, inter.slice(0, start), learnable, seed=seed)
         with clock.of("evaluate"):
             scorer.refresh()
-            challenger_ranks, week = rank(scorer), rank(popularity_scorer(inter, window=WEEK))
-            found = verdict(champion_ranks, challenger_ranks, {POPULARITY_7D: week}, margin=config.retrain.gate_margin)
-        result = Retrained(HELD, found.reason, parent, events, int(behaviour.new[:start].sum()), left_out, found.figures,
-                           clock.seconds)
+            before, challenger_ranks = (champion_before, rank(earlier, scorer)), rank(judged, scorer)
+            week = rank(judged, popularity_scorer(inter, window=WEEK))
+            found = verdict(champion_ranks, challenger_ranks, {POPULARITY_7D: week}, margin=config.retrain.gate_margin,
+                            earlier=before, forget_margin=config.retrain.forget_margin)
+        learnt = int((learnable & behaviour.new[:start]).sum())
+        result = Retrained(HELD, found.reason, parent, events, learnt, left_out, found.figures, clock.seconds)
         if found.promote:
             result.outcome = PROMOTED
             challenger.prior = PopularityPrior.counted(inter, weights=challenger.prior.weights)
@@ -215,6 +221,7 @@ def _behaviour(config: Config, feedback: FeedbackLog, intent: Intent, catalogue:
         "catalogue_ids": catalogue.ids.tolist(),
         "attribution_seconds": int(config.data.attribution_hours * 3600),
         "reward": config.reward,
+        "lengths": lengths(config.reward, catalogue.items),
     }
     window = intent.window
     fresh = join(feedback, window, quarantine=quarantine, **rules)
@@ -224,7 +231,8 @@ def _behaviour(config: Config, feedback: FeedbackLog, intent: Intent, catalogue:
     past = join(feedback, before, quarantine=quarantine, **rules)
     base = None
     if config.data.interactions is not None:
-        base = read_interactions(config.data.interactions, catalogue=catalogue, quarantine=quarantine, reward=config.reward)
+        base = read_interactions(config.data.interactions, catalogue=catalogue, quarantine=quarantine, reward=config.reward,
+                                 lengths=rules["lengths"])
         pseudonyms = load_pseudonyms(config.run)  # the log knows nobody by name
         base = replace(base, users=tuple(pseudonyms.of(user) for user in base.users))
     left_out = {name: value for name, value in vars(fresh).items() if name != "table" and value}
@@ -240,7 +248,15 @@ def _split(config: Config, behaviour: Behaviour, *, seed: int) -> tuple[np.ndarr
     judged = hash_sample(inter, askable(inter, news[news >= cut]), limit=config.retrain.gate_sample)
     start = int(judged[0]) if len(judged) else len(inter)
     before, new = inter.slice(0, start), behaviour.new[:start]
-    return judged, with_replay(before, new, ratio=config.retrain.replay, length=config.model.history, seed=seed)
+    wish = config.retrain
+    return judged, with_replay(before, new, ratio=wish.replay, length=config.model.history, seed=seed, evenness=wish.evenness,
+                               max_new=wish.max_events)
+
+
+def _earlier(config: Config, inter: Interactions, new: np.ndarray, histories: Histories) -> np.ndarray:
+    """A sample, the same for the same past, of what both models may have learnt: events from before the window's."""
+    old = np.flatnonzero(~new)[-EARLIER:]
+    return hash_sample(inter, askable(inter, old, histories=histories), limit=config.retrain.gate_sample)
 
 
 def _learn(config: Config, challenger: Recommender, optimizer: Any, inter: Interactions, targets: np.ndarray, *,
@@ -248,9 +264,11 @@ def _learn(config: Config, challenger: Recommender, optimizer: Any, inter: Inter
     model = challenger.model
     model.restart_average()
     course = Course(challenger, inter, targets, prior_weights=challenger.prior.weights)
+    model.anchor(config.retrain.distance)  # to the parent
     with bar("retraining", total=course.steps * config.retrain.epochs) as advance:
         course.run(optimizer, epochs=range(seed, seed + config.retrain.epochs), advance=advance)
     model.swap_average()
+    model.anchor(0.0)
 
 
 def _names(inter: Interactions, events: np.ndarray) -> list[list[str]]:

@@ -13,7 +13,7 @@ from tfrec.data.catalogue import Catalogue
 from tfrec.data.interactions import Interactions, event_sha1, read_interactions
 from tfrec.data.records import Item
 from tfrec.data.rows import Quarantine
-from tfrec.errors import DataError
+from tfrec.errors import DataError, UsageError
 
 EVENTS = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), st.integers(0, 3)), max_size=30)
 
@@ -191,3 +191,37 @@ def test_many_events_stay_in_order():
     inter = Interactions.from_columns(user, item, rng.integers(0, 10**9, n))
     assert 190_000 < len(inter) < n
     assert (np.diff(inter.time) >= 0).all()
+
+
+def test_dismissals_are_no_behaviour_and_what_follows_them_is(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("user,item,time,action\nu,a,1,dislike\nu,b,2,view\nu,a,3,buy\nv,b,4,dislike\n")
+    shop = RewardConfig(weights={"buy": 2.0, "dislike": -1.0})
+    inter = read_interactions(path, catalogue=None, quarantine=None, reward=shop)
+    assert (rows_of(inter), inter.weight.tolist()) == ([("u", "b", 2), ("u", "a", 3)], [0.0, 2.0])
+    path.write_text("user,item,time,action\nu,a,1,dislike\n")
+    with pytest.raises(DataError, match="no event has a reward"):
+        read_interactions(path, catalogue=None, quarantine=None, reward=shop)
+
+
+def test_a_weight_that_is_no_number_is_named():
+    with pytest.raises(DataError, match="weights must be finite, got inf for 'v' and 'y', and 1 others"):
+        Interactions.from_columns(["u", "v", "w"], ["x", "y", "y"], [1, 2, 3], weight=[1.0, np.inf, np.nan])
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "1e300"])
+def test_a_value_that_could_not_be_added_up_is_a_bad_row(tmp_path, value):
+    path = tmp_path / "log.csv"
+    path.write_text(f"user,item,time,value\nu,a,1,2\nu,b,2,{value}\n")
+    with pytest.raises(DataError, match='log.csv line 3: "value"'):
+        read_interactions(path, catalogue=None, quarantine=None)
+
+
+def test_lengths_of_items_are_asked_for(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("user,item,time,action,value\nu,a,1,watch,30\nu,b,2,watch,30\n")
+    film = RewardConfig(weights={"watch": 2.0}, lengths={"watch": "minutes"})
+    with pytest.raises(UsageError, match="reward.lengths names columns"):
+        read_interactions(path, catalogue=None, quarantine=None, reward=film)
+    known = {"watch": {"a": 120.0}}
+    assert read_interactions(path, catalogue=None, quarantine=None, reward=film, lengths=known).weight.tolist() == [0.5, 0.0]

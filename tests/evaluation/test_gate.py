@@ -56,3 +56,26 @@ def test_nothing_to_compare_on_is_held_and_other_events_are_refused() -> None:
     assert "no event can be asked" in held.reason
     with pytest.raises(UsageError, match="challenger and champion must be ranked on the same events, got 100 and 99"):
         verdict(ranked(1, n=99), ranked(1), {}, margin=0.005)
+
+
+def test_a_challenger_that_forgets_is_held_whatever_it_learnt() -> None:
+    before = ranked(40), ranked(30)
+    found = verdict(ranked(8), ranked(20), {}, margin=0.005, earlier=before, forget_margin=0.05)
+    assert not found.promote
+    assert found.reason.startswith(
+        "it forgets: on 100 earlier events its HR@10 .3000 is .1000 below the champion's .4000 (paired interval [-.1"
+    )
+    assert "and the margin is .0500; challenger HR@10 .2000 is .1200 above the champion's .0800" in found.reason
+    earlier = found.figures["earlier"]
+    assert (earlier["events"], earlier["margin"], earlier["hr@10"]) == (100, 0.05, {"challenger": 0.3, "champion": 0.4})
+    assert earlier["difference"]["champion"]["mean"] == pytest.approx(-0.1)
+    json.dumps(found.figures, allow_nan=False)
+
+
+def test_what_is_forgotten_within_the_margin_is_told_and_passes() -> None:
+    found = verdict(ranked(8), ranked(9), {}, margin=0.005, earlier=(ranked(40), ranked(36)), forget_margin=0.05)
+    assert (found.promote, found.figures["earlier"]["hr@10"]["challenger"]) == (True, 0.36)
+    none = verdict(ranked(8), ranked(9), {}, margin=0.005, earlier=(ranked(0, n=0), ranked(0, n=0)), forget_margin=0.05)
+    assert (none.promote, "earlier" in none.figures) == (True, False)
+    with pytest.raises(UsageError, match="ranked on the same earlier events, got 99 and 100"):
+        verdict(ranked(8), ranked(9), {}, margin=0.005, earlier=(ranked(1, n=99), ranked(1)))

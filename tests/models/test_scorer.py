@@ -99,3 +99,16 @@ def test_the_recommender_is_not_changed(made):
     before = made.prior.log_p()
     Scorer(made, INTER, counted=COUNTED)(np.array([len(INTER) - 1]))
     assert_array_equal(made.prior.log_p(), before)
+
+
+def test_it_begins_with_the_prior_that_it_is_given_and_again_when_asked_about_the_past(made):
+    empty = PopularityPrior(N, weights=made.prior.weights)
+    scorer = Scorer(made, INTER, counted=0, prior=empty)
+    late, early = np.array([COUNTED + 30]), np.array([COUNTED // 2])
+    scorer(late)
+    for event in (early, late):
+        before = np.flatnonzero(INTER.time < INTER.time[event[0]])
+        prior = PopularityPrior(N, weights=made.prior.weights)
+        prior.update(INTER.item[before], INTER.time[before])
+        assert_allclose(scorer(event)[0], brute_force(made, INTER, int(event[0]), prior=prior), atol=1e-4)
+    assert not empty.touched.any()

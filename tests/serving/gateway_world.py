@@ -1,7 +1,6 @@
 """A gateway that listens on a socket, with a model server behind it and a log of its own."""
 import threading
 import time
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import httpx
 import uvicorn
 
 from tests.serving.tiny import ITEMS
-from tfrec.config import GatewayConfig
+from tfrec.config import GatewayConfig, RewardConfig
 from tfrec.data.log import FeedbackLog, LogWriter
 from tfrec.data.wal import WriteAheadFile
 from tfrec.models.prior import PopularityPrior
@@ -32,7 +31,7 @@ class World:
     """A gateway that listens; `rows` are what its log holds."""
 
     def __init__(self, root: Path, model_server: str, settings: GatewayConfig | None = None, *,
-                 counted: Collection[str] | None = None) -> None:
+                 counted: RewardConfig | None = None) -> None:
         settings = settings or GatewayConfig()
         self.is_fresh = False  # else outcomes move scores in every test
         self.log = FeedbackLog(root / "log")

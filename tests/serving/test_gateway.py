@@ -13,6 +13,7 @@ import pytest
 
 from tests.serving.conftest import Running
 from tests.serving.gateway_world import KEY, NOW, World, items
+from tfrec.config import RewardConfig
 from tfrec.data.log import FeedbackLog
 from tfrec.errors import DataError
 from tfrec.serving import gateway_verbs
@@ -272,7 +273,7 @@ def test_after_a_restart_it_knows_what_its_log_holds(tmp_path: Path, server: Run
     first.close()
     (tmp_path / "prior").rename(tmp_path / "prior of before")
     observed: list[Any] = []
-    again = World(tmp_path, server.grpc, counted=["click"])
+    again = World(tmp_path, server.grpc, counted=RewardConfig(weights={"click": 1.0}))
     again.models.observe = lambda *events: observed.append(events)  # type: ignore[method-assign]
     again.gateway.remember(newest_outcomes(again.log), writer="gateway")
     # of 60 outcomes 30 are rewarded

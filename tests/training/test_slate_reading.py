@@ -36,5 +36,7 @@ def test_it_is_always_usable(seed: int, places: int) -> None:
     shown = rng.random((30, places)) < 0.8
     shown[0, 0] = True
     found = read_slate_scores(rng.normal(0, 5, (30, places)), rng.normal(0, 1, (30, places)) * (rng.random() < 0.8), shown)
-    assert found.gain >= LEAST_GAIN and np.isfinite(found.intercept) and found.noise > 0
+    assert found.gain >= LEAST_GAIN
+    assert np.isfinite(found.intercept)
+    assert found.noise > 0
     assert ((found.places > 0) & (found.places <= 1)).all()

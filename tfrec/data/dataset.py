@@ -10,6 +10,7 @@ from tfrec.config import Config
 from tfrec.data.catalogue import Catalogue, read_catalogue
 from tfrec.data.interactions import Interactions, read_interactions
 from tfrec.data.records import Item
+from tfrec.data.rewards import lengths
 from tfrec.data.rows import Quarantine
 from tfrec.errors import UsageError
 
@@ -45,7 +46,8 @@ def read_dataset(
     quarantine = Quarantine(config.run / f"quarantine-{command}.jsonl") if skip_bad_rows else None
     catalogue = read_catalogue(items, quarantine)
     known = None if with_unknown_items else catalogue
-    inter = read_interactions(interactions, catalogue=known, quarantine=quarantine, reward=config.reward)
+    inter = read_interactions(interactions, catalogue=known, quarantine=quarantine, reward=config.reward,
+                              lengths=lengths(config.reward, catalogue.items))
     if with_unknown_items:
         missing = [item for item in inter.items if item not in catalogue.index]
         if missing:

@@ -19,10 +19,10 @@ import pyarrow.parquet as pq
 
 from tfrec.config import RewardConfig
 from tfrec.data.catalogue import Catalogue
-from tfrec.data.records import Key, Record, Seconds
-from tfrec.data.rewards import gains
+from tfrec.data.records import MOST, Key, Record, Seconds, Value
+from tfrec.data.rewards import Lengths, gains, lengths_of
 from tfrec.data.rows import Quarantine, read_records
-from tfrec.errors import DataError
+from tfrec.errors import DataError, UsageError
 
 DEFAULT_ACTION = "view"
 _TYPES = {"user": pa.string(), "item": pa.string(), "time": pa.int64(), "action": pa.string(), "value": pa.float64()}
@@ -36,7 +36,7 @@ class Event(Record):
     item: Key
     time: Seconds
     action: Key = DEFAULT_ACTION
-    value: float = 1.0
+    value: Value = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +79,10 @@ class Interactions:
         if not n == len(item_code) == len(when) == len(action_code) == len(gain):
             got = (n, len(item_code), len(when), len(action_code), len(gain))
             raise DataError(f"Interactions: user, item, time, action and weight must have one length, got {got}.")
+        if not np.isfinite(gain).all():
+            bad = np.flatnonzero(~np.isfinite(gain))
+            raise DataError(f"Interactions: weights must be finite, got {gain[bad[0]]} for {users[user_code[bad[0]]]!r} and "
+                            f"{names[item_code[bad[0]]]!r}, and {len(bad) - 1} others. Correct their values, or reward.weights.")
         if len(actions) > np.iinfo(np.int16).max:
             raise DataError(f"Interactions: {len(actions)} different actions, e.g. {actions[:3]}. Is `action` the right column?")
         kept = np.arange(n)
@@ -137,38 +141,57 @@ def event_sha1(user: str, item: str, time: int) -> str:
 
 
 def read_interactions(
-    path: str | Path, *, catalogue: Catalogue | None, quarantine: Quarantine | None, reward: RewardConfig | None = None
+    path: str | Path,
+    *,
+    catalogue: Catalogue | None,
+    quarantine: Quarantine | None,
+    reward: RewardConfig | None = None,
+    lengths: Lengths | None = None,
 ) -> Interactions:
     """Read columns user, item, time[, action, value] from .jsonl, .csv or .parquet.
 
-    The weight of an event is its gain by `reward`, as in the join of the feedback log; without one, its `value`.
+    The weight of an event is its gain by `reward`, as in the join of the feedback log; without one, its `value`. Events that
+    are worth less than nothing are no behaviour, and left out. `lengths` are those of `rewards.lengths`, where `reward` asks.
 
     Raises:
         DataError: the file cannot be used, holds no usable event, or has a bad row and there is no quarantine.
+        UsageError: the rule asks for the lengths of items, and none are given.
     """
     path = Path(path)
     table = _read_clean(path) or _read_checked(path, quarantine)
+    weight, dismissed = table["value"].to_numpy(), 0
+    if reward is not None:
+        weight = _gains(table, reward, lengths)
+        kept = weight >= 0
+        dismissed = int((~kept).sum())
+        table, weight = table.filter(pa.array(kept)), weight[kept]
     found = Interactions.from_columns(
         table["user"],
         table["item"],
         table["time"].to_numpy(),
         items=None if catalogue is None else catalogue.ids.tolist(),
         action=table["action"],
-        weight=table["value"].to_numpy(),
+        weight=weight,
     )
-    if not len(found):
+    if not len(found) and not dismissed:
         unknown = found.unknown_items
         why = f"all {unknown} name items that are not in the catalogue" if unknown else "it has no good rows"
         raise DataError(f"{path}: no usable event: {why}. Expected columns user,item,time[,action,value].")
-    if reward is None:
-        return found
-    weight = gains(reward, actions=found.actions, action=found.action, value=found.weight)
-    if not (weight > 0).any():
+    if reward is not None and not (found.weight > 0).any():
         raise DataError(
             f"{path}: no event has a reward: its actions are {', '.join(found.actions)}, reward.weights names "
             f"{', '.join(reward.weights)}. Add the action that counts to reward.weights."
         )
-    return replace(found, weight=weight)
+    return found
+
+
+def _gains(table: pa.Table, reward: RewardConfig, known: Lengths | None) -> npt.NDArray[np.float32]:
+    if reward.lengths and known is None:
+        raise UsageError("reward.lengths names columns of the catalogue: pass what `rewards.lengths(reward, items)` returns.")
+    action, actions = _codes(table["action"])
+    length = lengths_of(known, table["action"].to_pylist(), table["item"].to_pylist()) if reward.lengths else None
+    return gains(reward, actions=actions, action=action, value=table["value"].to_numpy(), time=table["time"].to_numpy(),
+                 length=length)
 
 
 def _read_checked(path: Path, quarantine: Quarantine | None) -> pa.Table:
@@ -203,7 +226,7 @@ def _read_clean(path: Path) -> pa.Table | None:
                 return None
     if not pc.all(pc.and_(pc.greater_equal(columns["time"], 0), pc.less(columns["time"], 1 << 40))).as_py():
         return None
-    if "value" in columns and not pc.all(pc.is_finite(columns["value"])).as_py():
+    if "value" in columns and not pc.all(pc.less_equal(pc.abs(columns["value"]), MOST)).as_py():  # nor is NaN
         return None
     columns.setdefault("action", pa.repeat(DEFAULT_ACTION, table.num_rows))
     columns.setdefault("value", pa.repeat(1.0, table.num_rows))

@@ -17,7 +17,8 @@ import pyarrow.dataset
 from tfrec.config import RewardConfig
 from tfrec.data.log import FeedbackLog, Window
 from tfrec.data.log_rows import KINDS, Kind
-from tfrec.data.rewards import ceiling, reward_table
+from tfrec.data.records import MOST
+from tfrec.data.rewards import Lengths, ceiling, length_table, reward_table
 from tfrec.data.rows import Quarantine, reject
 
 REPEAT_SECONDS = 30 * 60  # the same act on the same item again within a session, by its usual length, says nothing new
@@ -31,9 +32,10 @@ SCHEMA = pa.schema(
         ("user", pa.string()),
         ("query", pa.string()),
         ("item", pa.string()),
-        ("time", pa.int64()),  # of the strongest outcome; of the impression when there was none
+        ("time", pa.int64()),  # of the strongest outcome, in the direction of the reward; of the impression when there was none
         ("action", pa.string()),  # of the strongest outcome; null when there was none
         ("reward", pa.float64()),
+        ("converted", pa.bool_()),  # an outcome that counts is one of `reward.conversions`
         ("shown_time", pa.int64()),
         ("position", pa.int32()),
         ("log_propensity", pa.float64()),
@@ -56,7 +58,7 @@ _WELL_FORMED: dict[Kind, dict[str, str]] = {  # by column
     "outcomes": {
         **{column: _TEXT.format(f'"{column}"') for column in ("event_id", "user", "item", "action")},
         "time": _TIME,
-        "value": "isfinite(value)",
+        "value": f"isfinite(value) AND abs(value) <= {MOST:.0f}",
     },
 }
 
@@ -87,14 +89,17 @@ def join(
     attribution_seconds: int,
     reward: RewardConfig,
     quarantine: Quarantine | None,
+    lengths: Lengths | None = None,
     only: pa.ChunkedArray | None = None,
 ) -> Examples:
     """Examples of a window; the window says which rows, and up to when labels have matured.
 
-    With `only` request ids, no other examples come; what is left out is counted in all.
+    `lengths` are those of `rewards.lengths`, for a rule that asks for them. With `only` request ids, no other examples come; what
+    is left out is counted in all.
 
     Raises:
         DataError: a table cannot be read, or a row is malformed and there is no quarantine.
+        UsageError: the rule asks for the lengths of items, and none are given.
     """
     settings = {
         "attribution": attribution_seconds,
@@ -111,6 +116,7 @@ def join(
         db.register("bounds", _bounds(window))
         db.register("catalogue", pa.table({"item": pa.array(dict.fromkeys(catalogue_ids), pa.string())}))
         db.register("rewards", reward_table(reward))
+        db.register("lengths", length_table(reward, lengths))
         db.register("settings", pa.Table.from_pylist([settings]))
 
         def run() -> Examples:

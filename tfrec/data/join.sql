@@ -8,7 +8,8 @@
 --   impressions, outcomes   the two tables of the log, well-formed rows only
 --   bounds                  kind, writer, after_seq, upto_seq: the window's rows have after_seq < seq <= upto_seq
 --   catalogue               item
---   rewards                 action, weight, valued
+--   rewards                 action, since, until, weight, reads, full, neutral, scale, half_life, converts: see rewards.py
+--   lengths                 action, item, length
 --   settings                one row: attribution, matured_from, now, ceiling, cap, repeat_seconds, minute_limit
 -- Rows out: examples (fate 'example'), then one row for each other fate with the number of log rows that met it.
 WITH impression_arrivals AS (
@@ -64,10 +65,21 @@ judged AS (
   SELECT
     o.*,
     c.item IS NOT NULL AS is_known,
-    COALESCE(CASE WHEN r.valued THEN r.weight * o.value ELSE r.weight END, 0) AS gain,
+    COALESCE(
+      r.weight * CASE r.reads
+        WHEN 'value' THEN o.value
+        WHEN 'completion' THEN
+          CASE WHEN COALESCE(l.length, r.full) IS NULL THEN 0 ELSE GREATEST(LEAST(o.value / COALESCE(l.length, r.full), 1), 0) END
+        WHEN 'rating' THEN (o.value - r.neutral) / r.scale
+        ELSE 1
+      END,
+      0
+    ) AS gain,
+    r.half_life,
+    COALESCE(r.converts, FALSE) AS converts,
     COUNT(*) OVER (PARTITION BY o.stage, o."user", FLOOR(o.time / 60)) > s.minute_limit
     OR (
-      NOT COALESCE(r.valued, FALSE)
+      COALESCE(r.reads, 'nothing') IN ('nothing', 'rating')
       AND COALESCE(
         o.time - LAG(o.time) OVER (
           PARTITION BY o.stage, o."user", o.item, o.action, o.request_id ORDER BY o.time, o.event_id
@@ -77,7 +89,8 @@ judged AS (
     ) AS is_noise
   FROM copies AS o
   CROSS JOIN settings AS s
-  LEFT JOIN rewards AS r ON r.action = o.action
+  LEFT JOIN rewards AS r ON r.action = o.action AND o.time >= r.since AND o.time < r.until
+  LEFT JOIN lengths AS l ON l.action = o.action AND l.item = o.item
   LEFT JOIN catalogue AS c ON c.item = o.item
   WHERE o.copy = 1
 ),
@@ -86,13 +99,15 @@ acts AS (
 ),
 -- An outcome belongs to the place it names, or, when it names no request, to the latest place where its user saw the item before.
 matched AS (
-  SELECT a.stage, a.event_id, a.time, a.action, a.gain, a.is_new, i.request_id, i.item, i.time AS shown_time
+  SELECT
+    a.stage, a.event_id, a.time, a.action, a.gain, a.half_life, a.converts, a.is_new, i.request_id, i.item, i.time AS shown_time
   FROM acts AS a
   CROSS JOIN settings AS s
   JOIN shown AS i ON i.request_id = a.request_id AND i.item = a.item
   WHERE a.time >= i.time AND a.time <= i.time + s.attribution AND (a.stage = 'after' OR NOT i.is_new)
   UNION ALL
-  SELECT a.stage, a.event_id, a.time, a.action, a.gain, a.is_new, i.request_id, i.item, i.time AS shown_time
+  SELECT
+    a.stage, a.event_id, a.time, a.action, a.gain, a.half_life, a.converts, a.is_new, i.request_id, i.item, i.time AS shown_time
   FROM acts AS a
   CROSS JOIN settings AS s
   JOIN shown AS i ON i."user" = a."user" AND i.item = a.item
@@ -109,19 +124,28 @@ credited AS (
   ) AS numbered
   WHERE place = 1
 ),
--- The reward grows act by act; once it reaches the ceiling nothing better can follow, and the label is final.
+-- The later an act after its item was shown, the less it says of that choice.
+discounted AS (
+  SELECT
+    stage, request_id, item, event_id, time, action, converts,
+    gain * COALESCE(POWER(0.5, (time - shown_time) / half_life), 1) AS gain
+  FROM credited
+),
+-- The reward grows act by act; once it reaches the ceiling nothing better can follow, and the label is final. Where an act can take
+-- something off again the ceiling is infinite: what may fall is final only when the attribution window has closed.
 running AS (
   SELECT
-    credited.*,
+    discounted.*,
     SUM(gain) OVER (
       PARTITION BY stage, request_id, item ORDER BY time, event_id ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
     ) AS so_far
-  FROM credited
+  FROM discounted
 ),
 counted AS (
   SELECT
     *,
-    ROW_NUMBER() OVER (PARTITION BY stage, request_id, item ORDER BY gain DESC, time, event_id) AS strength
+    ROW_NUMBER() OVER (PARTITION BY stage, request_id, item ORDER BY gain DESC, time, event_id) AS strength,
+    ROW_NUMBER() OVER (PARTITION BY stage, request_id, item ORDER BY gain, time, event_id) AS weakness
   FROM (
     SELECT
       running.*,
@@ -133,6 +157,7 @@ counted AS (
   CROSS JOIN (SELECT ceiling FROM settings) AS s
   WHERE reached IS NULL OR reached < s.ceiling
 ),
+-- The act that stands for a label is the one that counts most in the direction of the sum.
 labels AS (
   SELECT
     stage,
@@ -140,8 +165,15 @@ labels AS (
     item,
     SUM(gain) AS reward,
     MAX(so_far) >= MAX(ceiling) AS is_final,
-    MAX(CASE WHEN strength = 1 THEN action END) AS action,
-    MAX(CASE WHEN strength = 1 THEN time END) AS time
+    MAX(CASE WHEN converts THEN 1 ELSE 0 END) = 1 AS converted,
+    CASE WHEN SUM(gain) < 0
+      THEN MAX(CASE WHEN weakness = 1 THEN action END)
+      ELSE MAX(CASE WHEN strength = 1 THEN action END)
+    END AS action,
+    CASE WHEN SUM(gain) < 0
+      THEN MAX(CASE WHEN weakness = 1 THEN time END)
+      ELSE MAX(CASE WHEN strength = 1 THEN time END)
+    END AS time
   FROM counted
   GROUP BY stage, request_id, item
 ),
@@ -154,6 +186,7 @@ places AS (
     i."position",
     i.time AS shown_time,
     COALESCE(l.reward, 0) AS reward,
+    COALESCE(l.converted, FALSE) AS converted,
     l.action,
     l.time,
     i.time + s.attribution < s.now OR COALESCE(l.is_final, FALSE) AS is_settled,
@@ -199,9 +232,10 @@ SELECT
   i."user",
   i.query,
   p.item,
-  CASE WHEN p.reward > 0 THEN p.time ELSE p.shown_time END AS time,
-  CASE WHEN p.reward > 0 THEN p.action END AS action,
-  LEAST(p.reward, s.cap) AS reward,
+  COALESCE(p.time, p.shown_time) AS time,
+  p.action,
+  GREATEST(LEAST(p.reward, s.cap), -s.cap) AS reward,
+  p.converted,
   p.shown_time,
   p."position",
   i.log_propensity,
@@ -215,14 +249,15 @@ WHERE p.is_settled AND NOT p.was_settled
 UNION ALL
 SELECT
   'example', CAST(1 AS BIGINT), CONCAT('organic:', o.event_id), 'organic',
-  NULL, o."user", '', o.item, o.time, o.action, LEAST(o.gain, s.cap), NULL, NULL, NULL, NULL, NULL, NULL
+  NULL, o."user", '', o.item, o.time, o.action, GREATEST(LEAST(o.gain, s.cap), -s.cap), o.converts,
+  NULL, NULL, NULL, NULL, NULL, NULL
 FROM unplaced AS o
 CROSS JOIN settings AS s
 LEFT JOIN unplaced AS e ON e.stage = 'before' AND e.event_id = o.event_id
-WHERE o.stage = 'after' AND o.request_id IS NULL AND o.gain > 0 AND e.event_id IS NULL
+WHERE o.stage = 'after' AND o.request_id IS NULL AND e.event_id IS NULL
 UNION ALL
 SELECT
-  fate, COUNT(*), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+  fate, COUNT(*), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM fates
 GROUP BY fate
 ORDER BY 9, 3

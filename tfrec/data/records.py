@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 Key = Annotated[str, Field(min_length=1, max_length=512)]
 Seconds = Annotated[int, Field(ge=0, lt=1 << 40)]
+MOST = 1e15  # that a value may be: the sum of a few thousand of them times the largest weight is a number still
+Value = Annotated[float, Field(ge=-MOST, le=MOST)]
 
 
 class Record(BaseModel):
@@ -88,7 +90,7 @@ class Outcome(Record):
     item: Key
     action: Key
     time: Seconds
-    value: float = 1.0
+    value: Value = 1.0
     request_id: Key | None = None
 
     @field_validator("request_id", mode="before")

@@ -1,43 +1,185 @@
-"""What an outcome is worth: the reward rule of the configuration, as the relation that `join.sql` reads and as numbers.
+"""What an outcome is worth: the reward rule of the configuration, as the relations that `join.sql` reads and as numbers.
 
-    gain(outcome) = weights[action] * (value if the action is valued else 1), 0 for actions without a weight
-    reward(example) = min(sum of the gains of its outcomes, cap)
+    gain(outcome)   = weight * worth * 0.5 ** (delay / half life)
+    worth           = 1, or by the action  value  |  clip(value / full, 0, 1)  |  (value - neutral) / scale
+    reward(example) = clip(sum of the gains of its outcomes, -cap, cap)
+
+The weight is that of the action at the outcome's time, 0 for actions without one. The delay is that from the moment its item was
+shown; organic behaviour has none. `full` is the length of the item, or one for all. One rule, two renderings: the statement of
+the join, for the log, and `gains`, for files; a test holds that they agree.
 """
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from tfrec.config import RewardConfig
+from tfrec.data.records import Item
+from tfrec.errors import DataError, UsageError
+
+Lengths = Mapping[str, Mapping[str, float]]  # of items, by action
+FOREVER = 1 << 40  # seconds; no record is later
+_HOUR = 3600
+
+
+class Rule(NamedTuple):
+    """What an action is worth from `since` until just before `until`, in seconds since 1970. A row of the relation `rewards`."""
+
+    action: str
+    since: int
+    until: int
+    weight: float
+    reads: Literal["nothing", "value", "completion", "rating"]  # how the value is read
+    full: float | None  # of completion, where the item's length is not known
+    neutral: float
+    scale: float
+    half_life: float | None  # seconds
+    converts: bool
+
+
+_TYPES = [pa.string(), pa.int64(), pa.int64(), pa.float64(), pa.string(), *[pa.float64()] * 4, pa.bool_()]
+
+
+def rules(config: RewardConfig) -> list[Rule]:
+    """For each action that ever has a weight one row, and one more for each time that its weight changes."""
+    weights = {action: [(0, weight)] for action, weight in config.weights.items()}
+    for change in config.changes:
+        for action, weight in change.weights.items():
+            weights.setdefault(action, [(0, 0.0)]).append((max(0, math.ceil(change.since.timestamp())), weight))
+    return [
+        Rule(action, since, until, weight, *_reading(config, action))
+        for action, steps in weights.items()
+        for (since, weight), until in zip(steps, [*(since for since, _ in steps[1:]), FOREVER], strict=True)
+        if since < until
+    ]
+
+
+def _reading(config: RewardConfig, action: str) -> tuple[Literal["nothing", "value", "completion", "rating"], float | None,
+                                                        float, float, float | None, bool]:
+    half_life = config.half_life_hours.get(action)
+    rest = None if half_life is None else half_life * _HOUR, action in config.conversions
+    if action in config.valued:
+        return "value", None, 0.0, 1.0, *rest
+    if action in config.completed or action in config.lengths:
+        return "completion", config.completed.get(action), 0.0, 1.0, *rest
+    if action in config.rated:
+        return "rating", None, config.rated[action].neutral, config.rated[action].scale, *rest
+    return "nothing", None, 0.0, 1.0, *rest
 
 
 def reward_table(config: RewardConfig) -> pa.Table:
-    """A row per action that has a weight."""
-    return pa.table(
-        {
-            "action": pa.array(config.weights.keys(), pa.string()),
-            "weight": pa.array(config.weights.values(), pa.float64()),
-            "valued": pa.array((action in config.valued for action in config.weights), pa.bool_()),
-        }
-    )
+    """The relation `rewards`: the columns of `Rule`."""
+    columns = zip(*rules(config), strict=True) if rules(config) else [[]] * len(_TYPES)
+    arrays = [pa.array(column, kind) for column, kind in zip(columns, _TYPES, strict=True)]
+    return pa.table(arrays, names=list(Rule._fields))
+
+
+def lengths(config: RewardConfig, items: Iterable[Item]) -> dict[str, dict[str, float]]:
+    """By action of `reward.lengths` and item, the length that the catalogue states, where it is above zero.
+
+    Raises:
+        DataError: a column is a number for no item.
+    """
+    found: dict[str, dict[str, float]] = {action: {} for action in config.lengths}
+    if found:
+        for item in items:
+            for action, column in config.lengths.items():
+                if (length := item.numeric.get(column, 0.0)) > 0:
+                    found[action][item.id] = length
+    for action, known in found.items():
+        if not known:
+            raise DataError(
+                f"reward.lengths.{action}: expected {config.lengths[action]!r} to be a column of numbers above 0 in the "
+                f"catalogue, no item has one. Name the column, or state one length for all: reward.completed.{action}."
+            )
+    return found
+
+
+def length_table(config: RewardConfig, known: Lengths | None) -> pa.Table:
+    """The relation `lengths`: action, item, length.
+
+    Raises:
+        UsageError: the rule asks for lengths, and none are given.
+    """
+    if config.lengths and known is None:
+        raise UsageError("reward.lengths names columns of the catalogue: pass what `lengths(reward, items)` returns.")
+    rows = [(action, item, length) for action, of_item in (known or {}).items() for item, length in of_item.items()]
+    columns = zip(*rows, strict=True) if rows else [[]] * 3
+    kinds = (pa.string(), pa.string(), pa.float64())
+    return pa.table([pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)], ["action", "item", "length"])
 
 
 def ceiling(config: RewardConfig) -> float:
-    """The reward from which a label is final before its attribution window closes, because nothing better can follow.
+    """The reward from which a label is final before its attribution window closes, because nothing can change it for the better.
 
-    With counted acts only, that is the best act (a purchase after a click, not a second click); where values add up, the cap.
+    With counted acts only, that is the best act (a purchase after a click, not a second click); where values add up, the cap: a
+    value below zero that comes after that is late. Where an action can be worth less than nothing a label may fall until the
+    window closes, and no reward is final before: infinity.
     """
-    if set(config.valued) & config.weights.keys():
+    every = rules(config)
+    if any(rule.weight < 0 or (rule.reads == "rating" and rule.weight != 0) for rule in every):
+        return math.inf
+    if any(rule.reads in ("value", "completion") for rule in every):
         return config.cap
-    return min(config.cap, max(config.weights.values(), default=config.cap))
+    return min(config.cap, max((rule.weight for rule in every), default=config.cap))
 
 
 def gains(
-    config: RewardConfig, *, actions: Sequence[str], action: npt.NDArray[np.int16], value: npt.ArrayLike
+    config: RewardConfig,
+    *,
+    actions: Sequence[str],
+    action: npt.NDArray[np.integer],
+    value: npt.ArrayLike,
+    time: npt.ArrayLike,
+    length: npt.ArrayLike | None = None,
+    delay: npt.ArrayLike | None = None,
 ) -> npt.NDArray[np.float32]:
-    """Gain of each event; `action` holds codes into `actions`."""
-    weight = np.array([config.weights.get(name, 0.0) for name in actions], dtype=np.float64)
-    valued = np.array([name in config.valued for name in actions], dtype=bool)
-    gain = weight[action] * np.where(valued[action], np.asarray(value, dtype=np.float64), 1.0)
-    return np.minimum(gain, config.cap).astype(np.float32)
+    """`[n]`: the gain of each event, between -cap and cap.
+
+    Args:
+        actions: names.
+        action: `[n]`, codes into `actions`.
+        value, time: `[n]`; seconds since 1970.
+        length: `[n]`, of the event's item for its action, NaN where it is not known; default: known nowhere.
+        delay: `[n]`, seconds since the item was shown; default: none.
+    """
+    value, time = np.asarray(value, np.float64), np.asarray(time, np.int64)
+    length = np.full(len(value), np.nan) if length is None else np.asarray(length, np.float64)
+    delay = np.zeros(len(value)) if delay is None else np.asarray(delay, np.float64)
+    gain = np.zeros(len(value))
+    codes = {name: code for code, name in enumerate(actions)}
+    for rule in rules(config):
+        of_rule = np.flatnonzero((action == codes.get(rule.action, -1)) & (time >= rule.since) & (time < rule.until))
+        own = value[of_rule]
+        if rule.reads == "nothing":
+            own = np.ones(len(of_rule))
+        elif rule.reads == "completion":
+            full = np.where(np.isnan(length[of_rule]), rule.full or np.inf, length[of_rule])
+            own = np.clip(own / full, 0, 1)
+        elif rule.reads == "rating":
+            own = (own - rule.neutral) / rule.scale
+        discount = 1.0 if rule.half_life is None else 0.5 ** (delay[of_rule] / rule.half_life)
+        gain[of_rule] = rule.weight * own * discount
+    return np.clip(gain, -config.cap, config.cap).astype(np.float32)
+
+
+def lengths_of(known: Lengths | None, action: Sequence[str], item: Sequence[str]) -> npt.NDArray[np.float64]:
+    """`[n]`: the length of each event's item for its action, NaN where it is not known: what `gains` takes."""
+    if not known:
+        return np.full(len(item), np.nan)
+    none: Mapping[str, float] = {}
+    return np.array([known.get(act, none).get(name, np.nan) for act, name in zip(action, item, strict=True)], np.float64)
+
+
+def makes_popular(config: RewardConfig, *, action: pa.Array | Sequence[str], value: npt.ArrayLike,
+                  time: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """`[n]`: whether each outcome is worth something, whatever the length of its item: what training counts as behaviour."""
+    coded = pa.array(action, pa.string()) if isinstance(action, Sequence) else action
+    coded = coded.combine_chunks() if isinstance(coded, pa.ChunkedArray) else coded
+    coded = coded.dictionary_encode()
+    codes = coded.indices.to_numpy(zero_copy_only=False)
+    any_length = np.ones(len(codes))
+    return gains(config, actions=coded.dictionary.to_pylist(), action=codes, value=value, time=time, length=any_length) > 0

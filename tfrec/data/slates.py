@@ -14,6 +14,7 @@ import pyarrow as pa
 from tfrec.config import RewardConfig
 from tfrec.data.join import join, register
 from tfrec.data.log import FeedbackLog, Window
+from tfrec.data.rewards import Lengths
 from tfrec.data.rows import Quarantine
 
 _LISTS = ("history", "history_action", "history_time", "exclude", "allow_tags", "deny_tags")
@@ -60,6 +61,7 @@ def read_slates(
     quarantine: Quarantine | None,
     places: int | None,
     most: int,
+    lengths: Lengths | None = None,
 ) -> tuple[list[Slate], Counter[str]]:
     """Up to `most` slates, the same ones for the same log, with up to `places` places each; and the others, counted by reason.
 
@@ -80,7 +82,7 @@ def read_slates(
     requests, shown, left_out = table.checked(read, dataset)
     wanted = requests["request_id"]
     examples = join(log, window, catalogue_ids=catalogue_ids, attribution_seconds=attribution_seconds, reward=reward,
-                    quarantine=quarantine, only=wanted).table
+                    quarantine=quarantine, lengths=lengths, only=wanted).table
     pairs = zip(examples["request_id"].to_pylist(), examples["item"].to_pylist(), strict=True)
     earned = dict(zip(pairs, examples["reward"].to_pylist(), strict=True))
     of_request: dict[str, list[tuple[str, float]]] = {}

@@ -1,4 +1,5 @@
-"""May the challenger replace the champion? Ranks of both and of the baselines on the newest events in, a verdict in words out.
+"""May the challenger replace the champion? Ranks of both and of the baselines on the newest events, and of both on earlier ones,
+in; a verdict in words out.
 
 The rule is a point comparison with a margin, so that the same figures always give the same verdict and a person can check
 it by hand; the paired interval is stated beside it, for whoever wants to know how sure it is.
@@ -27,16 +28,27 @@ class Verdict:
     figures: dict[str, Any] = field(default_factory=dict)
 
 
-def verdict(champion: Ranks | None, challenger: Ranks, baselines: Mapping[str, Ranks], *, margin: float) -> Verdict:
+def verdict(champion: Ranks | None, challenger: Ranks, baselines: Mapping[str, Ranks], *, margin: float,
+            earlier: tuple[Ranks, Ranks] | None = None, forget_margin: float = 1.0) -> Verdict:
     """Compare by HR@10 on the same events.
 
     Held when the challenger is more than `margin` below the champion; or more than `margin` below a baseline without being
-    better than the champion (a model that improves is not kept out by a count that is better than both); or when there is
-    no event to compare on.
+    better than the champion (a model that improves is not kept out by a count that is better than both); or more than
+    `forget_margin` below the champion on `earlier` events; or when there is no event to compare on.
+
+    Args:
+        champion, challenger, baselines: ranks of the newest events.
+        margin: HR@10 that may be lost on these.
+        earlier: the champion's and the challenger's ranks of events of before, which both may have learnt. Their difference is
+            the backward transfer of what was learnt since (Lopez-Paz & Ranzato 2017, arXiv:1706.08840): below zero, it forgot.
+        forget_margin: HR@10 that may be lost on those.
 
     Raises:
         UsageError: the ranks are not of the same events.
     """
+    if earlier is not None and not np.array_equal(earlier[0].events, earlier[1].events):
+        raise UsageError("gate: champion and challenger must be ranked on the same earlier events, got "
+                         f"{len(earlier[0])} and {len(earlier[1])}.")
     rivals = ({} if champion is None else {"champion": champion}) | dict(baselines)
     for name, ranks in rivals.items():
         if not np.array_equal(ranks.events, challenger.events):
@@ -62,12 +74,30 @@ def verdict(champion: Ranks | None, challenger: Ranks, baselines: Mapping[str, R
     ours, on = f"challenger HR@10 {_figure(rate['challenger'])} is", f"on {len(challenger):,} events"
     limit = f"the margin is {_figure(margin)}"
     below = [name for name, gap in gaps.items() if gap.mean < -margin]
+    forgotten = ""
+    if earlier is not None and len(earlier[0]):
+        figures["earlier"], forgotten = _backward_transfer(*earlier, margin=forget_margin)
     if "champion" in below:
         return Verdict(False, f"{ours} {said['champion']} and {limit}, {on}", figures)
     if below and (champion is None or gaps["champion"].mean <= 0):
         rest = "" if champion is None else f"; it is {said['champion']}"
         return Verdict(False, f"{ours} {said[below[0]]} and {limit}{rest}, {on}", figures)
+    if forgotten:
+        return Verdict(False, f"{forgotten}; {ours} {' and '.join(said.values())}, {on}", figures)
     return Verdict(True, f"{ours} {' and '.join(said.values()) or 'the first'}, {on}", figures)
+
+
+def _backward_transfer(champion: Ranks, challenger: Ranks, *, margin: float) -> tuple[dict[str, Any], str]:
+    """The figures of the earlier events, and what to say when more than `margin` was lost on them."""
+    hit = {"challenger": hits(challenger.rank, k=10), "champion": hits(champion.rank, k=10)}
+    rate = {name: float(own.mean()) for name, own in hit.items()}
+    gap = UserBootstrap(challenger.users).difference(hit["challenger"], hit["champion"])
+    figures = {"events": len(challenger), "users": len(np.unique(challenger.users)), "margin": margin, "hr@10": rate,
+               "difference": {} if gap is None else {"champion": gap._asdict()}}
+    if gap is None or gap.mean >= -margin:
+        return figures, ""
+    return figures, (f"it forgets: on {len(challenger):,} earlier events its HR@10 {_figure(rate['challenger'])} is "
+                     f"{_in_words('champion', gap, rate['champion'])} and the margin is {_figure(margin)}")
 
 
 def _in_words(name: str, gap: Interval, theirs: float) -> str:

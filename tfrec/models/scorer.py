@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfrec.data.histories import Histories
 from tfrec.data.interactions import Interactions
+from tfrec.models.prior import PopularityPrior
 from tfrec.models.recommender import Recommender
 
 Ints = npt.NDArray[np.int64]
@@ -23,15 +24,17 @@ class Scorer:
     Args:
         recommender: not changed; its prior is copied.
         inter: all events that may be asked or history.
-        counted: events at the front of `inter` that the recommender's prior holds already.
+        counted: events at the front of `inter` that the prior holds already.
         rolls: whether the prior goes on counting.
+        prior: default: the recommender's.
     """
 
     def __init__(self, recommender: Recommender, inter: Interactions, *, counted: int, rolls: bool = True,
-                 histories: Histories | None = None) -> None:
+                 histories: Histories | None = None, prior: PopularityPrior | None = None) -> None:
         self._inter, self._recommender = inter, recommender
         self._histories = histories or Histories(inter)
         self._codes = recommender.action_codes(inter.actions)
+        self._first = (prior or recommender.prior).copy()
         self._start, self._rolls = counted, rolls
         self._restart()
         # of any batch size, so that it is traced once
@@ -45,7 +48,7 @@ class Scorer:
         self._items = tf.constant(self._recommender.item_vectors())
 
     def _restart(self) -> None:
-        self._prior, self._counted = self._recommender.prior.copy(), self._start
+        self._prior, self._counted = self._first.copy(), self._start
 
     def __call__(self, events: Ints) -> FloatArray:
         beta: np.float32 = self._recommender.model.beta.numpy()  # float(...) refuses a variable that is mirrored on several GPUs

@@ -81,6 +81,8 @@ class TwoTower(tfrs.Model):
         counter = {"shape": [], "dtype": tf.int64, "initializer": "zeros", "trainable": False, "aggregation": first}
         self.steps = self.add_weight(name="steps", **counter)  # since the first training: seeds all noise
         self.averaged = self.add_weight(name="averaged", **counter)  # since the average began
+        self._anchored = 0.0  # how strongly the towers are pulled
+        self._anchor: tuple[tf.Tensor, ...] = ()  # to these weights
 
     # -- what the catalogue and the prior bring; not weights, so not in a checkpoint of weights
 
@@ -203,7 +205,8 @@ class TwoTower(tfrs.Model):
                            negative_bias=SEARCH_BETA * tf.gather(prior, at) - log_q + hidden_self,
                            sample_weight=tf.gather(weight, at))
         search_total = self.all_replicas(tf.reduce_sum(tf.gather(weight, at)))
-        return loss / tf.maximum(total, 1e-6) + SEARCH_WEIGHT * search / tf.maximum(search_total, 1e-6)
+        loss = loss / tf.maximum(total, 1e-6) + SEARCH_WEIGHT * search / tf.maximum(search_total, 1e-6)
+        return loss + self.distance() if training else loss
 
     def slate_scores(self, inputs: Batch) -> SlateScores:
         """Scores of shown items and of all others, without noise: as the graph would serve them, beta included.
@@ -268,6 +271,25 @@ class TwoTower(tfrs.Model):
         for average, weight in zip(self.average, self._averaged(), strict=True):
             average.assign(keep * average + (1 - keep) * weight)
 
+    def anchor(self, strength: float) -> None:
+        """From now on training pulls the towers back to the weights that they have now (`distance`); 0 lets them go.
+
+        What was compiled before goes on without: `compile` after it, as `Course.run` does.
+        """
+        self._anchored = strength
+        self._anchor = tuple(tf.identity(w) for w in self._towers()) if strength else ()
+
+    def distance(self) -> tf.Tensor:
+        """strength / 2 * ||w - w_0||^2 over the weights of both towers: L2-SP (Li et al. 2018, arXiv:1802.01483).
+
+        A replica's part of it, since the losses of replicas are summed; 0 when nothing is anchored.
+        """
+        if not self._anchored:
+            return tf.zeros([])
+        pairs = zip(self._towers(), self._anchor, strict=True)
+        squares = tf.add_n([tf.reduce_sum(tf.math.squared_difference(w, start)) for w, start in pairs])
+        return self._anchored / 2 * squares / tf.distribute.get_strategy().num_replicas_in_sync
+
     def restart_average(self) -> None:
         """Let the moving average begin anew at the present weights."""
         self.averaged.assign(0)
@@ -297,8 +319,10 @@ class TwoTower(tfrs.Model):
             variable.assign(tf.tensor_scatter_nd_update(variable, rows, zeros))
 
     def _averaged(self) -> list[tf.Variable]:
-        towers = [*self.items.trainable_weights, *self.queries.trainable_weights]
-        return [*towers, self.log_scale, self.search_scale, self.mean_query]
+        return [*self._towers(), self.log_scale, self.search_scale, self.mean_query]
+
+    def _towers(self) -> list[tf.Variable]:
+        return [*self.items.trainable_weights, *self.queries.trainable_weights]
 
     @staticmethod
     def all_replicas(value: tf.Tensor) -> tf.Tensor:

@@ -6,13 +6,15 @@ is forgotten) and in events each; after a restart it is filled again from the lo
 import threading
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tfrec.config import RewardConfig
 from tfrec.data.log import FeedbackLog
+from tfrec.data.rewards import makes_popular
 
 _MOST_ROWS = 1_000_000  # outcomes that are read at the start, about a second
 
@@ -66,17 +68,18 @@ class Behaviour:
 
 def newest_outcomes(log: FeedbackLog) -> pa.Table:
     """Who did what when, of the newest outcomes in the log, oldest first."""
-    columns = ["user", "time", "item", "action", "event_id", "writer", "seq"]
+    columns = ["user", "time", "item", "action", "value", "event_id", "writer", "seq"]
     rows = log.tables["outcomes"].dataset().to_table(columns=columns)
     if rows.num_rows > _MOST_ROWS:
         rows = rows.take(pc.select_k_unstable(rows, k=_MOST_ROWS, sort_keys=[("time", "descending")]))
     return rows.sort_by("time")
 
 
-def first_choices(outcomes: pa.Table, actions: Collection[str] | None) -> pa.Table:
-    """What popularity counts of `outcomes`, as training does: `actions` that are rewarded (None: all), once for a person and an
-    item. Columns `item` and `time`, oldest first."""
-    if actions is not None:
-        outcomes = outcomes.filter(pc.is_in(outcomes["action"], pa.array(actions, pa.string())))
+def first_choices(outcomes: pa.Table, reward: RewardConfig | None) -> pa.Table:
+    """What popularity counts of `outcomes`, as training does: those that are worth something (None: all), once for a person and
+    an item. Columns `item` and `time`, oldest first."""
+    if reward is not None:
+        value, time = outcomes["value"].to_numpy(), outcomes["time"].to_numpy()
+        outcomes = outcomes.filter(pa.array(makes_popular(reward, action=outcomes["action"], value=value, time=time)))
     first = outcomes.group_by(["user", "item"]).aggregate([("time", "min")]).rename_columns({"time_min": "time"})
     return first.select(["item", "time"]).sort_by("time")

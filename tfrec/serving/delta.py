@@ -9,13 +9,13 @@ newest item: they show what is new. The rest was verified with the parent, whose
 """
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from tfrec.config import Config
+from tfrec.config import Config, RewardConfig
 from tfrec.data.log import FeedbackLog
 from tfrec.data.rows import Quarantine
 from tfrec.errors import ServingError, UsageError
@@ -67,15 +67,15 @@ def publish_delta(
         catalogue = checkpoint.grown_catalogue(parent / CHECKPOINT, items, quarantine)
         recommender, _ = checkpoint.load(parent / CHECKPOINT, config, catalogue=catalogue)
         if prior:
-            count_outcomes(recommender, FeedbackLog(config.log_dir), actions=config.reward.positive, now=now)
+            count_outcomes(recommender, FeedbackLog(config.log_dir), reward=config.reward, now=now)
         staging = stack.enter_context(_staging(config.models_dir))
         write_delta(staging, parent, manifest, recommender, new_items=items is not None, now=now)
         return publish(staging, config.models_dir, verifier=verifier)
 
 
-def count_outcomes(recommender: Recommender, log: FeedbackLog, *, actions: Collection[str], now: int) -> int:
-    """Count in the popularity what the log has of rewarded `actions` since its clock; returns the number of outcomes."""
-    first = first_choices(newest_outcomes(log), actions)
+def count_outcomes(recommender: Recommender, log: FeedbackLog, *, reward: RewardConfig, now: int) -> int:
+    """Count in the popularity what the log has of rewarded outcomes since its clock; returns their number."""
+    first = first_choices(newest_outcomes(log), reward)
     times, names = first["time"].to_numpy(), first["item"].to_pylist()
     index = recommender.catalogue.index
     new = [at for at in np.flatnonzero(times > recommender.prior.clock) if names[at] in index]

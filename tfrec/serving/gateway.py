@@ -205,7 +205,7 @@ def serve_gateway(
             metrics=metrics,
             history=config.model.history,
             explore=settings.explore,
-            counted=config.reward.positive,
+            counted=config.reward,
         )
         gateway.remember(newest_outcomes(feedback), writer=writer)
         app = create_app(gateway, max_k=config.serving.max_k, metrics=metrics, keys=keys, config=settings)

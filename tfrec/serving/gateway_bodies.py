@@ -8,7 +8,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from tfrec.data.records import Context, Key, Seconds
+from tfrec.data.records import Context, Key, Seconds, Value
 
 MAX_BATCH = 1_000  # requests in one call
 MAX_EXPLAINED = 32  # each asks the model once for every event and word piece
@@ -157,7 +157,7 @@ class OutcomeRequest(_Body):
     action: Key
     event_id: Key | None = Field(None, description="One is given when there is none.")
     request_id: Key | None = Field(None, description="Of the answer that showed the item. None: tfrec did not show it.")
-    value: float = 1.0
+    value: Value = 1.0
     time: Seconds | None = None
 
 

@@ -12,8 +12,10 @@ from collections.abc import Callable, Collection, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tfrec.config import RewardConfig
 from tfrec.data.log import LogWriter
 from tfrec.data.records import Impression, Outcome, Shown
+from tfrec.data.rewards import makes_popular
 from tfrec.errors import TfrecError
 from tfrec.serving.behaviour import Behaviour, Event, first_choices
 from tfrec.serving.client import Client
@@ -54,7 +56,7 @@ class Gateway:
         behaviour: Behaviour,
         metrics: Metrics,
         history: int = 50,
-        counted: Collection[str] | None = None,
+        counted: RewardConfig | None = None,
         explore: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -66,7 +68,7 @@ class Gateway:
         self._metrics = metrics
         self._repeats = Repeats()
         self._history = history  # events that the model reads
-        self._counted = None if counted is None else frozenset(counted)  # actions that make an item popular; None: all
+        self._counted = counted  # by which an outcome makes its item popular; None: each does
         self._explore = explore
         self._clock = clock
         self._probe = threading.Lock()
@@ -207,14 +209,18 @@ class Gateway:
         )
 
     def _count(self, records: Collection[Outcome]) -> None:
-        """Everyone's popularity counts what training will count: rewarded actions, once for a person and an item."""
+        """Everyone's popularity counts what training will count: rewarded outcomes, once for a person and an item."""
         new: dict[tuple[str, str], int] = {}
-        for record in records:
-            if (self._counted is None or record.action in self._counted) and all(
-                event.item != record.item for event in self._behaviour.of(record.user)
-            ):
+        for record, counts in zip(records, self._makes_popular(records), strict=True):
+            if counts and all(event.item != record.item for event in self._behaviour.of(record.user)):
                 new.setdefault((record.user, record.item), record.time)
         self._models.observe([item for _, item in new], list(new.values()))
+
+    def _makes_popular(self, records: Collection[Outcome]) -> Sequence[bool]:
+        if self._counted is None or not records:
+            return [True] * len(records)
+        action, value, time = zip(*((record.action, record.value, record.time) for record in records), strict=True)
+        return list(makes_popular(self._counted, action=action, value=value, time=time))
 
 
 def _impression(request_id: str, body: RecommendRequest | SearchRequest, asked: Asked, answer: Answer) -> Impression:

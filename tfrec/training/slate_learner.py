@@ -109,6 +109,8 @@ class SlateLearner(keras.Model):
         total = tf.zeros([])
         if "behaviour" in inputs:
             total += self.objectives["softmax"] * self.towers.compute_loss(inputs["behaviour"], training=True)
+        else:
+            total += self.towers.distance()
         batch = inputs["slates"]
         named = {name: weight for name, weight in self.objectives.items() if name != "softmax"}
         scores = self.towers.slate_scores(batch)
