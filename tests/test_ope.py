@@ -63,7 +63,7 @@ def config(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: str) -> Co
                   zip(found["history"][row], found["history_action"][row], found["history_age_s"][row], strict=True) if item]
         slate = zip(found["items"][row], found["scores"][row].tolist(), found["log_propensities"][row].tolist(), strict=True)
         places = [(item.decode(), score, log_pi) for item, score, log_pi in slate]
-        names = [item for item, _, _ in places]
+        names = [place.item for place in places]
         shown.append(Impression(
             request_id=f"r{row}", time=NOW - 500_000, user=f"u{row % 50}", query=found["query"][row].decode(),
             history=[item for item, _, _ in events], history_action=[action for _, action, _ in events],

@@ -127,11 +127,13 @@ Objective = Literal["softmax", "pointwise", "entire_space", "reinforce", "ppo", 
 
 
 class RetrainConfig(Section):
-    objective: Objective | dict[Objective, Annotated[float, Field(gt=0)]] = "softmax"  # one, or a weight for each
+    objective: Objective | Annotated[dict[Objective, Positive], Field(min_length=1)] = "softmax"  # one, or a weight for each
     discount: float = Field(0.3, ge=0, lt=1)  # of the user's next request, for q_learning and sarsa
     clip: float = Field(0.2, gt=0, lt=1)  # how far ppo lets a probability move in one run
     weight_cap: float = Field(10.0, ge=1)  # of importance weights, for reinforce
     slate_batch: int = Field(256, ge=1)  # requests a step, over all replicas
+    max_slates: int = Field(100_000, ge=1)  # that a run reads; of more, a sample
+    forgetting: float = Field(0.95, gt=0, le=1)  # share of what the bandits know that outlasts a run; 1: all
     replay: float = Field(1.0, ge=0)  # replayed old events for each new one
     evenness: float = Field(0.5, ge=0, le=1)  # of samples over time, items and users; 0: as they are, 1: each slice the same
     max_events: int | None = Field(None, ge=1)  # new events that a run learns, about; of more it learns a sample
@@ -143,6 +145,7 @@ class RetrainConfig(Section):
     gate_share: float = Field(0.3, gt=0, lt=1)  # of the new events, the newest: they judge now and are learnt by the next run
     gate_sample: int = Field(2000, ge=1)  # events on which champion and challenger are compared, at most; and earlier ones
     forget_margin: float = Field(0.02, ge=0)  # HR@10 that a challenger may be below the champion on earlier events
+    value_margin: float = Field(0.1, ge=0)  # share of the logged reward that its value may be below, at the lower bound
 
     @property
     def objectives(self) -> dict[Objective, float]:

@@ -111,7 +111,7 @@ def _judged(graph: Graph, slates: list[Slate], *, temperature: float, epsilon: f
                 "query": text_array([one["query"] for one in asked]),
                 **{name: padded([one[name] for one in asked], "") for name in ("exclude", "allow_tags", "deny_tags")},
                 # a slate's first place is its first column: `padded` puts one in front
-                "slate": padded([[item for item, _, _ in slate.places] for slate in some], "")[:, 1:],
+                "slate": padded([[place.item for place in slate.places] for slate in some], "")[:, 1:],
                 "temperature": np.full(len(some), temperature, np.float32), "epsilon": np.full(len(some), epsilon, np.float32),
             }
             log_pi = graph.log_propensities(**{name: tf.constant(array) for name, array in inputs.items()}).numpy()
@@ -128,8 +128,8 @@ def _logged(slates: list[Slate], target: list[list[float]]) -> Logged:
         made = np.array([[*row, *[fill] * (width - len(row))] for row in rows], np.float64)
         return made[:, 0] if width == 1 else made
 
-    propensity = [np.exp([log_pi for _, log_pi, _ in slate.places]).tolist() for slate in slates]
-    return Logged(reward=full([[reward for _, _, reward in slate.places] for slate in slates], 0.0),
+    propensity = [[np.exp(place.log_propensity or 0.0) for place in slate.places] for slate in slates]
+    return Logged(reward=full([[place.reward for place in slate.places] for slate in slates], 0.0),
                   propensity=full(propensity, 1.0), target=full(target, 1.0))
 
 

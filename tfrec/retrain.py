@@ -2,6 +2,9 @@
 
     window -> join -> score the live model on the newest part -> learn the rest from its weights -> gate -> export -> publish
 
+What is learnt, and how, is said by `retrain.objective`: behaviour (`softmax`), what was shown and what came of it (the others),
+or both.
+
 A run is a function of (window, parent version, configuration, now, seed), written down as an *intent* before work starts. Killed
 at any instant and started again, it does the same work to the same verdict, and what it published is not published twice: a
 version carries the identity of its run. The newest events of a window judge and are not learnt; the next run learns them.
@@ -20,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from tfrec.config import Config
@@ -32,23 +36,27 @@ from tfrec.data.log import FeedbackLog, Window
 from tfrec.data.log_rows import KINDS
 from tfrec.data.rewards import lengths
 from tfrec.data.rows import Quarantine
+from tfrec.data.slates import Slate, matured_slates
 from tfrec.errors import TfrecError, UsageError
 from tfrec.evaluation.baselines import POPULARITY_7D, WEEK, popularity_scorer
 from tfrec.evaluation.gate import verdict
+from tfrec.evaluation.policy_value import compare_policies
 from tfrec.evaluation.protocol import askable, hash_sample, rank_events
 from tfrec.models.prior import PopularityPrior
 from tfrec.models.recommender import Recommender
 from tfrec.models.scorer import Scorer
-from tfrec.serving.export import CHECKPOINT, export, held_back
+from tfrec.serving.export import CHECKPOINT, export, held_back, slates_until
 from tfrec.serving.manifest import read_manifest
 from tfrec.serving.pseudonym import load_pseudonyms
 from tfrec.serving.release import prune, publish, version_of, versions
 from tfrec.serving.verify import Verifier
 from tfrec.training import checkpoint
 from tfrec.training.devices import choose_strategy
-from tfrec.training.loop import Course, optimiser
+from tfrec.training.loop import Course, give_slots, optimiser
 from tfrec.training.progress import bar
 from tfrec.training.replay import with_replay
+from tfrec.training.slate_course import SlateCourse
+from tfrec.training.slate_window import SlateWindow
 
 log = logging.getLogger(__name__)
 
@@ -143,13 +151,18 @@ def _work(config: Config, work: Path, feedback: FeedbackLog, intent: Intent) -> 
     quarantine = Quarantine(work / f"quarantine-{intent.identity}.jsonl")
     with clock.of("read"):
         catalogue = checkpoint.grown_catalogue(source, config.data.items, quarantine)
-        behaviour, left_out = _behaviour(config, feedback, intent, catalogue, quarantine)
+        behaviour, examples, left_out = _behaviour(config, feedback, intent, catalogue, quarantine)
+        slates, unusable = _slates(config, feedback, intent, examples)
     if quarantine.count:
         log.warning("%s", quarantine.summary())
     events = int(behaviour.new.sum())
-    log.info("window: %d new events of %d in all", events, len(behaviour.inter))
+    log.info("window: %d new events of %d in all, %d matured slates%s", events, len(behaviour.inter), len(slates), unusable)
+    by_slates = set(config.retrain.objectives) - {"softmax"}
     if events < config.retrain.min_events:
         reason = f"{events} new events, retrain.min_events is {config.retrain.min_events}: left for the next run"
+        return Retrained(WAITING, reason, parent, events, 0, left_out, {}, clock.seconds)
+    if by_slates and not slates:
+        reason = f"no slate has matured since the last run, and {', '.join(sorted(by_slates))} learns from slates{unusable}"
         return Retrained(WAITING, reason, parent, events, 0, left_out, {}, clock.seconds)
 
     inter = behaviour.inter
@@ -167,14 +180,20 @@ def _work(config: Config, work: Path, feedback: FeedbackLog, intent: Intent) -> 
             prior = PopularityPrior.counted(inter, begin, weights=challenger.prior.weights)  # that knows nothing later
             scorer = Scorer(challenger, inter, counted=begin, histories=histories, prior=prior)
             champion_before, champion_ranks = rank(earlier, scorer), rank(judged, scorer)  # before anything trains on the window
+            shown = SlateWindow.of(challenger, slates, inter, until=_time(inter, start), now=intent.now)
+            champion_says = shown.first_places(challenger)
         with clock.of("train"):
-            _learn(config, challenger, optimizer, inter.slice(0, start), learnable, seed=seed)
+            _learn(config, challenger, optimizer, inter.slice(0, start), learnable, shown, seed=seed)
         with clock.of("evaluate"):
             scorer.refresh()
+            value = compare_policies(
+                shown.judged.reward[:, 0], np.exp(shown.judged.log_propensity[:, 0]), champion=champion_says,
+                challenger=shown.first_places(challenger), users=shown.judged.user)
             before, challenger_ranks = (champion_before, rank(earlier, scorer)), rank(judged, scorer)
             week = rank(judged, popularity_scorer(inter, window=WEEK))
             found = verdict(champion_ranks, challenger_ranks, {POPULARITY_7D: week}, margin=config.retrain.gate_margin,
-                            earlier=before, forget_margin=config.retrain.forget_margin)
+                            earlier=before, forget_margin=config.retrain.forget_margin, value=value,
+                            value_margin=config.retrain.value_margin)
         learnt = int((learnable & behaviour.new[:start]).sum())
         result = Retrained(HELD, found.reason, parent, events, learnt, left_out, found.figures, clock.seconds)
         if found.promote:
@@ -186,7 +205,7 @@ def _work(config: Config, work: Path, feedback: FeedbackLog, intent: Intent) -> 
                     directory = export(
                         challenger, work / f"export-{intent.identity}", created_at=intent.now, parent=intent.parent,
                         window=intent.window.model_dump(mode="json"), scorecard=result.figures, identity=intent.identity,
-                        optimizer=optimizer, held_back=kept, result=asdict(result),
+                        optimizer=optimizer, held_back=kept, slates_until=shown.learnt_until, result=asdict(result),
                     )
                 with clock.of("verify"):
                     result.version = publish(directory, config.models_dir, verifier=verifier)
@@ -216,7 +235,8 @@ def _intent(config: Config, work: Path, feedback: FeedbackLog, *, now: int, seed
 
 
 def _behaviour(config: Config, feedback: FeedbackLog, intent: Intent, catalogue: Catalogue,
-               quarantine: Quarantine) -> tuple[Behaviour, dict[str, int]]:
+               quarantine: Quarantine) -> tuple[Behaviour, pa.Table, dict[str, int]]:
+    """All behaviour, the examples of the log up to this window's end, and how many rows of the window became none, by reason."""
     rules = {
         "catalogue_ids": catalogue.ids.tolist(),
         "attribution_seconds": int(config.data.attribution_hours * 3600),
@@ -237,7 +257,20 @@ def _behaviour(config: Config, feedback: FeedbackLog, intent: Intent, catalogue:
         base = replace(base, users=tuple(pseudonyms.of(user) for user in base.users))
     left_out = {name: value for name, value in vars(fresh).items() if name != "table" and value}
     judged = held_back(config.models_dir / str(intent.parent))
-    return gather(base, past.table, fresh.table, items=catalogue.ids.tolist(), held_back=judged), left_out
+    behaviour = gather(base, past.table, fresh.table, items=catalogue.ids.tolist(), held_back=judged)
+    return behaviour, pa.concat_tables([past.table, fresh.table]), left_out
+
+
+def _slates(config: Config, feedback: FeedbackLog, intent: Intent, examples: pa.Table) -> tuple[list[Slate], str]:
+    """What was shown and has matured since the parent's last slate, and in words what of it cannot be used."""
+    attribution = int(config.data.attribution_hours * 3600)
+    parent = config.models_dir / str(intent.parent)
+    after = slates_until(parent)
+    if (manifest := read_manifest(parent)).copy_of is not None and manifest.window is not None:
+        after = max(after, Window.model_validate(manifest.window).now - attribution)  # the regretted version has learnt these
+    found, left_out = matured_slates(feedback, intent.window, examples, after=after, attribution_seconds=attribution,
+                                     most=config.retrain.max_slates)
+    return found, "".join(f"; {count} left out: {why}" for why, count in left_out.items())
 
 
 def _split(config: Config, behaviour: Behaviour, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -259,16 +292,31 @@ def _earlier(config: Config, inter: Interactions, new: np.ndarray, histories: Hi
     return hash_sample(inter, askable(inter, old, histories=histories), limit=config.retrain.gate_sample)
 
 
-def _learn(config: Config, challenger: Recommender, optimizer: Any, inter: Interactions, targets: np.ndarray, *,
-           seed: int) -> None:
-    model = challenger.model
+def _learn(config: Config, challenger: Recommender, optimizer: Any, inter: Interactions, targets: np.ndarray,
+           shown: SlateWindow, *, seed: int) -> None:
+    """By the objectives of the configuration; then what the bandits know, under the weights that this gave."""
+    model, objectives = challenger.model, config.retrain.objectives
     model.restart_average()
-    course = Course(challenger, inter, targets, prior_weights=challenger.prior.weights)
+    give_slots(challenger, inter)
+    behaviour = None
+    if "softmax" in objectives:
+        behaviour = Course(challenger, inter, targets, prior_weights=challenger.prior.weights)
+    course: Course | SlateCourse
+    if behaviour is not None and len(objectives) == 1:
+        course = behaviour
+    else:
+        course = SlateCourse(challenger, shown.learnt, log_p=shown.log_p, behaviour=behaviour)
     model.anchor(config.retrain.distance)  # to the parent
     with bar("retraining", total=course.steps * config.retrain.epochs) as advance:
         course.run(optimizer, epochs=range(seed, seed + config.retrain.epochs), advance=advance)
     model.swap_average()
     model.anchor(0.0)
+    shown.teach_head(challenger)
+
+
+def _time(inter: Interactions, event: int) -> int:
+    """Of an event; the end of time after the last one."""
+    return int(inter.time[event]) if event < len(inter) else 1 << 62
 
 
 def _names(inter: Interactions, events: np.ndarray) -> list[list[str]]:

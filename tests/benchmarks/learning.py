@@ -35,7 +35,7 @@ from tfrec.models.text_encoder import load_encoder
 from tfrec.training.head_update import update_head
 from tfrec.training.loop import Course, optimiser
 from tfrec.training.replay import with_replay
-from tfrec.training.slate_input import SlateInput
+from tfrec.training.slate_input import STATE, SlateInput
 from tfrec.training.slate_learner import SlateLearner
 from tfrec.training.slate_reading import SlateReading, read_slate_scores
 
@@ -44,7 +44,6 @@ TURNS = 5  # a round's requests come in so many turns, one a user: who clicked i
 SLATE_ARMS = ("pointwise", "reinforce", "reinforce_k1", "ppo", "q_learning", "sarsa")
 OFF_POLICY = ("softmax", *SLATE_ARMS, "thompson", "linucb")
 ON_POLICY = ("greedy_retrained", "explore_retrained")
-STATE = ("history", "action", "gap", "query", "hidden", "snapshot")
 ARMS = (*OFF_POLICY, *ON_POLICY)
 
 

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from tfrec.config import RewardConfig
+from tfrec.data.join import join
 from tfrec.data.log import FeedbackLog
 from tfrec.data.records import Impression, Outcome, Shown
-from tfrec.data.slates import Slate, read_slates
+from tfrec.data.slates import Place, Slate, matured_slates, read_slates
 
 NOW, HOUR = 1_000_000, 3600
 THEN = NOW - 9 * HOUR
@@ -55,8 +56,8 @@ def test_slates_that_were_drawn_come_with_what_they_earned(log: FeedbackLog) -> 
         "request_id": "a", "time": THEN, "user": "u", "query": "q", "history": ["h"], "history_action": ["view"],
         "history_time": [5], "exclude": ["h"], "allow_tags": ["t"], "deny_tags": ["d"],
     }
-    assert a.places == [("x", -1.0, 0.0), ("y", -0.5, 2.0), ("z", 0.0, 0.0)]
-    assert b.places == [("y", -2.0, 2.0), ("x", -0.1, 0.0), ("z", 0.0, 0.0)]
+    assert a.places == [Place("x", -1.0, 0.0), Place("y", -0.5, 2.0, False, 60), Place("z", 0.0, 0.0)]
+    assert b.places == [Place("y", -2.0, 2.0, False, 60), Place("x", -0.1, 0.0), Place("z", 0.0, 0.0)]
     assert left_out == {
         "greedy: nothing was left to chance": 1, "thompson: no propensities": 1, "plackett_luce: no propensities": 1,
         "labels not mature yet, or items that are not in the catalogue": 2,
@@ -67,13 +68,15 @@ def test_only_the_places_that_count_must_be_known(log: FeedbackLog) -> None:
     slates, _ = read(log, places=1)
     # "unknown" has an item in its second place that the catalogue lacks; the label of the first of "young" is final
     assert [(slate.request["request_id"], slate.places) for slate in slates] == [
-        ("a", [("x", -1.0, 0.0)]), ("b", [("y", -2.0, 2.0)]), ("unknown", [("x", -1.0, 0.0)]), ("young", [("x", -1.0, 2.0)]),
+        ("a", [Place("x", -1.0, 0.0)]), ("b", [Place("y", -2.0, 2.0, False, 60)]), ("unknown", [Place("x", -1.0, 0.0)]),
+        ("young", [Place("x", -1.0, 2.0, False, 30)]),
     ]
 
 
 def test_a_row_that_was_written_twice_is_one_place(log: FeedbackLog) -> None:
     add(log, "impressions", [shown("b", [("y", -2.0), ("x", -0.1), ("z", 0.0)])], writer="again")
-    assert [slate.places for slate in read(log)[0]][1] == [("y", -2.0, 2.0), ("x", -0.1, 0.0), ("z", 0.0, 0.0)]
+    b = read(log)[0][1]
+    assert b.places == [Place("y", -2.0, 2.0, False, 60), Place("x", -0.1, 0.0), Place("z", 0.0, 0.0)]
 
 
 def test_a_sample_is_the_same_each_time(log: FeedbackLog) -> None:
@@ -82,3 +85,21 @@ def test_a_sample_is_the_same_each_time(log: FeedbackLog) -> None:
     assert some == again
     assert 15 <= len(some) <= 20  # the few that are left out may be among them
     assert {slate.request["request_id"] for slate in some} < {slate.request["request_id"] for slate in read(log)[0]}
+
+
+def test_slates_are_learnt_when_all_of_them_has_matured(log: FeedbackLog) -> None:
+    window = log.window(None, now=NOW)
+    examples = join(log, window, catalogue_ids=["x", "y", "z", "h"], attribution_seconds=HOUR,
+                    reward=RewardConfig(weights={"click": 2.0}), quarantine=None).table
+
+    def matured(after: int) -> tuple[list[str], Counter[str]]:
+        slates, left_out = matured_slates(log, window, examples, after=after, attribution_seconds=HOUR, most=100)
+        return [slate.request["request_id"] for slate in slates], left_out
+
+    # of any policy; "young" has a label that is final and one that is not, "unknown" an item that the catalogue lacks
+    assert matured(0) == (["a", "b", "greedy", "half", "thompson"],
+                          {"labels not mature yet, or items that are not in the catalogue": 1})
+    assert matured(THEN) == ([], {})
+    [thompson] = [slate for slate in matured_slates(log, window, examples, after=0, attribution_seconds=HOUR, most=100)[0]
+                  if slate.request["request_id"] == "thompson"]
+    assert thompson.places == [Place("x", None, 0.0), Place("y", None, 0.0)]

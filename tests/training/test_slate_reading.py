@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from tfrec.errors import DataError
-from tfrec.training.slate_reading import LEAST_GAIN, read_slate_scores
+from tfrec.training.slate_reading import LEAST_SHARE, read_slate_scores
 
 
 def test_what_made_the_rewards_is_found() -> None:
@@ -21,7 +21,8 @@ def test_what_made_the_rewards_is_found() -> None:
 
 def test_scores_that_mislead_are_taken_to_say_little() -> None:
     scores = np.random.default_rng(0).normal(size=(200, 2))
-    assert read_slate_scores(scores, 1 - 0.2 * scores, np.ones((200, 2), bool)).gain == LEAST_GAIN
+    found = read_slate_scores(scores, 1 - 0.2 * scores, np.ones((200, 2), bool))
+    assert_allclose(found.gain, LEAST_SHARE * 0.2, rtol=1e-6)  # rewards spread .2 times as wide as scores
 
 
 def test_nothing_shown_is_refused() -> None:
@@ -36,7 +37,7 @@ def test_it_is_always_usable(seed: int, places: int) -> None:
     shown = rng.random((30, places)) < 0.8
     shown[0, 0] = True
     found = read_slate_scores(rng.normal(0, 5, (30, places)), rng.normal(0, 1, (30, places)) * (rng.random() < 0.8), shown)
-    assert found.gain >= LEAST_GAIN
+    assert found.gain > 0
     assert np.isfinite(found.intercept)
     assert found.noise > 0
     assert ((found.places > 0) & (found.places <= 1)).all()

@@ -3,6 +3,7 @@
 Everything is by number: catalogue positions, action codes, snapshots of popularity. Absent places hold `PAD`, unknown
 propensities NaN. A request knows the next one of the same user, which is what an action leads to.
 """
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfrec.data.sequences import PAD
+from tfrec.data.slates import Slate
 from tfrec.errors import DataError
 
 Ints = npt.NDArray[np.int32]
@@ -83,3 +85,58 @@ class SlateArrays:
     def take(self, rows: npt.NDArray[Any]) -> "SlateArrays":
         """The requests numbered `rows` (or where a mask holds)."""
         return SlateArrays(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+
+def slate_arrays(
+    slates: Sequence[Slate], *, position: Mapping[str, int], codes: Mapping[str, int], other: int, length: int,
+    queries: Mapping[str, Floats], width: int, snapshot_times: Ints, now: int,
+) -> SlateArrays:
+    """Slates as read from the log, by number.
+
+    Args:
+        slates: in the order of time, whose items are all in the catalogue.
+        position: catalogue position of an item; items of a history that are not there any more are left out.
+        codes: the model's code of an action; those that it does not know get `other`.
+        length: events of a history that are read, the newest.
+        queries: the text vector of each query that is not empty.
+        width: of these vectors.
+        snapshot_times: `[S]` seconds since 1970 from which each popularity holds, ascending.
+        now: seconds since 1970, until which labels have waited.
+    """
+    n, places = len(slates), max((len(slate.places) for slate in slates), default=1)
+    excluded = [[position[item] for item in slate.request["exclude"] if item in position] for slate in slates]
+    hidden = np.full((n, max(1, *map(len, excluded)) if n else 1), PAD, np.int32)
+    history, action = np.full((n, length), PAD, np.int32), np.zeros((n, length), np.int32)
+    gap, query = np.full((n, length), -1, np.int64), np.zeros((n, width), np.float32)
+    item, log_propensity = np.full((n, places), PAD, np.int32), np.full((n, places), np.nan, np.float32)
+    reward, converted = np.zeros((n, places), np.float32), np.zeros((n, places), np.bool_)
+    delay = np.zeros((n, places), np.float32)
+    users: dict[str, int] = {}
+    for row, (request, shown) in enumerate(slates):
+        hidden[row, : len(excluded[row])] = excluded[row]
+        for place, event in enumerate(_events(request, position)[-length:]):
+            history[row, place], action[row, place], gap[row, place] = event[0], codes.get(event[1], other), event[2]
+        if request["query"]:
+            query[row] = queries[request["query"]]
+        for k, place_of in enumerate(shown):
+            item[row, k], reward[row, k], converted[row, k] = position[place_of.item], place_of.reward, place_of.converted
+            log_propensity[row, k] = np.nan if place_of.log_propensity is None else place_of.log_propensity
+            delay[row, k] = place_of.delay
+    time = np.array([slate.request["time"] for slate in slates], np.int64)
+    return SlateArrays(
+        user=np.array([users.setdefault(slate.request["user"], len(users)) for slate in slates], np.int32), time=time,
+        history=history, action=action, gap=gap, query=query, hidden=hidden, item=item, log_propensity=log_propensity,
+        reward=reward, converted=converted, delay=delay, elapsed=(now - time).astype(np.float32),
+        snapshot=np.maximum(np.searchsorted(snapshot_times, time, side="right") - 1, 0).astype(np.int32),
+    )
+
+
+def _events(request: Mapping[str, Any], position: Mapping[str, int]) -> list[tuple[int, str, int]]:
+    """(catalogue position, action, seconds until the next event or, of the newest, the request; -1 unknown), oldest first."""
+    items = request["history"]
+    actions = request["history_action"] or [""] * len(items)
+    times = request["history_time"] or [None] * len(items)
+    known = [(position[i], a, t) for i, a, t in zip(items, actions, times, strict=True) if i in position]
+    following = [*(t for _, _, t in known[1:]), request["time"]]
+    return [(i, a, -1 if t is None or then is None else max(0, then - t))
+            for (i, a, t), then in zip(known, following, strict=True)]

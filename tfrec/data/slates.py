@@ -1,8 +1,8 @@
-"""Logged slates whose chances are known, with what they earned: for who asks what another policy would have earned.
+"""Logged slates with what they earned: for who asks what another policy would have earned, and for who learns from them.
 
-In come the log and a window, out comes a sample of the requests that were answered by chance, each with its places and their
-matured rewards, and how many others there are by the reason why they cannot be used. DuckDB reads what it must of each column, so
-a log may be larger than memory.
+In come the log and a window, out comes a sample of the requests (those answered by chance, or all that have matured since), each
+with its places and their rewards, and how many others there are by the reason why they cannot be used. DuckDB reads what it must
+of each column, so a log may be larger than memory.
 """
 from collections import Counter
 from collections.abc import Collection
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tfrec.config import RewardConfig
 from tfrec.data.join import join, register
@@ -18,21 +19,24 @@ from tfrec.data.rewards import Lengths
 from tfrec.data.rows import Quarantine
 
 _LISTS = ("history", "history_action", "history_time", "exclude", "allow_tags", "deny_tags")
+_LABEL = ("request_id", "item", "reward", "converted", "action", "time", "shown_time")
 _COLUMNS = ("time", "user", "query", *_LISTS)  # of a request
 
 # a copy of a row says the same; a slate of which one place has no propensity has none
 _BY_REQUEST = """
 CREATE TEMP TABLE by_request AS
-SELECT request_id, MIN(policy) AS policy, BOOL_OR(log_propensity IS NULL) AS is_unknown, BOOL_OR(log_propensity < 0) AS is_chance
+SELECT request_id, MIN(policy) AS policy, MIN(time) AS time, BOOL_OR(log_propensity IS NULL) AS is_unknown,
+  BOOL_OR(log_propensity < 0) AS is_chance
 FROM impressions GROUP BY request_id
 """
+_DRAWN = "NOT is_unknown AND is_chance"
 _WANTED = """
 CREATE TEMP TABLE wanted AS
-SELECT request_id FROM by_request WHERE NOT is_unknown AND is_chance ORDER BY MD5(request_id), request_id LIMIT {most}
+SELECT request_id FROM by_request WHERE {which} ORDER BY MD5(request_id), request_id LIMIT {most}
 """
-_OTHERS = """
+_OTHERS = f"""
 SELECT SPLIT_PART(policy, '(', 1) || IF(is_unknown, ': no propensities', ': nothing was left to chance'), COUNT(*)
-FROM by_request WHERE is_unknown OR NOT is_chance GROUP BY 1
+FROM by_request WHERE NOT ({_DRAWN}) GROUP BY 1
 """
 _REQUESTS = f"""
 SELECT request_id, {", ".join(f'ARG_MIN("{name}", "position") AS "{name}"' for name in _COLUMNS)}
@@ -44,11 +48,21 @@ FROM impressions SEMI JOIN wanted USING (request_id) GROUP BY request_id, item O
 """
 
 
+class Place(NamedTuple):
+    """What was shown at a place, and what came of it."""
+
+    item: str
+    log_propensity: float | None  # given the earlier places; None: nobody knows it
+    reward: float
+    converted: bool = False
+    delay: int = 0  # seconds until the outcome that counts most; 0 without one
+
+
 class Slate(NamedTuple):
-    """A request as served, and the first places of what was shown: item, log propensity given the earlier ones, reward."""
+    """A request as served, and the first places of what was shown."""
 
     request: dict[str, Any]
-    places: list[tuple[str, float, float]]
+    places: list[Place]
 
 
 def read_slates(
@@ -63,11 +77,43 @@ def read_slates(
     most: int,
     lengths: Lengths | None = None,
 ) -> tuple[list[Slate], Counter[str]]:
-    """Up to `most` slates, the same ones for the same log, with up to `places` places each; and the others, counted by reason.
+    """Up to `most` slates that were drawn by chance, the same ones for the same log, with up to `places` places each; and the
+    others, counted by reason.
 
     Raises:
         DataError: a table cannot be read, or a row is malformed and there is no quarantine.
     """
+    requests, shown, left_out = _select(log, window, which=_DRAWN, most=most)
+    examples = join(log, window, catalogue_ids=catalogue_ids, attribution_seconds=attribution_seconds, reward=reward,
+                    quarantine=quarantine, lengths=lengths, only=requests["request_id"]).table
+    slates, unsettled = _assemble(requests, shown, examples, places=places)
+    return slates, left_out + unsettled
+
+
+def matured_slates(
+    log: FeedbackLog, window: Window, examples: pa.Table, *, after: int, attribution_seconds: int, most: int
+) -> tuple[list[Slate], Counter[str]]:
+    """Up to `most` slates of any policy whose last label matured in a window, in the order of time; those left out, by reason.
+
+    A place with an outcome that nothing can better is an example at once, the others of its slate a day later: a slate is learnt
+    when all of it has matured, and `examples` must be those of all windows up to this one.
+
+    Args:
+        log: the feedback log.
+        window: up to when labels have matured, and the version of the table that is read.
+        examples: of the join, this window's and those before.
+        after: seconds since 1970; requests until then were learnt before.
+        attribution_seconds: how long a label takes to mature.
+        most: of more, a sample is taken, the same for the same log.
+    """
+    which = f"time > {int(after)} AND time + {int(attribution_seconds)} < {int(window.now)}"
+    requests, shown, _ = _select(log, window, which=which, most=most)
+    slates, left_out = _assemble(requests, shown, examples.filter(pc.is_in(examples["request_id"], requests["request_id"])))
+    return sorted(slates, key=lambda slate: (slate.request["time"], slate.request["request_id"])), left_out
+
+
+def _select(log: FeedbackLog, window: Window, *, which: str, most: int) -> tuple[pa.Table, pa.Table, Counter[str]]:
+    """The requests that are wanted, a row for each place of them, and how many were not drawn by chance."""
     table = log.tables["impressions"]
     dataset = table.dataset(window.impressions_version)
 
@@ -75,26 +121,34 @@ def read_slates(
         with duckdb.connect(config={"python_enable_replacements": False}) as db:
             register(db, "impressions", table.uri, dataset)
             db.execute(_BY_REQUEST)
-            db.execute(_WANTED.format(most=int(most)))
+            db.execute(_WANTED.format(which=which, most=int(most)))
             requests = db.sql(_REQUESTS).to_arrow_table()
             return requests, db.sql(_PLACES).to_arrow_table(), Counter(dict(db.sql(_OTHERS).fetchall()))
 
-    requests, shown, left_out = table.checked(read, dataset)
-    wanted = requests["request_id"]
-    examples = join(log, window, catalogue_ids=catalogue_ids, attribution_seconds=attribution_seconds, reward=reward,
-                    quarantine=quarantine, lengths=lengths, only=wanted).table
-    pairs = zip(examples["request_id"].to_pylist(), examples["item"].to_pylist(), strict=True)
-    earned = dict(zip(pairs, examples["reward"].to_pylist(), strict=True))
-    of_request: dict[str, list[tuple[str, float]]] = {}
+    found: tuple[pa.Table, pa.Table, Counter[str]] = table.checked(read, dataset)
+    return found
+
+
+def _assemble(
+    requests: pa.Table, shown: pa.Table, examples: pa.Table, *, places: int | None = None
+) -> tuple[list[Slate], Counter[str]]:
+    label = {(row["request_id"], row["item"]): row for row in examples.select(_LABEL).to_pylist()}
+    of_request: dict[str, list[dict[str, Any]]] = {}
     for row in shown.to_pylist():
-        of_request.setdefault(row["request_id"], []).append((row["item"], row["log_propensity"]))
-    slates = []
+        of_request.setdefault(row["request_id"], []).append(row)
+    slates, left_out = [], Counter[str]()
     for row in requests.sort_by("request_id").to_pylist():
         name = row["request_id"]
         cut = of_request[name][:places]
-        if all((name, item) in earned for item, _ in cut):
-            request = {column: (value or []) if column in _LISTS else value for column, value in row.items()}
-            slates.append(Slate(request, [(item, log_pi, earned[name, item]) for item, log_pi in cut]))
-        else:
+        labels = [label.get((name, place["item"])) for place in cut]
+        if None in labels:
             left_out["labels not mature yet, or items that are not in the catalogue"] += 1
+            continue
+        request = {column: (value or []) if column in _LISTS else value for column, value in row.items()}
+        slates.append(Slate(request, [_place(place, found) for place, found in zip(cut, labels, strict=True) if found]))
     return slates, left_out
+
+
+def _place(place: dict[str, Any], label: dict[str, Any]) -> Place:
+    delay = 0 if label["action"] is None else max(0, label["time"] - label["shown_time"])
+    return Place(place["item"], place["log_propensity"], label["reward"], bool(label["converted"]), delay)

@@ -14,6 +14,7 @@ from tfrec.errors import UsageError
 from tfrec.evaluation.baselines import POPULARITY_7D
 from tfrec.evaluation.intervals import Interval, UserBootstrap
 from tfrec.evaluation.metrics import hits, ndcg
+from tfrec.evaluation.policy_value import PolicyValue
 from tfrec.evaluation.protocol import Ranks
 
 CALLED = {POPULARITY_7D: "7-day popularity"}
@@ -29,12 +30,15 @@ class Verdict:
 
 
 def verdict(champion: Ranks | None, challenger: Ranks, baselines: Mapping[str, Ranks], *, margin: float,
-            earlier: tuple[Ranks, Ranks] | None = None, forget_margin: float = 1.0) -> Verdict:
+            earlier: tuple[Ranks, Ranks] | None = None, forget_margin: float = 1.0, value: PolicyValue | None = None,
+            value_margin: float = 1.0) -> Verdict:
     """Compare by HR@10 on the same events.
 
     Held when the challenger is more than `margin` below the champion; or more than `margin` below a baseline without being
     better than the champion (a model that improves is not kept out by a count that is better than both); or more than
-    `forget_margin` below the champion on `earlier` events; or when there is no event to compare on.
+    `forget_margin` below the champion on `earlier` events; or when the lower bound of what it would earn beyond the champion
+    is more than `value_margin` of the logged reward below zero; or when there is no event to compare on. A log that cannot
+    tell what a policy would have earned has no say.
 
     Args:
         champion, challenger, baselines: ranks of the newest events.
@@ -42,6 +46,8 @@ def verdict(champion: Ranks | None, challenger: Ranks, baselines: Mapping[str, R
         earlier: the champion's and the challenger's ranks of events of before, which both may have learnt. Their difference is
             the backward transfer of what was learnt since (Lopez-Paz & Ranzato 2017, arXiv:1706.08840): below zero, it forgot.
         forget_margin: HR@10 that may be lost on those.
+        value: of the exploring policies of both, estimated from logged slates.
+        value_margin: share of the logged reward that may be lost, at the lower bound.
 
     Raises:
         UsageError: the ranks are not of the same events.
@@ -82,6 +88,12 @@ def verdict(champion: Ranks | None, challenger: Ranks, baselines: Mapping[str, R
     if below and (champion is None or gaps["champion"].mean <= 0):
         rest = "" if champion is None else f"; it is {said['champion']}"
         return Verdict(False, f"{ours} {said[below[0]]} and {limit}{rest}, {on}", figures)
+    if value is not None:
+        figures["value"] = value.to_dict()
+        if value.gain is not None and value.gain.low < -value_margin * abs(value.logged):
+            lost = (f"it may earn less: {value.gain.mean:+.4f} a request beyond the champion at the first place, at least "
+                    f"{value.gain.low:+.4f} (95%); {value.logged:.4f} was earned and the margin is {value_margin:.0%} of it")
+            return Verdict(False, f"{lost}; {ours} {' and '.join(said.values())}, {on}", figures)
     if forgotten:
         return Verdict(False, f"{forgotten}; {ours} {' and '.join(said.values())}, {on}", figures)
     return Verdict(True, f"{ours} {' and '.join(said.values()) or 'the first'}, {on}", figures)

@@ -93,13 +93,13 @@ class TwoTower(tfrs.Model):
         padded = [np.concatenate([a, np.zeros((rows - len(a), *a.shape[1:]), a.dtype)]) for a in (text, features, slot)]
         for name, array in zip(("_text", "_features", "_slot"), padded, strict=True):
             self._hold(name, array)
+        self.whole = self.n_items <= WHOLE * self.negatives
 
     def set_prior(self, log_p: np.ndarray, first_touch: np.ndarray) -> None:
         """Snapshots of log p `[S, n_items]` and the first in which each item has been touched `[n_items]`, S for never."""
         rows = int(self._slot.shape[0])
         visible = np.where(first_touch[None, :] <= np.arange(len(log_p))[:, None], log_p, HIDDEN).astype(np.float32)
         self._hold("_log_p", np.pad(visible, [(0, 0), (0, rows - self.n_items)], constant_values=HIDDEN))
-        self.whole = self.n_items <= WHOLE * self.negatives
         # negatives: half by popularity at the end of the snapshots, half uniform; a row beyond the catalogue is never drawn
         q = 0.5 * np.exp(log_p[-1] - np.logaddexp.reduce(log_p[-1])) + 0.5 / self.n_items
         beyond = (0, rows - self.n_items)
@@ -155,7 +155,7 @@ class TwoTower(tfrs.Model):
         noise = Noise(tf.random.experimental.stateless_fold_in(step_seed, 1 + number)) if training else None
         batch, length = tf.unstack(tf.shape(inputs["item"]))
         places = batch * length
-        look_up, negative, log_q = self._candidates(noise, negative_seed)
+        look_up, negative, log_q = self._candidates(noise, negative_seed, whole=self.whole)
 
         v_width = self.items.sizes["dim"]
         gap = inputs["gap"]
@@ -208,15 +208,18 @@ class TwoTower(tfrs.Model):
         loss = loss / tf.maximum(total, 1e-6) + SEARCH_WEIGHT * search / tf.maximum(search_total, 1e-6)
         return loss + self.distance() if training else loss
 
-    def slate_scores(self, inputs: Batch) -> SlateScores:
+    def slate_scores(self, inputs: Batch, *, exact: bool = False) -> SlateScores:
         """Scores of shown items and of all others, without noise: as the graph would serve them, beta included.
 
         Args:
+            exact: whether a large catalogue is compared whole as well, where a step of training draws `negatives` items.
             inputs: `history`, `action`, `gap` `[batch, L]`, `query` `[batch, text_width]`, `item` `[batch, K]`, `hidden`
                 `[batch, E]` and `snapshot` `[batch]` of `slate_arrays.SlateArrays`.
         """
         step_seed = tf.cast(tf.stack([tf.constant(self.seed, tf.int64), self.steps]), tf.int32)
-        look_up, candidates, log_q = self._candidates(None, tf.random.experimental.stateless_fold_in(step_seed, 0))
+        whole = exact or self.whole
+        seed = tf.random.experimental.stateless_fold_in(step_seed, 0)
+        look_up, candidates, log_q = self._candidates(None, seed, whole=whole)
         batch, length = tf.unstack(tf.shape(inputs["history"]))
         dim = self.items.sizes["dim"]
         history = tf.reshape(look_up(tf.reshape(tf.maximum(inputs["history"], 0), [-1])), [batch, length, dim])
@@ -230,22 +233,26 @@ class TwoTower(tfrs.Model):
         own = tf.where(inputs["item"] >= 0, tf.einsum("bd,bkd->bk", u, v) + popularity, HIDDEN)
         w = look_up(candidates)
         others = tf.matmul(u, w, transpose_b=True)
-        others += self.beta * (log_p if self.whole else tf.gather(log_p, candidates, axis=1))
+        others += self.beta * (log_p if whole else tf.gather(log_p, candidates, axis=1))
         others += self._hide(tf.concat([inputs["item"], inputs["hidden"]], axis=1), candidates)
         return SlateScores(u, v, popularity, own, w, tf.maximum(others, HIDDEN), log_q)
 
+    def may_come(self, inputs: Batch) -> tf.Tensor:
+        """`[batch]`: how many items could come in answer to each request."""
+        return self.n_items - tf.reduce_sum(tf.cast(inputs["hidden"] >= 0, tf.float32), axis=1)
+
     def _hide(self, rows: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
         """`[batch, N]`: 0, or HIDDEN for candidates that are among positions `rows` `[batch, n]`; -1 hides nothing."""
-        if not self.whole:
+        if candidates.shape[0] != self._slot.shape[0]:
             return tf.where(tf.reduce_any(rows[:, :, None] == candidates[None, None, :], axis=1), HIDDEN, 0.0)
         batch, places = tf.unstack(tf.shape(rows))
         flat = tf.reshape(rows, [-1])
         at = tf.stack([tf.repeat(tf.range(batch), places), tf.maximum(flat, 0)], axis=1)
         return tf.scatter_nd(at, tf.cast(flat >= 0, tf.float32), [batch, candidates.shape[0]]) * HIDDEN
 
-    def _candidates(self, noise: Noise | None, seed: tf.Tensor) -> tuple[Any, tf.Tensor, tf.Tensor]:
+    def _candidates(self, noise: Noise | None, seed: tf.Tensor, *, whole: bool) -> tuple[Any, tf.Tensor, tf.Tensor]:
         """How to look item vectors up in this step, the negatives' positions `[N]` and log q `[N]`."""
-        if self.whole:
+        if whole:
             table = self.item_vectors(None, noise)
             rows = int(self._slot.shape[0])
             return (lambda i: tf.gather(table, i)), tf.range(rows), tf.zeros([rows])

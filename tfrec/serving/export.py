@@ -48,6 +48,7 @@ def export(
     identity: str | None = None,
     optimizer: tf.keras.optimizers.Optimizer | None = None,
     held_back: Collection[Sequence[str]] = (),
+    slates_until: int = 0,
     result: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write `directory`, which must not exist, and return it.
@@ -59,6 +60,7 @@ def export(
         parent, window, scorecard, identity: for the manifest.
         optimizer: the one that trained it: the next retrain goes on with its moments.
         held_back: (user, item) of the events in the window that judged and were not learnt.
+        slates_until: seconds since 1970; requests up to then have been learnt.
         result: what the retrain that exports will have to say of itself, should it be killed once this is published.
 
     Raises:
@@ -91,7 +93,7 @@ def export(
             probes=record_probes(graph.functions, requests),
         )
         write_manifest(staging, manifest)
-        meta = {"held_back": list(held_back)} | ({} if result is None else {"result": dict(result)})
+        meta = {"held_back": list(held_back), "slates_until": slates_until} | ({} if result is None else {"result": dict(result)})
         checkpoint.save(staging / CHECKPOINT, recommender, optimizer=optimizer, meta=meta)
         staging.rename(directory)
     except BaseException:
@@ -113,7 +115,7 @@ def newest_model(config: Config) -> tuple[Path, dict[str, Any]]:
     if trained.is_dir() and checkpoint.read_meta(trained).get("trained_at", 0) > manifest.created_at:
         return trained, {}
     return live / CHECKPOINT, {"parent": manifest.version, "window": manifest.window, "scorecard": manifest.scorecard,
-                               "held_back": held_back(live)}
+                               "held_back": held_back(live), "slates_until": slates_until(live)}
 
 
 def held_back(version_dir: Path) -> list[list[str]]:
@@ -121,6 +123,11 @@ def held_back(version_dir: Path) -> list[list[str]]:
     if read_manifest(version_dir).copy_of is not None:
         return []  # the version that was regretted has learnt them
     return list(checkpoint.read_meta(version_dir / CHECKPOINT).get("held_back", []))
+
+
+def slates_until(version_dir: Path) -> int:
+    """Seconds since 1970 until which a version has learnt what was shown; 0 when it has learnt nothing of it."""
+    return int(checkpoint.read_meta(version_dir / CHECKPOINT).get("slates_until", 0))
 
 
 def _staging(directory: Path) -> Path:

@@ -53,10 +53,7 @@ class Course:
             raise DataError(f"nothing to learn: of {int(targets.sum())} events none has an earlier event of the same user. "
                             "Expected users with at least two events in different seconds.")
         learnt = np.flatnonzero(targets)
-        end = int(learnt[-1]) + 1
-        last_seen = np.zeros(len(inter.items), np.int64)
-        np.maximum.at(last_seen, inter.item[:end], inter.time[:end])
-        recommender.give_slots(inter.item[:end], last_seen)
+        give_slots(recommender, inter.slice(0, int(learnt[-1]) + 1))
         count = min(snapshots_at_most, max(1, SNAPSHOT_FLOATS // len(inter.items)), len(learnt))
         edges = learnt[np.linspace(0, len(learnt), count, endpoint=False).astype(np.int64)]
         log_p, first_touch = snapshots(inter, weights=prior_weights, edges=edges)
@@ -89,6 +86,13 @@ class Course:
     def epoch(self, seed: int, epoch: int) -> tf.data.Dataset:
         """The batches of one epoch."""
         return self._input.epoch(seed, epoch)
+
+
+def give_slots(recommender: Recommender, inter: Interactions) -> None:
+    """Give the items of `inter` residual slots."""
+    last_seen = np.zeros(len(inter.items), np.int64)
+    np.maximum.at(last_seen, inter.item, inter.time)
+    recommender.give_slots(inter.item, last_seen)
 
 
 def fit(

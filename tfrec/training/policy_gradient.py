@@ -29,6 +29,22 @@ def plackett_luce(own: tf.Tensor, rest: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor
     return own - left, own - left[:, :1]
 
 
+def policy(
+    own: tf.Tensor, others: tf.Tensor, log_q: tf.Tensor, *, epsilon: float, count: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """ln pi of each place given the earlier ones, the uniform choice included, and of each item as a first choice by its logit.
+
+    Args:
+        own: `[batch, K]`, logits of the shown items.
+        others: `[batch, N]`, logits of candidates, `NEVER` for what was shown or could not come.
+        log_q: `[N]`, ln of how often each candidate is expected among the N; 0 when they are all there are.
+        epsilon: chance of the uniform choice.
+        count: `[batch]` items that could come.
+    """
+    log_pi, log_first = plackett_luce(tf.maximum(own, NEVER), tf.reduce_logsumexp(others - log_q, axis=1))
+    return with_uniform(log_pi, epsilon, count), log_first
+
+
 def with_uniform(log_pi: tf.Tensor, epsilon: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     """ln of (1 - eps) pi + eps / items left, `[batch, K]`; `epsilon` a scalar, `count` `[batch]` items that could come."""
     left = tf.maximum(count[:, None] - tf.range(log_pi.shape[1], dtype=tf.float32), 1.0)

@@ -4,24 +4,28 @@ Before it learns it reads off the slates how scores and places turn into rewards
 is among the objectives: each step then takes a batch of both.
 """
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tfrec.config import Objective
+from tfrec.config import GatewayConfig, Objective
 from tfrec.data.slate_arrays import SlateArrays
 from tfrec.errors import DataError
+from tfrec.models.bayesian_head import features
 from tfrec.models.recommender import Recommender, towers
 from tfrec.models.two_tower import TwoTower
 from tfrec.training.loop import Course, fit
+from tfrec.training.policy_gradient import policy
 from tfrec.training.progress import Advance
-from tfrec.training.slate_input import SlateInput
+from tfrec.training.slate_input import STATE, SlateInput
 from tfrec.training.slate_learner import SlateLearner
-from tfrec.training.slate_reading import SlateReading, read_slate_scores
+from tfrec.training.slate_reading import read_slate_scores
 
 _LOOKS_AHEAD = frozenset({"q_learning", "sarsa"})
-_AT_ONCE = 1024  # requests scored in one call
+COLDEST = 0.05  # temperature
+_AT_ONCE, _FLOATS = 1024, 1 << 26  # requests scored in one call, of a large catalogue fewer: 256 MB
 
 keras = tf.keras
 
@@ -46,16 +50,16 @@ class SlateCourse:
         self._recommender, self._slates, self._behaviour = recommender, slates, behaviour
         objectives = config.retrain.objectives
         _refuse_the_unteachable(slates, objectives)
-        model.set_slate_prior(log_p)
         if behaviour is None:  # else the course on behaviour has set it
             model.set_prior(log_p, np.zeros(len(recommender.catalogue), np.int64))
-        self.reading = slate_reading(model, slates)
+        view = view_slates(model, slates, log_p=log_p, gateway=config.gateway)
+        self.reading = read_slate_scores(view.scores, slates.reward, slates.shown)
         self._target: TwoTower | None = None
         if "q_learning" in objectives:
             self._target = towers(config, text_width=recommender.text.shape[1], feature_width=recommender.features.width)
         conversion = slates.converted & slates.shown
         self._learner = SlateLearner(
-            model, objectives, self.reading, temperature=max(config.gateway.temperature, 0.05), epsilon=config.gateway.epsilon,
+            model, objectives, self.reading, temperature=heat_of(config.gateway), epsilon=config.gateway.epsilon,
             discount=config.retrain.discount, clip=config.retrain.clip, cap=config.retrain.weight_cap, top_k=top_k,
             unknown=not slates.drawn.all(), mean_delay=_mean_delay(slates, conversion), target=self._target,
         )
@@ -68,11 +72,14 @@ class SlateCourse:
         """Train the epochs numbered in `epochs`, whose numbers decide the order of batches; `advance` is told about each step."""
         model = self._recommender.model
         optimizer.build(model.trainable_variables)
-        for epoch in epochs:
-            if self._target is not None:
-                self._target.follow(model)
-            fit(self._learner, optimizer, self._epoch, self._recommender.config.training, epochs=range(epoch, epoch + 1),
-                advance=advance)
+        self._renew_target()
+        fit(self._learner, optimizer, self._epoch, self._recommender.config.training, epochs=epochs, advance=advance,
+            after=lambda epoch, loss: self._renew_target())
+
+    def _renew_target(self) -> bool:
+        if self._target is not None:
+            self._target.follow(self._recommender.model)
+        return True
 
     def _epoch(self, seed: int, epoch: int) -> tf.data.Dataset:
         slates = self._input.epoch(seed, epoch, steps=self.steps)
@@ -83,17 +90,34 @@ class SlateCourse:
         return both.apply(tf.data.experimental.assert_cardinality(self.steps))
 
 
-def slate_scores(model: TwoTower, slates: SlateArrays) -> npt.NDArray[np.float32]:
-    """`[n, K]`: the scores of what was shown by the towers as they are; what is not there is HIDDEN."""
-    names = ("history", "action", "gap", "query", "hidden", "item", "snapshot")
-    score = tf.function(lambda batch: model.slate_scores(batch).own, reduce_retracing=True, autograph=False)
-    parts = [slates.take(np.arange(start, min(start + _AT_ONCE, len(slates)))) for start in range(0, len(slates), _AT_ONCE)]
-    return np.concatenate([score({name: tf.constant(getattr(part, name)) for name in names}).numpy() for part in parts])
+class SlateView(NamedTuple):
+    """What a model says of slates."""
+
+    scores: npt.NDArray[np.float32]  # [n, K]; HIDDEN where a slate is shorter
+    phi: npt.NDArray[np.float32]  # [n, K, dim + 1], the features of the bandits' head
+    log_pi: npt.NDArray[np.float32]  # [n, K]: of the exploring policy, given the earlier places
 
 
-def slate_reading(model: TwoTower, slates: SlateArrays) -> SlateReading:
-    """How the towers' scores turn into the rewards of `slates`; needs `set_slate_prior`."""
-    return read_slate_scores(slate_scores(model, slates), slates.reward, slates.shown)
+def view_slates(model: TwoTower, slates: SlateArrays, *, log_p: npt.NDArray[np.float32], gateway: GatewayConfig) -> SlateView:
+    """The towers as they are, asked for what was shown under popularity `log_p` `[S, n_items]`."""
+    model.set_slate_prior(log_p)
+
+    def view(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        found, heat = model.slate_scores(batch, exact=True), heat_of(gateway)
+        count = model.may_come(batch)
+        log_pi, _ = policy(found.own / heat, found.others / heat, found.log_q, epsilon=gateway.epsilon, count=count)
+        return found.own, features(found.u[:, None], found.v, found.popularity), log_pi
+
+    asked = tf.function(view, reduce_retracing=True, autograph=False)
+    rows = max(1, min(_AT_ONCE, _FLOATS // model.n_items))
+    parts = [slates.take(np.arange(start, min(start + rows, len(slates)))) for start in range(0, len(slates), rows)]
+    found = [asked({name: tf.constant(getattr(part, name)) for name in (*STATE, "item")}) for part in parts]
+    return SlateView(*(np.concatenate([array.numpy() for array in arrays]) for arrays in zip(*found, strict=True)))
+
+
+def heat_of(gateway: GatewayConfig) -> float:
+    """The temperature of the policy that is learnt; a greedy one has no gradient, so it is learnt a little warm."""
+    return max(gateway.temperature, COLDEST)
 
 
 def _mean_delay(slates: SlateArrays, conversion: npt.NDArray[np.bool_]) -> float:

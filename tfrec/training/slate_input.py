@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfrec.data.slate_arrays import SlateArrays
 
-_STATE = ("history", "action", "gap", "query", "hidden", "snapshot")  # of a request, before anything is shown
+STATE = ("history", "action", "gap", "query", "hidden", "snapshot")  # of a request, before anything is shown
 
 
 class SlateInput:
@@ -54,6 +54,6 @@ class SlateInput:
         if self._following is not None:
             following = self._following[rows]
             then = self._slates.take(np.maximum(following, 0))
-            batch |= {f"next_{name}": getattr(then, name) for name in (*_STATE, "item")}
+            batch |= {f"next_{name}": getattr(then, name) for name in (*STATE, "item")}
             batch["has_next"] = (following >= 0).astype(np.float32)
         return batch

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfrec.config import Objective
 from tfrec.models.two_tower import SlateScores, TwoTower
 from tfrec.training.pointwise import delay_chance, entire_space, observed_cross_entropy
-from tfrec.training.policy_gradient import NEVER, clipped_surrogate, plackett_luce, reinforce, with_uniform
+from tfrec.training.policy_gradient import clipped_surrogate, policy, reinforce
 from tfrec.training.q_learning import bootstrapped, double_q_value, squared_error
 from tfrec.training.slate_reading import SlateReading
 
@@ -62,7 +62,7 @@ class SlateLearner(keras.Model):
         dim = model.items.sizes["dim"]
         constant = keras.initializers.Constant
         one = {"shape": [], "trainable": True}
-        self.gain = self.add_weight(name="gain", initializer=constant(reading.gain), **one)  # of a value
+        self.log_gain = self.add_weight(name="log_gain", initializer=constant(np.log(reading.gain)), **one)  # of a value
         self.intercept = self.add_weight(name="intercept", initializer=constant(reading.intercept), **one)
         chance = float(np.clip(reading.mean_reward[0], 0.01, 0.99))
         self.slope = self.add_weight(name="slope", initializer=constant(1.0), **one)  # of a click's logit
@@ -71,7 +71,7 @@ class SlateLearner(keras.Model):
         self.conversion_level = self.add_weight(name="conversion_level", initializer=constant(-2.0), **one)
         self.behaviour = self.add_weight(name="behaviour", shape=[dim, dim], initializer="zeros")
         self.behaviour_heat = self.add_weight(name="behaviour_heat", initializer=constant(1 / max(temperature, 0.05)), **one)
-        self._translations = [self.gain, self.intercept, self.slope, self.level, self.conversion, self.conversion_level,
+        self._translations = [self.log_gain, self.intercept, self.slope, self.level, self.conversion, self.conversion_level,
                               self.behaviour, self.behaviour_heat]
         self._translation_optimizer = keras.optimizers.Adam(TRANSLATION_RATE)
 
@@ -81,7 +81,7 @@ class SlateLearner(keras.Model):
         self.mean_reward.assign(reading.mean_reward)
         self.mean_score.assign(reading.mean_score)
         self.noise.assign(reading.noise)
-        self.gain.assign(reading.gain)
+        self.log_gain.assign(np.log(reading.gain))
         self.intercept.assign(reading.intercept)
 
     def build_optimizers(self) -> None:
@@ -138,11 +138,11 @@ class SlateLearner(keras.Model):
         online = self.towers.slate_scores(then)
         target = (self.target or self.towers).slate_scores(then)
         following = double_q_value(*(tf.concat([s.own, s.others], axis=1) for s in (online, target)))
-        return self._value_loss(batch, scores, self.gain * following + self.intercept)
+        return self._value_loss(batch, scores, self._value(following))
 
     def _sarsa(self, batch: Batch, scores: SlateScores) -> tf.Tensor:
         following = (self.target or self.towers).slate_scores(self._next(batch)).own[:, 0]
-        return self._value_loss(batch, scores, self.gain * following + self.intercept)
+        return self._value_loss(batch, scores, self._value(following))
 
     def _pointwise(self, batch: Batch, scores: SlateScores) -> tf.Tensor:
         happened = tf.cast(batch["reward"] > 0, tf.float32)
@@ -165,11 +165,7 @@ class SlateLearner(keras.Model):
         return tf.nn.softplus(self.slope) * (tf.maximum(scores.own, _FINITE) - self.mean_score) + self.level
 
     def _policy(self, batch: Batch, scores: SlateScores, own: tf.Tensor, others: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """ln pi of each place given the earlier ones, uniform part included, and of each item as a first choice."""
-        rest = tf.reduce_logsumexp(others - scores.log_q, axis=1)
-        log_pi, log_first = plackett_luce(tf.maximum(own, NEVER), rest)
-        hidden = tf.reduce_sum(tf.cast(batch["hidden"] >= 0, tf.float32), axis=1)
-        return with_uniform(log_pi, self.epsilon, self.towers.n_items - hidden), log_first
+        return policy(own, others, scores.log_q, epsilon=self.epsilon, count=self.towers.may_come(batch))
 
     def _who_logged(self, batch: Batch, scores: SlateScores) -> tuple[tf.Tensor, tf.Tensor]:
         """ln propensities, where the log has none those of a model of who logged, and that model's loss (Chen et al. 2019)."""
@@ -186,11 +182,14 @@ class SlateLearner(keras.Model):
         loss = -tf.reduce_sum(log_pi * self._kept(batch) * (1 - drawn))
         return tf.where(drawn > 0, logged, tf.stop_gradient(log_pi)), loss
 
+    def _value(self, score: tf.Tensor) -> tf.Tensor:
+        return tf.exp(self.log_gain) * score + self.intercept  # a gain below 0 would turn the ranking round
+
     def _next(self, batch: Batch) -> Batch:
         return {name.removeprefix("next_"): array for name, array in batch.items() if name.startswith("next_")}
 
     def _value_loss(self, batch: Batch, scores: SlateScores, following: tf.Tensor) -> tf.Tensor:
-        value = self.places * (self.gain * tf.maximum(scores.own, _FINITE) + self.intercept)
+        value = self.places * self._value(tf.maximum(scores.own, _FINITE))
         goal = bootstrapped(batch["reward"], following, batch["has_next"], discount=self.discount)
         # what follows belongs to the request, not to a place: a lower place is looked at less, and leads on less
         goal = batch["reward"] + self.places * (goal - batch["reward"])

@@ -14,7 +14,7 @@ from tfrec.errors import DataError
 
 ROUNDS = 20  # of alternating; a log of 5,000 slates changes in the fourth digit after 8
 LEAST_PLACE = 0.05  # a place that nobody seems to look at may still be looked at
-LEAST_GAIN = 1e-4  # scores that tell nothing, or the wrong thing, are taken to tell very little
+LEAST_SHARE = 0.05  # of the rewards' spread: scores that tell nothing, or the wrong thing, are taken to tell that little
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,15 @@ def read_slate_scores(
     mean = r.sum(0) / count
     first = max(abs(mean[0]), 1e-12)
     places = np.clip(mean / (first if mean[0] >= 0 else -first), LEAST_PLACE, 1.0)
-    gain, intercept = LEAST_GAIN, 0.0
+    least = LEAST_SHARE * max(float(r[shown].std()), 1e-6) / max(float(s[shown].std()), 1e-6)
+    gain, intercept = least, 0.0
     for _ in range(ROUNDS):
         m = np.where(shown, places, 0)
         # r = gain * (m s) + intercept * m
         system = np.array([[(m * m * s * s).sum(), (m * m * s).sum()], [(m * m * s).sum(), (m * m).sum()]])
         gain, intercept = np.linalg.lstsq(system, np.array([(m * s * r).sum(), (m * r).sum()]), rcond=None)[0]
-        if gain < LEAST_GAIN:
-            gain = LEAST_GAIN
+        if gain < least:
+            gain = least
             intercept = (m * (r - m * gain * s)).sum() / max((m * m).sum(), 1e-12)
         expected = np.where(shown, gain * s + intercept, 0)
         fitted = (r * expected).sum(0) / np.maximum((expected**2).sum(0), 1e-12)

@@ -1,0 +1,203 @@
+"""Every objective learns what is better, on a world of which that is known: some items are liked, the others never."""
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from numpy.testing import assert_allclose, assert_array_equal
+
+from tests.models import world
+from tfrec.config import Config, GatewayConfig, RetrainConfig, load_config
+from tfrec.data.sequences import PAD
+from tfrec.data.slate_arrays import SlateArrays
+from tfrec.errors import ConfigError, DataError
+from tfrec.models.recommender import Recommender
+from tfrec.training.loop import Course, optimiser
+from tfrec.training.slate_course import SlateCourse, view_slates
+from tfrec.training.slate_input import SlateInput
+
+N, PLACES, LIKED = 120, 3, 10  # items 0 to 9 are liked by all; 12 others never
+SLATE_OBJECTIVES = ("pointwise", "entire_space", "reinforce", "ppo", "q_learning", "sarsa")
+
+
+def slates(n: int = N, *, seed: int = 0, **changed: Any) -> SlateArrays:
+    """Slates of three of 22 items, drawn uniformly; what is liked is clicked, and bought each second time."""
+    rng = np.random.default_rng(seed)
+    item = np.array([rng.permutation(22)[:PLACES] for _ in range(n)], np.int32)
+    reward = (item < LIKED).astype(np.float32)
+    history = np.where(np.arange(6) < rng.integers(0, 7, n)[:, None], rng.integers(22, 40, (n, 6)), PAD).astype(np.int32)
+    hidden = np.tile(np.arange(22, 40, dtype=np.int32), (n, 1))
+    log_pi = np.log(1 / (22 - np.arange(PLACES)))
+    made = {
+        "user": np.arange(n, dtype=np.int32) % 20, "time": np.arange(n) * 60, "history": history,
+        "action": np.zeros((n, 6), np.int32), "gap": np.where(history >= 0, 60, -1),
+        "query": np.zeros((n, world.WIDTH), np.float32), "hidden": hidden, "item": item,
+        "log_propensity": np.tile(log_pi, (n, 1)).astype(np.float32), "reward": reward,
+        "converted": (reward > 0) & (np.arange(n) % 2 == 0)[:, None], "delay": 60 * reward,
+        "elapsed": np.full(n, 3600, np.float32), "snapshot": np.zeros(n, np.int32),
+    }
+    return SlateArrays(**made | changed)
+
+
+LOG_P = np.full((1, 40), np.log(1 / 40), np.float32)
+
+
+def settings(run: Path, objective: Any, **training: Any) -> Config:
+    made = world.config(run, training=training)
+    return made.model_copy(update={"retrain": RetrainConfig(objective=objective, slate_batch=32),
+                                   "gateway": GatewayConfig(temperature=1.0, epsilon=0.1)})
+
+
+WIDE = ("log_propensity", "reward", "converted", "delay")  # by place
+
+
+def each_item(shown: SlateArrays, row: int, n: int) -> SlateArrays:
+    """`n` copies of a request, each with one of the items 0 to n - 1 in a single place."""
+    state = shown.take(np.full(n, row))
+    first = {name: getattr(state, name)[:, :1] for name in WIDE} | {"item": np.arange(n, dtype=np.int32)[:, None]}
+    return replace(state, **first)
+
+
+def liked(made: Recommender, shown: SlateArrays) -> float:
+    """The chance that the exploring policy shows an item that is liked first."""
+    asked = each_item(shown, 0, LIKED)
+    return float(np.exp(view_slates(made.model, asked, log_p=LOG_P, gateway=made.config.gateway).log_pi).sum())
+
+
+def learn(made: Recommender, shown: SlateArrays, *, epochs: int = 6, behaviour: Course | None = None) -> SlateCourse:
+    course = SlateCourse(made, shown, log_p=LOG_P, behaviour=behaviour)
+    course.run(optimiser(made.config, learning_rate=0.01), epochs=range(epochs))
+    return course
+
+
+@pytest.mark.parametrize("objective", SLATE_OBJECTIVES)
+def test_what_is_liked_is_shown_more(tmp_path: Path, objective: str) -> None:
+    made, shown = world.recommender(settings(tmp_path, objective)), slates()
+    before = liked(made, shown)
+    learn(made, shown)
+    assert liked(made, shown) > before + 0.02
+
+
+def test_permuted_rewards_teach_nothing_of_the_kind(tmp_path: Path) -> None:
+    objective = "reinforce"
+    made, shown = world.recommender(settings(tmp_path, objective)), slates(480)
+    rewards = np.random.default_rng(3).permutation(shown.reward.ravel()).reshape(shown.reward.shape)
+    fair, permuted = world.recommender(settings(tmp_path, objective)), slates(480, reward=rewards)
+    before = liked(made, shown)
+    learn(fair, shown, epochs=2)
+    learn(made, permuted, epochs=2)
+    assert liked(made, shown) - before < 0.4 * (liked(fair, shown) - before)
+
+
+def test_one_word_mixes_them_with_behaviour(tmp_path: Path) -> None:
+    mixed = {"softmax": 1.0, "reinforce": 0.5}
+    made, shown = world.recommender(settings(tmp_path, mixed)), slates()
+    inter = world.interactions(made.catalogue)
+    before = liked(made, shown)
+    course = Course(made, inter, np.ones(len(inter), bool), prior_weights=made.prior.weights)
+    assert learn(made, shown, behaviour=course).steps == max(course.steps, -(-N // 32))
+    assert liked(made, shown) > before
+
+
+def test_the_same_run_gives_the_same_weights(tmp_path: Path) -> None:
+    found = []
+    for _ in range(2):
+        made = world.recommender(settings(tmp_path, "reinforce"))
+        learn(made, slates(), epochs=2)
+        found.append([v.numpy() for v in made.model.trainable_variables])
+    for one, other in zip(*found, strict=True):
+        assert_array_equal(one, other)
+
+
+def test_a_compiled_step_is_the_plain_one(tmp_path: Path) -> None:
+    found = []
+    for compiled in (False, True):
+        made = world.recommender(settings(tmp_path, {"reinforce": 1.0, "q_learning": 1.0, "entire_space": 1.0},
+                                          jit_compile=compiled))
+        learn(made, slates(32), epochs=1)
+        found.append([v.numpy() for v in made.model.trainable_variables])
+    for one, other in zip(*found, strict=True):
+        assert_allclose(one, other, atol=2e-4)
+
+
+def test_slates_without_propensities_are_learnt_by_a_model_of_who_logged(tmp_path: Path) -> None:
+    unknown = slates(log_propensity=np.full((N, PLACES), np.nan, np.float32))
+    made = world.recommender(settings(tmp_path, "reinforce"))
+    before = liked(made, unknown)
+    learn(made, unknown)
+    assert liked(made, unknown) > before + 0.02
+
+
+def test_the_policy_is_that_of_the_slates(tmp_path: Path) -> None:
+    """ln pi by hand from the scores of all items, place by place."""
+    made, shown = world.recommender(settings(tmp_path, "ppo")), slates(4)
+    found = view_slates(made.model, shown, log_p=LOG_P, gateway=made.config.gateway)
+    for row in range(4):
+        each = each_item(shown, row, 22)
+        scores = view_slates(made.model, each, log_p=LOG_P, gateway=made.config.gateway).scores[:, 0].astype(np.float64)
+        left = np.ones(22, bool)
+        for place, item in enumerate(shown.item[row]):
+            expected = 0.9 * np.exp(scores[item]) / np.exp(scores[left]).sum() + 0.1 / left.sum()
+            assert_allclose(np.exp(found.log_pi[row, place]), expected, rtol=1e-4)
+            left[item] = False
+
+
+def test_features_and_scores_agree(tmp_path: Path) -> None:
+    made, shown = world.recommender(settings(tmp_path, "ppo")), slates(9)
+    found = view_slates(made.model, shown, log_p=LOG_P, gateway=made.config.gateway)
+    assert_allclose(found.phi.sum(2), found.scores, atol=1e-4)
+
+
+@pytest.mark.parametrize(("objective", "changed", "message"), [
+    ("reinforce", {"reward": np.zeros((N, PLACES), np.float32)}, "none of 120 has a positive reward"),
+    ("ppo", {"log_propensity": np.full((N, PLACES), np.nan, np.float32)}, "ppo needs log propensities, and none of 120"),
+    ("ppo", {"log_propensity": np.zeros((N, PLACES), np.float32)}, "ppo needs log propensities"),  # greedy
+])
+def test_slates_that_cannot_teach_are_refused(tmp_path: Path, objective: str, changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        SlateCourse(world.recommender(settings(tmp_path, objective)), slates(**changed), log_p=LOG_P)
+    with pytest.raises(DataError, match="the window has none"):
+        SlateCourse(world.recommender(settings(tmp_path, objective)), slates().take(np.zeros(0, np.int64)), log_p=LOG_P)
+
+
+@pytest.mark.parametrize(("changed", "message"), [
+    ({"reward": np.full((N, PLACES), np.nan, np.float32)}, r"reward\[0, 0\] must be a finite number, got nan \(360 are not\)"),
+    ({"log_propensity": np.full((N, PLACES), 0.5, np.float32)}, r"log_propensity\[0, 0\] must be at most 0"),
+    ({"time": np.zeros(3, np.int64)}, "arrays of one length"),
+])
+def test_bad_arrays_are_refused(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        slates(**changed)
+
+
+def test_an_objective_is_known_by_name() -> None:
+    assert load_config(None, ["retrain.objective=ppo"]).retrain.objectives == {"ppo": 1.0}
+    assert load_config(None, ["retrain.objective={softmax=1, sarsa=0.5}"]).retrain.objectives == {"softmax": 1.0, "sarsa": 0.5}
+    with pytest.raises(ConfigError, match="retrain.objective"):
+        load_config(None, ["retrain.objective=magic"])
+    with pytest.raises(ConfigError, match="retrain.objective"):
+        load_config(None, ["retrain.objective={}"])
+
+
+def test_the_input_gives_each_request_once_and_its_successor() -> None:
+    shown = slates(50)
+    data = SlateInput(shown, rows=16, with_next=True)
+    assert data.steps == 4
+    rows = list(data.epoch(1, 2, steps=4))
+    kept = np.concatenate([batch["weight"].numpy() for batch in rows]) > 0
+    items = np.concatenate([batch["item"].numpy() for batch in rows])[kept]
+    assert sorted(map(tuple, items)) == sorted(map(tuple, shown.item))
+    where = {tuple(row): n for n, row in enumerate(shown.item)}
+    following, has_next = (np.concatenate([batch[name].numpy() for batch in rows])[kept] for name in ("next_item", "has_next"))
+    for item, then, there in zip(items, following, has_next, strict=True):
+        successor = where[tuple(item)] + 20  # the same user's next request
+        assert there == (successor < 50)
+        if there:
+            assert_array_equal(then, shown.item[successor])
+
+
+def test_more_steps_than_batches_begin_again() -> None:
+    data = SlateInput(slates(20), rows=16, with_next=False)
+    assert [float(tf.reduce_sum(batch["weight"])) for batch in data.epoch(0, 0, steps=5)] == [16, 4, 16, 4, 16]

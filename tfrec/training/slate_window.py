@@ -1,0 +1,89 @@
+"""A window's slates, ready to learn from: slates as read from the log and all behaviour in, arrays and popularity out.
+
+What a model reads at serving time it reads here: the history as served, the query's text by the same encoder, and popularity as
+it was counted just before the request (in at most `SNAPSHOTS` steps).
+"""
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tfrec.data.interactions import Interactions
+from tfrec.data.slate_arrays import SlateArrays, slate_arrays
+from tfrec.data.slates import Slate
+from tfrec.models.prior import snapshots
+from tfrec.models.recommender import MAX_ACTIONS, Recommender
+from tfrec.models.text_encoder import load_encoder
+from tfrec.training.head_update import update_head
+from tfrec.training.slate_course import view_slates
+from tfrec.training.slate_reading import read_slate_scores
+
+SNAPSHOTS = 32
+
+
+def window_arrays(
+    recommender: Recommender, slates: Sequence[Slate], inter: Interactions, *, now: int
+) -> tuple[SlateArrays, npt.NDArray[np.float32]]:
+    """The slates by number, and log p `[S, n_items]` of which each knows its snapshot.
+
+    Slates with tag filters are left out: which items could come is not in the arrays.
+
+    Args:
+        recommender: whose catalogue, action codes and encoder are meant.
+        slates: in the order of time.
+        inter: all behaviour, by the recommender's catalogue.
+        now: seconds since 1970, until which labels have waited.
+    """
+    config = recommender.config
+    kept = [slate for slate in slates if not (slate.request["allow_tags"] or slate.request["deny_tags"])]
+    texts = sorted({slate.request["query"] for slate in kept} - {""})
+    vectors = np.zeros((0, recommender.text.shape[1]), np.float32)
+    if texts:
+        encoder = load_encoder(config.text.encoder, max_tokens=config.text.max_tokens)
+        vectors = encoder.encode(texts, batch_size=config.text.batch_size)
+    times = np.array([slate.request["time"] for slate in kept] or [now], np.int64)
+    at = np.unique(np.searchsorted(inter.time, times[np.linspace(0, len(times), min(SNAPSHOTS, len(times)), endpoint=False)
+                                                     .astype(np.int64)]))
+    log_p, _ = snapshots(inter, weights=recommender.prior.weights, edges=at)
+    # a snapshot at an event holds from that event on; at the end of the log, from its last second on
+    since = np.where(at < len(inter), inter.time[np.minimum(at, len(inter) - 1)], inter.time[-1] + 1)
+    codes = dict(zip(recommender.actions, recommender.action_codes(recommender.actions).tolist(), strict=True))
+    arrays = slate_arrays(
+        kept, position=recommender.catalogue.index, codes=codes, other=MAX_ACTIONS - 1, length=config.model.history,
+        queries=dict(zip(texts, vectors, strict=True)), width=recommender.text.shape[1], snapshot_times=since, now=now,
+    )
+    return arrays, log_p
+
+
+@dataclass(frozen=True)
+class SlateWindow:
+    """What a retrain reads of slates: those before a moment are learnt, those after it judge."""
+
+    learnt: SlateArrays
+    judged: SlateArrays  # those drawn with propensities
+    log_p: npt.NDArray[np.float32]
+    learnt_until: int  # seconds since 1970: the newest that is learnt or was before
+
+    @classmethod
+    def of(cls, recommender: Recommender, slates: Sequence[Slate], inter: Interactions, *, until: int, now: int) -> "SlateWindow":
+        """Split at `until`, seconds since 1970."""
+        arrays, log_p = window_arrays(recommender, slates, inter, now=now)
+        early = arrays.time < until
+        newest = int(arrays.time[early].max()) if early.any() else 0
+        return cls(arrays.take(early), arrays.take(~early & arrays.drawn), log_p, newest)
+
+    def first_places(self, recommender: Recommender) -> npt.NDArray[np.float64]:
+        """`[judged]`: the probability of each first place under the recommender's exploring policy."""
+        if not len(self.judged):
+            return np.zeros(0)
+        view = view_slates(recommender.model, self.judged, log_p=self.log_p, gateway=recommender.config.gateway)
+        return np.minimum(np.exp(view.log_pi[:, 0].astype(np.float64)), 1.0)
+
+    def teach_head(self, recommender: Recommender) -> None:
+        """Update what the bandits know, under the weights that the recommender has now."""
+        if len(self.learnt):
+            view = view_slates(recommender.model, self.learnt, log_p=self.log_p, gateway=recommender.config.gateway)
+            reading = read_slate_scores(view.scores, self.learnt.reward, self.learnt.shown)
+            update_head(recommender.head, view.phi, self.learnt.reward, self.learnt.shown, reading,
+                        forgetting=recommender.config.retrain.forgetting)
