@@ -181,14 +181,14 @@ def _work(config: Config, work: Path, feedback: FeedbackLog, intent: Intent) -> 
             scorer = Scorer(challenger, inter, counted=begin, histories=histories, prior=prior)
             champion_before, champion_ranks = rank(earlier, scorer), rank(judged, scorer)  # before anything trains on the window
             shown = SlateWindow.of(challenger, slates, inter, until=_time(inter, start), now=intent.now)
-            champion_says = shown.first_places(challenger)
+            champion_says = shown.first_places()
         with clock.of("train"):
             _learn(config, challenger, optimizer, inter.slice(0, start), learnable, shown, seed=seed)
         with clock.of("evaluate"):
             scorer.refresh()
             value = compare_policies(
                 shown.judged.reward[:, 0], np.exp(shown.judged.log_propensity[:, 0]), champion=champion_says,
-                challenger=shown.first_places(challenger), users=shown.judged.user)
+                challenger=shown.first_places(), users=shown.judged.user)
             before, challenger_ranks = (champion_before, rank(earlier, scorer)), rank(judged, scorer)
             week = rank(judged, popularity_scorer(inter, window=WEEK))
             found = verdict(champion_ranks, challenger_ranks, {POPULARITY_7D: week}, margin=config.retrain.gate_margin,
@@ -305,7 +305,7 @@ def _learn(config: Config, challenger: Recommender, optimizer: Any, inter: Inter
     if behaviour is not None and len(objectives) == 1:
         course = behaviour
     else:
-        course = SlateCourse(challenger, shown.learnt, log_p=shown.log_p, behaviour=behaviour)
+        course = SlateCourse(challenger, shown.learnt, shown.view, behaviour=behaviour)
     model.anchor(config.retrain.distance)  # to the parent
     with bar("retraining", total=course.steps * config.retrain.epochs) as advance:
         course.run(optimizer, epochs=range(seed, seed + config.retrain.epochs), advance=advance)

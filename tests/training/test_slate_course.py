@@ -15,7 +15,7 @@ from tfrec.data.slate_arrays import SlateArrays
 from tfrec.errors import ConfigError, DataError
 from tfrec.models.recommender import Recommender
 from tfrec.training.loop import Course, optimiser
-from tfrec.training.slate_course import SlateCourse, view_slates
+from tfrec.training.slate_course import SlateCourse, SlateViewer
 from tfrec.training.slate_input import SlateInput
 
 N, PLACES, LIKED = 120, 3, 10  # items 0 to 9 are liked by all; 12 others never
@@ -63,11 +63,11 @@ def each_item(shown: SlateArrays, row: int, n: int) -> SlateArrays:
 def liked(made: Recommender, shown: SlateArrays) -> float:
     """The chance that the exploring policy shows an item that is liked first."""
     asked = each_item(shown, 0, LIKED)
-    return float(np.exp(view_slates(made.model, asked, log_p=LOG_P, gateway=made.config.gateway).log_pi).sum())
+    return float(np.exp(SlateViewer(made, LOG_P)(asked).log_pi).sum())
 
 
 def learn(made: Recommender, shown: SlateArrays, *, epochs: int = 6, behaviour: Course | None = None) -> SlateCourse:
-    course = SlateCourse(made, shown, log_p=LOG_P, behaviour=behaviour)
+    course = SlateCourse(made, shown, SlateViewer(made, LOG_P), behaviour=behaviour)
     course.run(optimiser(made.config, learning_rate=0.01), epochs=range(epochs))
     return course
 
@@ -133,10 +133,11 @@ def test_slates_without_propensities_are_learnt_by_a_model_of_who_logged(tmp_pat
 def test_the_policy_is_that_of_the_slates(tmp_path: Path) -> None:
     """ln pi by hand from the scores of all items, place by place."""
     made, shown = world.recommender(settings(tmp_path, "ppo")), slates(4)
-    found = view_slates(made.model, shown, log_p=LOG_P, gateway=made.config.gateway)
+    view = SlateViewer(made, LOG_P)
+    found = view(shown)
     for row in range(4):
         each = each_item(shown, row, 22)
-        scores = view_slates(made.model, each, log_p=LOG_P, gateway=made.config.gateway).scores[:, 0].astype(np.float64)
+        scores = view(each).scores[:, 0].astype(np.float64)
         left = np.ones(22, bool)
         for place, item in enumerate(shown.item[row]):
             expected = 0.9 * np.exp(scores[item]) / np.exp(scores[left]).sum() + 0.1 / left.sum()
@@ -146,7 +147,7 @@ def test_the_policy_is_that_of_the_slates(tmp_path: Path) -> None:
 
 def test_features_and_scores_agree(tmp_path: Path) -> None:
     made, shown = world.recommender(settings(tmp_path, "ppo")), slates(9)
-    found = view_slates(made.model, shown, log_p=LOG_P, gateway=made.config.gateway)
+    found = SlateViewer(made, LOG_P)(shown)
     assert_allclose(found.phi.sum(2), found.scores, atol=1e-4)
 
 
@@ -156,10 +157,11 @@ def test_features_and_scores_agree(tmp_path: Path) -> None:
     ("ppo", {"log_propensity": np.zeros((N, PLACES), np.float32)}, "ppo needs log propensities"),  # greedy
 ])
 def test_slates_that_cannot_teach_are_refused(tmp_path: Path, objective: str, changed: dict[str, Any], message: str) -> None:
+    made = world.recommender(settings(tmp_path, objective))
     with pytest.raises(DataError, match=message):
-        SlateCourse(world.recommender(settings(tmp_path, objective)), slates(**changed), log_p=LOG_P)
+        SlateCourse(made, slates(**changed), SlateViewer(made, LOG_P))
     with pytest.raises(DataError, match="the window has none"):
-        SlateCourse(world.recommender(settings(tmp_path, objective)), slates().take(np.zeros(0, np.int64)), log_p=LOG_P)
+        SlateCourse(made, slates().take(np.zeros(0, np.int64)), SlateViewer(made, LOG_P))
 
 
 @pytest.mark.parametrize(("changed", "message"), [

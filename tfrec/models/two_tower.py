@@ -106,10 +106,11 @@ class TwoTower(tfrs.Model):
         self._hold("_q", np.pad(q, beyond).astype(np.float32))
         self._hold("_q_below", np.pad(np.cumsum(q), beyond, mode="edge").astype(np.float32))
 
-    def set_slate_prior(self, log_p: np.ndarray) -> None:
-        """Snapshots of log p `[S, n_items]` for `slate_scores`, which compares all that can be shown, touched or not."""
-        beyond = int(self._slot.shape[0]) - self.n_items
-        self._hold("_slate_log_p", np.pad(log_p, [(0, 0), (0, beyond)], constant_values=HIDDEN).astype(np.float32))
+    def set_slate_prior(self, log_p: np.ndarray, available: np.ndarray) -> None:
+        """Snapshots of log p `[S, n_items]` for `slate_scores`, which compares all `available` `[n_items]`, touched or not."""
+        beyond = (0, int(self._slot.shape[0]) - self.n_items)
+        self._hold("_slate_log_p", np.pad(log_p, [(0, 0), beyond]).astype(np.float32))
+        self._hold("_gone", np.where(np.pad(available, beyond), 0, HIDDEN).astype(np.float32))
 
     def _hold(self, name: str, array: np.ndarray) -> None:
         """Keep `array` in a variable; in the one that there is, when it fits, as a step that was traced reads that one."""
@@ -229,17 +230,22 @@ class TwoTower(tfrs.Model):
         shown = tf.maximum(inputs["item"], 0)
         v = tf.reshape(look_up(tf.reshape(shown, [-1])), [batch, -1, dim])
         log_p = tf.gather(self._slate_log_p, inputs["snapshot"])
-        popularity = self.beta * tf.gather(log_p, shown, batch_dims=1)
+        searched = tf.reduce_any(inputs["query"] != 0.0, axis=1, keepdims=True)
+        beta = tf.where(searched, SEARCH_BETA, self.beta)
+        popularity = beta * tf.gather(log_p, shown, batch_dims=1)
         own = tf.where(inputs["item"] >= 0, tf.einsum("bd,bkd->bk", u, v) + popularity, HIDDEN)
         w = look_up(candidates)
         others = tf.matmul(u, w, transpose_b=True)
-        others += self.beta * (log_p if whole else tf.gather(log_p, candidates, axis=1))
+        bias = beta * log_p + self._gone
+        others += bias if whole else tf.gather(bias, candidates, axis=1)
         others += self._hide(tf.concat([inputs["item"], inputs["hidden"]], axis=1), candidates)
         return SlateScores(u, v, popularity, own, w, tf.maximum(others, HIDDEN), log_q)
 
     def may_come(self, inputs: Batch) -> tf.Tensor:
         """`[batch]`: how many items could come in answer to each request."""
-        return self.n_items - tf.reduce_sum(tf.cast(inputs["hidden"] >= 0, tf.float32), axis=1)
+        available = tf.reduce_sum(tf.cast(self._gone >= 0, tf.float32))
+        gone = tf.gather(self._gone, tf.maximum(inputs["hidden"], 0)) < 0  # is not taken off twice
+        return available - tf.reduce_sum(tf.cast((inputs["hidden"] >= 0) & ~gone, tf.float32), axis=1)
 
     def _hide(self, rows: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
         """`[batch, N]`: 0, or HIDDEN for candidates that are among positions `rows` `[batch, n]`; -1 hides nothing."""
@@ -315,7 +321,7 @@ class TwoTower(tfrs.Model):
         for mine, theirs in zip([*self._averaged(), self.beta], [*other._averaged(), other.beta], strict=True):
             mine.assign(theirs)
         self.n_items, self.whole = other.n_items, other.whole
-        for name in ("_text", "_features", "_slot", "_log_p", "_q", "_q_below", "_slate_log_p"):
+        for name in ("_text", "_features", "_slot", "_log_p", "_q", "_q_below", "_slate_log_p", "_gone"):
             setattr(self, name, getattr(other, name))
 
     def clear_residuals(self, slots: np.ndarray) -> None:

@@ -30,13 +30,59 @@ _AT_ONCE, _FLOATS = 1024, 1 << 26  # requests scored in one call, of a large cat
 keras = tf.keras
 
 
+class SlateView(NamedTuple):
+    """What a model says of slates."""
+
+    scores: npt.NDArray[np.float32]  # [n, K]; HIDDEN where a slate is shorter
+    phi: npt.NDArray[np.float32]  # [n, K, dim + 1], the features of the bandits' head
+    log_pi: npt.NDArray[np.float32]  # [n, K]: of the exploring policy, given the earlier places
+
+
+class SlateViewer:
+    """Asks towers, as they are at the moment, for what was shown.
+
+    Args:
+        recommender: whose towers, and whose configuration's exploring policy.
+        log_p: `[S, n_items]` popularity, of which each slate knows its snapshot.
+    """
+
+    def __init__(self, recommender: Recommender, log_p: npt.NDArray[np.float32]) -> None:
+        self._recommender, self.log_p = recommender, log_p
+        self._asked = tf.function(self._view, reduce_retracing=True, autograph=False)
+
+    def __call__(self, slates: SlateArrays) -> SlateView:
+        model = self._recommender.model
+        self.hand_over()
+        rows = max(1, min(_AT_ONCE, _FLOATS // model.n_items))
+        parts = [slates.take(np.arange(start, min(start + rows, len(slates)))) for start in range(0, len(slates), rows)]
+        found = [self._asked({name: tf.constant(getattr(part, name)) for name in (*STATE, "item")}) for part in parts]
+        return SlateView(*(np.concatenate([array.numpy() for array in arrays]) for arrays in zip(*found, strict=True)))
+
+    def hand_over(self) -> None:
+        """Give the towers the popularity of the slates, and what is available."""
+        available = np.array([item.available for item in self._recommender.catalogue.items])
+        self._recommender.model.set_slate_prior(self.log_p, available)
+
+    def _view(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        model, gateway = self._recommender.model, self._recommender.config.gateway
+        found, heat = model.slate_scores(batch, exact=True), heat_of(gateway)
+        count = model.may_come(batch)
+        log_pi, _ = policy(found.own / heat, found.others / heat, found.log_q, epsilon=gateway.epsilon, count=count)
+        return found.own, features(found.u[:, None], found.v, found.popularity), log_pi
+
+
+def heat_of(gateway: GatewayConfig) -> float:
+    """The temperature of the policy that is learnt; a greedy one has no gradient, so it is learnt a little warm."""
+    return max(gateway.temperature, COLDEST)
+
+
 class SlateCourse:
     """What one training on slates reads.
 
     Args:
         recommender: whose towers learn; its configuration says objectives and rates, its gateway section the policy.
         slates: by the recommender's catalogue.
-        log_p: `[S, n_items]` popularity, of which each slate knows its snapshot.
+        view: of such slates.
         behaviour: for `softmax`.
         top_k: whether REINFORCE corrects for slates.
 
@@ -44,16 +90,15 @@ class SlateCourse:
         DataError: the slates cannot teach by an objective: none has a positive reward, or PPO finds no propensities.
     """
 
-    def __init__(self, recommender: Recommender, slates: SlateArrays, *, log_p: npt.NDArray[np.float32],
+    def __init__(self, recommender: Recommender, slates: SlateArrays, view: SlateViewer, *,
                  behaviour: Course | None = None, top_k: bool = True) -> None:
         config, model = recommender.config, recommender.model
         self._recommender, self._slates, self._behaviour = recommender, slates, behaviour
         objectives = config.retrain.objectives
         _refuse_the_unteachable(slates, objectives)
         if behaviour is None:  # else the course on behaviour has set it
-            model.set_prior(log_p, np.zeros(len(recommender.catalogue), np.int64))
-        view = view_slates(model, slates, log_p=log_p, gateway=config.gateway)
-        self.reading = read_slate_scores(view.scores, slates.reward, slates.shown)
+            model.set_prior(view.log_p, np.zeros(len(recommender.catalogue), np.int64))
+        self.reading = read_slate_scores(view(slates).scores, slates.reward, slates.shown)
         self._target: TwoTower | None = None
         if "q_learning" in objectives:
             self._target = towers(config, text_width=recommender.text.shape[1], feature_width=recommender.features.width)
@@ -88,36 +133,6 @@ class SlateCourse:
         behaviour = self._behaviour.epoch(seed, epoch).repeat()
         both = tf.data.Dataset.zip((slates, behaviour)).map(lambda s, b: {"slates": s, "behaviour": b})
         return both.apply(tf.data.experimental.assert_cardinality(self.steps))
-
-
-class SlateView(NamedTuple):
-    """What a model says of slates."""
-
-    scores: npt.NDArray[np.float32]  # [n, K]; HIDDEN where a slate is shorter
-    phi: npt.NDArray[np.float32]  # [n, K, dim + 1], the features of the bandits' head
-    log_pi: npt.NDArray[np.float32]  # [n, K]: of the exploring policy, given the earlier places
-
-
-def view_slates(model: TwoTower, slates: SlateArrays, *, log_p: npt.NDArray[np.float32], gateway: GatewayConfig) -> SlateView:
-    """The towers as they are, asked for what was shown under popularity `log_p` `[S, n_items]`."""
-    model.set_slate_prior(log_p)
-
-    def view(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        found, heat = model.slate_scores(batch, exact=True), heat_of(gateway)
-        count = model.may_come(batch)
-        log_pi, _ = policy(found.own / heat, found.others / heat, found.log_q, epsilon=gateway.epsilon, count=count)
-        return found.own, features(found.u[:, None], found.v, found.popularity), log_pi
-
-    asked = tf.function(view, reduce_retracing=True, autograph=False)
-    rows = max(1, min(_AT_ONCE, _FLOATS // model.n_items))
-    parts = [slates.take(np.arange(start, min(start + rows, len(slates)))) for start in range(0, len(slates), rows)]
-    found = [asked({name: tf.constant(getattr(part, name)) for name in (*STATE, "item")}) for part in parts]
-    return SlateView(*(np.concatenate([array.numpy() for array in arrays]) for arrays in zip(*found, strict=True)))
-
-
-def heat_of(gateway: GatewayConfig) -> float:
-    """The temperature of the policy that is learnt; a greedy one has no gradient, so it is learnt a little warm."""
-    return max(gateway.temperature, COLDEST)
 
 
 def _mean_delay(slates: SlateArrays, conversion: npt.NDArray[np.bool_]) -> float:

@@ -16,7 +16,7 @@ from tfrec.models.prior import snapshots
 from tfrec.models.recommender import MAX_ACTIONS, Recommender
 from tfrec.models.text_encoder import load_encoder
 from tfrec.training.head_update import update_head
-from tfrec.training.slate_course import view_slates
+from tfrec.training.slate_course import SlateViewer
 from tfrec.training.slate_reading import read_slate_scores
 
 SNAPSHOTS = 32
@@ -48,7 +48,8 @@ def window_arrays(
     log_p, _ = snapshots(inter, weights=recommender.prior.weights, edges=at)
     # a snapshot at an event holds from that event on; at the end of the log, from its last second on
     since = np.where(at < len(inter), inter.time[np.minimum(at, len(inter) - 1)], inter.time[-1] + 1)
-    codes = dict(zip(recommender.actions, recommender.action_codes(recommender.actions).tolist(), strict=True))
+    # an event without an action is read as when serving: as the first action that the model has met
+    codes = {"": 0} | dict(zip(recommender.actions, recommender.action_codes(recommender.actions).tolist(), strict=True))
     arrays = slate_arrays(
         kept, position=recommender.catalogue.index, codes=codes, other=MAX_ACTIONS - 1, length=config.model.history,
         queries=dict(zip(texts, vectors, strict=True)), width=recommender.text.shape[1], snapshot_times=since, now=now,
@@ -62,7 +63,7 @@ class SlateWindow:
 
     learnt: SlateArrays
     judged: SlateArrays  # those drawn with propensities
-    log_p: npt.NDArray[np.float32]
+    view: SlateViewer
     learnt_until: int  # seconds since 1970: the newest that is learnt or was before
 
     @classmethod
@@ -71,19 +72,18 @@ class SlateWindow:
         arrays, log_p = window_arrays(recommender, slates, inter, now=now)
         early = arrays.time < until
         newest = int(arrays.time[early].max()) if early.any() else 0
-        return cls(arrays.take(early), arrays.take(~early & arrays.drawn), log_p, newest)
+        return cls(arrays.take(early), arrays.take(~early & arrays.drawn), SlateViewer(recommender, log_p), newest)
 
-    def first_places(self, recommender: Recommender) -> npt.NDArray[np.float64]:
-        """`[judged]`: the probability of each first place under the recommender's exploring policy."""
+    def first_places(self) -> npt.NDArray[np.float64]:
+        """`[judged]`: the probability of each first place under the exploring policy, by the weights that there are now."""
         if not len(self.judged):
             return np.zeros(0)
-        view = view_slates(recommender.model, self.judged, log_p=self.log_p, gateway=recommender.config.gateway)
-        return np.minimum(np.exp(view.log_pi[:, 0].astype(np.float64)), 1.0)
+        return np.minimum(np.exp(self.view(self.judged).log_pi[:, 0].astype(np.float64)), 1.0)
 
     def teach_head(self, recommender: Recommender) -> None:
         """Update what the bandits know, under the weights that the recommender has now."""
         if len(self.learnt):
-            view = view_slates(recommender.model, self.learnt, log_p=self.log_p, gateway=recommender.config.gateway)
+            view = self.view(self.learnt)
             reading = read_slate_scores(view.scores, self.learnt.reward, self.learnt.shown)
             update_head(recommender.head, view.phi, self.learnt.reward, self.learnt.shown, reading,
                         forgetting=recommender.config.retrain.forgetting)

@@ -1,0 +1,77 @@
+"""A run whose log is known: slates that its version drew, and a click on every item that is liked."""
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.serving import tiny_recommender as tiny
+from tfrec.config import Config, GatewayConfig
+from tfrec.data.log import FeedbackLog
+from tfrec.data.records import Impression, Outcome, Shown
+from tfrec.models.recommender import Recommender
+from tfrec.serving.export import export
+from tfrec.serving.saved_model import SavedModel
+from tfrec.serving.tensors import text_array
+
+NOW, REQUESTS, K = 3_000_000, 600, 3
+LOGGED = {"temperature": 1.5, "epsilon": 0.3}
+
+
+def clicked(item: str) -> bool:
+    """The rule: what is liked are the items whose number is divisible by 3."""
+    return int(item[1:]) % 3 == 0
+
+
+def explored(
+    served: SavedModel, *, rows: int, seed: int, k: int = K, temperature: float, epsilon: float
+) -> dict[str, np.ndarray]:
+    """Slates for people of three kinds: with behaviour, with a query, and with items and tags that they do not want."""
+    kinds = np.arange(rows) % 3
+    asked = tiny.request(
+        [["i3", "i9"] if kind == 0 else ["", "i4"] for kind in kinds],
+        history_action=text_array([["buy", ""] if kind == 0 else ["", "like"] for kind in kinds]),
+        history_age_s=np.array([[900, 60] if kind == 0 else [-1, 5] for kind in kinds], np.int64),
+        query=["z" if kind == 1 else "" for kind in kinds],
+        exclude=[["i3", "i9"] if kind == 2 else ["", ""] for kind in kinds],
+        deny_tags=[["tens"] if kind == 2 else [""] for kind in kinds],
+        k=np.full(rows, k, np.int32),
+    )
+    policy = {"temperature": np.full(rows, temperature, np.float32), "epsilon": np.full(rows, epsilon, np.float32),
+              "seed": np.arange(seed, seed + rows)}
+    return asked | served.run("explore", asked | policy)
+
+
+def logged_run(run: Path, checkpoint: str) -> tuple[Config, Recommender]:
+    """A run with a version, the slates that it drew, and a click on every item that is liked."""
+    made = tiny.recommender(run, checkpoint)
+    config = made.config = made.config.model_copy(update={"gateway": GatewayConfig(**LOGGED)})
+    export(made, config.models_dir / "1", created_at=5)
+    found = explored(SavedModel(config.models_dir / "1"), rows=REQUESTS, seed=0, **LOGGED)
+    shown, acts = [], []
+    for row in range(REQUESTS):
+        then = NOW - 500_000 + 60 * row
+        events = [(item.decode(), action.decode(), age) for item, action, age in
+                  zip(found["history"][row], found["history_action"][row], found["history_age_s"][row], strict=True) if item]
+        slate = zip(found["items"][row], found["scores"][row].tolist(), found["log_propensities"][row].tolist(), strict=True)
+        places = [(item.decode(), score, log_pi) for item, score, log_pi in slate]
+        names = [item for item, _, _ in places]
+        shown.append(Impression(
+            request_id=f"r{row}", time=then, user=f"u{row % 50}", query=found["query"][row].decode(),
+            history=[item for item, _, _ in events], history_action=[action for _, action, _ in events],
+            history_time=[then - age for _, _, age in events],
+            exclude=[item.decode() for item in found["exclude"][row] if item],
+            deny_tags=[tag.decode() for tag in found["deny_tags"][row] if tag],
+            slate=[Shown(item=i, position=p, score=s, log_propensity=min(0.0, pi)) for p, (i, s, pi) in enumerate(places)],
+            policy="plackett_luce(temperature=1.5, epsilon=0.3)", model_version=1,
+        ))
+        acts += [Outcome(event_id=f"e{row}{name}", request_id=f"r{row}", user=f"u{row % 50}", item=name, action="click",
+                         time=then + 30) for name in names if clicked(name)]
+    log(config, "impressions", shown)
+    log(config, "outcomes", acts)
+    return config, made
+
+
+def log(config: Config, kind: Any, records: list[Any], *, writer: str = "w") -> None:
+    first = FeedbackLog(config.log_dir).tables[kind].last_seq(writer) + 1
+    rows = [(first + n, record.model_dump(mode="json")) for n, record in enumerate(records)]
+    FeedbackLog(config.log_dir).append(kind, rows, writer=writer)

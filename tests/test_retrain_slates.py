@@ -1,0 +1,85 @@
+"""The retrain job on what was shown: it reads what was served, learns by an objective, teaches the bandits, and goes on."""
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from tests.logged_slates import NOW, REQUESTS, clicked, log, logged_run
+from tests.serving import tiny_recommender as tiny
+from tfrec.config import Config, DataConfig, RetrainConfig
+from tfrec.data.join import join
+from tfrec.data.log import FeedbackLog
+from tfrec.data.records import Outcome
+from tfrec.data.slates import matured_slates
+from tfrec.models.recommender import Recommender
+from tfrec.retrain import PROMOTED, WAITING, retrain
+from tfrec.serving.export import CHECKPOINT, slates_until
+from tfrec.training import checkpoint
+from tfrec.training.slate_course import SlateViewer
+from tfrec.training.slate_window import window_arrays
+
+DAY = 86_400
+VERIFY = ("tfrec.retrain.Verifier", "tfrec.serving.release.verify")
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: str) -> tuple[Config, Recommender]:
+    return logged_run(tmp_path_factory.mktemp("slates") / "run", tiny_checkpoint)
+
+
+def test_training_reads_what_was_served(logged: tuple[Config, Recommender]) -> None:
+    """The policy, computed from the log by the towers in training, is the one that the graph said when it drew."""
+    config, made = logged
+    feedback = FeedbackLog(config.log_dir)
+    window = feedback.window(None, now=NOW)
+    examples = join(feedback, window, catalogue_ids=made.catalogue.ids.tolist(), attribution_seconds=DAY, reward=config.reward,
+                    quarantine=None).table
+    slates, left_out = matured_slates(feedback, window, examples, after=0, attribution_seconds=DAY, most=10**6)
+    assert (len(slates), left_out) == (REQUESTS, {})
+    inter = tiny.interactions(made.catalogue)
+    arrays, log_p = window_arrays(made, slates, inter.slice(0, len(inter) // 2), now=NOW)
+    assert len(arrays) == REQUESTS * 2 // 3  # those with tags are left out
+    found = SlateViewer(made, log_p)(arrays)
+    assert_allclose(found.log_pi, arrays.log_propensity, atol=5e-3)
+    assert_allclose(arrays.reward, [[float(clicked(f"i{item}")) for item in row] for row in arrays.item])
+
+
+@pytest.mark.parametrize("objective", [{"softmax": 1.0, "reinforce": 0.5}, "q_learning"])
+def test_it_learns_teaches_and_goes_on(logged: tuple[Config, Recommender], tmp_path: Path, objective: object) -> None:
+    config = copied(logged[0], tmp_path).model_copy(update={"retrain": RetrainConfig(
+        objective=objective, epochs=1, gate_margin=1.0, forget_margin=1.0, value_margin=10.0, learning_rate=2e-4)})
+    with mock.patch(VERIFY[0]), mock.patch(VERIFY[1]):
+        result = retrain(config, now=NOW)
+        assert result.outcome == PROMOTED, result.reason
+        assert result.figures["value"]["slates"] > 50
+        assert result.figures["value"]["gain"] is not None, result.figures["value"]
+        version = config.models_dir / "2"
+        # two thirds of the requests have no tags; the newest part of them judged
+        assert NOW - 500_000 < slates_until(version) < NOW - 500_000 + 60 * REQUESTS
+        taught, _ = checkpoint.load(version / CHECKPOINT, config)
+        assert np.abs(taught.head.mean.numpy() - 1).max() > 0.01
+        # what judged is news to the next run, and what was learnt is not
+        again = retrain(config, now=NOW + 1)
+        assert (again.outcome, again.events) == (PROMOTED, result.events - result.learnt)
+        assert slates_until(config.models_dir / "3") > slates_until(version)
+
+
+def test_without_a_matured_slate_it_waits_and_says_so(logged: tuple[Config, Recommender], tmp_path: Path) -> None:
+    config = copied(logged[0], tmp_path, with_log=False).model_copy(update={"retrain": RetrainConfig(objective="reinforce")})
+    log(config, "outcomes", [Outcome(event_id=f"e{n}", user=f"u{n % 7}", item=f"i{n}", action="view", time=2_000_000 + 60 * n)
+                             for n in range(40)])
+    result = retrain(config, now=NOW)
+    assert result.outcome == WAITING
+    assert result.reason == "no slate has matured since the last run, and reinforce learns from slates"
+
+
+def copied(config: Config, run: Path, *, with_log: bool = True) -> Config:
+    """The run with the same versions, the behaviour that they knew and, by default, the same log."""
+    import shutil
+    shutil.copytree(config.run, run / "run", ignore=None if with_log else shutil.ignore_patterns("log"))
+    known = tiny.interactions(tiny.catalogue()).slice(0, 150)  # whose popularity the version was made with
+    rows = zip(known.user.tolist(), known.item.tolist(), known.time.tolist(), strict=True)
+    (run / "base.csv").write_text("user,item,time\n" + "".join(f"{known.users[u]},{known.items[i]},{t}\n" for u, i, t in rows))
+    return config.model_copy(update={"run": run / "run", "data": DataConfig(interactions=run / "base.csv")})
