@@ -23,7 +23,7 @@ def plackett_luce(own: tf.Tensor, rest: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor
         own: `[batch, K]`, logits of the shown items in their order; `NEVER` where a slate is shorter.
         rest: `[batch]`, ln of the summed exponentials of all other items that could come.
     """
-    k = own.shape[1]
+    k = tf.shape(own)[1]
     later = tf.where(tf.linalg.band_part(tf.ones([k, k]), 0, -1) > 0, own[:, None, :], NEVER)  # from each place on
     left = tf.reduce_logsumexp(tf.concat([later, tf.tile(rest[:, None, None], [1, k, 1])], axis=2), axis=2)
     return own - left, own - left[:, :1]
@@ -47,7 +47,7 @@ def policy(
 
 def with_uniform(log_pi: tf.Tensor, epsilon: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     """ln of (1 - eps) pi + eps / items left, `[batch, K]`; `epsilon` a scalar, `count` `[batch]` items that could come."""
-    left = tf.maximum(count[:, None] - tf.range(log_pi.shape[1], dtype=tf.float32), 1.0)
+    left = tf.maximum(count[:, None] - tf.cast(tf.range(tf.shape(log_pi)[1]), tf.float32), 1.0)
     return tf.math.log((1.0 - epsilon) * tf.exp(log_pi) + epsilon / left)
 
 
