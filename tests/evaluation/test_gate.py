@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from tfrec.errors import UsageError
-from tfrec.evaluation.gate import verdict
+from tfrec.evaluation.gate import Verdict, verdict
+from tfrec.evaluation.intervals import Interval
+from tfrec.evaluation.policy_value import PolicyValue
 from tfrec.evaluation.protocol import Ranks
 
 
@@ -79,3 +81,22 @@ def test_what_is_forgotten_within_the_margin_is_told_and_passes() -> None:
     assert (none.promote, "earlier" in none.figures) == (True, False)
     with pytest.raises(UsageError, match="ranked on the same earlier events, got 99 and 100"):
         verdict(ranked(8), ranked(9), {}, margin=0.005, earlier=(ranked(1, n=99), ranked(1)))
+
+
+def test_a_policy_that_may_earn_less_is_held_at_its_lower_bound() -> None:
+    def judged(low: float) -> Verdict:
+        value = PolicyValue(900, 0.2, Interval(low + 0.01, low, low + 0.02))
+        return verdict(ranked(8), ranked(9), {}, margin=0.005, value=value, value_margin=0.1)
+
+    assert judged(-0.02).promote  # a tenth of what was earned
+    held = judged(-0.03)
+    assert not held.promote
+    said = "it may earn less: -0.0200 a request beyond the champion at the first place, at least -0.0300 (95%)"
+    assert held.reason.startswith(said)
+    assert (held.figures["value"]["slates"], held.figures["value"]["gain"]["low"]) == (900, -0.03)
+
+
+def test_a_log_that_cannot_tell_has_no_say() -> None:
+    found = verdict(ranked(8), ranked(9), {}, margin=0.005, value=PolicyValue(3, 0.2, None, "too few"), value_margin=0.0)
+    assert found.promote
+    assert found.figures["value"]["reason"] == "too few"

@@ -8,7 +8,8 @@ from tfrec.config import Config, ModelConfig, TrainingConfig
 from tfrec.data.catalogue import Catalogue
 from tfrec.data.interactions import Interactions
 from tfrec.data.records import Item
-from tfrec.data.sequences import windows
+from tfrec.data.sequences import PAD, windows
+from tfrec.data.slate_arrays import SlateArrays
 from tfrec.models.prior import snapshots
 from tfrec.models.recommender import Recommender, text_cache
 
@@ -73,3 +74,26 @@ def batch(made: Recommender, inter: Interactions, *, learn: np.ndarray | None = 
         "item": found.item, "action": codes[found.action], "gap": found.gap, "target": found.target, "read_at": found.read_at,
         "weight": found.weight, "snapshot": snapshot[found.event], "log_p": log_p[snapshot, inter.item][found.event],
     }
+
+
+SLATES, PLACES, LIKED = 120, 3, 10  # items 0 to 9 are liked by all; 12 others never
+LOG_P = np.full((1, 40), np.log(1 / 40), np.float32)
+
+
+def slates(n: int = SLATES, *, seed: int = 0, **changed: Any) -> SlateArrays:
+    """Slates of three of 22 items, drawn uniformly; what is liked is clicked, and bought each second time."""
+    rng = np.random.default_rng(seed)
+    item = np.array([rng.permutation(22)[:PLACES] for _ in range(n)], np.int32)
+    reward = (item < LIKED).astype(np.float32)
+    history = np.where(np.arange(6) < rng.integers(0, 7, n)[:, None], rng.integers(22, 40, (n, 6)), PAD).astype(np.int32)
+    hidden = np.tile(np.arange(22, 40, dtype=np.int32), (n, 1))
+    log_pi = np.log(1 / (22 - np.arange(PLACES)))
+    made = {
+        "user": np.arange(n, dtype=np.int32) % 20, "time": np.arange(n) * 60, "history": history,
+        "action": np.zeros((n, 6), np.int32), "gap": np.where(history >= 0, 60, -1),
+        "query": np.zeros((n, WIDTH), np.float32), "hidden": hidden, "item": item,
+        "log_propensity": np.tile(log_pi, (n, 1)).astype(np.float32), "reward": reward,
+        "converted": (reward > 0) & (np.arange(n) % 2 == 0)[:, None], "delay": 60 * reward,
+        "elapsed": np.full(n, 3600, np.float32), "snapshot": np.zeros(n, np.int32),
+    }
+    return SlateArrays(**made | changed)

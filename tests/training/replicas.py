@@ -21,9 +21,11 @@ world = importlib.util.module_from_spec(spec)
 sys.modules["world"] = world
 spec.loader.exec_module(world)
 
+from tfrec.config import RetrainConfig  # noqa: E402
 from tfrec.models import two_tower  # noqa: E402
 from tfrec.models.scorer import Scorer  # noqa: E402
 from tfrec.training.loop import Course, optimiser  # noqa: E402
+from tfrec.training.slate_course import SlateCourse, SlateViewer  # noqa: E402
 
 
 def measure(strategy: tf.distribute.Strategy, negatives: int) -> dict[str, list[float]]:
@@ -49,6 +51,19 @@ def measure(strategy: tf.distribute.Strategy, negatives: int) -> dict[str, list[
     return {"loss": [float(loss)], "weights": weights, "scores": scores[0].tolist(), "steps": [int(made.model.steps.numpy())]}
 
 
+def measure_slates(strategy: tf.distribute.Strategy) -> dict[str, list[float]]:
+    """Weights after an epoch on slates, by objectives of each kind."""
+    settings = world.config(Path("unused"))
+    objectives = {"reinforce": 1.0, "sarsa": 1.0, "entire_space": 1.0}
+    settings = settings.model_copy(update={"retrain": RetrainConfig(objective=objectives, slate_batch=16)})
+    with strategy.scope():
+        made = world.recommender(settings)
+        course = SlateCourse(made, world.slates(40), SlateViewer(made, world.LOG_P))
+        course.run(optimiser(settings, learning_rate=0.01), epochs=range(1))
+    return {"weights": [float(tf.reduce_sum(tf.abs(w))) for w in made.model.trainable_variables],
+            "steps": [int(made.model.steps.numpy())]}
+
+
 def options() -> tf.data.Options:
     made = tf.data.Options()
     made.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
@@ -56,6 +71,6 @@ def options() -> tf.data.Options:
 
 
 negatives = int(sys.argv[1])
-one = measure(tf.distribute.get_strategy(), negatives)
-two = measure(tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"]), negatives)
-print(json.dumps({"one": one, "two": two}))
+plain, mirrored = tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
+one, two = measure(plain, negatives), measure(mirrored, negatives)
+print(json.dumps({"one": one, "two": two, "slates": [measure_slates(plain), measure_slates(mirrored)]}))

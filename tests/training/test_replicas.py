@@ -22,3 +22,6 @@ def test_two_replicas_equal_one_device():
     assert_allclose(told["two"]["loss"], told["one"]["loss"], rtol=1e-5)
     assert_allclose(told["two"]["weights"], told["one"]["weights"], rtol=1e-3, atol=1e-3)
     assert_allclose(told["two"]["scores"], told["one"]["scores"], rtol=1e-3, atol=1e-3)
+    one, two = told["slates"]
+    assert one["steps"] == two["steps"] == [3]
+    assert_allclose(two["weights"], one["weights"], rtol=1e-4)

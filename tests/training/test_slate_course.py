@@ -9,8 +9,8 @@ import tensorflow as tf
 from numpy.testing import assert_allclose, assert_array_equal
 
 from tests.models import world
+from tests.models.world import LIKED, LOG_P, PLACES, SLATES, slates
 from tfrec.config import Config, GatewayConfig, RetrainConfig, load_config
-from tfrec.data.sequences import PAD
 from tfrec.data.slate_arrays import SlateArrays
 from tfrec.errors import ConfigError, DataError
 from tfrec.models.recommender import Recommender
@@ -18,30 +18,7 @@ from tfrec.training.loop import Course, optimiser
 from tfrec.training.slate_course import SlateCourse, SlateViewer
 from tfrec.training.slate_input import SlateInput
 
-N, PLACES, LIKED = 120, 3, 10  # items 0 to 9 are liked by all; 12 others never
 SLATE_OBJECTIVES = ("pointwise", "entire_space", "reinforce", "ppo", "q_learning", "sarsa")
-
-
-def slates(n: int = N, *, seed: int = 0, **changed: Any) -> SlateArrays:
-    """Slates of three of 22 items, drawn uniformly; what is liked is clicked, and bought each second time."""
-    rng = np.random.default_rng(seed)
-    item = np.array([rng.permutation(22)[:PLACES] for _ in range(n)], np.int32)
-    reward = (item < LIKED).astype(np.float32)
-    history = np.where(np.arange(6) < rng.integers(0, 7, n)[:, None], rng.integers(22, 40, (n, 6)), PAD).astype(np.int32)
-    hidden = np.tile(np.arange(22, 40, dtype=np.int32), (n, 1))
-    log_pi = np.log(1 / (22 - np.arange(PLACES)))
-    made = {
-        "user": np.arange(n, dtype=np.int32) % 20, "time": np.arange(n) * 60, "history": history,
-        "action": np.zeros((n, 6), np.int32), "gap": np.where(history >= 0, 60, -1),
-        "query": np.zeros((n, world.WIDTH), np.float32), "hidden": hidden, "item": item,
-        "log_propensity": np.tile(log_pi, (n, 1)).astype(np.float32), "reward": reward,
-        "converted": (reward > 0) & (np.arange(n) % 2 == 0)[:, None], "delay": 60 * reward,
-        "elapsed": np.full(n, 3600, np.float32), "snapshot": np.zeros(n, np.int32),
-    }
-    return SlateArrays(**made | changed)
-
-
-LOG_P = np.full((1, 40), np.log(1 / 40), np.float32)
 
 
 def settings(run: Path, objective: Any, **training: Any) -> Config:
@@ -97,7 +74,7 @@ def test_one_word_mixes_them_with_behaviour(tmp_path: Path) -> None:
     inter = world.interactions(made.catalogue)
     before = liked(made, shown)
     course = Course(made, inter, np.ones(len(inter), bool), prior_weights=made.prior.weights)
-    assert learn(made, shown, behaviour=course).steps == max(course.steps, -(-N // 32))
+    assert learn(made, shown, behaviour=course).steps == max(course.steps, -(-SLATES // 32))
     assert liked(made, shown) > before
 
 
@@ -123,7 +100,7 @@ def test_a_compiled_step_is_the_plain_one(tmp_path: Path) -> None:
 
 
 def test_slates_without_propensities_are_learnt_by_a_model_of_who_logged(tmp_path: Path) -> None:
-    unknown = slates(log_propensity=np.full((N, PLACES), np.nan, np.float32))
+    unknown = slates(log_propensity=np.full((SLATES, PLACES), np.nan, np.float32))
     made = world.recommender(settings(tmp_path, "reinforce"))
     before = liked(made, unknown)
     learn(made, unknown)
@@ -152,9 +129,9 @@ def test_features_and_scores_agree(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("objective", "changed", "message"), [
-    ("reinforce", {"reward": np.zeros((N, PLACES), np.float32)}, "none of 120 has a positive reward"),
-    ("ppo", {"log_propensity": np.full((N, PLACES), np.nan, np.float32)}, "ppo needs log propensities, and none of 120"),
-    ("ppo", {"log_propensity": np.zeros((N, PLACES), np.float32)}, "ppo needs log propensities"),  # greedy
+    ("reinforce", {"reward": np.zeros((SLATES, PLACES), np.float32)}, "none of 120 has a positive reward"),
+    ("ppo", {"log_propensity": np.full((SLATES, PLACES), np.nan, np.float32)}, "ppo needs log propensities, and none of 120"),
+    ("ppo", {"log_propensity": np.zeros((SLATES, PLACES), np.float32)}, "ppo needs log propensities"),  # greedy
 ])
 def test_slates_that_cannot_teach_are_refused(tmp_path: Path, objective: str, changed: dict[str, Any], message: str) -> None:
     made = world.recommender(settings(tmp_path, objective))
@@ -165,8 +142,8 @@ def test_slates_that_cannot_teach_are_refused(tmp_path: Path, objective: str, ch
 
 
 @pytest.mark.parametrize(("changed", "message"), [
-    ({"reward": np.full((N, PLACES), np.nan, np.float32)}, r"reward\[0, 0\] must be a finite number, got nan \(360 are not\)"),
-    ({"log_propensity": np.full((N, PLACES), 0.5, np.float32)}, r"log_propensity\[0, 0\] must be at most 0"),
+    ({"reward": np.full((SLATES, PLACES), np.nan, np.float32)}, r"reward\[0, 0\] must be a finite number, got nan"),
+    ({"log_propensity": np.full((SLATES, PLACES), 0.5, np.float32)}, r"log_propensity\[0, 0\] must be at most 0"),
     ({"time": np.zeros(3, np.int64)}, "arrays of one length"),
 ])
 def test_bad_arrays_are_refused(changed: dict[str, Any], message: str) -> None:

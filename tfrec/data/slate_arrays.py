@@ -137,6 +137,6 @@ def _events(request: Mapping[str, Any], position: Mapping[str, int]) -> list[tup
     actions = request["history_action"] or [""] * len(items)
     times = request["history_time"] or [None] * len(items)
     known = [(position[i], a, t) for i, a, t in zip(items, actions, times, strict=True) if i in position]
-    following = [*(t for _, _, t in known[1:]), request["time"]]
+    following = [*(t for _, _, t in known), request["time"]][1:]
     return [(i, a, -1 if t is None or then is None else max(0, then - t))
             for (i, a, t), then in zip(known, following, strict=True)]
