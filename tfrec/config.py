@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import combinations, pairwise
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -36,11 +36,10 @@ class Rating(Section):
     scale: float = Field(2.0, ge=1e-6)
 
 
-class Change(Section):
-    """Weights that hold from a moment on, beside those of other actions, which stay."""
+class Since(Section):
+    """What holds from a moment on."""
 
-    since: datetime  # a TOML date or date and time; UTC unless it says otherwise. By the time of the outcome
-    weights: dict[str, Weight]
+    since: datetime  # a TOML date or date and time; UTC unless it says otherwise
 
     @field_validator("since", mode="before")
     @classmethod
@@ -54,6 +53,28 @@ class Change(Section):
     @classmethod
     def _in_utc(cls, since: datetime) -> datetime:
         return since.replace(tzinfo=UTC) if since.tzinfo is None else since.astimezone(UTC)
+
+
+S = TypeVar("S", bound=Since)
+
+
+def _ascending(steps: tuple[S, ...]) -> tuple[S, ...]:
+    for before, after in pairwise(steps):
+        if after.since <= before.since:
+            raise ValueError(f"must be in order of time, but {after.since} comes after {before.since}")
+    return steps
+
+
+class Change(Since):
+    """Weights of outcomes from then on, beside those of other actions, which stay."""
+
+    weights: dict[str, Weight]
+
+
+class Exploring(Since):
+    """How much is explored from then on."""
+
+    epsilon: float = Field(ge=0, le=1)
 
 
 class RewardConfig(Section):
@@ -77,13 +98,7 @@ class RewardConfig(Section):
             raise ValueError(f"is none of the presets: {', '.join(known)}")
         return preset
 
-    @field_validator("changes")
-    @classmethod
-    def _in_order(cls, changes: tuple[Change, ...]) -> tuple[Change, ...]:
-        for before, after in pairwise(changes):
-            if after.since <= before.since:
-                raise ValueError(f"must be in order of time, but {after.since} comes after {before.since}")
-        return changes
+    _in_order = field_validator("changes")(_ascending)
 
     @model_validator(mode="after")
     def _read_one_way(self) -> "RewardConfig":
@@ -177,7 +192,15 @@ class GatewayConfig(Section):
     policy: Literal["plackett_luce", "thompson", "linucb"] = "plackett_luce"  # only the first has propensities
     temperature: float = Field(0.5, ge=0)  # of Plackett-Luce; 0: the best of the shortlist
     epsilon: float = Field(0.05, ge=0, le=1)  # chance, in each place of it, of any item that may come
+    epsilon_changes: tuple[Exploring, ...] = ()  # in order of time: [{since = 2026-11-01, epsilon = 0.02}]
     alpha: float = Field(1.0, ge=0)  # of the others: how many standard deviations uncertainty counts
+
+    _in_order = field_validator("epsilon_changes")(_ascending)
+
+    def epsilon_at(self, time: int) -> float:
+        """Epsilon at a time, seconds since 1970: it may fall by steps, as there is less to find out."""
+        held = [change.epsilon for change in self.epsilon_changes if change.since.timestamp() <= time]
+        return held[-1] if held else self.epsilon
 
     @property
     def exploring(self) -> str:

@@ -57,7 +57,7 @@ def ope(
         raise UsageError(f"{config.models_dir}: no version {'' if version is None else version} to judge; there are {known}.")
     directory = config.models_dir / str(version or known[-1])
     temperature = config.gateway.temperature if temperature is None else temperature
-    epsilon = config.gateway.epsilon if epsilon is None else epsilon
+    epsilon = config.gateway.epsilon_at(now) if epsilon is None else epsilon
     recommender, _ = checkpoint.load(directory / CHECKPOINT, config)
     feedback = FeedbackLog(config.log_dir)
     slates, left_out = read_slates(

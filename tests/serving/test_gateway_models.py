@@ -82,6 +82,16 @@ def test_a_canary_that_fails_is_answered_for(make: Make, monkeypatch: pytest.Mon
     assert response.status_code == 502
 
 
+def test_epsilon_falls_by_steps(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    fallen = {"since": "1970-01-02", "epsilon": 0.02}
+    world = make(explore=True, temperature=2.0, epsilon=0.1, epsilon_changes=[fallen])
+    monkeypatch.setattr(world.client, "explore", lambda **inputs: [
+        Exploration((f"{inputs['epsilon']}",), (8.0,), 4, (-1.5,)) for _ in inputs["k"]])
+    for when, epsilon in ((86_399, 0.1), (86_400, 0.02)):
+        answer = world.http.post("/v1/recommend", json={"user": "u", "time": when}).json()
+        assert (items(answer), answer["policy"]) == ([f"{epsilon}"], f"plackett_luce(temperature=2, epsilon={epsilon})")
+
+
 def test_an_exploring_gateway_logs_what_it_drew_with_its_propensities(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     world = make(explore=True, temperature=2.0, epsilon=0.1)
     drawn: list[dict[str, Any]] = []

@@ -90,8 +90,6 @@ class Models:
         self._metrics = metrics
         self._clock = clock
         self._no_signature = f'Serving signature key "{config.exploring}" not found'
-        names = ("temperature", "epsilon") if _is_drawn(config) else ("alpha",)
-        self._exploring = f"{config.policy}({', '.join(f'{name}={getattr(config, name):g}' for name in names)})"
         self._versions: dict[str, int] = {}  # that answered last, by label
         labels = {config.stable_label, config.canary_label} if config.canary_share else {config.stable_label}
         self._fresh = {
@@ -187,7 +185,7 @@ class Models:
         self._versions[way.label] = found[0][0].version
         if way.instead:
             self._metrics.fallbacks.labels(GREEDY if way.instead == _NOT_EXPLORING else "stable").inc(len(asked))
-        policy = self._exploring if way.explore else GREEDY
+        policy = _named(self._config, asked) if way.explore else GREEDY
         return [Answer(one.items, one.scores, one.version, way.label, policy, log_pi, way.instead) for one, log_pi in found]
 
     @property
@@ -226,16 +224,17 @@ class Models:
             k=[one.k for one in asked],
         )
         if way.explore:
-            return self._exploring_answers(wanted, label=way.label, seed=[one.seed for one in asked])
+            return self._exploring_answers(wanted, asked, label=way.label)
         # each place had one item that could be there, so its probability is 1
         return [(one, [0.0] * len(one.items)) for one in self._client.recommend(**wanted, label=way.label)]
 
     def _exploring_answers(
-        self, wanted: Wanted, *, label: str, seed: Sequence[int]
+        self, wanted: Wanted, asked: Sequence[Asked], *, label: str
     ) -> list[tuple[Recommendation, Sequence[float | None]]]:
-        config = self._config
+        config, seed = self._config, [one.seed for one in asked]
         if _is_drawn(config):
-            drawn = self._client.explore(**wanted, label=label, seed=seed, temperature=config.temperature, epsilon=config.epsilon)
+            drawn = self._client.explore(**wanted, label=label, seed=seed, temperature=config.temperature,
+                                         epsilon=_epsilon(config, asked))
             return [(one, [min(0.0, log_pi) for log_pi in one.log_propensities]) for one in drawn]  # rounding may lift a 0
         if config.policy == "thompson":
             found = self._client.thompson(**wanted, label=label, seed=seed, alpha=config.alpha)
@@ -271,6 +270,18 @@ class Models:
 def _is_drawn(config: GatewayConfig) -> bool:
     """Whether the policy that explores knows its propensities."""
     return config.policy == "plackett_luce"
+
+
+def _epsilon(config: GatewayConfig, asked: Sequence[Asked]) -> float:
+    """Of all answers of one call: that of its newest request."""
+    return config.epsilon_at(max(one.time for one in asked))
+
+
+def _named(config: GatewayConfig, asked: Sequence[Asked]) -> str:
+    """The exploring policy, as it stands in the log."""
+    if _is_drawn(config):
+        return f"{config.policy}(temperature={config.temperature:g}, epsilon={_epsilon(config, asked):g})"
+    return f"{config.policy}(alpha={config.alpha:g})"
 
 
 def _age(event: Event, now: int) -> int:

@@ -44,10 +44,12 @@ class SlateViewer:
     Args:
         recommender: whose towers, and whose configuration's exploring policy.
         log_p: `[S, n_items]` popularity, of which each slate knows its snapshot.
+        epsilon: of that policy; the one that the configuration begins with by default.
     """
 
-    def __init__(self, recommender: Recommender, log_p: npt.NDArray[np.float32]) -> None:
+    def __init__(self, recommender: Recommender, log_p: npt.NDArray[np.float32], *, epsilon: float | None = None) -> None:
         self._recommender, self.log_p = recommender, log_p
+        self.epsilon = recommender.config.gateway.epsilon if epsilon is None else epsilon
         self._asked = tf.function(self._view, reduce_retracing=True, autograph=False)
 
     def __call__(self, slates: SlateArrays) -> SlateView:
@@ -67,7 +69,7 @@ class SlateViewer:
         model, gateway = self._recommender.model, self._recommender.config.gateway
         found, heat = model.slate_scores(batch, exact=True), heat_of(gateway)
         count = model.may_come(batch)
-        log_pi, _ = policy(found.own / heat, found.others / heat, found.log_q, epsilon=gateway.epsilon, count=count)
+        log_pi, _ = policy(found.own / heat, found.others / heat, found.log_q, epsilon=self.epsilon, count=count)
         return found.own, features(found.u[:, None], found.v, found.popularity), log_pi
 
 
@@ -104,7 +106,7 @@ class SlateCourse:
             self._target = towers(config, text_width=recommender.text.shape[1], feature_width=recommender.features.width)
         conversion = slates.converted & slates.shown
         self._learner = SlateLearner(
-            model, objectives, self.reading, temperature=heat_of(config.gateway), epsilon=config.gateway.epsilon,
+            model, objectives, self.reading, temperature=heat_of(config.gateway), epsilon=view.epsilon,
             discount=config.retrain.discount, clip=config.retrain.clip, cap=config.retrain.weight_cap, top_k=top_k,
             unknown=not slates.drawn.all(), mean_delay=_mean_delay(slates, conversion), target=self._target,
         )

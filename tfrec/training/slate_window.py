@@ -71,8 +71,9 @@ class SlateWindow:
         """Split at `until`, seconds since 1970."""
         arrays, log_p = window_arrays(recommender, slates, inter, now=now)
         early = arrays.time < until
+        view = SlateViewer(recommender, log_p, epsilon=recommender.config.gateway.epsilon_at(now))
         newest = int(arrays.time[early].max()) if early.any() else 0
-        return cls(arrays.take(early), arrays.take(~early & arrays.drawn), SlateViewer(recommender, log_p), newest)
+        return cls(arrays.take(early), arrays.take(~early & arrays.drawn), view, newest)
 
     def first_places(self) -> npt.NDArray[np.float64]:
         """`[judged]`: the probability of each first place under the exploring policy, by the weights that there are now."""
