@@ -7,6 +7,9 @@ of 5,000 requests; tastes drift at round 10. *Off-policy* arms learn from that l
 have shown to the same requests, before they learn from them. *On-policy* arms show, log and learn on their own, in a copy of the
 same world whose people roll the same dice. Value: expected clicks a request by the truth, as a share of (oracle - logger).
 
+With `--from FILE.json ...` nothing is run: the outputs of earlier runs are put together, printed, and drawn to `--picture F.svg`
+with the figures beside it as JSON. A run keeps the graphs of its seeds: a few seeds a process, by `--first`, need less memory.
+
 `--permuted` gives each round's rewards to other places of the same round: then nothing can be learnt, and no arm may win.
 """
 import argparse
@@ -18,10 +21,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import tensorflow as tf
+import tfrec  # noqa: F401  before TensorFlow: it chooses Keras 2
 
-import tfrec  # noqa: F401  (chooses Keras 2 before TensorFlow)
+import numpy as np  # isort: skip
+import tensorflow as tf  # isort: skip
+
 from tfrec.config import Config, GatewayConfig, ModelConfig, RetrainConfig, TrainingConfig
 from tfrec.data.catalogue import Catalogue
 from tfrec.data.interactions import Interactions
@@ -392,6 +396,61 @@ def shares(found: list[dict[str, Any]], rounds: slice) -> dict[str, tuple[float,
     return out
 
 
+PERIODS = {"all rounds": slice(1, None), "before the drift": slice(1, 10), "after it": slice(11, None)}
+DRAWN = {
+    "pointwise, greedy": "#1b6ca8", "q_learning, greedy": "#2a9d8f", "sarsa, greedy": "#8ab17d", "reinforce, greedy": "#d1495b",
+    "softmax, greedy": "#edae49", "ppo, greedy": "#9c89b8", "thompson": "#6d597a", "linucb": "#b56576", "greedy_day0": "#777777",
+}
+
+
+def report(found: list[dict[str, Any]], picture: Path | None) -> None:
+    """Print the shares of all arms by period; draw them by round."""
+    figures: dict[str, Any] = {"seeds": len(found), "ess": {}}
+    for title, rounds in PERIODS.items():
+        figures[title] = {arm: [round(v, 4) for v in share] for arm, share in shares(found, rounds).items()}
+        print(title)
+        for arm, (mean, low, high) in figures[title].items():
+            print(f"  {arm:22} {mean:+.3f} [{low:+.3f}, {high:+.3f}]")
+    pairs = {"explore_retrained - greedy_retrained": ("explore_retrained", "greedy_retrained"),
+             "reinforce - reinforce_k1": ("reinforce", "reinforce_k1"),
+             "reinforce - reinforce_k1, greedy": ("reinforce, greedy", "reinforce_k1, greedy")}
+    for name, (one, other) in pairs.items():
+        if one in found[0]["value"] and other in found[0]["value"]:
+            figures[name] = [round(v, 4) for v in paired(found, one, other, PERIODS["after it"])]
+            print(name, "after the drift:", figures[name])
+    for arm in found[0]["ess"]:
+        figures["ess"][arm] = round(float(np.mean([one["ess"][arm] for one in found])), 3)
+    print("effective sample size of first places, mean over rounds and seeds:", figures["ess"])
+    if picture is None:
+        return
+    import matplotlib
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+    figure, axes = plt.subplots(figsize=(8, 4.2), layout="constrained")
+    rounds = range(len(found[0]["value"]["logger"]))
+    for arm, colour in DRAWN.items():
+        if arm in found[0]["value"]:
+            curve = [shares(found, slice(r, r + 1))[arm][0] for r in rounds]
+            axes.plot(rounds, curve, "--" if arm == "greedy_day0" else "-", color=colour, label=arm)
+    axes.axvline(10, color="#bbbbbb", linewidth=1)
+    axes.text(10.1, axes.get_ylim()[1], "drift", va="top", color="#777777", fontsize=8)
+    axes.set_xlabel("round of 5,000 requests")
+    axes.set_ylabel("share of (oracle - logger)")
+    axes.legend(fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+    figure.savefig(picture)
+    picture.with_suffix(".json").write_text(json.dumps(figures, indent=1))
+
+
+def paired(found: list[dict[str, Any]], one: str, other: str, rounds: slice) -> tuple[float, float, float]:
+    """The difference of two arms' shares over seeds: mean and a 95% interval (1.96 standard errors)."""
+    each = []
+    for seed in found:
+        mean = {name: float(np.mean(values[rounds])) for name, values in seed["value"].items()}
+        each.append((mean[one] - mean[other]) / (mean["oracle"] - mean["logger"]))
+    half = 1.96 * np.std(each, ddof=1) / np.sqrt(len(each))
+    return float(np.mean(each)), float(np.mean(each) - half), float(np.mean(each) + half)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
@@ -409,7 +468,12 @@ def main() -> None:
     parser.add_argument("--forgetting", type=float, default=0.95)
     parser.add_argument("--permuted", action="store_true")
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--from", dest="files", type=Path, nargs="+", default=[])
+    parser.add_argument("--picture", type=Path)
     args = parser.parse_args()
+    if args.files:
+        report([seed for file in args.files for seed in json.loads(file.read_text())], args.picture)
+        return
     found = []
     with tempfile.TemporaryDirectory() as run:
         for seed in range(args.first, args.first + args.seeds):
@@ -419,11 +483,7 @@ def main() -> None:
             print(f"seed {seed}: {time.monotonic() - began:.0f} s", flush=True)
             if args.output:
                 args.output.write_text(json.dumps(found))
-            for title, rounds in (("all rounds", slice(1, None)), ("before the drift", slice(1, args.drift)),
-                                  ("after it", slice(args.drift + 1, None))):
-                said = ", ".join(f"{arm} {m:+.3f} [{lo:+.3f}, {hi:+.3f}]" for arm, (m, lo, hi) in shares(found, rounds).items())
-                print(f"  {title}: {said}", flush=True)
-            print("  effective sample size:", {arm: (min(e), round(float(np.mean(e)), 3)) for arm, e in found[-1]["ess"].items()})
+    report(found, args.picture)
 
 
 if __name__ == "__main__":
