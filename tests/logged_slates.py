@@ -44,7 +44,8 @@ def explored(
 def logged_run(run: Path, checkpoint: str) -> tuple[Config, Recommender]:
     """A run with a version, the slates that it drew, and a click on every item that is liked."""
     made = tiny.recommender(run, checkpoint)
-    config = made.config = made.config.model_copy(update={"gateway": GatewayConfig(**LOGGED)})
+    serving = made.config.serving.model_copy(update={"newcomer_share": 0.6})
+    config = made.config = made.config.model_copy(update={"gateway": GatewayConfig(**LOGGED), "serving": serving})
     export(made, config.models_dir / "1", created_at=5)
     found = explored(SavedModel(config.models_dir / "1"), rows=REQUESTS, seed=0, **LOGGED)
     shown, acts = [], []

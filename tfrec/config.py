@@ -173,6 +173,7 @@ class ServingConfig(Section):
     max_k: int = Field(200, ge=1)  # the largest k a request may ask for
     keep_versions: int = Field(5, ge=2)
     recall_target: float = Field(0.99, gt=0, le=1)  # of the exact best 100, that the index of a large catalogue must find
+    newcomer_share: float = Field(0.0, ge=0, lt=1)  # of epsilon, for all items without feedback together; 0: as any other
     index_storage: Literal["float32", "bfloat16", "int8"] = "float32"  # of item vectors, where memory is scarce
 
 

@@ -118,7 +118,7 @@ class Model:
 
     def scores(self, state: dict[str, np.ndarray], log_p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Scores `[n, items]`, -inf for hidden ones; query and item vectors."""
-        self.model.set_slate_prior(log_p[None], np.ones(len(log_p), bool))
+        self.model.set_slate_prior(log_p[None], np.ones(len(log_p)))
         scores, u, v = self._scores({name: tf.constant(array) for name, array in state.items()})
         scores = scores.numpy().astype(np.float64)
         return np.where(scores < -1e8, -np.inf, scores), u.numpy(), v.numpy()
@@ -325,7 +325,7 @@ class Seed:
         step = tf.function(learner.train_step, reduce_retracing=True)
 
         def learn(r: int, round_: Round, scores: np.ndarray) -> None:
-            model.model.set_slate_prior(round_.log_p[None], np.ones(len(round_.log_p), bool))
+            model.model.set_slate_prior(round_.log_p[None], np.ones(len(round_.log_p)))
             learner.read(reading_of(scores, round_.slates))
             model.optimizer.learning_rate = args.rate
             data = SlateInput(round_.slates, rows=500, with_next=looks_ahead)

@@ -7,6 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from tests.models import world
 from tests.models.tiny import arrays, write_bert
+from tfrec.data.catalogue import Catalogue
 from tfrec.models.recommender import MAX_ACTIONS, Recommender, encode_catalogue
 
 
@@ -77,3 +78,21 @@ def test_no_encoder_is_loaded_for_texts_that_are_kept(settings):
     unknown = settings.model_copy(update={"text": settings.text.model_copy(update={"encoder": "/no/such/encoder"})})
     world.keep_vectors(unknown, world.catalogue(), world.text_vectors())
     assert_array_equal(encode_catalogue(unknown, world.catalogue().texts[:7]), world.text_vectors()[:7])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_items_without_feedback_have_a_share_of_what_is_left_to_chance(tmp_path, share):
+    """Items 1 and 3 of 40 were chosen: at one half, the 37 others weigh as much as these two together; 5 is not available."""
+    settings = world.config(tmp_path)
+    settings = settings.model_copy(update={"serving": settings.serving.model_copy(update={"newcomer_share": share})})
+    made = world.recommender(settings)
+    made.catalogue = Catalogue([item.model_copy(update={"available": item.id != "i5"}) for item in made.catalogue.items])
+    made.prior.update([1, 3, 3], [10, 20, 30])
+    mass = made.explored_mass()
+    assert mass[5] == 0
+    assert_allclose(mass[[1, 3]], 1)
+    if share:
+        assert_allclose(mass[[0, 2]], 2 / 37)
+        assert_allclose(mass[[1, 3]].sum() / mass.sum(), 0.5)
+    else:
+        assert_allclose(mass.sum(), 39)

@@ -59,11 +59,11 @@ def by_the_formula(
     """log pi of each place, as the docstring of `explore` says it; a shortlist's ties go to the lower position."""
     left = [n for n in range(N) if n != 5 and f"i{n}" not in exclude]
     best = sorted(left, key=lambda n: -SCORES[n])[:shortlist]
-    log_pi = []
+    log_pi, mass = [], INDEX.mass.numpy().astype(float)
     for item in slate:
         weight = {n: exp(SCORES[n] / temperature) if temperature else float(n == best[0]) for n in best}
         own = weight.get(item, 0.0) / sum(weight.values())
-        log_pi.append(log((1 - epsilon) * own + epsilon / len(left)))
+        log_pi.append(log((1 - epsilon) * own + epsilon * mass[item] / mass[left].sum()))
         left.remove(item)
         best = [n for n in best if n != item]
     return log_pi
@@ -110,14 +110,24 @@ def test_each_slate_comes_as_often_as_its_propensity_says(name: str) -> None:
     assert float(tf.math.igammac((len(cells) - 1) / 2, statistic / 2)) > 0.01
 
 
+@pytest.mark.parametrize("name", ["mixed", "uniform", "with exclusions"])
+def test_newcomers_come_as_often_as_their_mass_says(name: str) -> None:
+    INDEX.weigh(np.array([1, 1, 3, 1, 0.5, 1]))
+    try:
+        test_each_slate_comes_as_often_as_its_propensity_says(name)
+    finally:
+        INDEX.weigh(np.ones(N))
+
+
 @settings(max_examples=30)
 @given(
     st.integers(1, 3), st.sampled_from([0.0, 0.01, 0.5, 1.0, 9.0]), st.floats(0.01, 1.0), st.integers(3, 5),
-    st.sets(st.sampled_from(["i0", "i1", "i2"]), max_size=2),
+    st.sets(st.sampled_from(["i0", "i1", "i2"]), max_size=2), st.integers(0, 2**31),
 )
 def test_the_propensities_of_all_slates_sum_to_one(
-    k: int, temperature: float, epsilon: float, shortlist: int, exclude: set[str]
+    k: int, temperature: float, epsilon: float, shortlist: int, exclude: set[str], seed: int
 ) -> None:
+    masses = np.random.default_rng(seed).uniform(0.1, 3, N)
     may = [n for n in range(5) if f"i{n}" not in exclude]
     slates = np.array(list(permutations(may, k)), np.int32)
     rows = len(slates)
@@ -125,7 +135,7 @@ def test_the_propensities_of_all_slates_sum_to_one(
     logits = _logits(tf.constant(SCORES[best])[None], tf.constant([temperature]))
     log_pi = _log_propensities(
         tf.constant(slates), tf.constant([best] * rows), tf.repeat(logits, rows, axis=0),
-        tf.constant([[epsilon]], tf.float64), tf.fill([rows], len(may)),
+        tf.constant([[epsilon]], tf.float64), tf.constant(masses[slates]), tf.fill([rows], masses[may].sum()),
     ).numpy()
     assert np.exp(log_pi.sum(axis=1)).sum() == pytest.approx(1.0, abs=1e-9)
 

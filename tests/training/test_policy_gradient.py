@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from tfrec.training.policy_gradient import NEVER, clipped_surrogate, plackett_luce, reinforce, top_k_correction, with_uniform
+from tfrec.training.policy_gradient import NEVER, clipped_surrogate, plackett_luce, reinforce, top_k_correction, with_chance
 
 LN = np.log
 
@@ -44,10 +44,13 @@ def test_the_places_of_all_orders_add_up_to_one(logits: list[float], seed: int) 
     assert_allclose([np.exp(first).sum(), np.exp(second).sum()], [1, 1], rtol=1e-4)
 
 
-def test_with_uniform_by_hand() -> None:
-    # .9 * .5 + .1 / 4, then .9 * .25 + .1 / 3
-    log_pi = with_uniform(const([[LN(0.5), LN(0.25)]]), 0.1, const([4]))
+def test_with_chance_by_hand() -> None:
+    # .9 * .5 + .1 * 1 / 4, then .9 * .25 + .1 * 1 / 3
+    log_pi = with_chance(const([[LN(0.5), LN(0.25)]]), 0.1, const([[1, 1]]), const([4]))
     assert_allclose(np.exp(log_pi), [[0.475, 0.225 + 1 / 30]], rtol=1e-6)
+    # masses 3 and 1 of 8: .9 * .5 + .1 * 3 / 8, then .9 * .25 + .1 * 1 / 5
+    log_pi = with_chance(const([[LN(0.5), LN(0.25)]]), 0.1, const([[3, 1]]), const([8]))
+    assert_allclose(np.exp(log_pi), [[0.4875, 0.245]], rtol=1e-6)
 
 
 def test_top_k_correction_by_hand() -> None:

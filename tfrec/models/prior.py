@@ -134,6 +134,11 @@ class PopularityPrior:
             p[self._counts[-1] == 0] += new / self._untouched
         return np.asarray(np.log(p), np.float32)
 
+    @property
+    def untouched(self) -> NDArray[np.bool_]:
+        """`[V]`: items without an event so far."""
+        return np.asarray(self._counts[-1] == 0)
+
     def grow(self, n_items: int) -> None:
         """Make room for new items at the end, never touched so far."""
         new = n_items - len(self)

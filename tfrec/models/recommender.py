@@ -76,6 +76,19 @@ class Recommender:
         codes = {name: code for code, name in enumerate(self.actions[: MAX_ACTIONS - 1])}
         return np.array([codes.get(name, MAX_ACTIONS - 1) for name in actions], np.int32)
 
+    def explored_mass(self) -> npt.NDArray[np.float32]:
+        """`[n_items]`: how likely each item is, beside others, in the part of exploration that is left to chance.
+
+        1 for an item with feedback, 0 for one that is not available. Together the available items without any feedback have
+        `serving.newcomer_share` of it, however many they are; when that is 0, each is as likely as any other.
+        """
+        available = np.array([item.available for item in self.catalogue.items])
+        mass, share = available.astype(np.float32), self.config.serving.newcomer_share
+        new = available & self.prior.untouched
+        if share and 0 < new.sum() < available.sum():
+            mass[new] = share / (1 - share) * (available.sum() - new.sum()) / new.sum()
+        return mass
+
     def item_vectors(self) -> npt.NDArray[np.float32]:
         """`[n_items, dim]`."""
         vectors: npt.NDArray[np.float32] = self.model.item_vectors().numpy()[: len(self.catalogue)]

@@ -106,11 +106,14 @@ class TwoTower(tfrs.Model):
         self._hold("_q", np.pad(q, beyond).astype(np.float32))
         self._hold("_q_below", np.pad(np.cumsum(q), beyond, mode="edge").astype(np.float32))
 
-    def set_slate_prior(self, log_p: np.ndarray, available: np.ndarray) -> None:
-        """Snapshots of log p `[S, n_items]` for `slate_scores`, which compares all `available` `[n_items]`, touched or not."""
+    def set_slate_prior(self, log_p: np.ndarray, mass: np.ndarray) -> None:
+        """Snapshots of log p `[S, n_items]` for `slate_scores`, which compares all items with `mass` `[n_items]`, touched or not.
+
+        The mass says how likely an item is in the part of exploration that is left to chance, and is 0 for what is not available.
+        """
         beyond = (0, int(self._slot.shape[0]) - self.n_items)
         self._hold("_slate_log_p", np.pad(log_p, [(0, 0), beyond]).astype(np.float32))
-        self._hold("_gone", np.where(np.pad(available, beyond), 0, HIDDEN).astype(np.float32))
+        self._hold("_mass", np.pad(mass, beyond).astype(np.float32))
 
     def _hold(self, name: str, array: np.ndarray) -> None:
         """Keep `array` in a variable; in the one that there is, when it fits, as a step that was traced reads that one."""
@@ -236,16 +239,16 @@ class TwoTower(tfrs.Model):
         own = tf.where(inputs["item"] >= 0, tf.einsum("bd,bkd->bk", u, v) + popularity, HIDDEN)
         w = look_up(candidates)
         others = tf.matmul(u, w, transpose_b=True)
-        bias = beta * log_p + self._gone
+        bias = beta * log_p + tf.where(self._mass > 0, 0.0, HIDDEN)
         others += bias if whole else tf.gather(bias, candidates, axis=1)
         others += self._hide(tf.concat([inputs["item"], inputs["hidden"]], axis=1), candidates)
         return SlateScores(u, v, popularity, own, w, tf.maximum(others, HIDDEN), log_q)
 
-    def may_come(self, inputs: Batch) -> tf.Tensor:
-        """`[batch]`: how many items could come in answer to each request."""
-        available = tf.reduce_sum(tf.cast(self._gone >= 0, tf.float32))
-        gone = tf.gather(self._gone, tf.maximum(inputs["hidden"], 0)) < 0  # is not taken off twice
-        return available - tf.reduce_sum(tf.cast((inputs["hidden"] >= 0) & ~gone, tf.float32), axis=1)
+    def explored_mass(self, inputs: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+        """The mass of the shown items `[batch, K]`, and of all that could come in answer to each request `[batch]`."""
+        own = tf.gather(self._mass, tf.maximum(inputs["item"], 0)) * tf.cast(inputs["item"] >= 0, tf.float32)
+        hidden = tf.gather(self._mass, tf.maximum(inputs["hidden"], 0)) * tf.cast(inputs["hidden"] >= 0, tf.float32)
+        return own, tf.reduce_sum(self._mass) - tf.reduce_sum(hidden, axis=1)
 
     def _hide(self, rows: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
         """`[batch, N]`: 0, or HIDDEN for candidates that are among positions `rows` `[batch, n]`; -1 hides nothing."""
@@ -321,7 +324,7 @@ class TwoTower(tfrs.Model):
         for mine, theirs in zip([*self._averaged(), self.beta], [*other._averaged(), other.beta], strict=True):
             mine.assign(theirs)
         self.n_items, self.whole = other.n_items, other.whole
-        for name in ("_text", "_features", "_slot", "_log_p", "_q", "_q_below", "_slate_log_p", "_gone"):
+        for name in ("_text", "_features", "_slot", "_log_p", "_q", "_q_below", "_slate_log_p", "_mass"):
             setattr(self, name, getattr(other, name))
 
     def clear_residuals(self, slots: np.ndarray) -> None:

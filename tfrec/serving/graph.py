@@ -51,6 +51,7 @@ class Graph:
 
     def __init__(self, recommender: Recommender, encoder: TextEncoder, *, given: Given | None = None) -> None:
         self._index, self.measured = choose_index(recommender, given=given)
+        self._index.weigh(recommender.explored_mass())
         self._reader = QueryReader(recommender, encoder, self._index)
         self._head = recommender.head
         # traced once, however many signatures call it

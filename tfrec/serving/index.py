@@ -103,6 +103,8 @@ class ExactIndex:
         self._log_p = self._keep("log_p", np.where(order >= 0, log_p[order], 0).astype(np.float32))
         self._ids = self._keep("ids", np.array([item.id if item else NOTHING for item in items], object))
         self._available = self._keep("available", np.array([item is not None and item.available for item in items]))
+        self._order = order
+        self.mass = self._keep("mass", np.ones(len(order), np.float32))  # in the part of exploration that is left to chance
         tagged: dict[str, list[int]] = {}
         for position, item in enumerate(items):
             for tag in set(item.tags if item else ()) - {NOTHING}:
@@ -124,6 +126,10 @@ class ExactIndex:
         open_length = tf.TensorShape([None, *value.shape[1:]])
         self.state[name] = tf.Variable(tf.constant(value, dtype), trainable=False, shape=open_length, name=f"catalogue_{name}")
         return self.state[name]
+
+    def weigh(self, mass: np.ndarray) -> None:
+        """Give the catalogue's items `[n_items]` these masses in the part of exploration that is left to chance."""
+        self.mass.assign(np.where(self._order >= 0, mass[self._order], 1.0).astype(np.float32))
 
     def vectors(self, positions: tf.Tensor) -> tf.Tensor:
         """Item vectors `[..., dim]` at `positions` `[...]`; that of the first item where the position is negative."""

@@ -1,9 +1,9 @@
 """Policy gradients from logged slates: log probabilities of what was shown in, a summed loss out; no model in here.
 
 The policy that is improved is the one that explores when serving: Plackett-Luce over `logits = score / temperature`, in each
-place mixed with a uniform choice,
+place mixed with a choice by mass (1 each, unless new items have a share of their own),
 
-    pi(i | earlier) = (1 - eps) exp(logit_i) / sum over items left exp(logit) + eps / items left.
+    pi(i | earlier) = (1 - eps) exp(logit_i) / sum over items left exp(logit) + eps m_i / sum over items left m.
 
 A logged place is one action with the propensity that the log holds for it. Both losses have the gradient of minus the reward
 that the policy would earn: REINFORCE with capped weights and a correction for slates of K (Chen et al. 2019, arXiv:1812.02353),
@@ -30,25 +30,25 @@ def plackett_luce(own: tf.Tensor, rest: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor
 
 
 def policy(
-    own: tf.Tensor, others: tf.Tensor, log_q: tf.Tensor, *, epsilon: float, count: tf.Tensor
+    own: tf.Tensor, others: tf.Tensor, log_q: tf.Tensor, *, epsilon: float, mass: tuple[tf.Tensor, tf.Tensor]
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """ln pi of each place given the earlier ones, the uniform choice included, and of each item as a first choice by its logit.
+    """ln pi of each place given the earlier ones, the part left to chance included, and of each item as a first choice by logit.
 
     Args:
         own: `[batch, K]`, logits of the shown items.
         others: `[batch, N]`, logits of candidates, `NEVER` for what was shown or could not come.
         log_q: `[N]`, ln of how often each candidate is expected among the N; 0 when they are all there are.
-        epsilon: chance of the uniform choice.
-        count: `[batch]` items that could come.
+        epsilon: how much is left to chance.
+        mass: m of the shown items `[batch, K]` and of all that could come `[batch]`.
     """
     log_pi, log_first = plackett_luce(tf.maximum(own, NEVER), tf.reduce_logsumexp(others - log_q, axis=1))
-    return with_uniform(log_pi, epsilon, count), log_first
+    return with_chance(log_pi, epsilon, *mass), log_first
 
 
-def with_uniform(log_pi: tf.Tensor, epsilon: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    """ln of (1 - eps) pi + eps / items left, `[batch, K]`; `epsilon` a scalar, `count` `[batch]` items that could come."""
-    left = tf.maximum(count[:, None] - tf.cast(tf.range(tf.shape(log_pi)[1]), tf.float32), 1.0)
-    return tf.math.log((1.0 - epsilon) * tf.exp(log_pi) + epsilon / left)
+def with_chance(log_pi: tf.Tensor, epsilon: float, own: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
+    """ln of (1 - eps) pi + eps m / (m of the items left), `[batch, K]`; masses `own` `[batch, K]` and `total` `[batch]`."""
+    left = total[:, None] - tf.cumsum(own, axis=1, exclusive=True)
+    return tf.math.log((1.0 - epsilon) * tf.exp(log_pi) + epsilon * own / tf.maximum(left, 1e-3))
 
 
 def top_k_correction(log_first: tf.Tensor, k: float) -> tf.Tensor:

@@ -61,15 +61,14 @@ class SlateViewer:
         return SlateView(*(np.concatenate([array.numpy() for array in arrays]) for arrays in zip(*found, strict=True)))
 
     def hand_over(self) -> None:
-        """Give the towers the popularity of the slates, and what is available."""
-        available = np.array([item.available for item in self._recommender.catalogue.items])
-        self._recommender.model.set_slate_prior(self.log_p, available)
+        """Give the towers the popularity of the slates, and what exploration may show."""
+        self._recommender.model.set_slate_prior(self.log_p, self._recommender.explored_mass())
 
     def _view(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         model, gateway = self._recommender.model, self._recommender.config.gateway
         found, heat = model.slate_scores(batch, exact=True), heat_of(gateway)
-        count = model.may_come(batch)
-        log_pi, _ = policy(found.own / heat, found.others / heat, found.log_q, epsilon=self.epsilon, count=count)
+        mass = model.explored_mass(batch)
+        log_pi, _ = policy(found.own / heat, found.others / heat, found.log_q, epsilon=self.epsilon, mass=mass)
         return found.own, features(found.u[:, None], found.v, found.popularity), log_pi
 
 

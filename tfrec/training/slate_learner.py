@@ -165,7 +165,7 @@ class SlateLearner(keras.Model):
         return tf.nn.softplus(self.slope) * (tf.maximum(scores.own, _FINITE) - self.mean_score) + self.level
 
     def _policy(self, batch: Batch, scores: SlateScores, own: tf.Tensor, others: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return policy(own, others, scores.log_q, epsilon=self.epsilon, count=self.towers.may_come(batch))
+        return policy(own, others, scores.log_q, epsilon=self.epsilon, mass=self.towers.explored_mass(batch))
 
     def _who_logged(self, batch: Batch, scores: SlateScores) -> tuple[tf.Tensor, tf.Tensor]:
         """ln propensities, where the log has none those of a model of who logged, and that model's loss (Chen et al. 2019)."""
