@@ -159,7 +159,7 @@ class RetrainConfig(Section):
     gate_margin: float = Field(0.005, ge=0)  # HR@10 that a challenger may be below the champion
     gate_share: float = Field(0.3, gt=0, lt=1)  # of the new events, the newest: they judge now and are learnt by the next run
     gate_sample: int = Field(2000, ge=1)  # events on which champion and challenger are compared, at most; and earlier ones
-    forget_margin: float = Field(0.02, ge=0)  # HR@10 that a challenger may be below the champion on earlier events
+    forget_margin: float = Field(0.03, ge=0)  # HR@10 that a challenger may be below the champion on earlier events
     value_margin: float = Field(0.1, ge=0)  # share of the logged reward that its value may be below, at the lower bound
 
     @property

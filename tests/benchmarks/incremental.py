@@ -183,8 +183,8 @@ def picture(found: dict[str, Any], path: Path) -> None:
         colour, line = styles[name]
         axes.plot(range(1, len(values) + 1), values, line, color=colour, marker="o", markersize=4,
                   label=f"{name} ({found['hr@10'][name]:.3f})")
-    dates = [time.strftime("%d %b %Y", time.gmtime(second)) for second in found["from"]]
-    axes.set_xticks(range(1, len(found["from"]) + 1), dates, rotation=30, ha="right", fontsize=8)
+    days = [time.strftime("%d %b %Y", time.gmtime(second)) for second in found["from"]]
+    axes.set_xticks(range(1, len(days) + 1), days, rotation=30, ha="right", fontsize=8)
     axes.set_ylabel("HR@10")
     axes.set_ylim(bottom=0)
     axes.set_xlabel("window, by its first event")
