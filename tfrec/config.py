@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tfrec import config_file
 
-
 Tuning = Literal["frozen", "prefix", "adapters", "lora", "top", "full"]
 
 

@@ -94,8 +94,8 @@ def read_queries(path: str | Path, catalogue: Catalogue, *, quarantine: Quaranti
     rows = read_records(path, QueryRow, quarantine=quarantine)
     found = Pairs.of(((row.query, row.item, row.weight) for row in rows), catalogue)
     if not len(found):
-        raise DataError(f"{path}: no usable pair, {found.unknown_items} name items that are not in the catalogue. Expected rows with "
-                        "`query` and `item`, an id of the catalogue.")
+        raise DataError(f"{path}: no usable pair, {found.unknown_items} name items that are not in the catalogue. "
+                        "Expected rows with `query` and `item`, an id of the catalogue.")
     return found
 
 

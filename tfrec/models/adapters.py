@@ -5,8 +5,9 @@
     prefix     p keys and values that every token of a layer attends to as well     (Li & Liang 2021, arXiv:2101.00190)
     top, full  the plain weights of some layers, or of all of them and the embeddings
 
-B and U start at zero, so a change starts as none. A prefix cannot; a logit of its own keeps it almost unseen at first. LoRA ends as plain weights (`W + s A B`).
-The others stay layers of their own: their arrays lie beside BERT's under the names of `Changed.own`, and config.json says which.
+B and U start at zero, so a change starts as none. A prefix cannot; a logit of its own keeps it almost unseen at first. LoRA ends
+as plain weights (`W + s A B`). The others stay layers of their own: their arrays lie beside BERT's under the names of
+`Changed.own`, and config.json says which.
 """
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -136,8 +137,8 @@ def apply(bert: "Bert", change: Change) -> Changed:
     """
     carried = getattr(bert, "change", None)
     if carried is not None and carried != change:
-        raise ModelError(f"The encoder carries {_words(carried)}, which cannot be merged into its weights, and was asked to be tuned "
-                         f"by {_words(change)}. Ask for the same ones, or tune the encoder that it was made from.")
+        raise ModelError(f"The encoder carries {_words(carried)}, which cannot be merged into its weights, and was to be "
+                         f"tuned by {_words(change)}. Ask for the same ones, or tune the encoder that it was made from.")
     blocks = bert.blocks[change.first :]
     if carried is None and change.way in RANKS:
         for block in blocks:

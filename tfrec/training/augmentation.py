@@ -1,6 +1,6 @@
 """Token ids in, token ids out with some taken out, masked or replaced: a text never reads the same twice.
 
-All are stateless functions of the step's `Noise`, keep the shape and compile under XLA. [CLS], [SEP] and padding stay as they are.
+All are stateless functions of the step's `Noise`, keep the shape and compile under XLA. [CLS], [SEP] and padding stay.
 """
 import tensorflow as tf
 

@@ -1,8 +1,8 @@
 """Epochs of tuning with a rate that fits their number of steps, stopped when held-out texts say so; the best weights stay.
 
 The schedule is as long as the training, however small: a tenth of the steps warms up, the rest follows half a cosine down to
-nothing (SGDR's first period: Loshchilov & Hutter 2017, arXiv:1608.03983). Where there are few steps, the rate is lower as well: the
-moments of Adam are still mostly noise in the first hundred or so.
+nothing (SGDR's first period: Loshchilov & Hutter 2017, arXiv:1608.03983). Where there are few steps, the rate is lower as well:
+the moments of Adam are mostly noise at first.
 """
 import logging
 from collections.abc import Callable
@@ -80,7 +80,7 @@ def run(model: TunedModel, epoch: Callable[[int], tf.data.Dataset], validation: 
     model.restore(best)
     kept = losses.index(min(losses))
     if kept == 0:
-        log.warning("no epoch was better than none: the encoder stays as it was. Try another tuning.learning_rate, or more pairs.")
+        log.warning("no epoch was better than none: the encoder stays as it was. Try another tuning.learning_rate, or more data.")
     return Course(losses, kept, done)
 
 

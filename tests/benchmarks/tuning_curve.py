@@ -1,0 +1,182 @@
+"""Cost, quality and forgetting of each way of tuning BERT, on MSRD and MovieTweetings; what docs/tuning.md shows.
+
+    PYTHONPATH=. python tests/benchmarks/tuning_curve.py --msrd DIR --movietweetings DIR --into docs/tuning_curve.json
+    PYTHONPATH=. python tests/benchmarks/tuning_curve.py --into docs/tuning_curve.json --plot docs/tuning_curve.svg
+
+Each line of `runs` is one training of all-MiniLM-L6-v2 (6 layers, width 384) on texts cut to 32 word pieces. Lines that the file
+has already are not measured again, so it can be stopped and started. Step times are taken in pairs with full tuning's in one
+process, turn by turn; the ratio is that of medians.
+"""
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tuning_data import Ranking, documentation, movietweetings, msrd
+
+from tfrec.config import Config, load_config
+from tfrec.data.catalogue import Catalogue
+from tfrec.data.pairs import Pairs
+from tfrec.models.text_encoder import TextEncoder
+from tfrec.training import tuning_loop
+from tfrec.training.pretrain import pretrain
+from tfrec.training.tune import PairInput, PairModel, change_of, tune
+
+import tensorflow as tf  # isort: skip  after tfrec, which chooses Keras 2
+
+REPLAY = "tuning.replay=3"
+WAYS = {
+    "frozen": [],
+    "prefix": ["text.tuning=prefix"],
+    "adapters": ["text.tuning=adapters"],
+    "lora": ["text.tuning=lora"],
+    "lora, top third": ["text.tuning=lora", "tuning.layers=2"],
+    "adapters, top third": ["text.tuning=adapters", "tuning.layers=2"],
+    "top-2": ["text.tuning=top", "tuning.layers=2"],
+    "full": ["text.tuning=full"],
+}
+RUNS = WAYS | {f"{name} + replay": [*words, REPLAY] for name, words in WAYS.items() if words and "third" not in name}
+PRETRAINED = ("pretrained", "pretrained, then full", "pretrained, then lora")
+
+
+def settings(words: list[str], *, seed: int, run: str = "runs/curve") -> Config:
+    return load_config(None, [f"run={run}", "text.max_tokens=32", f"training.seed={seed}", *words])
+
+
+class Curve:
+    """The figures so far, in a file."""
+
+    def __init__(self, path: Path, rankings: dict[str, Ranking]) -> None:
+        self._path, self._rankings = path, rankings
+        self.kept: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {"runs": {}, "steps": {}}
+
+    def measure(self, name: str, encoder: str, cost: dict[str, Any]) -> None:
+        made = TextEncoder(encoder, max_tokens=32)
+        found = {task: ranking.ndcg(made) for task, ranking in self._rankings.items()}
+        figures = {task: round(float(v.mean()), 4) for task, v in found.items()}
+        errors = {f"{task}_se": round(float(v.std() / len(v) ** 0.5), 4) for task, v in found.items()}
+        self.keep("runs", name, figures | errors | cost)
+
+    def keep(self, part: str, name: str, figures: dict[str, Any]) -> None:
+        self.kept[part][name] = figures
+        self._path.write_text(json.dumps(self.kept, indent=1) + "\n")
+        print(part, name, figures, flush=True)
+
+
+def step_times(catalogue: Catalogue, pairs: Pairs, *, rounds: int) -> dict[str, dict[str, float]]:
+    """The median seconds of a step of each way, and its ratio to full tuning's step beside it."""
+    models = {}
+    for name in ["full", *(n for n in WAYS if n not in ("frozen", "full"))]:
+        config = settings(WAYS[name], seed=0)
+        encoder = TextEncoder(config.text.encoder, max_tokens=32)
+        model = PairModel(encoder, change_of(config, encoder), settings=config.tuning, seed=0)
+        optimizer = tuning_loop.optimiser(config, steps=1000)
+        optimizer.build(model.trained)
+        model.compile(optimizer=optimizer)
+        batch = next(iter(PairInput(encoder, pairs, catalogue.texts, config=config).epoch(0)))
+        step = tf.function(model.train_step, autograph=False)
+        step(batch)
+        models[name] = (step, batch)
+    took: dict[str, list[float]] = {name: [] for name in models}
+    beside: dict[str, list[float]] = {name: [] for name in models}
+    for _ in range(rounds):
+        for name in models:  # full and this one, turn by turn
+            for which, into in ((name, took), ("full", beside)):
+                step, batch = models[which]
+                began = time.perf_counter()
+                step(batch)["loss"].numpy()
+                into[name].append(time.perf_counter() - began)
+    return {name: {"seconds": round(float(np.median(took[name])), 4),
+                   "of_full": round(float(np.median(took[name]) / np.median(beside[name])), 3)} for name in models}
+
+
+def quality(wish: argparse.Namespace, curve: Curve, catalogue: Catalogue, pairs: Pairs, old: Catalogue) -> None:
+    names = [name for name in wish.only or RUNS if name in RUNS and name not in curve.kept["runs"]]
+    for name in names:
+        with tempfile.TemporaryDirectory() as scratch:
+            config, cost = settings([*RUNS[name], *wish.set], seed=wish.seed), {}
+            encoder = config.text.encoder
+            if name != "frozen":
+                made = tune(config, catalogue, pairs, Path(scratch) / "encoder", replay=old.texts)
+                encoder, cost = str(made.encoder), of(made)
+            curve.measure(name, encoder, cost)
+
+
+def pretrained(wish: argparse.Namespace, curve: Curve, catalogue: Catalogue, pairs: Pairs, old: Catalogue) -> None:
+    if all(name in curve.kept["runs"] for name in PRETRAINED) or (wish.only and not set(wish.only) & set(PRETRAINED)):
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        config = settings(["text.tuning=full", "tuning.replay=1", *wish.set], seed=wish.seed)
+        parent = pretrain(config, catalogue.texts, Path(scratch) / "pretrained")
+        curve.measure("pretrained", str(parent.encoder), of(parent))
+        for name in ("full", "lora"):
+            words = [*WAYS[name], f"text.encoder={parent.encoder}", *wish.set]
+            made = tune(settings(words, seed=wish.seed), catalogue, pairs, Path(scratch) / name)
+            curve.measure(f"pretrained, then {name}", str(made.encoder), of(made))
+
+
+def of(made: Any) -> dict[str, Any]:
+    return {"trained": made.trained_parameters, "share": round(made.trained_share, 4), "epochs": made.epochs,
+            "steps": made.steps, "loss_before": round(made.held_out_loss_before, 4), "loss": round(made.held_out_loss, 4),
+            "seconds": round(made.seconds, 1)}
+
+
+def plot(kept: dict[str, Any], path: Path) -> None:
+    """Quality over the time of a step, and over what was forgotten."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "tfrec"
+    import matplotlib.pyplot as plt
+
+    runs, steps = kept["runs"], kept["steps"]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
+    for name in ["frozen", *WAYS]:
+        if name in runs and (name == "frozen" or name in steps):
+            x, y = 0 if name == "frozen" else steps[name]["of_full"], runs[name]["search"]
+            left.plot(x, y, "o", color="tab:blue")
+            left.annotate(name, (x, y), textcoords="offset points", xytext=(4, 5), fontsize=8)
+    left.set(xlabel="time of a step, full tuning's = 1", ylabel="search on MSRD, NDCG@10", title="Cost")
+    for ending, mark, label in (("", "o", "without replay"), (" + replay", "s", "with replay")):
+        shown = [(n, runs[n + ending]) for n in WAYS if n + ending in runs]
+        right.plot([r["docs"] for _, r in shown], [r["search"] for _, r in shown], mark, label=label)
+        for name, r in shown:
+            right.annotate(name, (r["docs"], r["search"]), textcoords="offset points", xytext=(4, 5), fontsize=8)
+    right.set(xlabel="documentation (never tuned on), NDCG@10", title="Forgetting: further left is more")
+    right.legend()
+    for axes in (left, right):
+        axes.margins(0.15)
+        axes.grid(alpha=0.3)
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--msrd", type=Path)
+    parser.add_argument("--movietweetings", type=Path)
+    parser.add_argument("--into", type=Path, required=True, help="JSON of the figures")
+    parser.add_argument("--plot", type=Path, help="draw the figures that are there, and measure nothing")
+    parser.add_argument("--pairs", type=int, default=8000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rounds", type=int, default=15, help="of step times; 0: none")
+    parser.add_argument("--only", nargs="*", help=f"lines, of {', '.join([*RUNS, *PRETRAINED])}")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings over those of each line")
+    wish = parser.parse_args()
+    if wish.plot:
+        plot(json.loads(wish.into.read_text()), wish.plot)
+        return
+    catalogue, pairs, search = msrd(wish.msrd, train=wish.pairs, test=2000)
+    old, _, following = movietweetings(wish.movietweetings, test=4000)
+    curve = Curve(wish.into, {"search": search, "next_film": following, "docs": documentation()})
+    if wish.rounds:
+        for name, figures in step_times(catalogue, pairs, rounds=wish.rounds).items():
+            curve.keep("steps", name, figures)
+    quality(wish, curve, catalogue, pairs, old)
+    pretrained(wish, curve, catalogue, pairs, old)
+
+
+if __name__ == "__main__":
+    main()
