@@ -17,10 +17,6 @@ keras = tf.keras
 Thin = Callable[[tf.Tensor], tf.Tensor]  # what dropout does to a tensor
 
 
-def _as_it_is(x: tf.Tensor) -> tf.Tensor:
-    return x
-
-
 class BertLayer(keras.layers.Layer):
     """Self-attention and feed-forward, each with residual and layer norm after it: `[batch, tokens, width]` -> same."""
 
@@ -35,7 +31,7 @@ class BertLayer(keras.layers.Layer):
         self.output_norm = keras.layers.LayerNormalization(epsilon=epsilon, name="output_norm")
         self.prefix: adapters.Prefix | None = None
 
-    def call(self, x: tf.Tensor, mask_bias: tf.Tensor, thin: Thin = _as_it_is) -> tf.Tensor:
+    def call(self, x: tf.Tensor, mask_bias: tf.Tensor, thin: Thin | None = None) -> tf.Tensor:
         """`mask_bias` `[batch, 1, 1, tokens]` is added to the attention logits: 0 to keep, large and negative to hide.
 
         `thin` is dropout where the paper has it (before each residual is added), when training.
@@ -48,8 +44,10 @@ class BertLayer(keras.layers.Layer):
             k, v, mask_bias = self.prefix(k, v, mask_bias)
         weights = tf.nn.softmax(tf.matmul(q * size**-0.5, k, transpose_b=True) + mask_bias)
         mixed = tf.reshape(tf.transpose(tf.matmul(weights, v), [0, 2, 1, 3]), [-1, self.width])
-        x = self.attention_norm(x + thin(self.attention_output(mixed)))
-        return self.output_norm(x + thin(self.output_dense(tf.nn.gelu(self.intermediate(x), approximate=False))))
+        added = self.attention_output(mixed)
+        x = self.attention_norm(x + (added if thin is None else thin(added)))
+        added = self.output_dense(tf.nn.gelu(self.intermediate(x), approximate=False))
+        return self.output_norm(x + (added if thin is None else thin(added)))
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"width": self.width, "heads": self.heads, "inner": self.inner, "epsilon": self.epsilon}
@@ -82,7 +80,7 @@ class Bert(keras.layers.Layer):
         x = self.words(token_ids) + self.positions(tf.range(tf.shape(token_ids)[1])) + self.segment(tf.zeros([1], tf.int32))
         return tf.reshape(self.norm(x), [-1, self.sizes["width"]])
 
-    def through(self, x: tf.Tensor, token_ids: tf.Tensor, blocks: list[BertLayer], thin: Thin = _as_it_is) -> tf.Tensor:
+    def through(self, x: tf.Tensor, token_ids: tf.Tensor, blocks: list[BertLayer], thin: Thin | None = None) -> tf.Tensor:
         """States `[batch * tokens, width]` after some of the layers, for the states before them."""
         kept = tf.cast(token_ids != self.pad, tf.float32)
         bias = (1.0 - kept[:, None, None, :]) * -1e9

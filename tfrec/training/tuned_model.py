@@ -127,8 +127,8 @@ class TunedModel(keras.Model):
 
     def _read(self, x: tf.Tensor, ids: tf.Tensor, noise: Noise | None) -> tf.Tensor:
         rate = self.settings.dropout
-        thin = {} if noise is None or not rate else {"thin": lambda y: noise.dropout(y, rate)}
-        x = self.encoder.bert.through(x, ids, self.above, **thin)
+        thin = None if noise is None or not rate else lambda y: noise.dropout(y, rate)
+        x = self.encoder.bert.through(x, ids, self.above, thin)
         return tf.reshape(x, tf.concat([tf.shape(ids), [-1]], axis=0))
 
     # -- the moving average, and the best weights so far
