@@ -41,7 +41,7 @@ WAYS = {
 }
 RUNS = {name: words for name, words in WAYS.items() if name != "adapters, top third"}
 RUNS |= {f"{name} + replay": [*words, REPLAY] for name, words in RUNS.items() if words and "third" not in name}
-PRETRAINED = ("pretrained", "pretrained, then full", "pretrained, then lora")
+PRETRAINED = ("pretrained", "pretrained, then full")
 
 
 def settings(words: list[str], *, seed: int, run: str = "runs/curve") -> Config:
@@ -111,13 +111,12 @@ def pretrained(wish: argparse.Namespace, curve: Curve, catalogue: Catalogue, pai
     if all(name in curve.kept["runs"] for name in PRETRAINED) or (wish.only and not set(wish.only) & set(PRETRAINED)):
         return
     with tempfile.TemporaryDirectory() as scratch:
-        config = settings(["text.tuning=full", "tuning.replay=1", *wish.set], seed=wish.seed)
+        config = settings(["text.tuning=full", "tuning.replay=1", "tuning.epochs=1"], seed=wish.seed)  # some minutes
         parent = pretrain(config, catalogue.texts, Path(scratch) / "pretrained")
         curve.measure("pretrained", str(parent.encoder), of(parent))
-        for name in ("full", "lora"):
-            words = [*WAYS[name], f"text.encoder={parent.encoder}", *wish.set]
-            made = tune(settings(words, seed=wish.seed), catalogue, pairs, Path(scratch) / name)
-            curve.measure(f"pretrained, then {name}", str(made.encoder), of(made))
+        words = ["text.tuning=full", f"text.encoder={parent.encoder}", *wish.set]
+        made = tune(settings(words, seed=wish.seed), catalogue, pairs, Path(scratch) / "full")
+        curve.measure("pretrained, then full", str(made.encoder), of(made))
 
 
 def of(made: Any) -> dict[str, Any]:
@@ -163,7 +162,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="draw the figures that are there, and measure nothing")
     parser.add_argument("--pairs", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--rounds", type=int, default=15, help="of step times; 0: none")
+    parser.add_argument("--rounds", type=int, default=11, help="of step times; 0: none")
     parser.add_argument("--only", nargs="*", help=f"lines, of {', '.join([*RUNS, *PRETRAINED])}")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings over those of each line")
     wish = parser.parse_args()

@@ -15,13 +15,16 @@ from tfrec.models.bert import load_bert
 from tfrec.models.checkpoint_files import read_checkpoint
 from tfrec.models.text_encoder import TextEncoder
 from tfrec.training import tuning_loop
-from tfrec.training.tune import PairInput, PairModel, change_of, tune
+from tfrec.training.tune import PairInput, PairModel, Tuned, change_of, parent_vectors, tune
 
 WORDS = ("heat", "ice", "dune", "moon", "star", "jaws", "big", "up")
 ITEMS = Catalogue([Item(id=f"{a}{b}", text=f"{a} {b}") for a in WORDS for b in ("x", "y")])
 # a query is the item's word spelt otherwise, which nothing but pairs can tell
 SPELT = {word: chr(ord("0") + n) * 2 for n, word in enumerate(WORDS)}
 PAIRS = Pairs.of([(f"{SPELT[a]} {b} {n}", f"{a}{b}", 1.0) for a in WORDS for b in "xy" for n in range(12)], ITEMS)
+
+OLD = [f"{a}{b}" for a in "abcdef" for b in "ghijkl"]  # texts to be kept
+RATES = {"lora": 0.02, "prefix": 0.05, "top": 0.01}  # for a BERT of width 16
 
 
 def config(encoder: str, *words: str) -> Config:
@@ -35,23 +38,34 @@ def built(settled: Config) -> tuple[PairModel, PairInput]:
     return model, PairInput(encoder, PAIRS, ITEMS.texts, config=settled)
 
 
-@pytest.mark.parametrize(("way", "rate"), [("lora", 0.02), ("prefix", 0.05), ("full", 0.01)])
-def test_each_way_learns_and_says_what_it_trained(tiny_checkpoint, tmp_path, caplog, way, rate):
+@pytest.fixture(scope="module")
+def tuned(tiny_checkpoint, tmp_path_factory):
+    """`tuned("lora")` -> what tuning by it made, once for all tests."""
+    made = {}
+
+    def of(way: str, *words: str) -> Tuned:
+        if (way, *words) not in made:
+            settled = config(tiny_checkpoint, f"text.tuning={way}", f"tuning.learning_rate={RATES[way]}", *words)
+            made[way, *words] = tune(settled, ITEMS, PAIRS, tmp_path_factory.mktemp(way) / "new", replay=OLD)
+        return made[way, *words]
+
+    return of
+
+
+@pytest.mark.parametrize("way", RATES)
+def test_it_learns_and_says_what_it_trained(tiny_checkpoint, tuned, caplog, way):
     caplog.set_level(logging.INFO)
-    settled = config(tiny_checkpoint, f"text.tuning={way}", f"tuning.learning_rate={rate}")
-    made = tune(settled, ITEMS, PAIRS, tmp_path / "new")
+    made = tuned(way)
     assert made.held_out_loss < made.held_out_loss_before - 0.02
     assert f"{way} trains {made.trained_parameters:,} of 7,280 parameters" in caplog.text
-    assert 0 < made.trained_share <= 1
-    told = json.loads((tmp_path / "new" / "tuning.json").read_text())
+    told = json.loads((made.encoder / "tuning.json").read_text())
     assert (told["parent"], told["by"], told["text"]["tuning"]) == (tiny_checkpoint, "tuning", way)
-    again = TextEncoder(str(tmp_path / "new"), max_tokens=12)
+    again = TextEncoder(str(made.encoder), max_tokens=12)
     assert np.abs(again(ITEMS.texts) - TextEncoder(tiny_checkpoint, max_tokens=12)(ITEMS.texts)).max() > 1e-3
 
 
-def test_what_is_frozen_stays(tiny_checkpoint, tmp_path):
-    tune(config(tiny_checkpoint, "text.tuning=top", "tuning.learning_rate=0.01"), ITEMS, PAIRS, tmp_path / "new")
-    before, after = (load_bert(read_checkpoint(str(d))) for d in (tiny_checkpoint, tmp_path / "new"))
+def test_what_is_frozen_stays(tiny_checkpoint, tuned):
+    before, after = (load_bert(read_checkpoint(str(d))) for d in (tiny_checkpoint, tuned("top").encoder))
     for layer in ("words", "positions", "norm"):
         for a, b in zip(getattr(before, layer).get_weights(), getattr(after, layer).get_weights(), strict=True):
             np.testing.assert_array_equal(a, b)
@@ -95,9 +109,8 @@ def test_optimiser_slots_are_those_of_what_is_trained(tiny_checkpoint):
     assert model.changed.parameters == sum(int(np.prod(v.shape)) for v in model.trained)
 
 
-@pytest.mark.parametrize("words", [["text.tuning=full", "tuning.dropout=0"], ["text.tuning=lora", "tuning.dropout=0"]])
-def test_a_step_compiled_by_xla_does_what_the_plain_one_does(tiny_checkpoint, words):
-    model, data = built(config(tiny_checkpoint, *words))
+def test_a_step_compiled_by_xla_does_what_the_plain_one_does(tiny_checkpoint):
+    model, data = built(config(tiny_checkpoint, "text.tuning=full", "tuning.dropout=0"))
     batch, seed = next(iter(data.epoch(0))), tf.constant([1, 2])
 
     def step(b):
@@ -109,13 +122,15 @@ def test_a_step_compiled_by_xla_does_what_the_plain_one_does(tiny_checkpoint, wo
 
 
 def test_training_is_compiled_by_xla_with_all_noise_on(tiny_checkpoint):
-    settled = config(tiny_checkpoint, "tuning.token_dropout=0.2", "tuning.span_masking=0.2", "tuning.adversarial=0.1",
-                     "tuning.epochs=1", "training.jit_compile=true", "tuning.layers=1")
+    settled = config(tiny_checkpoint, "tuning.token_dropout=0.2", "tuning.span_masking=0.2", "tuning.layers=1")
     model, data = built(settled)
-    before = model.values()
-    course = tuning_loop.run(model, data.epoch, data.validation(), settled, steps=data.steps, title="tuning")
-    assert np.isfinite(course.losses).all()
-    assert course.best == 0 or any((a != b).any() for a, b in zip(before, model.values(), strict=True))
+    optimizer = tuning_loop.optimiser(settled, steps=10)
+    optimizer.build(model.trained)
+    model.compile(optimizer=optimizer)
+    before, step = model.values(), tf.function(model.train_step, jit_compile=True, autograph=False)
+    losses = [float(step(batch)["loss"]) for batch in data.epoch(0).take(3)]
+    assert np.isfinite(losses).all()
+    assert all((a != b).any() for a, b in zip(before, model.values(), strict=True))
 
 
 def test_the_worst_step_is_of_that_length_and_makes_it_worse(tiny_checkpoint):
@@ -132,14 +147,11 @@ def test_the_worst_step_is_of_that_length_and_makes_it_worse(tiny_checkpoint):
     assert losses[0.5][1] > losses[0.5][0] + 0.01
 
 
-def test_replay_holds_the_vectors_of_old_texts(tiny_checkpoint, tmp_path):
-    old = [f"{a}{b}" for a in "abcdef" for b in "ghijkl"]
-    parent = TextEncoder(tiny_checkpoint, max_tokens=12).encode(old, batch_size=64)
+def test_replay_holds_the_vectors_of_old_texts(tiny_checkpoint, tuned):
+    parent = TextEncoder(tiny_checkpoint, max_tokens=12)(OLD).numpy()
     moved = []
-    for replay in (0, 20):
-        settled = config(tiny_checkpoint, "tuning.learning_rate=0.02", f"tuning.replay={replay}")
-        made = tune(settled, ITEMS, PAIRS, tmp_path / str(replay), replay=old)
-        vectors = TextEncoder(str(made.encoder), max_tokens=12).encode(old, batch_size=64)
+    for words in ([], ["tuning.replay=20"]):
+        vectors = TextEncoder(str(tuned("lora", *words).encoder), max_tokens=12)(OLD).numpy()
         moved.append(float(1 - (vectors * parent).sum(1).mean()))
     assert moved[1] < moved[0] / 2
 
@@ -177,7 +189,7 @@ def test_a_schedule_is_as_long_as_the_training_and_lower_where_that_is_short():
 
 
 def test_it_ends_when_nothing_gets_better_and_keeps_the_best(tiny_checkpoint, tmp_path, caplog):
-    settled = config(tiny_checkpoint, "tuning.learning_rate=3", "tuning.patience=1")
+    settled = config(tiny_checkpoint, "tuning.learning_rate=3", "tuning.patience=1", "tuning.layers=1")
     made = tune(settled, ITEMS, PAIRS, tmp_path / "new")
     steps = -(-int((~PAIRS.held_out(0.1)).sum()) // 32)
     assert (made.epochs, made.steps, made.held_out_loss) == (0, steps, made.held_out_loss_before)
@@ -193,3 +205,15 @@ def test_what_cannot_be_tuned_is_refused(tiny_checkpoint, tmp_path):
         tune(config(tiny_checkpoint, "text.tuning=full", "tuning.layers=1"), ITEMS, PAIRS, tmp_path / "new")
     with pytest.raises(DataError, match=r"at least 2 pairs to learn and 2 to be judged by, got 1 and 0 of 1 pairs"):
         tune(config(tiny_checkpoint), ITEMS, Pairs.of([("q", "heatx", 1.0)], ITEMS), tmp_path / "new")
+
+
+def test_it_trains_inside_the_scope_of_a_strategy(tiny_checkpoint):
+    settled = config(tiny_checkpoint, "text.tuning=top", "tuning.epochs=1", "tuning.replay=1")
+    with tf.distribute.MirroredStrategy(["/cpu:0"]).scope():
+        encoder = TextEncoder(tiny_checkpoint, max_tokens=12)
+        kept = parent_vectors(settled, encoder, ITEMS.texts)
+        data = PairInput(encoder, PAIRS, ITEMS.texts, config=settled, replay=kept)
+        model = PairModel(encoder, change_of(settled, encoder), settings=settled.tuning, seed=0)
+        course = tuning_loop.run(model, data.epoch, data.validation(), settled, steps=data.steps, title="tuning")
+    assert course.steps == data.steps == int(model.steps.numpy())
+    assert np.isfinite(course.losses).all()
