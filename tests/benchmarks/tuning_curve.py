@@ -23,8 +23,9 @@ from tfrec.data.catalogue import Catalogue
 from tfrec.data.pairs import Pairs
 from tfrec.models.text_encoder import TextEncoder
 from tfrec.training import tuning_loop
+from tfrec.training.new_encoder import change_of
 from tfrec.training.pretrain import pretrain
-from tfrec.training.tune import PairInput, PairModel, change_of, tune
+from tfrec.training.tune import PairInput, PairModel, tune
 
 import tensorflow as tf  # isort: skip  after tfrec, which chooses Keras 2
 
@@ -125,8 +126,23 @@ def of(made: Any) -> dict[str, Any]:
             "seconds": round(made.seconds, 1)}
 
 
+def table(kept: dict[str, Any]) -> str:
+    """The figures as the table of docs/tuning.md."""
+    runs, steps = kept["runs"], kept["steps"]
+    untuned, full = runs["frozen"]["search"], runs["full"]["search"]
+    lines = ["| tuning | parameters trained | step | search | of full's gain | next film | documentation |", "|" + " --- |" * 7]
+    for name in [n for n in [*RUNS, *PRETRAINED] if n in runs]:
+        run, step = runs[name], steps.get(name, {}).get("of_full")
+        share = "0" if "trained" not in run else f"{run['trained']:,} ({run['share']:.2%})"
+        gain = (run["search"] - untuned) / (full - untuned)
+        shown = [name, share, "" if step is None else f"{step:.2f}", f"{run['search']:.3f}", f"{gain:.0%}",
+                 f"{run['next_film']:.4f}", f"{run['docs']:.3f}"]
+        lines.append(f"| {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
 def plot(kept: dict[str, Any], path: Path) -> None:
-    """Quality over the time of a step, and over what was forgotten."""
+    """Search over the time of a step, and over what is left of the likeness of films."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -143,10 +159,10 @@ def plot(kept: dict[str, Any], path: Path) -> None:
     left.set(xlabel="time of a step, full tuning's = 1", ylabel="search on MSRD, NDCG@10", title="Cost")
     for ending, mark, label in (("", "o", "without replay"), (" + replay", "s", "with replay")):
         shown = [(n, runs[n + ending]) for n in WAYS if n + ending in runs]
-        right.plot([r["docs"] for _, r in shown], [r["search"] for _, r in shown], mark, label=label)
+        right.plot([r["next_film"] for _, r in shown], [r["search"] for _, r in shown], mark, label=label)
         for name, r in shown:
-            right.annotate(name, (r["docs"], r["search"]), textcoords="offset points", xytext=(4, 5), fontsize=8)
-    right.set(xlabel="documentation (never tuned on), NDCG@10", title="Forgetting: further left is more")
+            right.annotate(name, (r["next_film"], r["search"]), textcoords="offset points", xytext=(4, 5), fontsize=8)
+    right.set(xlabel="next film on MovieTweetings (not tuned on), NDCG@10", title="Forgetting: further left is more")
     right.legend()
     for axes in (left, right):
         axes.margins(0.15)
@@ -159,7 +175,7 @@ def main() -> None:
     parser.add_argument("--msrd", type=Path)
     parser.add_argument("--movietweetings", type=Path)
     parser.add_argument("--into", type=Path, required=True, help="JSON of the figures")
-    parser.add_argument("--plot", type=Path, help="draw the figures that are there, and measure nothing")
+    parser.add_argument("--plot", type=Path, help="draw what is there and print it as a table, and measure nothing")
     parser.add_argument("--pairs", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=11, help="of step times; 0: none")
@@ -168,6 +184,7 @@ def main() -> None:
     wish = parser.parse_args()
     if wish.plot:
         plot(json.loads(wish.into.read_text()), wish.plot)
+        print(table(json.loads(wish.into.read_text())))
         return
     logging.basicConfig(format="%(asctime)s %(message)s")
     logging.getLogger("tfrec").setLevel(logging.INFO)

@@ -11,8 +11,8 @@ from tfrec.errors import DataError
 from tfrec.models.bert import load_bert
 from tfrec.models.checkpoint_files import read_checkpoint
 from tfrec.models.text_encoder import TextEncoder
+from tfrec.training.new_encoder import change_of
 from tfrec.training.pretrain import MaskedWords, TextInput, pretrain
-from tfrec.training.tune import change_of
 
 TEXTS = [f"{a} {b} {a} {b} {a} {b}" for a in "abcdefgh" for b in "stuvwxyz"]  # two letters, again and again
 

@@ -15,7 +15,8 @@ from tfrec.models.bert import load_bert
 from tfrec.models.checkpoint_files import read_checkpoint
 from tfrec.models.text_encoder import TextEncoder
 from tfrec.training import tuning_loop
-from tfrec.training.tune import PairInput, PairModel, Tuned, change_of, parent_vectors, tune
+from tfrec.training.new_encoder import Tuned, change_of, parent_vectors
+from tfrec.training.tune import PairInput, PairModel, tune
 
 WORDS = ("heat", "ice", "dune", "moon", "star", "jaws", "big", "up")
 ITEMS = Catalogue([Item(id=f"{a}{b}", text=f"{a} {b}") for a in WORDS for b in ("x", "y")])

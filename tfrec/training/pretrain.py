@@ -21,8 +21,8 @@ from tfrec.models.noise import Noise
 from tfrec.models.text_encoder import TextEncoder
 from tfrec.training.augmentation import mask_words
 from tfrec.training.devices import compiles
+from tfrec.training.new_encoder import Tuned, batches, new_encoder, parent_vectors, token_ids
 from tfrec.training.progress import bar
-from tfrec.training.tune import Tuned, batches, new_encoder, parent_vectors, token_ids
 from tfrec.training.tuned_model import Batch, TunedModel
 
 keras = tf.keras
