@@ -138,13 +138,15 @@ def table(kept: dict[str, Any]) -> str:
     runs, steps = kept["runs"], kept["steps"]
     untuned, full = runs["frozen"]["search"], runs["full"]["search"]
     lines = ["| tuning | parameters trained | step | search | of full's gain | next film | documentation |", "|" + " --- |" * 7]
-    for name in [n for n in [*RUNS, *PRETRAINED] if n in runs]:
-        run, step = runs[name], steps.get(name, {}).get("processor_of_full")
-        share = "0" if "trained" not in run else f"{run['trained']:,} ({run['share']:.2%})"
-        gain = (run["search"] - untuned) / (full - untuned)
-        shown = [name, share, "" if step is None else f"{step:.2f}", f"{run['search']:.3f}", f"{gain:.0%}",
-                 f"{run['next_film']:.4f}", f"{run['docs']:.3f}"]
-        lines.append(f"| {' | '.join(shown)} |")
+    for name in dict.fromkeys([*WAYS, *RUNS, *PRETRAINED]):
+        run, step = runs.get(name), steps.get(name, {}).get("processor_of_full")
+        shown = [name, "", "" if step is None else f"{step:.2f}", *[""] * 4]
+        if run is not None:
+            shown[1] = f"{run['trained']:,} ({run['share']:.2%})" if "trained" in run else "0"
+            gain = (run["search"] - untuned) / (full - untuned)
+            shown[3:] = [f"{run['search']:.3f}", f"{gain:.0%}", f"{run['next_film']:.4f}", f"{run['docs']:.3f}"]
+        if run is not None or step is not None:
+            lines.append(f"| {' | '.join(shown)} |")
     return "\n".join(lines)
 
 
@@ -158,17 +160,20 @@ def plot(kept: dict[str, Any], path: Path) -> None:
 
     runs, steps = kept["runs"], kept["steps"]
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
-    for name in ["frozen", *WAYS]:
+    for number, name in enumerate(WAYS):
         if name in runs and (name == "frozen" or name in steps):
             x, y = 0 if name == "frozen" else steps[name]["processor_of_full"], runs[name]["search"]
             left.plot(x, y, "o", color="tab:blue")
-            left.annotate(name, (x, y), textcoords="offset points", xytext=(4, 5), fontsize=8)
+            left.annotate(name, (x, y), textcoords="offset points", xytext=(4, (5, -11)[number % 2]), fontsize=8)
     left.set(xlabel="time of a step, full tuning's = 1", ylabel="search on MSRD, NDCG@10", title="Cost")
     for ending, mark, label in (("", "o", "without replay"), (" + replay", "s", "with replay")):
         shown = [(n, runs[n + ending]) for n in WAYS if n + ending in runs]
+        if not shown:
+            continue
         right.plot([r["next_film"] for _, r in shown], [r["search"] for _, r in shown], mark, label=label)
-        for name, r in shown:
-            right.annotate(name, (r["next_film"], r["search"]), textcoords="offset points", xytext=(4, 5), fontsize=8)
+        for number, (name, r) in enumerate(shown):
+            at = (4, (5, -11)[number % 2])
+            right.annotate(name, (r["next_film"], r["search"]), textcoords="offset points", xytext=at, fontsize=8)
     right.set(xlabel="next film on MovieTweetings (not tuned on), NDCG@10", title="Forgetting: further left is more")
     right.legend()
     for axes in (left, right):
