@@ -49,7 +49,7 @@ def test_its_make_targets_exist():
 def test_its_settings_exist(tmp_path):
     (text,) = blocks("toml")
     (tmp_path / "shop.toml").write_text(text)
-    names = re.findall(r"`((?:data|gateway|retrain|reward|serving)\.[a-z_]+)`", README)
+    names = re.findall(r"`((?:data|gateway|retrain|reward|serving|text|tuning)\.[a-z_]+)`", README)
     config = load_config(tmp_path / "shop.toml")
     assert config.run == Path("runs/shop")
     for section, name in (name.split(".") for name in names):

@@ -12,20 +12,14 @@ from typing import Annotated
 
 import typer
 
-from tfrec import __version__, terminal
+from tfrec import __version__, cli_text, terminal
+from tfrec.cli_options import AsJson, ConfigFile, Events, Items, Settings, SkipBadRows, load_tensorflow
 from tfrec.config import Config, load_config
 from tfrec.errors import TfrecError, UsageError
 
 log_line = logging.getLogger(__name__)
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE.toml", help="Settings; the rest keep their defaults.")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as training.batch_size=64. May be repeated."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-SkipBadRows = Annotated[bool, typer.Option("--skip-bad-rows", help="Set bad rows aside in a file of the run and use the rest.")]
 Port = Annotated[int, typer.Option(min=1, max=65535)]
 
 
@@ -47,18 +41,6 @@ def tfrec(
     terminal.log_to_standard_error()
 
 
-def _load_tensorflow() -> None:
-    """Import TensorFlow and let it look for devices, without the lines that it prints meanwhile."""
-    with terminal.held_back():
-        import tensorflow as tf
-
-        tf.config.list_physical_devices()
-
-
-Items = Annotated[Path | None, typer.Option("--items", help="The catalogue, instead of data.items.")]
-Events = Annotated[Path | None, typer.Option("--interactions", help="What people did, instead of data.interactions.")]
-
-
 @app.command()
 def demo(
     run: Annotated[Path, typer.Option(help="The run directory; an earlier demo's is cleared.")] = Path("runs/demo"),
@@ -78,13 +60,17 @@ def demo(
         from tfrec.data.dataset import read_dataset
 
         catalogue, inter = read_dataset(Config(run=run), items, interactions, skip_bad_rows=False, command="demo")
-    _load_tensorflow()
+    load_tensorflow()
     from tfrec.demo import demo
     from tfrec.demo_report import render_screen
 
     name = "MovieLens (latest small, 2016)" if items is None else items.stem
     report, page = demo(run, catalogue, inter, name=name, rounds=rounds)
     terminal.show(report if as_json else render_screen(report, page), as_json=as_json)
+
+
+app.command()(cli_text.pretrain)
+app.command()(cli_text.tune)
 
 
 @app.command()
@@ -103,7 +89,7 @@ def train(
     from tfrec.data.dataset import read_dataset
 
     catalogue, inter = read_dataset(settled, items, interactions, skip_bad_rows=skip_bad_rows, command="train")
-    _load_tensorflow()
+    load_tensorflow()
     from tfrec.training import checkpoint
     from tfrec.training.train import checkpoint_dir, train
 
@@ -138,7 +124,7 @@ def evaluate(
     catalogue, inter = read_dataset(
         settled, items, interactions, skip_bad_rows=skip_bad_rows, command="evaluate", with_unknown_items=True
     )
-    _load_tensorflow()
+    load_tensorflow()
     from tfrec.evaluation.prequential import prequential
 
     found = prequential(settled, catalogue, inter)
@@ -159,7 +145,7 @@ def export(
     """
     settled = load_config(config, settings or ())
     directory = terminal.new_file(output or settled.run / "export")
-    _load_tensorflow()
+    load_tensorflow()
     from tfrec.serving.export import export, newest_model
     from tfrec.training import checkpoint
     from tfrec.training.loop import optimiser
@@ -184,7 +170,7 @@ def retrain(
     """Learn what arrived since the live version, gate it, publish it. Exit 0 done, 1 failed, 2 usage, 3 held."""
     seconds = terminal.duration(every) if every is not None else None
     settled = load_config(config, settings or ())
-    _load_tensorflow()
+    load_tensorflow()
     from tfrec.retrain import HELD, retrain
 
     if seconds is None:
@@ -276,7 +262,7 @@ def serve(
     if not named and not settled.models_dir.is_dir():
         raise UsageError(f"Nothing is published in {settled.models_dir}. Check --set run=..., or publish first: tfrec publish.")
     if find_model_server() is None:
-        _load_tensorflow()
+        load_tensorflow()
     serve(options, others)
 
 
@@ -292,7 +278,7 @@ def gateway(
     """Answer recommend, search and similar, take outcomes, and keep the feedback log: what an application calls."""
     settled = load_config(config, settings or ())
     terminal.writable(settled.run)
-    _load_tensorflow()
+    load_tensorflow()
     from tfrec.serving.gateway import serve_gateway
 
     serve_gateway(settled, model_server=server, host=host, port=port, writer=writer)
@@ -322,12 +308,12 @@ def publish(
     from tfrec.serving.verify import Verifier
 
     if export is not None:
-        _load_tensorflow()
+        load_tensorflow()
         version = publish(export, settled.models_dir)
     else:
         quarantine = Quarantine(settled.run / "quarantine-publish.jsonl") if skip_bad_rows else None
         with Verifier.of_delta() as verifier:  # its server imports TensorFlow while this process does
-            _load_tensorflow()
+            load_tensorflow()
             from tfrec.serving.delta import publish_delta
 
             now = int(time.time())
@@ -387,7 +373,7 @@ def ope(
     Where the log does not support the policy there is no number, and the reason is told.
     """
     settled = load_config(config, settings or ())
-    _load_tensorflow()
+    load_tensorflow()
     from tfrec.data.rows import Quarantine
     from tfrec.ope import ope
 

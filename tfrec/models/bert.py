@@ -3,15 +3,18 @@
 Written here because `transformers` 5 has no TensorFlow models and the last 4.x fails on safetensors. Queries, keys and
 values are one matrix product; the rest follows the paper, so a checkpoint gives the hidden states it gives in PyTorch.
 """
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfrec.errors import ModelError
+from tfrec.models import adapters
 from tfrec.models.checkpoint_files import Checkpoint
 
 keras = tf.keras
+Thin = Callable[[tf.Tensor], tf.Tensor]  # what dropout does to a tensor
 
 
 class BertLayer(keras.layers.Layer):
@@ -26,17 +29,25 @@ class BertLayer(keras.layers.Layer):
         self.intermediate = keras.layers.Dense(inner, name="intermediate")
         self.output_dense = keras.layers.Dense(width, name="output")
         self.output_norm = keras.layers.LayerNormalization(epsilon=epsilon, name="output_norm")
+        self.prefix: adapters.Prefix | None = None
 
-    def call(self, x: tf.Tensor, mask_bias: tf.Tensor) -> tf.Tensor:
-        """`mask_bias` `[batch, 1, 1, tokens]` is added to the attention logits: 0 to keep, large and negative to hide."""
+    def call(self, x: tf.Tensor, mask_bias: tf.Tensor, thin: Thin | None = None) -> tf.Tensor:
+        """`mask_bias` `[batch, 1, 1, tokens]` is added to the attention logits: 0 to keep, large and negative to hide.
+
+        `thin` is dropout where the paper has it (before each residual is added), when training.
+        """
         batch, tokens = tf.shape(mask_bias)[0], tf.shape(mask_bias)[3]
         size = self.width // self.heads
         qkv = tf.reshape(self.qkv(x), [batch, tokens, 3, self.heads, size])
         q, k, v = tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))
+        if self.prefix is not None:
+            k, v, mask_bias = self.prefix(k, v, mask_bias)
         weights = tf.nn.softmax(tf.matmul(q * size**-0.5, k, transpose_b=True) + mask_bias)
         mixed = tf.reshape(tf.transpose(tf.matmul(weights, v), [0, 2, 1, 3]), [-1, self.width])
-        x = self.attention_norm(x + self.attention_output(mixed))
-        return self.output_norm(x + self.output_dense(tf.nn.gelu(self.intermediate(x), approximate=False)))
+        added = self.attention_output(mixed)
+        x = self.attention_norm(x + (added if thin is None else thin(added)))
+        added = self.output_dense(tf.nn.gelu(self.intermediate(x), approximate=False))
+        return self.output_norm(x + (added if thin is None else thin(added)))
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"width": self.width, "heads": self.heads, "inner": self.inner, "epsilon": self.epsilon}
@@ -61,14 +72,21 @@ class Bert(keras.layers.Layer):
         ]
 
     def call(self, token_ids: tf.Tensor) -> tf.Tensor:
+        x = self.through(self.embed(token_ids), token_ids, self.blocks)
+        return tf.reshape(x, tf.concat([tf.shape(token_ids), [-1]], axis=0))
+
+    def embed(self, token_ids: tf.Tensor) -> tf.Tensor:
+        """What the first layer reads, `[batch * tokens, width]`."""
+        x = self.words(token_ids) + self.positions(tf.range(tf.shape(token_ids)[1])) + self.segment(tf.zeros([1], tf.int32))
+        return tf.reshape(self.norm(x), [-1, self.sizes["width"]])
+
+    def through(self, x: tf.Tensor, token_ids: tf.Tensor, blocks: list[BertLayer], thin: Thin | None = None) -> tf.Tensor:
+        """States `[batch * tokens, width]` after some of the layers, for the states before them."""
         kept = tf.cast(token_ids != self.pad, tf.float32)
         bias = (1.0 - kept[:, None, None, :]) * -1e9
-        x = self.words(token_ids) + self.positions(tf.range(tf.shape(token_ids)[1])) + self.segment(tf.zeros([1], tf.int32))
-        shape = tf.shape(x)
-        x = tf.reshape(self.norm(x), [-1, shape[2]])
-        for block in self.blocks:
-            x = block(x, bias)
-        return tf.reshape(x, shape)
+        for block in blocks:
+            x = block(x, bias, thin)
+        return x
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | self.sizes
@@ -116,4 +134,8 @@ def load_bert(checkpoint: Checkpoint) -> Bert:
         block.intermediate.set_weights(dense(inner, width, f"{p}.intermediate.dense"))
         block.output_dense.set_weights(dense(width, inner, f"{p}.output.dense"))
         block.output_norm.set_weights(norm(f"{p}.output.LayerNorm"))
+    if (kept := adapters.Change.of(c)) is not None:
+        change = adapters.apply(bert, kept)
+        for name, variable in change.own.items():
+            variable.assign(take(name, *variable.shape))
     return bert

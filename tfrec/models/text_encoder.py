@@ -31,13 +31,16 @@ class TextEncoder(tf.Module):
         self.tokenizer = Tokenizer(files.vocabulary, max_tokens=min(max_tokens, files.config.max_position_embeddings),
                                    lower_case=files.lower_case)
         self.bert = load_bert(files)
-        self.pooling = files.pooling
+        self.files, self.pooling = files, files.pooling
         self.width = int(files.config.hidden_size)
         self._compiled = tf.function(self.pool, input_signature=[tf.TensorSpec([None, None], tf.int32)], autograph=False)
 
     def pool(self, token_ids: tf.Tensor) -> tf.Tensor:
         """Unit vectors `[batch, width]` of token ids `[batch, tokens]`; zero where there is nothing but [CLS] and [SEP]."""
-        states = self.bert(token_ids)
+        return self.pool_states(self.bert(token_ids), token_ids)
+
+    def pool_states(self, states: tf.Tensor, token_ids: tf.Tensor) -> tf.Tensor:
+        """The same for hidden states `[batch, tokens, width]`."""
         kept = tf.cast(token_ids != self.tokenizer.pad, states.dtype)[:, :, None]
         pooled = states[:, 0] if self.pooling == "cls" else tf.reduce_sum(states * kept, axis=1)  # its length drops out
         return tf.math.l2_normalize(pooled, axis=-1) * tf.cast(tf.reduce_sum(kept, axis=1) > EDGES, states.dtype)

@@ -28,6 +28,7 @@ class Tokenizer(tf.Module):
         self.max_tokens = max_tokens
         self._vocabulary = tf.constant(list(vocabulary))
         self.pad, self.start, self.end = ids["[PAD]"], ids["[CLS]"], ids["[SEP]"]
+        self.mask = ids.get("[MASK]", ids["[UNK]"])  # a few vocabularies of small models have no piece that hides another
         self._pieces = tf_text.FastBertTokenizer(
             list(vocabulary), token_out_type=tf.int32, lower_case_nfd_strip_accents=lower_case
         )

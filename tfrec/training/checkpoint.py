@@ -25,6 +25,7 @@ from tfrec.models.prior import PopularityPrior
 from tfrec.models.recommender import Recommender, encode_catalogue, towers
 
 FORMAT = 3
+FREE = ("batch_size", "tuning")  # settings that no vector depends on
 CATALOGUE_FILES = frozenset({"slots.npz", "prior.npz", "catalogue.jsonl"})
 
 
@@ -88,7 +89,7 @@ def load(directory: Path, config: Config, *, catalogue: Catalogue | None = None,
     found = _described(directory)
     for section in ("model", "text"):
         now = getattr(config, section).model_dump(mode="json")
-        differing = {k: (found[section].get(k), v) for k, v in now.items() if found[section].get(k) != v and k != "batch_size"}
+        differing = {k: (found[section].get(k), v) for k, v in now.items() if found[section].get(k) != v and k not in FREE}
         if differing:
             words = ", ".join(f"{section}.{k} = {new!r}, the checkpoint has {old!r}" for k, (old, new) in differing.items())
             raise ModelError(f"{directory}: {words}. Set them back, or train a new model in another run directory.")
