@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import tfrec.models
+from tfrec.models.adapters import Adapted, LowRank, Prefix
 from tfrec.models.bert import Bert, BertLayer
 from tfrec.models.item_tower import ItemTower
 from tfrec.models.query_tower import CausalBlock, QueryTower
@@ -20,6 +21,7 @@ LAYERS = {
     CausalBlock: {"dim": 4, "heads": 2, "rate": 0.3},
     CorrectedRetrieval: {},
     ItemTower: {"dim": 4, "text_width": 5, "feature_width": 3, "slots": 6, "id_dropout": 0.25},
+    Prefix: {"length": 3, "heads": 2, "size": 4},
     QueryTower: {"dim": 4, "layers": 2, "heads": 2, "length": 3, "actions": 5, "rate": 0.3},
 }
 
@@ -40,4 +42,5 @@ def test_every_layer_is_listed():
         for _, thing in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
             if thing.__module__ == module.name and issubclass(thing, tf.keras.layers.Layer):
                 found.add(thing)
-    assert found - {TwoTower} == set(LAYERS)  # a model is kept by its checkpoint, not by a configuration
+    # a model is kept by its checkpoint and not by a configuration, and what is put around a layer by that of the encoder
+    assert found - {TwoTower, Adapted, LowRank} == set(LAYERS)

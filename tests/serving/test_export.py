@@ -226,7 +226,7 @@ def test_an_item_inserted_by_its_text_is_found_by_a_query(tmp_path: Path, tiny_c
 
 def test_the_checkpoint_inside_gives_back_the_recommender(version: Path, model: Recommender, inter: Interactions) -> None:
     again, meta = checkpoint.load(version / CHECKPOINT, model.config)
-    assert meta == {"held_back": [["u1", "i2"]]}
+    assert meta == {"held_back": [["u1", "i2"]], "slates_until": 0}
     events = np.arange(len(inter) - 5, len(inter))
     expected = Scorer(model, inter, counted=len(inter) // 2)(events)
     assert_allclose(Scorer(again, inter, counted=len(inter) // 2)(events), expected, atol=1e-5)

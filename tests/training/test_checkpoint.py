@@ -114,8 +114,8 @@ def test_the_catalogue_grows_by_a_file(made, tmp_path):
 def test_another_format(made, settings, tmp_path):
     path = checkpoint.save(tmp_path / "checkpoint", made)
     described = path / "checkpoint.json"
-    described.write_text(described.read_text().replace('"format": 2', '"format": 99'))
-    with pytest.raises(ModelError, match="expected format 2, got 99"):
+    described.write_text(described.read_text().replace(f'"format": {checkpoint.FORMAT}', '"format": 99'))
+    with pytest.raises(ModelError, match=f"expected format {checkpoint.FORMAT}, got 99"):
         checkpoint.load(path, settings)
 
 

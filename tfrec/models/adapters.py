@@ -125,6 +125,7 @@ class Prefix(keras.layers.Layer):
 
     def __init__(self, *, length: int, heads: int, size: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.sizes = {"length": length, "heads": heads, "size": size}
         shape, normal = [heads, length, size], keras.initializers.RandomNormal
         self.keys = self.add_weight(name="keys", shape=shape, initializer=normal(stddev=0.02, seed=1))
         self.values = self.add_weight(name="values", shape=shape, initializer=normal(stddev=0.02, seed=2))
@@ -136,6 +137,9 @@ class Prefix(keras.layers.Layer):
         k, v = (tf.concat([tf.repeat(own[None], batch, axis=0), x], axis=2) for own, x in ((self.keys, k), (self.values, v)))
         own = tf.broadcast_to(self.logits[None, :, None, :], [batch, heads, 1, length])
         return k, v, tf.concat([own, tf.broadcast_to(mask_bias, [batch, heads, 1, tokens])], axis=3)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | self.sizes
 
 
 def first_layer(way: Tuning, layers: int | None, *, of: int) -> int:
