@@ -1,6 +1,7 @@
 """Set before anything is imported: Keras 2 for the process, and TensorFlow's start-up lines kept out of the test output."""
+import logging
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
 from hypothesis import settings
@@ -10,7 +11,7 @@ settings.load_profile("tfrec")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors that matter are raised, not logged
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
-from tfrec.terminal import held_back  # noqa: E402  before any test module can import TensorFlow
+from tfrec.terminal import end, held_back  # noqa: E402  before any test module can import TensorFlow
 
 Report = pytest.CollectReport
 
@@ -37,3 +38,18 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
     from tests.models.tiny import write_bert
 
     return str(write_bert(tmp_path_factory.mktemp("tiny") / "bert"))
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., tuple[int, str, str]]]:
+    """`call("join", "--json")` -> exit code, standard output, standard error."""
+    from tfrec.cli import app
+
+    def run(*words: object) -> tuple[int, str, str]:
+        code = end(lambda: app([str(word) for word in words], prog_name="tfrec"))
+        return code, *capsys.readouterr()
+
+    logger = logging.getLogger("tfrec")
+    before = logger.handlers[:], logger.level, logger.propagate
+    yield run
+    logger.handlers[:], logger.level, logger.propagate = before

@@ -1,6 +1,5 @@
 """The program as a person meets it: by its exit code and its two streams."""
 import json
-import logging
 import re
 import subprocess
 import sys
@@ -11,30 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 
 import tfrec
-from tfrec.cli import app
 from tfrec.data.log import FeedbackLog, LogWriter
 from tfrec.data.records import Impression, Outcome
 from tfrec.data.wal import WriteAheadFile
 from tfrec.errors import TfrecError
 from tfrec.serving.manifest import Manifest, write_manifest
 from tfrec.serving.server import ServeOptions
-from tfrec.terminal import end
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture
-def call(capsys):
-    """`call("join", "--json")` -> exit code, standard output, standard error."""
-
-    def run(*words):
-        code = end(lambda: app([str(word) for word in words], prog_name="tfrec"))
-        return code, *capsys.readouterr()
-
-    logger = logging.getLogger("tfrec")
-    before = logger.handlers[:], logger.level, logger.propagate
-    yield run
-    logger.handlers[:], logger.level, logger.propagate = before
 
 
 def test_the_program_runs_in_a_process_of_its_own():

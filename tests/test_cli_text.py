@@ -1,30 +1,13 @@
 """`tfrec tune` and `tfrec pretrain` as a person meets them."""
 import json
-import logging
 
 import pytest
 
-from tfrec.cli import app
 from tfrec.data.log import FeedbackLog, LogWriter
 from tfrec.data.records import Impression, Outcome
 from tfrec.data.wal import WriteAheadFile
-from tfrec.terminal import end
 
 SMALL = ("--set", "text.max_tokens=8", "--set", "tuning.batch_size=8", "--set", "tuning.epochs=1")
-
-
-@pytest.fixture
-def call(capsys):
-    """`call("tune", "--json")` -> exit code, standard output, standard error."""
-
-    def run(*words):
-        code = end(lambda: app([str(word) for word in words], prog_name="tfrec"))
-        return code, *capsys.readouterr()
-
-    logger = logging.getLogger("tfrec")
-    before = logger.handlers[:], logger.level, logger.propagate
-    yield run
-    logger.handlers[:], logger.level, logger.propagate = before
 
 
 @pytest.fixture

@@ -43,7 +43,16 @@ class Change:
     def of(cls, config: Any) -> "Change | None":
         """The one that a checkpoint carries, by its configuration."""
         entry = getattr(config, ENTRY, None)
-        return None if entry is None else cls(**entry)
+        if entry is None:
+            return None
+        try:
+            found = cls(**entry)
+        except TypeError as e:
+            raise ModelError(f"config.json: expected {ENTRY} with way, rank and first, got {entry!r}. Tune it again.") from e
+        if found.way not in STAYS or not all(isinstance(n, int) for n in (found.rank, found.first)):
+            raise ModelError(f"config.json: expected {ENTRY} to say one of {', '.join(STAYS)} and two integers, got {entry!r}. "
+                             "Tune the encoder again.")
+        return found
 
     def entry(self) -> dict[str, Any]:
         """What config.json says of it."""
@@ -68,8 +77,7 @@ class Changed:
 def _low_rank_product(x: tf.Tensor, kernel: tf.Tensor, a: tf.Tensor, b: tf.Tensor) -> tuple[tf.Tensor, Any]:
     """x (W + s A B), as one product forward and one backward; W itself has no gradient.
 
-    The sum of matrices is small beside that of the products: the step of a BERT of 6 layers took a fifth less than with x A B
-    computed beside x W.
+    The sum of the matrices is small beside a product with a batch of tokens.
     """
     whole = kernel + tf.matmul(a, b) * SCALE
 

@@ -102,7 +102,7 @@ def fit(
 ) -> None:
     """Train `model` on the `batches` of (seed, epoch); the rest as in `Course.run`."""
     model.compile(optimizer=optimizer, jit_compile=compiles(training.jit_compile))
-    callbacks: list[keras.callbacks.Callback] = [_Ticks(advance)] if advance else []
+    callbacks: list[keras.callbacks.Callback] = [Ticks(advance)] if advance else []
     if log_dir is not None:
         callbacks.append(keras.callbacks.TensorBoard(str(log_dir), write_graph=False, profile_batch=0))
     for epoch in epochs:
@@ -111,7 +111,9 @@ def fit(
             return
 
 
-class _Ticks(keras.callbacks.Callback):
+class Ticks(keras.callbacks.Callback):
+    """Tells a progress bar about each step."""
+
     def __init__(self, advance: Advance) -> None:
         super().__init__()
         self._advance = advance

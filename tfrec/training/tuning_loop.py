@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from tfrec.config import Config, Tuning
 from tfrec.training.devices import compiles
-from tfrec.training.progress import Advance, bar
+from tfrec.training.loop import Ticks
+from tfrec.training.progress import bar
 from tfrec.training.tuned_model import TunedModel
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ def run(model: TunedModel, epoch: Callable[[int], tf.data.Dataset], validation: 
     done = 0
     with bar(title, total=steps * t.epochs) as advance:
         for number in range(t.epochs):
-            model.fit(epoch(number), epochs=number + 1, initial_epoch=number, verbose=0, callbacks=[_Ticks(advance)])
+            model.fit(epoch(number), epochs=number + 1, initial_epoch=number, verbose=0, callbacks=[Ticks(advance)])
             done += steps
             model.swap_average()
             losses.append(_judge(model, validation))
@@ -86,12 +87,3 @@ def run(model: TunedModel, epoch: Callable[[int], tf.data.Dataset], validation: 
 
 def _judge(model: TunedModel, validation: tf.data.Dataset) -> float:
     return float(model.evaluate(validation, verbose=0, return_dict=True)["loss"])
-
-
-class _Ticks(keras.callbacks.Callback):
-    def __init__(self, advance: Advance) -> None:
-        super().__init__()
-        self._advance = advance
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        self._advance(1)
