@@ -50,7 +50,12 @@ class SlateViewer:
     def __init__(self, recommender: Recommender, log_p: npt.NDArray[np.float32], *, epsilon: float | None = None) -> None:
         self._recommender, self.log_p = recommender, log_p
         self.epsilon = recommender.config.gateway.epsilon if epsilon is None else epsilon
-        self._asked = tf.function(self._view, reduce_retracing=True, autograph=False)
+        length, width = recommender.config.model.history, recommender.text.shape[1]
+        shapes = {"history": [None, length], "action": [None, length], "gap": [None, length], "query": [None, width],
+                  "hidden": [None, None], "snapshot": [None], "item": [None, None]}
+        kinds = {"gap": tf.int64, "query": tf.float32}
+        signature = {name: tf.TensorSpec(shape, kinds.get(name, tf.int32), name) for name, shape in shapes.items()}
+        self._asked = tf.function(self._view, input_signature=[signature], autograph=False)  # of any size in one trace
 
     def __call__(self, slates: SlateArrays) -> SlateView:
         model = self._recommender.model
