@@ -432,6 +432,7 @@ def report(found: list[dict[str, Any]], picture: Path | None) -> None:
         if arm in found[0]["value"]:
             curve = [shares(found, slice(r, r + 1))[arm][0] for r in rounds]
             axes.plot(rounds, curve, "--" if arm == "greedy_day0" else "-", color=colour, label=arm)
+    axes.set_xticks(range(0, len(rounds), 2))
     axes.axvline(10, color="#bbbbbb", linewidth=1)
     axes.text(10.1, axes.get_ylim()[1], "drift", va="top", color="#777777", fontsize=8)
     axes.set_xlabel("round of 5,000 requests")

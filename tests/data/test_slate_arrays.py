@@ -17,7 +17,7 @@ def request(user: str, time: int, **more: object) -> dict[str, object]:
 def arrays(*slates: Slate) -> SlateArrays:
     return slate_arrays(slates, position=POSITION, codes={"": 0, "view": 0, "buy": 1}, other=15, length=3,
                         queries={"red shoes": np.array([0.6, 0.8], np.float32)}, width=2,
-                        snapshot_times=np.array([50, 100, 200]), now=1000)
+                        snapshot_times=np.array([50, 100, 200]), now=1000, attribution=860)
 
 
 FIRST = Slate(
@@ -42,7 +42,7 @@ def test_what_each_field_becomes() -> None:
     assert_array_equal(found.reward, [[0, 2], [1, 0], [-1, 0]])
     assert_array_equal(found.converted, [[False, True], [False, False], [False, False]])
     assert_array_equal(found.delay, [[0, 40], [0, 0], [0, 0]])
-    assert_array_equal(found.elapsed, [900, 850, 1])
+    assert_array_equal(found.elapsed, [860, 850, 1])
     assert_array_equal(found.snapshot, [1, 1, 2])
 
 

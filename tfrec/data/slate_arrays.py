@@ -90,6 +90,7 @@ class SlateArrays:
 def slate_arrays(
     slates: Sequence[Slate], *, position: Mapping[str, int], codes: Mapping[str, int], other: int, length: int,
     queries: Mapping[str, Floats], width: int, snapshot_times: Ints, now: int,
+    attribution: int,
 ) -> SlateArrays:
     """Slates as read from the log, by number.
 
@@ -101,7 +102,8 @@ def slate_arrays(
         queries: the text vector of each query that is not empty.
         width: of these vectors.
         snapshot_times: `[S]` seconds since 1970 from which each popularity holds, ascending.
-        now: seconds since 1970, until which labels have waited.
+        now: seconds since 1970, until which labels have waited,
+        attribution: but no longer than so many seconds.
     """
     n, places = len(slates), max((len(slate.places) for slate in slates), default=1)
     excluded = [[position[item] for item in slate.request["exclude"] if item in position] for slate in slates]
@@ -126,7 +128,7 @@ def slate_arrays(
     return SlateArrays(
         user=np.array([users.setdefault(slate.request["user"], len(users)) for slate in slates], np.int32), time=time,
         history=history, action=action, gap=gap, query=query, hidden=hidden, item=item, log_propensity=log_propensity,
-        reward=reward, converted=converted, delay=delay, elapsed=(now - time).astype(np.float32),
+        reward=reward, converted=converted, delay=delay, elapsed=np.minimum(now - time, attribution).astype(np.float32),
         snapshot=np.maximum(np.searchsorted(snapshot_times, time, side="right") - 1, 0).astype(np.int32),
     )
 
