@@ -3,7 +3,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.testing import assert_allclose
 
-from tfrec.training.pointwise import delay_chance, entire_space, observed_cross_entropy
+from tfrec.training.pointwise import delay_chance, entire_space, mean_delay, observed_cross_entropy
 
 
 def const(rows: object) -> tf.Tensor:
@@ -67,6 +67,15 @@ def test_late_outcomes_are_corrected_for() -> None:
 
 def test_delay_chance_by_hand() -> None:
     assert_allclose(delay_chance(const([0.0, 3600 * np.log(2)]), const(3600)), [0, 0.5], atol=1e-6)
+
+
+def test_the_mean_delay_counts_on_what_came_too_late() -> None:
+    delays = np.random.default_rng(1).exponential(7200, 50_000)
+    within = delays[delays < 6 * 3600]
+    assert within.mean() < 6200
+    assert_allclose(mean_delay(within, waited=6 * 3600), 7200, rtol=0.02)
+    assert mean_delay(np.array([50.0, 60.0]), waited=100.0) == 1000  # as if all delays were as likely
+    assert mean_delay(np.zeros(0), waited=100.0) == 0
 
 
 def test_entire_space_by_hand() -> None:

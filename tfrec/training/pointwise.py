@@ -9,6 +9,8 @@ which covers both corrections: a place that was looked at with chance c (positio
 doi:10.1145/3159652.3159732), and one whose outcome takes longer than the label has waited, c = 1 - exp(-elapsed / mean delay)
 (Chapelle 2014, doi:10.1145/2623330.2623634). They multiply.
 """
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 _CERTAIN = 1.0 - 1e-6  # a chance of 1 has no finite log of its complement
@@ -53,6 +55,21 @@ def entire_space(
 def delay_chance(elapsed: tf.Tensor, mean_delay: tf.Tensor) -> tf.Tensor:
     """1 - exp(-elapsed / mean_delay), both in seconds: the share of outcomes that have come in by now."""
     return 1.0 - tf.exp(-elapsed / mean_delay)
+
+
+def mean_delay(delays: npt.NDArray[np.floating], *, waited: float) -> float:
+    """The mean of an exponential delay, of those that came within `waited` seconds: the likeliest, at most 10 times `waited`.
+
+    What came later is not among them, so their own mean m is too small: mu = m + waited / (exp(waited / mu) - 1), which has a
+    solution while m is below half of `waited`. 0 without any delay.
+    """
+    if not len(delays) or not delays.max():
+        return 0.0
+    most = 10 * waited
+    found = observed = float(delays.mean())
+    for _ in range(200):
+        found = min(observed + waited / np.expm1(min(waited / found, 700.0)), most)
+    return float(found)
 
 
 def _likelihood_loss(

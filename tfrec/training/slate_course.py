@@ -17,6 +17,7 @@ from tfrec.models.bayesian_head import features
 from tfrec.models.recommender import Recommender, towers
 from tfrec.models.two_tower import TwoTower
 from tfrec.training.loop import Course, fit
+from tfrec.training.pointwise import mean_delay
 from tfrec.training.policy_gradient import policy
 from tfrec.training.progress import Advance
 from tfrec.training.slate_input import STATE, SlateInput
@@ -108,11 +109,11 @@ class SlateCourse:
         self._target: TwoTower | None = None
         if "q_learning" in objectives:
             self._target = towers(config, text_width=recommender.text.shape[1], feature_width=recommender.features.width)
-        conversion = slates.converted & slates.shown
+        delay = mean_delay(slates.delay[slates.converted], waited=float(slates.elapsed.max()))
         self._learner = SlateLearner(
             model, objectives, self.reading, temperature=heat_of(config.gateway), epsilon=view.epsilon,
             discount=config.retrain.discount, clip=config.retrain.clip, cap=config.retrain.weight_cap, top_k=top_k,
-            unknown=not slates.drawn.all(), mean_delay=_mean_delay(slates, conversion), target=self._target,
+            unknown=not slates.drawn.all(), mean_delay=delay, target=self._target,
         )
         self._learner.build_optimizers()
         self._input = SlateInput(slates, rows=min(config.retrain.slate_batch, len(slates)),
@@ -139,11 +140,6 @@ class SlateCourse:
         behaviour = self._behaviour.epoch(seed, epoch).repeat()
         both = tf.data.Dataset.zip((slates, behaviour)).map(lambda s, b: {"slates": s, "behaviour": b})
         return both.apply(tf.data.experimental.assert_cardinality(self.steps))
-
-
-def _mean_delay(slates: SlateArrays, conversion: npt.NDArray[np.bool_]) -> float:
-    """Seconds from a request to its conversion, on average; 0 when there was none, or none that is late."""
-    return float(slates.delay[conversion].mean()) if conversion.any() else 0.0
 
 
 def _refuse_the_unteachable(slates: SlateArrays, objectives: Mapping[Objective, float]) -> None:
