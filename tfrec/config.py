@@ -172,11 +172,11 @@ class RetrainConfig(Section):
     max_slates: int = Field(100_000, ge=1)  # that a run reads; of more, a sample
     forgetting: float = Field(0.95, gt=0, le=1)  # share of what the bandits know that outlasts a run; 1: all
     replay: float = Field(1.0, ge=0)  # replayed old events for each new one
-    evenness: float = Field(0.5, ge=0, le=1)  # of samples over time, items and users; 0: as they are, 1: each slice the same
+    evenness: float = Field(0.0, ge=0, le=1)  # of samples over time, items and users; 0: as they are, 1: each slice the same
     max_events: int | None = Field(None, ge=1)  # new events that a run learns, about; of more it learns a sample
     distance: float = Field(0.0, ge=0)  # how strongly the weights are held near the parent's
     epochs: int = Field(2, ge=1)
-    learning_rate: float = Field(2e-3, gt=0)
+    learning_rate: float = Field(1e-3, gt=0)
     min_events: int = Field(20, ge=1)  # a window with fewer matured positives is left for the next run
     gate_margin: float = Field(0.005, ge=0)  # HR@10 that a challenger may be below the champion
     gate_share: float = Field(0.3, gt=0, lt=1)  # of the new events, the newest: they judge now and are learnt by the next run

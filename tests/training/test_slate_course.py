@@ -91,7 +91,7 @@ def test_the_same_run_gives_the_same_weights(tmp_path: Path) -> None:
 def test_a_compiled_step_is_the_plain_one(tmp_path: Path) -> None:
     found = []
     for compiled in (False, True):
-        made = world.recommender(settings(tmp_path, {"reinforce": 1.0, "q_learning": 1.0, "entire_space": 1.0},
+        made = world.recommender(settings(tmp_path, {"reinforce": 1.0, "sarsa": 1.0, "entire_space": 1.0},
                                           jit_compile=compiled))
         learn(made, slates(32), epochs=1)
         found.append([v.numpy() for v in made.model.trainable_variables])
@@ -126,6 +126,15 @@ def test_features_and_scores_agree(tmp_path: Path) -> None:
     made, shown = world.recommender(settings(tmp_path, "ppo")), slates(9)
     found = SlateViewer(made, LOG_P)(shown)
     assert_allclose(found.phi.sum(2), found.scores, atol=1e-4)
+
+
+def test_what_is_dismissed_is_shown_less(tmp_path: Path) -> None:
+    """The others, 10 to 21, are dismissed when they are shown; nothing tells them apart from a skip but the reward."""
+    made, shown = world.recommender(settings(tmp_path, "pointwise")), slates()
+    dismissed = replace(shown, reward=np.where(shown.reward > 0, 0.2, -3).astype(np.float32))
+    before = liked(made, shown)
+    learn(made, dismissed, epochs=3)
+    assert liked(made, shown) > before + 0.02
 
 
 @pytest.mark.parametrize(("objective", "changed", "message"), [

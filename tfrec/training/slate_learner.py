@@ -145,9 +145,10 @@ class SlateLearner(keras.Model):
         return self._value_loss(batch, scores, self._value(following))
 
     def _pointwise(self, batch: Batch, scores: SlateScores) -> tf.Tensor:
-        happened = tf.cast(batch["reward"] > 0, tf.float32)
-        weight = self._kept(batch) * tf.where(batch["reward"] > 0, batch["reward"], 1.0)
-        return observed_cross_entropy(self._click(scores), happened, self.places, weight)
+        reward = batch["reward"]
+        weight = self._kept(batch) * tf.where(reward == 0, 1.0, tf.abs(reward))
+        chance = tf.where(reward < 0, 1.0, self.places)  # what was dismissed was seen
+        return observed_cross_entropy(self._click(scores), tf.cast(reward > 0, tf.float32), chance, weight)
 
     def _entire_space(self, batch: Batch, scores: SlateScores) -> tf.Tensor:
         own_part = tf.einsum("bd,de,bke->bk", scores.u, self.conversion, scores.v)
