@@ -176,7 +176,7 @@ class RetrainConfig(Section):
     max_events: int | None = Field(None, ge=1)  # new events that a run learns, about; of more it learns a sample
     distance: float = Field(0.0, ge=0)  # how strongly the weights are held near the parent's
     epochs: int = Field(2, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(2e-3, gt=0)
     min_events: int = Field(20, ge=1)  # a window with fewer matured positives is left for the next run
     gate_margin: float = Field(0.005, ge=0)  # HR@10 that a challenger may be below the champion
     gate_share: float = Field(0.3, gt=0, lt=1)  # of the new events, the newest: they judge now and are learnt by the next run
