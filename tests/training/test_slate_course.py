@@ -82,7 +82,7 @@ def test_the_same_run_gives_the_same_weights(tmp_path: Path) -> None:
     found = []
     for _ in range(2):
         made = world.recommender(settings(tmp_path, "reinforce"))
-        learn(made, slates(), epochs=2)
+        learn(made, slates(40), epochs=2)
         found.append([v.numpy() for v in made.model.trainable_variables])
     for one, other in zip(*found, strict=True):
         assert_array_equal(one, other)
