@@ -297,10 +297,11 @@ def _learn(config: Config, challenger: Recommender, optimizer: Any, inter: Inter
     """By the objectives of the configuration; then what the bandits know, under the weights that this gave."""
     model, objectives = challenger.model, config.retrain.objectives
     model.restart_average()
-    give_slots(challenger, inter)
     behaviour = None
     if "softmax" in objectives:
         behaviour = Course(challenger, inter, targets, prior_weights=challenger.prior.weights)
+    else:
+        give_slots(challenger, inter)  # as a course on behaviour does
     course: Course | SlateCourse
     if behaviour is not None and len(objectives) == 1:
         course = behaviour

@@ -26,6 +26,8 @@ import tfrec  # noqa: F401  before TensorFlow: it chooses Keras 2
 import numpy as np  # isort: skip
 import tensorflow as tf  # isort: skip
 
+from learning_report import report
+
 from tfrec.config import Config, GatewayConfig, ModelConfig, RetrainConfig, TrainingConfig
 from tfrec.data.catalogue import Catalogue
 from tfrec.data.interactions import Interactions
@@ -381,75 +383,6 @@ def permuted_events(round_: Round, names: list[str]) -> Interactions:
     users = [old.users[u] for u in old.user] + [f"u{u}" for u in slates.user[who]]
     items = [names[i] for i in old.item] + [names[i] for i in slates.item[who, at]]
     return Interactions.from_columns(users, items, np.concatenate([old.time, slates.time[who] + 60 + at]), items=names)
-
-
-def shares(found: list[dict[str, Any]], rounds: slice) -> dict[str, tuple[float, float, float]]:
-    """Share of (oracle - logger) by arm, over seeds: mean and a 95% interval (1.96 standard errors)."""
-    out = {}
-    for arm in found[0]["value"]:
-        each = []
-        for one in found:
-            mean = {name: float(np.mean(values[rounds])) for name, values in one["value"].items()}
-            each.append((mean[arm] - mean["logger"]) / (mean["oracle"] - mean["logger"]))
-        half = 1.96 * np.std(each, ddof=1) / np.sqrt(len(each)) if len(each) > 1 else float("nan")
-        out[arm] = (float(np.mean(each)), float(np.mean(each) - half), float(np.mean(each) + half))
-    return out
-
-
-PERIODS = {"all rounds": slice(1, None), "before the drift": slice(1, 10), "after it": slice(11, None)}
-DRAWN = {
-    "pointwise, greedy": "#1b6ca8", "q_learning, greedy": "#2a9d8f", "sarsa, greedy": "#8ab17d", "reinforce, greedy": "#d1495b",
-    "softmax, greedy": "#edae49", "ppo, greedy": "#9c89b8", "thompson": "#6d597a", "linucb": "#b56576", "greedy_day0": "#777777",
-}
-
-
-def report(found: list[dict[str, Any]], picture: Path | None) -> None:
-    """Print the shares of all arms by period; draw them by round."""
-    figures: dict[str, Any] = {"seeds": len(found), "ess": {}}
-    for title, rounds in PERIODS.items():
-        figures[title] = {arm: [round(v, 4) for v in share] for arm, share in shares(found, rounds).items()}
-        print(title)
-        for arm, (mean, low, high) in figures[title].items():
-            print(f"  {arm:22} {mean:+.3f} [{low:+.3f}, {high:+.3f}]")
-    pairs = {"explore_retrained - greedy_retrained": ("explore_retrained", "greedy_retrained"),
-             "reinforce - reinforce_k1": ("reinforce", "reinforce_k1"),
-             "reinforce - reinforce_k1, greedy": ("reinforce, greedy", "reinforce_k1, greedy")}
-    for name, (one, other) in pairs.items():
-        if one in found[0]["value"] and other in found[0]["value"]:
-            figures[name] = [round(v, 4) for v in paired(found, one, other, PERIODS["after it"])]
-            print(name, "after the drift:", figures[name])
-    for arm in found[0]["ess"]:
-        figures["ess"][arm] = round(float(np.mean([one["ess"][arm] for one in found])), 3)
-    print("effective sample size of first places, mean over rounds and seeds:", figures["ess"])
-    if picture is None:
-        return
-    import matplotlib
-    matplotlib.use("svg")
-    import matplotlib.pyplot as plt
-    figure, axes = plt.subplots(figsize=(8, 4.2), layout="constrained")
-    rounds = range(len(found[0]["value"]["logger"]))
-    for arm, colour in DRAWN.items():
-        if arm in found[0]["value"]:
-            curve = [shares(found, slice(r, r + 1))[arm][0] for r in rounds]
-            axes.plot(rounds, curve, "--" if arm == "greedy_day0" else "-", color=colour, label=arm)
-    axes.set_xticks(range(0, len(rounds), 2))
-    axes.axvline(10, color="#bbbbbb", linewidth=1)
-    axes.text(10.1, axes.get_ylim()[1], "drift", va="top", color="#777777", fontsize=8)
-    axes.set_xlabel("round of 5,000 requests")
-    axes.set_ylabel("share of (oracle - logger)")
-    axes.legend(fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
-    figure.savefig(picture)
-    picture.with_suffix(".json").write_text(json.dumps(figures, indent=1))
-
-
-def paired(found: list[dict[str, Any]], one: str, other: str, rounds: slice) -> tuple[float, float, float]:
-    """The difference of two arms' shares over seeds: mean and a 95% interval (1.96 standard errors)."""
-    each = []
-    for seed in found:
-        mean = {name: float(np.mean(values[rounds])) for name, values in seed["value"].items()}
-        each.append((mean[one] - mean[other]) / (mean["oracle"] - mean["logger"]))
-    half = 1.96 * np.std(each, ddof=1) / np.sqrt(len(each))
-    return float(np.mean(each)), float(np.mean(each) - half), float(np.mean(each) + half)
 
 
 def main() -> None:

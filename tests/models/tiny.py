@@ -56,3 +56,14 @@ def write_bert(directory: Path, *, weights: dict[str, np.ndarray] | None = None,
 def write_json(path: Path, content: Any) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(content))
+
+
+def from_saved_model(encoder: Any, directory: Path, texts: list[str]) -> np.ndarray:
+    """What `encoder` makes of `texts` once it has been saved as a SavedModel and loaded again."""
+    import tensorflow as tf
+    module = tf.Module()
+    module.encoder = encoder
+    module.embed = tf.function(lambda text: encoder(text), input_signature=[tf.TensorSpec([None], tf.string)])
+    tf.saved_model.save(module, directory, signatures={"embed": module.embed})
+    again = tf.saved_model.load(directory).signatures["embed"](tf.constant(texts))
+    return next(iter(again.values())).numpy()

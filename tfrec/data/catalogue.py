@@ -39,10 +39,15 @@ class Catalogue:
         """What the text encoder reads, by position."""
         return [item.full_text for item in self.items]
 
+    @cached_property
+    def available(self) -> npt.NDArray[np.bool_]:
+        """`[n_items]`: which may be shown."""
+        return np.array([item.available for item in self.items], bool)
+
     @property
     def unavailable(self) -> list[str]:
         """Ids of items that must not be shown."""
-        return [item.id for item in self.items if not item.available]
+        return [str(name) for name in self.ids[~self.available]]
 
     def digest(self) -> str:
         """SHA-256 of the contents in order: equal digests, equal catalogues."""

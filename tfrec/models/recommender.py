@@ -82,7 +82,7 @@ class Recommender:
         1 for an item with feedback, 0 for one that is not available. Together the available items without any feedback have
         `serving.newcomer_share` of it, however many they are; when that is 0, each is as likely as any other.
         """
-        available = np.array([item.available for item in self.catalogue.items])
+        available = self.catalogue.available
         mass, share = available.astype(np.float32), self.config.serving.newcomer_share
         new = available & self.prior.untouched
         if share and 0 < new.sum() < available.sum():

@@ -145,7 +145,7 @@ class Truth:
     def __init__(self, catalogue: Catalogue, vectors: Floats, log_p: Floats, *, k: int) -> None:
         self.vectors, self.log_p = vectors, log_p
         self.ids, self._index, items = catalogue.ids, catalogue.index, catalogue.items
-        self.available = np.array([item.available for item in items])
+        self.available = catalogue.available
         self.k = k
         counts: dict[str, int] = {}
         for item in items:

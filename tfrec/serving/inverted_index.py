@@ -54,8 +54,7 @@ class InvertedIndex(ExactIndex):
         far: Reach,
         storage: Storage = "float32",
     ) -> None:
-        available = np.array([item.available for item in catalogue.items])
-        lists = layout(vectors, log_p, available, centres)
+        lists = layout(vectors, log_p, catalogue.available, centres)
         super().__init__(catalogue, vectors, log_p, max_k=max_k, storage=storage, order=lists.order)
         self._centres = self._keep("list_centre", centres)
         self._peak = self._keep("list_peak", lists.peak)

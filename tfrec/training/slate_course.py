@@ -60,15 +60,11 @@ class SlateViewer:
 
     def __call__(self, slates: SlateArrays) -> SlateView:
         model = self._recommender.model
-        self.hand_over()
+        model.set_slate_prior(self.log_p, self._recommender.explored_mass())
         rows = max(1, min(_AT_ONCE, _FLOATS // model.n_items))
         parts = [slates.take(np.arange(start, min(start + rows, len(slates)))) for start in range(0, len(slates), rows)]
         found = [self._asked({name: tf.constant(getattr(part, name)) for name in (*STATE, "item")}) for part in parts]
         return SlateView(*(np.concatenate([array.numpy() for array in arrays]) for arrays in zip(*found, strict=True)))
-
-    def hand_over(self) -> None:
-        """Give the towers the popularity of the slates, and what exploration may show."""
-        self._recommender.model.set_slate_prior(self.log_p, self._recommender.explored_mass())
 
     def _view(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         model, gateway = self._recommender.model, self._recommender.config.gateway
@@ -91,28 +87,27 @@ class SlateCourse:
         slates: by the recommender's catalogue.
         view: of such slates.
         behaviour: for `softmax`.
-        top_k: whether REINFORCE corrects for slates.
 
     Raises:
         DataError: the slates cannot teach by an objective: none has a positive reward, or PPO finds no propensities.
     """
 
     def __init__(self, recommender: Recommender, slates: SlateArrays, view: SlateViewer, *,
-                 behaviour: Course | None = None, top_k: bool = True) -> None:
+                 behaviour: Course | None = None) -> None:
         config, model = recommender.config, recommender.model
-        self._recommender, self._slates, self._behaviour = recommender, slates, behaviour
+        self._recommender, self._behaviour = recommender, behaviour
         objectives = config.retrain.objectives
         _refuse_the_unteachable(slates, objectives)
         if behaviour is None:  # else the course on behaviour has set it
             model.set_prior(view.log_p, np.zeros(len(recommender.catalogue), np.int64))
-        self.reading = read_slate_scores(view(slates).scores, slates.reward, slates.shown)
+        reading = read_slate_scores(view(slates).scores, slates.reward, slates.shown)
         self._target: TwoTower | None = None
         if "q_learning" in objectives:
             self._target = towers(config, text_width=recommender.text.shape[1], feature_width=recommender.features.width)
         delay = mean_delay(slates.delay[slates.converted], waited=float(slates.elapsed.max()))
         self._learner = SlateLearner(
-            model, objectives, self.reading, temperature=heat_of(config.gateway), epsilon=view.epsilon,
-            discount=config.retrain.discount, clip=config.retrain.clip, cap=config.retrain.weight_cap, top_k=top_k,
+            model, objectives, reading, temperature=heat_of(config.gateway), epsilon=view.epsilon,
+            discount=config.retrain.discount, clip=config.retrain.clip, cap=config.retrain.weight_cap,
             unknown=not slates.drawn.all(), mean_delay=delay, target=self._target,
         )
         self._learner.build_optimizers()

@@ -5,7 +5,7 @@
 The score is in its own units and lower places are looked at less: value learning, the bandits' head and the correction of
 skipped items for their place all need both. Least squares for (gain, intercept) and for m in turn, each of one sum of squares.
 """
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +65,6 @@ def read_slate_scores(
         expected = np.where(shown, gain * s + intercept, 0)
         fitted = (r * expected).sum(0) / np.maximum((expected**2).sum(0), 1e-12)
         places = np.clip(fitted / max(fitted[0], 1e-12), LEAST_PLACE, 1.0) if fitted[0] > 0 else places
-    left = (r - np.where(shown, places * (gain * s + intercept), 0))[shown]
-    return SlateReading(float(gain), float(intercept), places.astype(np.float32), mean.astype(np.float32),
-                        float(s[shown].mean()), float(max(left.std(), 1e-6)))
+    found = SlateReading(float(gain), float(intercept), places.astype(np.float32), mean.astype(np.float32),
+                         float(s[shown].mean()), noise=1.0)
+    return replace(found, noise=float(max((r - found.expected(s))[shown].std(), 1e-6)))
