@@ -10,6 +10,7 @@ from tests.logged_slates import NOW, REQUESTS, clicked, log, logged_run
 from tests.serving import tiny_recommender as tiny
 from tfrec.config import Config, DataConfig, Objective, RetrainConfig
 from tfrec.data.join import join
+from tfrec.data.label_rule import LabelRule
 from tfrec.data.log import FeedbackLog
 from tfrec.data.records import Outcome
 from tfrec.data.slates import matured_slates
@@ -34,9 +35,9 @@ def test_training_reads_what_was_served(logged: tuple[Config, Recommender]) -> N
     config, made = logged
     feedback = FeedbackLog(config.log_dir)
     window = feedback.window(None, now=NOW)
-    examples = join(feedback, window, catalogue_ids=made.catalogue.ids.tolist(), attribution_seconds=DAY, reward=config.reward,
-                    quarantine=None).table
-    slates, left_out = matured_slates(feedback, window, examples, after=0, attribution_seconds=DAY, most=10**6)
+    rule = LabelRule.of(config, made.catalogue)
+    examples = join(feedback, window, rule, quarantine=None).table
+    slates, left_out = matured_slates(feedback, window, examples, rule, after=0, most=10**6)
     assert (len(slates), left_out) == (REQUESTS, {})
     inter = tiny.interactions(made.catalogue)
     arrays, log_p = window_arrays(made, slates, inter.slice(0, len(inter) // 2), now=NOW)

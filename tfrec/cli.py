@@ -202,8 +202,8 @@ def join(
 
     from tfrec.data.catalogue import read_catalogue
     from tfrec.data.join import join
+    from tfrec.data.label_rule import LabelRule
     from tfrec.data.log import FeedbackLog
-    from tfrec.data.rewards import lengths
     from tfrec.data.rows import Quarantine
 
     settled = load_config(config, settings or ())
@@ -216,16 +216,8 @@ def join(
         terminal.new_file(output)
     quarantine = Quarantine(settled.run / "quarantine-join.jsonl") if skip_bad_rows else None
     log = FeedbackLog(settled.log_dir)
-    known = read_catalogue(catalogue, quarantine)
-    examples = join(
-        log,
-        log.window(None, now=int(time.time())),
-        catalogue_ids=known.ids,
-        attribution_seconds=round(settled.data.attribution_hours * 3600),
-        reward=settled.reward,
-        quarantine=quarantine,
-        lengths=lengths(settled.reward, known.items),
-    )
+    rule = LabelRule.of(settled, read_catalogue(catalogue, quarantine))
+    examples = join(log, log.window(None, now=int(time.time())), rule, quarantine=quarantine)
     if output is not None:
         pq.write_table(examples.table, output)
     if quarantine is not None:

@@ -58,8 +58,10 @@ def tune(
     if log and not settled.log_dir.is_dir():
         raise UsageError(f"There is no feedback log in {settled.log_dir}. Check --set run=..., or fill it: tfrec gateway.")
     from tfrec.data import pairs as sources
+    from tfrec.data.label_rule import LabelRule
 
     catalogue, quarantine = _catalogue(settled, items, "tune", skip_bad_rows=skip_bad_rows)
+    rule = LabelRule.of(settled, catalogue)
     found = []
     if queries is not None:
         found.append(sources.read_queries(queries, catalogue, quarantine=quarantine))
@@ -68,8 +70,7 @@ def tune(
         from tfrec.data.log import FeedbackLog
 
         kept = FeedbackLog(settled.log_dir)
-        examples = join(kept, kept.window(None, now=int(time.time())), catalogue_ids=catalogue.ids, reward=settled.reward,
-                        attribution_seconds=round(settled.data.attribution_hours * 3600), quarantine=quarantine)
+        examples = join(kept, kept.window(None, now=int(time.time())), rule, quarantine=quarantine)
         found.append(sources.pairs_of_log(examples.table, catalogue))
     if behaviour:
         from tfrec.data.interactions import read_interactions
@@ -77,7 +78,7 @@ def tune(
         source = interactions or settled.data.interactions
         if source is None:
             raise UsageError("tune --behaviour needs what people did: pass --interactions FILE or set data.interactions.")
-        inter = read_interactions(source, catalogue=catalogue, quarantine=quarantine, reward=settled.reward)
+        inter = read_interactions(source, catalogue=catalogue, quarantine=quarantine, reward=rule)
         found.append(sources.pairs_of_behaviour(inter, catalogue))
     load_tensorflow()
     from tfrec.training.tune import tune

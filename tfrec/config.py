@@ -29,6 +29,11 @@ class DataConfig(Section):
     interactions: Path | None = None  # what people did before there was a feedback log: .jsonl, .csv or .parquet
     attribution_hours: float = Field(24.0, gt=0)  # an outcome counts for an impression that is at most this old
 
+    @property
+    def attribution_seconds(self) -> int:
+        """`attribution_hours` in whole seconds, the unit of the log: the only place where it is rounded."""
+        return round(self.attribution_hours * 3600)
+
 
 class Rating(Section):
     """A rating is worth (value - neutral) / scale: below `neutral` it is worth less than nothing."""

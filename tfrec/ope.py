@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec.config import Config
+from tfrec.data.label_rule import LabelRule
 from tfrec.data.log import FeedbackLog
-from tfrec.data.rewards import lengths
 from tfrec.data.rows import Quarantine
 from tfrec.data.slates import Slate, read_slates
 from tfrec.errors import DataError, UsageError
@@ -61,9 +61,8 @@ def ope(
     recommender, _ = checkpoint.load(directory / CHECKPOINT, config)
     feedback = FeedbackLog(config.log_dir)
     slates, left_out = read_slates(
-        feedback, feedback.window(None, now=now), catalogue_ids=recommender.catalogue.ids.tolist(),
-        attribution_seconds=int(config.data.attribution_hours * 3600), reward=config.reward, quarantine=quarantine,
-        places=places, most=sample, lengths=lengths(config.reward, recommender.catalogue.items),
+        feedback, feedback.window(None, now=now), LabelRule.of(config, recommender.catalogue), quarantine=quarantine,
+        places=places, most=sample,
     )
     if not slates:
         raise DataError(f"{config.log_dir}: no slate can be weighed ({_told(left_out)}). "

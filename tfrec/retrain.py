@@ -32,9 +32,9 @@ from tfrec.data.catalogue import Catalogue
 from tfrec.data.histories import Histories
 from tfrec.data.interactions import Interactions, read_interactions
 from tfrec.data.join import join
+from tfrec.data.label_rule import LabelRule
 from tfrec.data.log import FeedbackLog, Window
 from tfrec.data.log_rows import KINDS
-from tfrec.data.rewards import lengths
 from tfrec.data.rows import Quarantine
 from tfrec.data.slates import Slate, matured_slates
 from tfrec.errors import TfrecError, UsageError
@@ -151,8 +151,9 @@ def _work(config: Config, work: Path, feedback: FeedbackLog, intent: Intent) -> 
     quarantine = Quarantine(work / f"quarantine-{intent.identity}.jsonl")
     with clock.of("read"):
         catalogue = checkpoint.grown_catalogue(source, config.data.items, quarantine)
-        behaviour, examples, left_out = _behaviour(config, feedback, intent, catalogue, quarantine)
-        slates, unusable = _slates(config, feedback, intent, examples)
+        rule = LabelRule.of(config, catalogue)
+        behaviour, examples, left_out = _behaviour(config, feedback, intent, catalogue, rule, quarantine)
+        slates, unusable = _slates(config, feedback, intent, examples, rule)
     if quarantine.count:
         log.warning("%s", quarantine.summary())
     events = int(behaviour.new.sum())
@@ -234,25 +235,18 @@ def _intent(config: Config, work: Path, feedback: FeedbackLog, *, now: int, seed
     return intent
 
 
-def _behaviour(config: Config, feedback: FeedbackLog, intent: Intent, catalogue: Catalogue,
+def _behaviour(config: Config, feedback: FeedbackLog, intent: Intent, catalogue: Catalogue, rule: LabelRule,
                quarantine: Quarantine) -> tuple[Behaviour, pa.Table, dict[str, int]]:
     """All behaviour, the examples of the log up to this window's end, and how many rows of the window became none, by reason."""
-    rules = {
-        "catalogue_ids": catalogue.ids.tolist(),
-        "attribution_seconds": int(config.data.attribution_hours * 3600),
-        "reward": config.reward,
-        "lengths": lengths(config.reward, catalogue.items),
-    }
     window = intent.window
-    fresh = join(feedback, window, quarantine=quarantine, **rules)
+    fresh = join(feedback, window, rule, quarantine=quarantine)
     # what the parents learnt: everything from the beginning to where this window begins, read at this window's pinned versions
     before = Window(start={kind: {} for kind in KINDS}, end=window.start, matured_from=0, now=window.matured_from,
                     impressions_version=window.impressions_version, outcomes_version=window.outcomes_version)
-    past = join(feedback, before, quarantine=quarantine, **rules)
+    past = join(feedback, before, rule, quarantine=quarantine)
     base = None
     if config.data.interactions is not None:
-        base = read_interactions(config.data.interactions, catalogue=catalogue, quarantine=quarantine, reward=config.reward,
-                                 lengths=rules["lengths"])
+        base = read_interactions(config.data.interactions, catalogue=catalogue, quarantine=quarantine, reward=rule)
         pseudonyms = load_pseudonyms(config.run)  # the log knows nobody by name
         base = replace(base, users=tuple(pseudonyms.of(user) for user in base.users))
     left_out = {name: value for name, value in vars(fresh).items() if name != "table" and value}
@@ -261,15 +255,15 @@ def _behaviour(config: Config, feedback: FeedbackLog, intent: Intent, catalogue:
     return behaviour, pa.concat_tables([past.table, fresh.table]), left_out
 
 
-def _slates(config: Config, feedback: FeedbackLog, intent: Intent, examples: pa.Table) -> tuple[list[Slate], str]:
+def _slates(config: Config, feedback: FeedbackLog, intent: Intent, examples: pa.Table,
+            rule: LabelRule) -> tuple[list[Slate], str]:
     """What was shown and has matured since the parent's last slate, and in words what of it cannot be used."""
-    attribution = int(config.data.attribution_hours * 3600)
     parent = config.models_dir / str(intent.parent)
     after = slates_until(parent)
     if (manifest := read_manifest(parent)).copy_of is not None and manifest.window is not None:
-        after = max(after, Window.model_validate(manifest.window).now - attribution)  # the regretted version has learnt these
-    found, left_out = matured_slates(feedback, intent.window, examples, after=after, attribution_seconds=attribution,
-                                     most=config.retrain.max_slates)
+        # the regretted version has learnt these
+        after = max(after, Window.model_validate(manifest.window).now - rule.attribution_seconds)
+    found, left_out = matured_slates(feedback, intent.window, examples, rule, after=after, most=config.retrain.max_slates)
     return found, "".join(f"; {count} left out: {why}" for why, count in left_out.items())
 
 

@@ -221,7 +221,7 @@ def test_lengths_of_items_are_asked_for(tmp_path):
     path = tmp_path / "log.csv"
     path.write_text("user,item,time,action,value\nu,a,1,watch,30\nu,b,2,watch,30\n")
     film = RewardConfig(weights={"watch": 2.0}, lengths={"watch": "minutes"})
-    with pytest.raises(UsageError, match="reward.lengths names columns"):
+    with pytest.raises(UsageError, match="reward.lengths names a column"):
         read_interactions(path, catalogue=None, quarantine=None, reward=film)
-    known = {"watch": {"a": 120.0}}
-    assert read_interactions(path, catalogue=None, quarantine=None, reward=film, lengths=known).weight.tolist() == [0.5, 0.0]
+    known = Catalogue([Item(id="a", numeric={"minutes": 120.0}), Item(id="b")])
+    assert read_interactions(path, catalogue=known, quarantine=None, reward=film).weight.tolist() == [0.5, 0.0]

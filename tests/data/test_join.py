@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tfrec.config import Change, Rating, RewardConfig
 from tfrec.data import join as join_module
 from tfrec.data.join import SCHEMA, join, statement
+from tfrec.data.label_rule import LabelRule
 from tfrec.data.log import FeedbackLog
 from tfrec.data.records import Impression, Outcome, Shown
 from tfrec.data.rewards import gains, lengths_of
@@ -61,8 +62,8 @@ class World:
         self.write("outcomes", Outcome(**given, request_id=request), writer)
 
     def join(self, window, *, reward=SHOP, items=ITEMS, quarantine=None, log=None, lengths=None):
-        given = {"catalogue_ids": items, "attribution_seconds": 100, "reward": reward, "quarantine": quarantine}
-        return join(log or self.log, window, **given, lengths=lengths)
+        rule = LabelRule(tuple(items), 100, reward, lengths or {})
+        return join(log or self.log, window, rule, quarantine=quarantine)
 
 
 @pytest.fixture
@@ -195,7 +196,7 @@ def test_completion_and_ratings(world):
         ("slate:r1/a", 1002, "watch", 3.0), ("slate:r1/b", 1005, "rating", -0.5), ("slate:r1/c", 1006, "rating", 0.5),
     ]  # fmt: skip
     assert (got.noise, got.unrewarded) == (1, 1)
-    with pytest.raises(UsageError, match="reward.lengths names columns of the catalogue"):
+    with pytest.raises(UsageError, match="reward.lengths names a column of the catalogue for 'watch'"):
         world.join(window, reward=film)
     unknown = film.model_copy(update={"completed": {}})
     got = world.join(window, reward=unknown, lengths={"watch": {"a": 50.0}})

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from tfrec.config import RewardConfig
 from tfrec.data import log as log_module
 from tfrec.data.join import join
+from tfrec.data.label_rule import LabelRule
 from tfrec.data.log import FeedbackLog, LogWriter, Window
 from tfrec.data.log_rows import SCHEMAS
 from tfrec.data.records import Context, Impression, Outcome, Shown
@@ -95,8 +96,7 @@ def test_a_log_from_before_a_column_is_given_it(tmp_path, monkeypatch):
     assert sorted(rows.schema.names) == sorted(SCHEMAS["impressions"].names)
     assert rows["exclude"].to_pylist() == [None, None, ["x"], ["x"]]
     window = log.window(None, now=10**6)
-    rule = {"attribution_seconds": 60, "reward": RewardConfig(), "quarantine": None}
-    assert len(join(log, window, catalogue_ids=["a", "b"], **rule)) == 4
+    assert len(join(log, window, LabelRule(("a", "b"), 60, RewardConfig(), {}), quarantine=None)) == 4
 
 
 def test_a_check_writes_and_leaves_nothing(log, writer, monkeypatch):

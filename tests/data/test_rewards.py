@@ -35,8 +35,8 @@ def test_the_relations_of_the_join():
         ("gift", 90, FOREVER, 1.0, None, False),
     ]
     assert reward_table(RewardConfig(weights={})).schema == reward_table(SHOP).schema
-    assert length_table(FILM, {"watch": {"a": 2.0}}).to_pylist() == [{"action": "watch", "item": "a", "length": 2.0}]
-    assert length_table(SHOP, None).num_rows == 0
+    assert length_table({"watch": {"a": 2.0}}).to_pylist() == [{"action": "watch", "item": "a", "length": 2.0}]
+    assert length_table({}).num_rows == 0
 
 
 def test_a_label_is_final_when_nothing_better_can_follow():

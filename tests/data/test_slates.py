@@ -6,12 +6,14 @@ import pytest
 
 from tfrec.config import RewardConfig
 from tfrec.data.join import join
+from tfrec.data.label_rule import LabelRule
 from tfrec.data.log import FeedbackLog
 from tfrec.data.records import Impression, Outcome, Shown
 from tfrec.data.slates import Place, Slate, matured_slates, read_slates
 
 NOW, HOUR = 1_000_000, 3600
 THEN = NOW - 9 * HOUR
+RULE = LabelRule(("x", "y", "z", "h"), HOUR, RewardConfig(weights={"click": 2.0}), {})
 DRAWN = "plackett_luce(temperature=1, epsilon=0.1)"
 
 
@@ -46,8 +48,7 @@ def add(log: FeedbackLog, kind: Any, records: list[Any], *, writer: str = "w") -
 
 
 def read(log: FeedbackLog, *, places: int | None = None, most: int = 100) -> tuple[list[Slate], Counter[str]]:
-    return read_slates(log, log.window(None, now=NOW), catalogue_ids=["x", "y", "z", "h"], attribution_seconds=HOUR,
-                       reward=RewardConfig(weights={"click": 2.0}), quarantine=None, places=places, most=most)
+    return read_slates(log, log.window(None, now=NOW), RULE, quarantine=None, places=places, most=most)
 
 
 def test_slates_that_were_drawn_come_with_what_they_earned(log: FeedbackLog) -> None:
@@ -89,17 +90,16 @@ def test_a_sample_is_the_same_each_time(log: FeedbackLog) -> None:
 
 def test_slates_are_learnt_when_all_of_them_has_matured(log: FeedbackLog) -> None:
     window = log.window(None, now=NOW)
-    examples = join(log, window, catalogue_ids=["x", "y", "z", "h"], attribution_seconds=HOUR,
-                    reward=RewardConfig(weights={"click": 2.0}), quarantine=None).table
+    examples = join(log, window, RULE, quarantine=None).table
 
     def matured(after: int) -> tuple[list[str], Counter[str]]:
-        slates, left_out = matured_slates(log, window, examples, after=after, attribution_seconds=HOUR, most=100)
+        slates, left_out = matured_slates(log, window, examples, RULE, after=after, most=100)
         return [slate.request["request_id"] for slate in slates], left_out
 
     # of any policy; "young" has a label that is final and one that is not, "unknown" an item that the catalogue lacks
     assert matured(0) == (["a", "b", "greedy", "half", "thompson"],
                           {"labels not mature yet, or items that are not in the catalogue": 1})
     assert matured(THEN) == ([], {})
-    [thompson] = [slate for slate in matured_slates(log, window, examples, after=0, attribution_seconds=HOUR, most=100)[0]
+    [thompson] = [slate for slate in matured_slates(log, window, examples, RULE, after=0, most=100)[0]
                   if slate.request["request_id"] == "thompson"]
     assert thompson.places == [Place("x", None, 0.0), Place("y", None, 0.0)]

@@ -9,8 +9,8 @@ from pathlib import Path
 from tfrec.config import Config
 from tfrec.data.catalogue import Catalogue, read_catalogue
 from tfrec.data.interactions import Interactions, read_interactions
+from tfrec.data.label_rule import LabelRule
 from tfrec.data.records import Item
-from tfrec.data.rewards import lengths
 from tfrec.data.rows import Quarantine
 from tfrec.errors import UsageError
 
@@ -46,8 +46,8 @@ def read_dataset(
     quarantine = Quarantine(config.run / f"quarantine-{command}.jsonl") if skip_bad_rows else None
     catalogue = read_catalogue(items, quarantine)
     known = None if with_unknown_items else catalogue
-    inter = read_interactions(interactions, catalogue=known, quarantine=quarantine, reward=config.reward,
-                              lengths=lengths(config.reward, catalogue.items))
+    inter = read_interactions(interactions, catalogue=known, quarantine=quarantine,
+                              reward=LabelRule.of(config, catalogue))
     if with_unknown_items:
         missing = [item for item in inter.items if item not in catalogue.index]
         if missing:

@@ -19,10 +19,11 @@ import pyarrow.parquet as pq
 
 from tfrec.config import RewardConfig
 from tfrec.data.catalogue import Catalogue
+from tfrec.data.label_rule import LabelRule
 from tfrec.data.records import MOST, Key, Record, Seconds, Value
-from tfrec.data.rewards import Lengths, gains, lengths_of
+from tfrec.data.rewards import gains, lengths_of
 from tfrec.data.rows import Quarantine, read_records
-from tfrec.errors import DataError, UsageError
+from tfrec.errors import DataError
 
 DEFAULT_ACTION = "view"
 _TYPES = {"user": pa.string(), "item": pa.string(), "time": pa.int64(), "action": pa.string(), "value": pa.float64()}
@@ -145,23 +146,25 @@ def read_interactions(
     *,
     catalogue: Catalogue | None,
     quarantine: Quarantine | None,
-    reward: RewardConfig | None = None,
-    lengths: Lengths | None = None,
+    reward: LabelRule | RewardConfig | None = None,
 ) -> Interactions:
     """Read columns user, item, time[, action, value] from .jsonl, .csv or .parquet.
 
     The weight of an event is its gain by `reward`, as in the join of the feedback log; without one, its `value`. Events that
-    are worth less than nothing are no behaviour, and left out. `lengths` are those of `rewards.lengths`, where `reward` asks.
+    are worth less than nothing are no behaviour, and left out. `reward` is the label rule, or its section of the configuration:
+    then `reward.lengths` are those of `catalogue`.
 
     Raises:
         DataError: the file cannot be used, holds no usable event, or has a bad row and there is no quarantine.
-        UsageError: the rule asks for the lengths of items, and none are given.
+        UsageError: the rule asks for the lengths of items, and there is no catalogue.
     """
     path = Path(path)
     table = _read_clean(path) or _read_checked(path, quarantine)
     weight, dismissed = table["value"].to_numpy(), 0
+    if isinstance(reward, RewardConfig):
+        reward = LabelRule.of_rewards(reward, catalogue)
     if reward is not None:
-        weight = _gains(table, reward, lengths)
+        weight = _gains(table, reward)
         kept = weight >= 0
         dismissed = int((~kept).sum())
         table, weight = table.filter(pa.array(kept)), weight[kept]
@@ -180,17 +183,15 @@ def read_interactions(
     if reward is not None and not (found.weight > 0).any():
         raise DataError(
             f"{path}: no event has a reward: its actions are {', '.join(found.actions)}, reward.weights names "
-            f"{', '.join(reward.weights)}. Add the action that counts to reward.weights."
+            f"{', '.join(reward.reward.weights)}. Add the action that counts to reward.weights."
         )
     return found
 
 
-def _gains(table: pa.Table, reward: RewardConfig, known: Lengths | None) -> npt.NDArray[np.float32]:
-    if reward.lengths and known is None:
-        raise UsageError("reward.lengths names columns of the catalogue: pass what `rewards.lengths(reward, items)` returns.")
+def _gains(table: pa.Table, rule: LabelRule) -> npt.NDArray[np.float32]:
     action, actions = _codes(table["action"])
-    length = lengths_of(known, table["action"].to_pylist(), table["item"].to_pylist()) if reward.lengths else None
-    return gains(reward, actions=actions, action=action, value=table["value"].to_numpy(), time=table["time"].to_numpy(),
+    length = lengths_of(rule.lengths, table["action"].to_pylist(), table["item"].to_pylist()) if rule.lengths else None
+    return gains(rule.reward, actions=actions, action=action, value=table["value"].to_numpy(), time=table["time"].to_numpy(),
                  length=length)
 
 

@@ -5,7 +5,6 @@ fit are set aside by table, writer and sequence number before the statement sees
 """
 import json
 import re
-from collections.abc import Collection
 from dataclasses import dataclass
 from importlib import resources
 
@@ -14,11 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset
 
-from tfrec.config import RewardConfig
+from tfrec.data.label_rule import LabelRule
 from tfrec.data.log import FeedbackLog, Window
 from tfrec.data.log_rows import KINDS, Kind
 from tfrec.data.records import MOST
-from tfrec.data.rewards import Lengths, ceiling, length_table, reward_table
+from tfrec.data.rewards import ceiling, length_table, reward_table
 from tfrec.data.rows import Quarantine, reject
 
 REPEAT_SECONDS = 30 * 60  # the same act on the same item again within a session, by its usual length, says nothing new
@@ -84,29 +83,24 @@ class Examples:
 def join(
     log: FeedbackLog,
     window: Window,
+    rule: LabelRule,
     *,
-    catalogue_ids: Collection[str],
-    attribution_seconds: int,
-    reward: RewardConfig,
     quarantine: Quarantine | None,
-    lengths: Lengths | None = None,
     only: pa.ChunkedArray | None = None,
 ) -> Examples:
     """Examples of a window; the window says which rows, and up to when labels have matured.
 
-    `lengths` are those of `rewards.lengths`, for a rule that asks for them. With `only` request ids, no other examples come; what
-    is left out is counted in all.
+    With `only` request ids, no other examples come; what is left out is counted in all.
 
     Raises:
         DataError: a table cannot be read, or a row is malformed and there is no quarantine.
-        UsageError: the rule asks for the lengths of items, and none are given.
     """
     settings = {
-        "attribution": attribution_seconds,
+        "attribution": rule.attribution_seconds,
         "matured_from": window.matured_from,
         "now": window.now,
-        "ceiling": ceiling(reward),
-        "cap": reward.cap,
+        "ceiling": ceiling(rule.reward),
+        "cap": rule.reward.cap,
         "repeat_seconds": REPEAT_SECONDS,
         "minute_limit": MINUTE_LIMIT,
     }
@@ -114,9 +108,9 @@ def join(
     shown, acts = impressions.dataset(window.impressions_version), outcomes.dataset(window.outcomes_version)
     with duckdb.connect(config={"python_enable_replacements": False}) as db:  # names are relations, never Python variables
         db.register("bounds", _bounds(window))
-        db.register("catalogue", pa.table({"item": pa.array(dict.fromkeys(catalogue_ids), pa.string())}))
-        db.register("rewards", reward_table(reward))
-        db.register("lengths", length_table(reward, lengths))
+        db.register("catalogue", pa.table({"item": pa.array(dict.fromkeys(rule.catalogue_ids), pa.string())}))
+        db.register("rewards", reward_table(rule.reward))
+        db.register("lengths", length_table(rule.lengths))
         db.register("settings", pa.Table.from_pylist([settings]))
 
         def run() -> Examples:

@@ -70,7 +70,7 @@ class Pairs:
         order = np.argsort(self.query, kind="stable")
         first = np.searchsorted(self.query[order], np.arange(len(self.queries)))
         place = np.arange(len(self)) - first[self.query[order]]
-        table = np.full((len(self.queries), int(min(most, place.max(initial=0) + 1))), -1, np.int32)
+        table = np.full((len(self.queries), min(most, int(place.max(initial=0)) + 1)), -1, np.int32)
         kept = place < table.shape[1]
         table[self.query[order][kept], place[kept]] = self.item[order][kept]
         return table

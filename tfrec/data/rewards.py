@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from tfrec.config import RewardConfig
 from tfrec.data.records import Item
-from tfrec.errors import DataError, UsageError
+from tfrec.errors import DataError
 
 Lengths = Mapping[str, Mapping[str, float]]  # of items, by action
 FOREVER = 1 << 40  # seconds; no record is later
@@ -98,15 +98,9 @@ def lengths(config: RewardConfig, items: Iterable[Item]) -> dict[str, dict[str, 
     return found
 
 
-def length_table(config: RewardConfig, known: Lengths | None) -> pa.Table:
-    """The relation `lengths`: action, item, length.
-
-    Raises:
-        UsageError: the rule asks for lengths, and none are given.
-    """
-    if config.lengths and known is None:
-        raise UsageError("reward.lengths names columns of the catalogue: pass what `lengths(reward, items)` returns.")
-    rows = [(action, item, length) for action, of_item in (known or {}).items() for item, length in of_item.items()]
+def length_table(known: Lengths) -> pa.Table:
+    """The relation `lengths`: action, item, length."""
+    rows = [(action, item, length) for action, of_item in known.items() for item, length in of_item.items()]
     columns = zip(*rows, strict=True) if rows else [[]] * 3
     kinds = (pa.string(), pa.string(), pa.float64())
     return pa.table([pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)], ["action", "item", "length"])
@@ -166,7 +160,7 @@ def gains(
     return np.clip(gain, -config.cap, config.cap).astype(np.float32)
 
 
-def lengths_of(known: Lengths | None, action: Sequence[str], item: Sequence[str]) -> npt.NDArray[np.float64]:
+def lengths_of(known: Lengths, action: Sequence[str], item: Sequence[str]) -> npt.NDArray[np.float64]:
     """`[n]`: the length of each event's item for its action, NaN where it is not known: what `gains` takes."""
     if not known:
         return np.full(len(item), np.nan)

@@ -5,17 +5,15 @@ with its places and their rewards, and how many others there are by the reason w
 of each column, so a log may be larger than memory.
 """
 from collections import Counter
-from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfrec.config import RewardConfig
 from tfrec.data.join import join, register
+from tfrec.data.label_rule import LabelRule
 from tfrec.data.log import FeedbackLog, Window
-from tfrec.data.rewards import Lengths
 from tfrec.data.rows import Quarantine
 
 _LISTS = ("history", "history_action", "history_time", "exclude", "allow_tags", "deny_tags")
@@ -68,14 +66,11 @@ class Slate(NamedTuple):
 def read_slates(
     log: FeedbackLog,
     window: Window,
+    rule: LabelRule,
     *,
-    catalogue_ids: Collection[str],
-    attribution_seconds: int,
-    reward: RewardConfig,
     quarantine: Quarantine | None,
     places: int | None,
     most: int,
-    lengths: Lengths | None = None,
 ) -> tuple[list[Slate], Counter[str]]:
     """Up to `most` slates that were drawn by chance, the same ones for the same log, with up to `places` places each; and the
     others, counted by reason.
@@ -84,14 +79,13 @@ def read_slates(
         DataError: a table cannot be read, or a row is malformed and there is no quarantine.
     """
     requests, shown, left_out = _select(log, window, which=_DRAWN, most=most)
-    examples = join(log, window, catalogue_ids=catalogue_ids, attribution_seconds=attribution_seconds, reward=reward,
-                    quarantine=quarantine, lengths=lengths, only=requests["request_id"]).table
+    examples = join(log, window, rule, quarantine=quarantine, only=requests["request_id"]).table
     slates, unsettled = _assemble(requests, shown, examples, places=places)
     return slates, left_out + unsettled
 
 
 def matured_slates(
-    log: FeedbackLog, window: Window, examples: pa.Table, *, after: int, attribution_seconds: int, most: int
+    log: FeedbackLog, window: Window, examples: pa.Table, rule: LabelRule, *, after: int, most: int
 ) -> tuple[list[Slate], Counter[str]]:
     """Up to `most` slates of any policy whose last label matured in a window, in the order of time; those left out, by reason.
 
@@ -101,12 +95,12 @@ def matured_slates(
     Args:
         log: the feedback log.
         window: up to when labels have matured, and the version of the table that is read.
-        examples: of the join, this window's and those before.
+        examples: of the join by `rule`, this window's and those before.
+        rule: says how long a label takes to mature.
         after: seconds since 1970; requests until then were learnt before.
-        attribution_seconds: how long a label takes to mature.
         most: of more, a sample is taken, the same for the same log.
     """
-    which = f"time > {int(after)} AND time + {int(attribution_seconds)} < {int(window.now)}"
+    which = f"time > {int(after)} AND time + {rule.attribution_seconds} < {int(window.now)}"
     requests, shown, _ = _select(log, window, which=which, most=most)
     slates, left_out = _assemble(requests, shown, examples.filter(pc.is_in(examples["request_id"], requests["request_id"])))
     return sorted(slates, key=lambda slate: (slate.request["time"], slate.request["request_id"])), left_out

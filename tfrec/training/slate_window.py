@@ -53,7 +53,7 @@ def window_arrays(
     arrays = slate_arrays(
         kept, position=recommender.catalogue.index, codes=codes, other=MAX_ACTIONS - 1, length=config.model.history,
         queries=dict(zip(texts, vectors, strict=True)), width=recommender.text.shape[1], snapshot_times=since, now=now,
-        attribution=int(config.data.attribution_hours * 3600),
+        attribution=config.data.attribution_seconds,
     )
     return arrays, log_p
 
