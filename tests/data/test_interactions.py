@@ -160,7 +160,6 @@ def test_one_bad_row_is_named_and_the_rest_used(tmp_path, bad):
         {"user": ["a"], "item": ["x"], "time": pa.array([5], pa.timestamp("ms"))},
         {"user": ["a"], "item": ["x"], "time": [5], "value": [float("inf")]},
         {"user": ["a"], "item": [None], "time": [5]},
-        {"user": ["a"], "time": [5]},
     ],
 )
 def test_parquet_that_does_not_fit_is_checked_by_rows(tmp_path, table):

@@ -4,20 +4,24 @@ Position in the catalogue is the item's number everywhere else (interactions, ve
 a changed item keeps its place. Read from JSON lines, CSV or Parquet; written as JSON lines.
 """
 import hashlib
+import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tfrec.data.column_kinds import ColumnKinds, kinds_of
+from tfrec.data.columns import Names
 from tfrec.data.records import Item
-from tfrec.data.rows import Quarantine, Row, check, read_rows, reject
+from tfrec.data.rows import Quarantine, Tally, check, placed_rows, reject
 from tfrec.errors import DataError
 
-_OWN = frozenset(Item.model_fields)
+log = logging.getLogger(__name__)
+
+_NAMES = Names(("id",), tuple(name for name in Item.model_fields if name != "id"), {"id": "item"})
 
 
 class Catalogue:
@@ -38,6 +42,11 @@ class Catalogue:
     def texts(self) -> list[str]:
         """What the text encoder reads, by position."""
         return [item.full_text for item in self.items]
+
+    @cached_property
+    def kinds(self) -> dict[str, str]:
+        """Column -> text, numeric or dense: what later files are read by."""
+        return kinds_of(self.items)
 
     @cached_property
     def available(self) -> npt.NDArray[np.bool_]:
@@ -74,68 +83,43 @@ class Catalogue:
         staging.replace(path)
 
 
-def read_catalogue(path: str | Path, quarantine: Quarantine | None = None) -> Catalogue:
-    """Read items from .jsonl, .csv or .parquet.
+def read_catalogue(path: str | Path, quarantine: Quarantine | None = None, *,
+                   kinds: Mapping[str, str] | None = None) -> Catalogue:
+    """Read items from .jsonl, .csv or .parquet, or from a directory of such files.
 
     Columns named as the fields of `Item` are taken as they are (`item` stands for `id`; tags in CSV are separated by `|`). Of
-    the other columns, those that hold only numbers become `numeric`, those of number lists `dense`, the rest text fields.
+    the other columns, those of numbers become `numeric`, those of number lists `dense`, the rest text fields. A column that
+    counts the rows is left out. What was decided against a value is logged as a warning (`column_kinds.py`).
+
+    Args:
+        kinds: of the columns of the catalogue that was trained (`Catalogue.kinds`), which hold whatever this file looks like.
 
     Raises:
         DataError: the file cannot be used, holds no usable item, or has a bad row and there is no quarantine.
     """
-    path = Path(path)
-    rows = list(read_rows(path, quarantine=quarantine))
-    kinds = _kinds(row for _, row in rows)
+    path, tally, columns = Path(path), Tally(path, quarantine), ColumnKinds(kinds or {})
+    rows = list(placed_rows(path, _NAMES, quarantine=quarantine))
+    for number, (file, line, row) in enumerate(rows):
+        columns.see(number, _place(file, line, path), row)
+    columns.decide()
     items: dict[str, Item] = {}
-    for line, row in rows:
-        item = check(Item, _item_row(row, kinds), file=path, line=line, quarantine=quarantine)
+    for file, line, row in rows:
+        by_field = columns.item_row(_place(file, line, path), row)
+        item = check(Item, by_field, file=file, line=line, quarantine=quarantine, names=_NAMES)
         if item is None:
             continue
         if item.id in items:
-            reject(quarantine, path, line, reason=f'"id": {item.id!r} occurs on an earlier line', row=row)
+            reject(quarantine, file, line, reason=f'"id": {item.id!r} occurs on an earlier line', row=row)
         else:
             items[item.id] = item
+            tally.good += 1
+    tally.end()
     if not items:
         raise DataError(f"{path}: no usable item. Expected one item a row with at least `id` and `text`.")
+    for warning in columns.warnings():
+        log.warning("%s: %s", path, warning)
     return Catalogue(list(items.values()))
 
 
-def _kinds(rows: Iterable[Row]) -> dict[str, str]:
-    """Column -> the field of `Item` that takes it, for columns that `Item` does not name."""
-    kinds: dict[str, str] = {}
-    for row in rows:
-        for column, value in row.items():
-            if column in _OWN or column == "item" or kinds.get(column) == "text":
-                continue
-            kind = _kind(value)
-            kinds[column] = kind if kinds.get(column, kind) == kind else "text"
-    return kinds
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, list):
-        return "dense" if value and all(isinstance(v, (int, float)) for v in value) else "text"
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return "text"
-    return "numeric"
-
-
-def _item_row(row: Row, kinds: dict[str, str]) -> Row:
-    out: Row = {k: v for k, v in row.items() if k in _OWN}
-    if "id" not in out and "item" in row:
-        out["id"] = row["item"]
-    if isinstance(out.get("tags"), str):
-        out["tags"] = [tag.strip() for tag in out["tags"].split("|") if tag.strip()]
-    texts: dict[str, str] = {}
-    for column, value in row.items():
-        kind = kinds.get(column)
-        if kind == "text":
-            texts[column] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        elif kind is not None and isinstance(out.setdefault(kind, {}), dict):
-            out[kind] = {**out[kind], column: value}
-    if texts:
-        own = out.get("text", {})
-        out["text"] = {**(own if isinstance(own, dict) else {"text": own}), **texts}
-    return out
+def _place(file: Path, line: int, path: Path) -> str:
+    return f"line {line}" if file == path else f"{file.relative_to(path)} line {line}"

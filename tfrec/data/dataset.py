@@ -12,7 +12,8 @@ from tfrec.data.interactions import Interactions, read_interactions
 from tfrec.data.label_rule import LabelRule
 from tfrec.data.records import Item
 from tfrec.data.rows import Quarantine
-from tfrec.errors import UsageError
+from tfrec.data.unknown_ids import explain_unknown
+from tfrec.errors import DataError, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ def read_dataset(
 
     Raises:
         UsageError: a file is named nowhere.
-        DataError: a file or a row cannot be used.
+        DataError: a file or a row cannot be used, or no event names an item of the catalogue.
     """
     items, interactions = items or config.data.items, interactions or config.data.interactions
     if items is None or interactions is None:
@@ -48,14 +49,21 @@ def read_dataset(
     known = None if with_unknown_items else catalogue
     inter = read_interactions(interactions, catalogue=known, quarantine=quarantine,
                               reward=LabelRule.of(config, catalogue))
+    ids = catalogue.ids.tolist()
     if with_unknown_items:
         missing = [item for item in inter.items if item not in catalogue.index]
         if missing:
-            log.warning("%d items of %s are not in %s; they are candidates without text", len(missing), interactions, items)
+            why = explain_unknown(missing, ids, others=inter.users)
+            if len(missing) == len(inter.items):
+                raise DataError(f"{interactions}: none of its {len(missing)} items is in {items}: {why}. Write the ids in both "
+                                "files alike.")
+            log.warning("%d items of %s are not in %s; they are candidates without text: %s", len(missing), interactions,
+                        items, why)
             catalogue = catalogue.with_items(Item(id=item) for item in missing)
         inter = inter.coded_by(catalogue)
     if quarantine is not None and quarantine.count:
         log.warning("%s", quarantine.summary())
     if inter.unknown_items:
-        log.warning("%d events name items that are not in %s; they are left out", inter.unknown_items, items)
+        log.warning("%d events name items that are not in %s; they are left out: %s", inter.unknown_items, items,
+                    explain_unknown(inter.unknown_ids, ids))
     return catalogue, inter

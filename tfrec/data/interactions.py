@@ -2,7 +2,6 @@
 
 A behaviour log in, integer codes and their vocabularies out. One event per (user, item), the earliest, ordered by
 (time, sha1("user|item|time")): the rules by which every comparison is made, so they hold from the moment data is read.
-Clean files are read column by column; a file with any row that does not fit is read row by row, so each such row is named.
 """
 import hashlib
 from collections.abc import Sequence
@@ -14,30 +13,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet as pq
 
 from tfrec.config import RewardConfig
 from tfrec.data.catalogue import Catalogue
+from tfrec.data.event_files import DEFAULT_ACTION, read_events
 from tfrec.data.label_rule import LabelRule
-from tfrec.data.records import MOST, Key, Record, Seconds, Value
 from tfrec.data.rewards import gains, lengths_of
-from tfrec.data.rows import Quarantine, read_records
+from tfrec.data.rows import Quarantine
+from tfrec.data.unknown_ids import LOOKED_AT, explain_unknown
 from tfrec.errors import DataError
 
-DEFAULT_ACTION = "view"
-_TYPES = {"user": pa.string(), "item": pa.string(), "time": pa.int64(), "action": pa.string(), "value": pa.float64()}
 Ints = npt.NDArray[np.integer[Any]]
-
-
-class Event(Record):
-    """A row of a behaviour log: the fields of an outcome that matter without a request."""
-
-    user: Key
-    item: Key
-    time: Seconds
-    action: Key = DEFAULT_ACTION
-    value: Value = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +39,7 @@ class Interactions:
     items: tuple[str, ...]
     actions: tuple[str, ...]
     unknown_items: int = 0  # events dropped because their item is not in the catalogue
+    unknown_ids: tuple[str, ...] = ()  # some of these items, the most frequent first
 
     @classmethod
     def from_columns(
@@ -93,6 +80,8 @@ class Interactions:
             position = np.array([place.get(name, -1) for name in names], dtype=np.int64)
             kept = np.flatnonzero(position[item_code] >= 0)
         unknown = n - len(kept)
+        often = np.bincount(item_code, weights=position[item_code] < 0, minlength=len(names)) if unknown else np.zeros(0)
+        unknown_ids = tuple(names[code] for code in np.argsort(-often, kind="stable")[:LOOKED_AT] if often[code])
         kept = kept[np.lexsort((_tie_break(user_code[kept], item_code[kept], when[kept], users, names), when[kept]))]
         _, first = np.unique(user_code[kept] * len(names) + item_code[kept], return_index=True)
         kept = kept[np.sort(first)]
@@ -111,6 +100,7 @@ class Interactions:
             items=tuple(vocabulary),
             actions=tuple(actions),
             unknown_items=unknown,
+            unknown_ids=unknown_ids,
         )
 
     def __len__(self) -> int:
@@ -120,7 +110,7 @@ class Interactions:
         """Events start <= i < stop with the same codes and vocabularies (views, no copies)."""
         cut = slice(start, stop)
         columns = (self.user[cut], self.item[cut], self.time[cut], self.action[cut], self.weight[cut])
-        return Interactions(*columns, self.users, self.items, self.actions, self.unknown_items)
+        return Interactions(*columns, self.users, self.items, self.actions, self.unknown_items, self.unknown_ids)
 
     def coded_by(self, catalogue: Catalogue) -> "Interactions":
         """The same events, with items numbered by their place in `catalogue`, which has all of them."""
@@ -159,7 +149,7 @@ def read_interactions(
         UsageError: the rule asks for the lengths of items, and there is no catalogue.
     """
     path = Path(path)
-    table = _read_clean(path) or _read_checked(path, quarantine)
+    table = read_events(path, quarantine)
     weight, dismissed = table["value"].to_numpy(), 0
     if isinstance(reward, RewardConfig):
         reward = LabelRule.of_rewards(reward, catalogue)
@@ -177,9 +167,11 @@ def read_interactions(
         weight=weight,
     )
     if not len(found) and not dismissed:
-        unknown = found.unknown_items
-        why = f"all {unknown} name items that are not in the catalogue" if unknown else "it has no good rows"
-        raise DataError(f"{path}: no usable event: {why}. Expected columns user,item,time[,action,value].")
+        if not (unknown := found.unknown_items) or catalogue is None:
+            raise DataError(f"{path}: no usable event: it has no good rows. Expected columns user,item,time[,action,value].")
+        why = explain_unknown(found.unknown_ids, catalogue.ids.tolist(), others=pc.unique(table["user"]).to_pylist())
+        raise DataError(f"{path}: no usable event: all {unknown} name items that are not in the catalogue: {why}. Write the ids "
+                        "in both files alike.")
     if reward is not None and not (found.weight > 0).any():
         raise DataError(
             f"{path}: no event has a reward: its actions are {', '.join(found.actions)}, reward.weights names "
@@ -193,55 +185,6 @@ def _gains(table: pa.Table, rule: LabelRule) -> npt.NDArray[np.float32]:
     length = lengths_of(rule.lengths, table["action"].to_pylist(), table["item"].to_pylist()) if rule.lengths else None
     return gains(rule.reward, actions=actions, action=action, value=table["value"].to_numpy(), time=table["time"].to_numpy(),
                  length=length)
-
-
-def _read_checked(path: Path, quarantine: Quarantine | None) -> pa.Table:
-    columns: dict[str, list[Any]] = {name: [] for name in _TYPES}
-    for event in read_records(path, Event, quarantine=quarantine):
-        for name, values in columns.items():
-            values.append(getattr(event, name))
-    return pa.table(columns, schema=pa.schema(_TYPES))
-
-
-def _read_clean(path: Path) -> pa.Table | None:
-    """The file column by column, or None when any row needs a closer look (a broken file included)."""
-    try:
-        if path.suffix == ".parquet":
-            table = pq.read_table(path)
-        elif path.name.endswith((".csv", ".csv.gz")):
-            options = pyarrow.csv.ConvertOptions(column_types=_TYPES, null_values=[""], strings_can_be_null=True)
-            table = pyarrow.csv.read_csv(path, convert_options=options)
-        else:
-            return None
-        if any(name in table.column_names and not _is_plain(name, table[name].type) for name in _TYPES):
-            return None
-        columns = {name: table[name].cast(kind) for name, kind in _TYPES.items() if name in table.column_names}
-    except (pa.ArrowException, OSError, ValueError):
-        return None
-    if not {"user", "item", "time"} <= columns.keys() or any(c.null_count for c in columns.values()):
-        return None
-    for name in ("user", "item", "action"):
-        if name in columns and table.num_rows:
-            length = pc.min_max(pc.utf8_length(columns[name])).as_py()
-            if length["min"] < 1 or length["max"] > 512:
-                return None
-    if not pc.all(pc.and_(pc.greater_equal(columns["time"], 0), pc.less(columns["time"], 1 << 40))).as_py():
-        return None
-    if "value" in columns and not pc.all(pc.less_equal(pc.abs(columns["value"]), MOST)).as_py():  # nor is NaN
-        return None
-    columns.setdefault("action", pa.repeat(DEFAULT_ACTION, table.num_rows))
-    columns.setdefault("value", pa.repeat(1.0, table.num_rows))
-    return pa.table(columns)
-
-
-def _is_plain(name: str, kind: pa.DataType) -> bool:
-    """Whether a cast means what checking the row would mean: no floats as ids, no timestamps as seconds."""
-    types = pa.types
-    if name == "value":
-        return bool(types.is_integer(kind) or types.is_floating(kind))
-    if name == "time":
-        return bool(types.is_integer(kind))
-    return bool(types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind))
 
 
 def _codes(values: Sequence[str] | pa.Array) -> tuple[npt.NDArray[np.int64], list[str]]:

@@ -2,7 +2,9 @@
 
 They are what the text encoder is tuned on: after that, a query and what was chosen for it lie near each other.
 """
+import logging
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,10 @@ from tfrec.data.catalogue import Catalogue
 from tfrec.data.interactions import Interactions
 from tfrec.data.records import Key, Record
 from tfrec.data.rows import Quarantine, read_records
+from tfrec.data.unknown_ids import LOOKED_AT, explain_unknown
 from tfrec.errors import DataError
+
+log = logging.getLogger(__name__)
 
 
 class QueryRow(Record):
@@ -37,21 +42,23 @@ class Pairs:
     item: npt.NDArray[np.int32]
     weight: npt.NDArray[np.float32]
     unknown_items: int = 0  # pairs left out because their item is not in the catalogue
+    unknown_ids: tuple[str, ...] = ()  # some of these items, the most frequent first
 
     @classmethod
     def of(cls, rows: Iterable[tuple[str, str, float]], catalogue: Catalogue) -> "Pairs":
         """Pairs of (query, item id, weight); the same pair twice weighs as much as both."""
         queries: dict[str, int] = {}
         weights: dict[tuple[int, int], float] = {}
-        unknown = 0
+        unknown: Counter[str] = Counter()
         for query, name, weight in rows:
             if (item := catalogue.index.get(name)) is None:
-                unknown += 1
+                unknown[name] += 1
             elif query.strip():
                 key = queries.setdefault(query, len(queries)), item
                 weights[key] = weights.get(key, 0.0) + weight
         codes = np.array(list(weights), np.int32).reshape(-1, 2)
-        return cls(tuple(queries), codes[:, 0], codes[:, 1], np.array(list(weights.values()), np.float32), unknown)
+        return cls(tuple(queries), codes[:, 0], codes[:, 1], np.array(list(weights.values()), np.float32), unknown.total(),
+                   tuple(name for name, _ in unknown.most_common(LOOKED_AT)))
 
     def __len__(self) -> int:
         return len(self.query)
@@ -93,9 +100,13 @@ def read_queries(path: str | Path, catalogue: Catalogue, *, quarantine: Quaranti
     """
     rows = read_records(path, QueryRow, quarantine=quarantine)
     found = Pairs.of(((row.query, row.item, row.weight) for row in rows), catalogue)
+    why = explain_unknown(found.unknown_ids, catalogue.ids.tolist()) if found.unknown_items else ""
     if not len(found):
-        raise DataError(f"{path}: no usable pair, {found.unknown_items} name items that are not in the catalogue. "
-                        "Expected rows with `query` and `item`, an id of the catalogue.")
+        unknown = f": {found.unknown_items} name items that are not in the catalogue: {why}" if why else ""
+        raise DataError(f"{path}: no usable pair{unknown}. Expected rows with `query` and `item`, an id of the catalogue.")
+    if why:
+        log.warning("%s: %d pairs name items that are not in the catalogue; they are left out: %s", path,
+                    found.unknown_items, why)
     return found
 
 

@@ -6,9 +6,15 @@ recovered later, so `Impression` holds all of it. Times are whole seconds since 
 """
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-Key = Annotated[str, Field(min_length=1, max_length=512)]
+
+def _whole(value: Any) -> Any:
+    """A number is an id as it would be written: 10, and not 10.0, which JSON and data frames with gaps make of it."""
+    return int(value) if type(value) is float and value.is_integer() and abs(value) <= 1 << 53 else value
+
+
+Key = Annotated[str, BeforeValidator(_whole), Field(min_length=1, max_length=512)]
 Seconds = Annotated[int, Field(ge=0, lt=1 << 40)]
 MOST = 1e15  # that a value may be: the sum of a few thousand of them times the largest weight is a number still
 Value = Annotated[float, Field(ge=-MOST, le=MOST)]

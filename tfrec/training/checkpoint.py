@@ -152,7 +152,7 @@ def grown_catalogue(directory: Path, items: Path | None, quarantine: Quarantine 
     """The catalogue of a checkpoint, with the items of the file `items` as they are there: changed, or new at the end."""
     _described(directory)
     known = read_catalogue(directory / "catalogue.jsonl")
-    return known if items is None else known.with_items(read_catalogue(items, quarantine).items)
+    return known if items is None else known.with_items(read_catalogue(items, quarantine, kinds=known.kinds).items)
 
 
 class Epochs:
