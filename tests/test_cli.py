@@ -208,7 +208,7 @@ def test_serve_takes_a_model_server_s_flags_and_no_run(call, monkeypatch):
     assert call("serve", "--model_config_file=/etc/models.config")[0] == 0
     assert served == [ServeOptions(model_config_file="/etc/models.config")]
     code, _, err = call("serve", "--model_base_path=/models/films", "--port=many")
-    assert (code, "argument --port: invalid int value: 'many'" in err) == (2, True)
+    assert (code, "argument --port: expected a whole number, got 'many'" in err) == (2, True)
 
 
 @pytest.fixture

@@ -238,8 +238,12 @@ def serve(
     Both take the real one's flags under their own names, as --name=value: --port (8500), --rest_api_port (8501), --model_name,
     --model_base_path, --model_config_file, --model_config_file_poll_wait_seconds, --file_system_poll_wait_seconds,
     --enable_batching, --batching_parameters_file, --monitoring_config_file, --enable_grpc_healthcheck_service,
-    --allow_version_labels_for_unavailable_models, --grpc_max_threads, --max_num_load_retries, --load_retry_interval_micros,
-    --enable_model_warmup. Without a base path or a model config it serves what the configuration's run has published.
+    --allow_version_labels_for_unavailable_models, --grpc_max_threads, --grpc_socket_path, --grpc_channel_arguments,
+    --rest_api_timeout_in_ms, --max_num_load_retries, --load_retry_interval_micros, --enable_model_warmup. Without a base path
+    or a model config it serves what the configuration's run has published.
+
+    The embedded server listens on the loopback; --host=0.0.0.0 lets other machines in. The real one listens on every interface.
+    Whoever reaches either may change what it serves: keep its ports from others.
     """
     from tfrec.serving.server import find_model_server, parse_flags, serve
 

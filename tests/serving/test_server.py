@@ -19,7 +19,7 @@ from tfrec.serving.client import Client, RequestFailed
 from tfrec.serving.embedded import EmbeddedServer
 from tfrec.serving.process import ServerProcess, free_port
 from tfrec.serving.saved_model import SavedModel
-from tfrec.serving.server import ServeOptions, find_model_server, main, parse_flags
+from tfrec.serving.server import ServeOptions, find_model_server, main, parse_flags, serve
 
 
 def options(base_path: Path, **flags: object) -> ServeOptions:
@@ -46,7 +46,7 @@ def test_no_request_fails_while_versions_are_swapped(tmp_path: Path) -> None:
                 except ServingError as error:
                     failures.append(str(error))
 
-    with ServerProcess(options(base, file_system_poll_wait_seconds=0.1, max_num_load_retries=0)) as server:
+    with ServerProcess(options(base, poll_seconds=0.1, max_num_load_retries=0)) as server:
         threads = [threading.Thread(target=hammer, args=(server.address,)) for _ in range(3)]
         for thread in threads:
             thread.start()
@@ -93,9 +93,11 @@ def test_a_model_that_cannot_be_loaded_ends_the_start(tmp_path: Path) -> None:
 
 
 def test_a_process_that_dies_leaves_its_last_words(tmp_path: Path) -> None:
+    config = tmp_path / "models.config"
+    config.write_text("model_config_list {")
     with (
-        pytest.raises(ServingError, match=r"(?s)ended with code 2: .*invalid int value: 'eighty'"),
-        ServerProcess(ServeOptions(port=free_port(), rest_api_port="eighty", model_base_path="m")),  # type: ignore[arg-type]
+        pytest.raises(ServingError, match=r"(?s)ended with code 2: .*Error parsing text-format tensorflow\.serving\.Model"),
+        ServerProcess(ServeOptions(port=free_port(), model_config_file=str(config))),
     ):
         pass
 
@@ -127,6 +129,7 @@ def test_more_requests_than_threads_are_refused_and_begun_ones_end_before_the_se
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, finish = threading.Event(), threading.Event()
+    x = {"x": np.zeros([1, 2], np.float32)}
 
     def slow(*_: Any, **__: Any) -> dict[str, np.ndarray]:
         begun.set()
@@ -141,10 +144,10 @@ def test_more_requests_than_threads_are_refused_and_begun_ones_end_before_the_se
         Client(f"127.0.0.1:{server.options.port}", model="tiny", timeout=10.0, attempts=1) as client,
         ThreadPoolExecutor() as pool,
     ):
-        first = pool.submit(client.predict, "double", {})
+        first = pool.submit(client.predict, "double", x)
         assert begun.wait(10)
         with pytest.raises(RequestFailed, match="RESOURCE_EXHAUSTED"):
-            client.predict("double", {})
+            client.predict("double", x)
         stopped = pool.submit(server.stop)
         assert not stopped.done()
         finish.set()
@@ -154,7 +157,7 @@ def test_more_requests_than_threads_are_refused_and_begun_ones_end_before_the_se
 
 def test_flags_are_the_real_ones_without_the_defaults() -> None:
     options = ServeOptions(
-        port=1, model_base_path="/m", allow_version_labels_for_unavailable_models=True, file_system_poll_wait_seconds=2.0
+        port=1, model_base_path="/m", allow_version_labels_for_unavailable_models=True, file_system_poll_wait_seconds=2
     )
     assert options.flags() == [
         "--port=1",
@@ -190,7 +193,7 @@ def test_nothing_to_serve_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("model_config_list {", "cannot be read as a ModelServerConfig"),
+        ("model_config_list {", "Error parsing text-format tensorflow.serving.ModelServerConfig: 1:"),
         ("", "Only ModelConfigList is currently supported"),
         ('model_config_list { config { name: "a" base_path: "/a" } }', "nor ModelServerConfig::model_platform"),
         (
@@ -220,6 +223,59 @@ def test_flags_are_read_as_the_real_server_reads_them() -> None:
         parse_flags(["--model_base_path=/m", "--batching_parameters_file=b"])
 
 
+@pytest.mark.parametrize(
+    "word",
+    [
+        "--file_system_poll_wait_seconds=0.5",
+        "--file_system_poll_wait_seconds=-1",
+        "--port=many",
+        "--port=65536",
+        "--port=-1",
+        "--port=1_000",
+        "--port=0",
+        "--grpc_max_threads=0",
+        "--rest_api_port=8500",
+        "--rest_api_timeout_in_ms=1e3",
+        "--max_num_load_retries=" + "9" * 20,
+        "--grpc_channel_arguments=grpc.max_connection_age_ms",
+    ],
+)
+def test_a_flag_with_a_value_that_it_cannot_have_is_named(word: str) -> None:
+    with pytest.raises(UsageError, match=word.partition("=")[0]):
+        parse_flags(["--model_base_path=/m", word])
+
+
+def test_flags_that_change_no_answer_are_passed_over_with_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("tfrec.serving.server._told_by_signals", threading.Event)
+    monkeypatch.setattr("tfrec.serving.embedded.EmbeddedServer.start", lambda self: self._stopping.set())
+    serve(ServeOptions(model_base_path=str(tmp_path)), ["--tensorflow_session_parallelism=2"], embedded=True)
+    assert "does without --tensorflow_session_parallelism=2" in caplog.text
+
+
+def test_a_start_line_of_the_real_server_s_own_tests(tmp_path: Path) -> None:
+    """They give a socket, channel arguments and a timeout of REST; the socket answers, without a TCP port as well."""
+    save_tiny(tmp_path / "m" / "1")
+    words = ["--port=0", f"--grpc_socket_path={tmp_path}/socket", f"--model_base_path={tmp_path}/m", "--model_name=tiny",
+             "--grpc_channel_arguments=grpc.max_concurrent_streams=7,grpc.primary_user_agent=x", "--rest_api_timeout_in_ms=1000"]
+    flags, unknown = parse_flags(words)
+    assert unknown == []
+    assert flags.channel_arguments() == [("grpc.max_concurrent_streams", 7), ("grpc.primary_user_agent", "x")]
+    server = EmbeddedServer(flags, stopping=threading.Event())
+    server.start()
+    try:
+        with Client(f"unix:{tmp_path}/socket", model="tiny") as client:
+            assert client.recommend(history=[["b"]], k=1)[0].version == 1
+    finally:
+        server.stop()
+
+
+def test_it_listens_on_the_loopback_unless_told_otherwise() -> None:
+    assert ServeOptions(model_base_path="/m").address == "127.0.0.1"
+    assert parse_flags(["--model_base_path=/m", "--host=0.0.0.0"])[0].address == "0.0.0.0"
+
+
 def test_flags_that_only_the_real_server_has_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--model_base_path=/m", "--ssl_config_file=x"]) == 2
     assert "embedded server has no --ssl_config_file=x" in capsys.readouterr().err
@@ -233,7 +289,10 @@ def test_the_real_binary_is_found_and_takes_over_with_its_flags(tmp_path: Path, 
     binary.write_text('#!/bin/sh\necho "$@"\n')
     binary.chmod(binary.stat().st_mode | stat.S_IXUSR)
     assert find_model_server() == binary
-    options = "ServeOptions(model_base_path='m', host='1.2.3.4')"
+    for host in ("127.0.0.1", "1.2.3.4"):
+        with pytest.raises(UsageError, match=f"--host={host}: .*has no such flag, it listens on every interface"):
+            serve(ServeOptions(model_base_path="m", host=host))
+    options = "ServeOptions(model_base_path='m', host='0.0.0.0', poll_seconds=0.1)"
     script = f"from tfrec.serving.server import ServeOptions, serve; serve({options}, ['--x'])"
     found = subprocess.run(
         [sys.executable, "-c", script],

@@ -27,7 +27,7 @@ def test_batching_parameters(tmp_path: Path) -> None:
         ("max_batch_size { value: 0 }", "expected positive numbers, got max_batch_size: 0"),
         ("batch_timeout_micros { value: -1 }", "expected positive numbers, got batch_timeout_micros: -1"),
         ("allowed_batch_sizes: [4, 2, 8] max_batch_size { value: 8 }", "must grow and end with max_batch_size .8., got .4, 2"),
-        ("max_batch_size: 3", "cannot be read as a BatchingParameters"),
+        ("max_batch_size: 3", "Error parsing text-format tensorflow.serving.BatchingParameters: 1:17"),
         ("enable_large_batch_splitting { value: true }", 'no field named "enable_large_batch_splitting"'),
     ],
 )
@@ -42,5 +42,5 @@ def test_monitoring(tmp_path: Path) -> None:
     assert read_metrics_path(written(tmp_path, 'prometheus_config { path: "/metrics" }')) == ""
     assert read_metrics_path(written(tmp_path, "prometheus_config { enable: true }")) == "/monitoring/prometheus/metrics"
     assert read_metrics_path(written(tmp_path, 'prometheus_config { enable: true path: "/metrics" }')) == "/metrics"
-    with pytest.raises(UsageError, match="cannot be read as a MonitoringConfig"):
+    with pytest.raises(UsageError, match="cannot be read as a tensorflow.serving.MonitoringConfig"):
         read_metrics_path(str(tmp_path / "nothing"))

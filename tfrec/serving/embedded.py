@@ -17,7 +17,7 @@ from tfrec.serving.refusal import Refusal
 from tfrec.serving.registry import Registry
 from tfrec.serving.rest_api import RestServer
 from tfrec.serving.saved_model import SavedModel
-from tfrec.serving.server import ServeOptions
+from tfrec.serving.server import LOOPBACK, ServeOptions
 from tfrec.serving.server_metrics import ServerMetrics
 from tfrec.serving.text_protos import read_batching, read_metrics_path, read_models
 from tfrec.serving.versions import ModelVersions
@@ -43,7 +43,7 @@ class EmbeddedServer:
                 warm_up=options.enable_model_warmup,
                 load=partial(SavedModel, scheduler=scheduler),
             ),
-            poll_seconds=options.file_system_poll_wait_seconds,
+            poll_seconds=options.poll_seconds or options.file_system_poll_wait_seconds,
             labels_ahead=options.allow_version_labels_for_unavailable_models,
             stopping=stopping,
         )
@@ -60,20 +60,33 @@ class EmbeddedServer:
             raise UsageError(f"{options.model_config_file}: {refusal.message}. At the start no version is. {advice}") from refusal
         if self._stopping.is_set():
             return
-        address, threads = f"{options.host}:{options.port}", options.grpc_max_threads
-        health = options.enable_grpc_healthcheck_service
-        self._grpc = start_grpc(self._registry, address, threads=threads, metrics=self._metrics, health=health)
-        log.info("Running gRPC ModelServer at %s ...", address)
+        host, threads = options.address, options.grpc_max_threads
+        addresses = [f"[{host}]:{options.port}" if ":" in host else f"{host}:{options.port}"] if options.port else []
+        if options.grpc_socket_path:
+            addresses.append(f"unix:{options.grpc_socket_path}")
+        self._grpc = start_grpc(
+            self._registry,
+            addresses,
+            threads=threads,
+            metrics=self._metrics,
+            health=options.enable_grpc_healthcheck_service,
+            arguments=options.channel_arguments(),
+        )
+        for address in addresses:
+            log.info("Running gRPC ModelServer at %s ...", address)
         if options.rest_api_port:
             self._rest = RestServer(
                 self._registry,
-                options.host,
+                host,
                 options.rest_api_port,
                 threads=threads,
                 metrics=self._metrics,
                 metrics_path=self._metrics_path,
+                timeout=options.rest_api_timeout_in_ms / 1000 or None,
             )
-            log.info("Exporting HTTP/REST API at:%s:%d ...", options.host, options.rest_api_port)
+            log.info("Exporting HTTP/REST API at:%s:%d ...", host, options.rest_api_port)
+        if host not in (LOOPBACK, "localhost", "::1"):
+            log.warning("Whoever reaches %s may change what is served, and with it read and write files of this machine.", host)
         if options.model_config_file and options.model_config_file_poll_wait_seconds > 0:
             threading.Thread(target=self._follow_config, name="config", daemon=True).start()
 

@@ -4,7 +4,7 @@ Predict, GetModelMetadata, GetModelStatus and HandleReloadConfigRequest answer a
 service where it is wanted. What is not served here is refused as UNIMPLEMENTED, by its name.
 """
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import wraps
@@ -32,8 +32,9 @@ from tfrec.serving.server_metrics import ServerMetrics
 from tfrec.serving.tensors import from_proto, to_proto
 
 log = logging.getLogger(__name__)
+_MAX_MESSAGE = (1 << 31) - 1  # bytes: the real server's limit
 _OPTIONS = (
-    ("grpc.max_receive_message_length", -1),  # the real server has no limit either
+    ("grpc.max_receive_message_length", _MAX_MESSAGE),
     ("grpc.max_send_message_length", -1),
     ("grpc.so_reuseport", 0),  # a port that is taken is an error, not a second server behind the same port
 )
@@ -69,8 +70,11 @@ def _spec(request: Any) -> model_pb2.ModelSpec:
     return request.model_spec
 
 
-def _version(spec: model_pb2.ModelSpec) -> int | None:
-    return spec.version.value if spec.HasField("version") else None
+def _target(request: Any) -> tuple[str, int | None, str | None]:
+    """Name, version number and label; a label that is set is one, even where it is empty."""
+    spec = _spec(request)
+    number = spec.version.value if spec.HasField("version") else None
+    return spec.name, number, spec.version_label if spec.HasField("version_label") else None
 
 
 class PredictionService:
@@ -88,20 +92,19 @@ class PredictionService:
             return self._predict(request)
 
     def _predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
-        spec = _spec(request)
-        signature = spec.signature_name or DEFAULT_SIGNATURE
-        with self._registry.use(spec.name, _version(spec), spec.version_label) as (number, model):
-            model.signature(signature)  # a wrong name is told before a wrong tensor
+        target = _target(request)
+        signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
+        with self._registry.use(*target) as (number, model):
             inputs = {}
-            for alias, proto in request.inputs.items():
+            for alias in model.wanted(signature, request.inputs):  # what is wrong with the names is told before a wrong tensor
                 try:
-                    inputs[alias] = from_proto(proto)
+                    inputs[alias] = from_proto(request.inputs[alias])
                 except ValueError as error:
                     raise invalid(f"tensor parsing error: {alias}") from error
-            with nullcontext() if self._metrics is None else self._metrics.run(spec.name):
+            with nullcontext() if self._metrics is None else self._metrics.run(target[0]):
                 outputs = model.run(signature, inputs, output_filter=request.output_filter)
         response = predict_pb2.PredictResponse()
-        response.model_spec.name = spec.name
+        response.model_spec.name = target[0]
         response.model_spec.version.value = number
         response.model_spec.signature_name = signature
         for alias, array in outputs.items():
@@ -112,13 +115,13 @@ class PredictionService:
     def GetModelMetadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: grpc.ServicerContext
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-        spec = _spec(request)
+        target = _target(request)
         if not request.metadata_field:
             raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
         for name in request.metadata_field:
             if name != "signature_def":
                 raise invalid(f"Metadata field {name} is not supported")
-        return metadata(self._registry, spec.name, _version(spec), spec.version_label)
+        return metadata(self._registry, *target)
 
     Classify = _refused("Classify")
     Regress = _refused("Regress")
@@ -135,8 +138,8 @@ class ModelService:
     def GetModelStatus(
         self, request: get_model_status_pb2.GetModelStatusRequest, context: grpc.ServicerContext
     ) -> get_model_status_pb2.GetModelStatusResponse:
-        spec = _spec(request)
-        return status(self._registry, spec.name, self._registry.version(spec.name, _version(spec), spec.version_label))
+        name, number, _ = _target(request)  # whatever the label: as the real server
+        return status(self._registry, name, number)
 
     @_answered
     def HandleReloadConfigRequest(
@@ -146,7 +149,9 @@ class ModelService:
         return model_management_pb2.ReloadConfigResponse(status={"error_code": 0})
 
 
-def metadata(registry: Registry, name: str, number: int | None, label: str) -> get_model_metadata_pb2.GetModelMetadataResponse:
+def metadata(
+    registry: Registry, name: str, number: int | None, label: str | None
+) -> get_model_metadata_pb2.GetModelMetadataResponse:
     """The signatures of the version that is asked for, as both protocols send them."""
     response = get_model_metadata_pb2.GetModelMetadataResponse()
     signatures = get_model_metadata_pb2.SignatureDefMap()
@@ -172,10 +177,21 @@ def status(registry: Registry, name: str, number: int | None) -> get_model_statu
     return response
 
 
-def start_grpc(registry: Registry, address: str, *, threads: int, metrics: ServerMetrics | None, health: bool) -> grpc.Server:
-    """Serve both services at `address`; more than `threads` requests at once are refused as RESOURCE_EXHAUSTED."""
+def start_grpc(
+    registry: Registry,
+    addresses: Sequence[str],
+    *,
+    threads: int,
+    metrics: ServerMetrics | None,
+    health: bool,
+    arguments: Sequence[tuple[str, int | str]] = (),
+) -> grpc.Server:
+    """Serve both services at `addresses`; more than `threads` requests at once are refused as RESOURCE_EXHAUSTED.
+
+    `arguments` of the channel go over our own.
+    """
     pool = ThreadPoolExecutor(threads, thread_name_prefix="grpc")
-    server = grpc.server(pool, options=_OPTIONS, maximum_concurrent_rpcs=threads)
+    server = grpc.server(pool, options=list({**dict(_OPTIONS), **dict(arguments)}.items()), maximum_concurrent_rpcs=threads)
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(registry, metrics), server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(registry), server)
     if health:
@@ -183,9 +199,11 @@ def start_grpc(registry: Registry, address: str, *, threads: int, metrics: Serve
         for name in ("", "ModelService", "PredictionService"):
             servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
         health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    try:
-        server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise ServingError(f"{address}: cannot listen for gRPC, as another server may. Choose another --port.") from error
+    for address in addresses:
+        try:
+            server.add_insecure_port(address)
+        except RuntimeError as error:
+            flag = "--grpc_socket_path" if address.startswith("unix:") else "--port"
+            raise ServingError(f"{address}: cannot listen for gRPC, as another server may. Choose another {flag}.") from error
     server.start()
     return server

@@ -16,7 +16,7 @@ import time
 from types import TracebackType
 
 from tfrec.errors import ServingError
-from tfrec.serving.server import ServeOptions
+from tfrec.serving.server import LOOPBACK, ServeOptions
 
 _TAIL = 2000  # characters of the server's own words in an error
 
@@ -32,7 +32,7 @@ class ServerProcess:
     """The embedded server in a fresh Python; starts on entering and ends on leaving."""
 
     def __init__(self, options: ServeOptions, *, start_seconds: float = 120.0) -> None:
-        self.options = dataclasses.replace(options, host="127.0.0.1", parent=os.getpid())
+        self.options = dataclasses.replace(options, host=LOOPBACK, parent=os.getpid())
         self.address = f"127.0.0.1:{options.port}"
         self._start_seconds = start_seconds
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  closed on leaving

@@ -5,7 +5,7 @@ Codes and messages are those of the real server where `tfrec` claims to be one; 
 import tensorflow as tf
 from grpc import StatusCode
 
-_MAX_MESSAGE = 1024
+MAX_MESSAGE = 1024  # characters
 _BY_NUMBER = {code.value[0]: code for code in StatusCode}
 _HTTP = {
     StatusCode.INVALID_ARGUMENT: 400,
@@ -27,8 +27,8 @@ class Refusal(Exception):
     """A request that ends with `code` and `message`; not an error of tfrec, and no traceback is worth printing."""
 
     def __init__(self, code: StatusCode, message: str) -> None:
-        if len(message) > _MAX_MESSAGE:
-            message = message[:_MAX_MESSAGE] + "...TRUNCATED"
+        if len(message) > MAX_MESSAGE:
+            message = message[:MAX_MESSAGE] + "...TRUNCATED"
         super().__init__(message)
         self.code = code
         self.message = message

@@ -85,19 +85,19 @@ class Registry:
         for model in self._models.values():
             model.close()
 
-    def use(self, name: str, number: int | None, label: str) -> AbstractContextManager[tuple[int, SavedModel]]:
+    def use(self, name: str, number: int | None, label: str | None) -> AbstractContextManager[tuple[int, SavedModel]]:
         """Hold the version that a request names, the newest one when it names none; see `ModelVersions.use`."""
-        number = self.version(name, number, label)
+        number = self._version(name, number, label)
         model = self._models.get(name)
         if model is None:
             raise not_found(name, number)
         return model.use(number)
 
-    def version(self, name: str, number: int | None, label: str) -> int | None:
+    def _version(self, name: str, number: int | None, label: str | None) -> int | None:
         """The number that a request asks for, by itself or by label, None for the newest."""
         if not name:
             raise invalid("ModelSpec has no name specified.")
-        if not label:
+        if label is None:
             return number
         model = self._models.get(name)
         if model is None or label not in model.config.labels:

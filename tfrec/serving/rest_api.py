@@ -1,6 +1,10 @@
 """The REST half of the embedded server: the paths of TensorFlow Serving as one small ASGI application.
 
     POST /v1/models/M[/versions/N|/labels/L]:predict       GET /v1/models/M[/versions/N|/labels/L][/metadata]
+
+A body has `MAX_BODY` bytes at most, as it comes and unpacked, and all bodies that are read at a time `_MAX_HELD`; what is more is
+refused before it is read or unpacked. Questions about a model's state have threads of their own, so that they are answered while
+predictions take all others.
 """
 import asyncio
 import json
@@ -23,104 +27,174 @@ from tensorflow_serving.apis import get_model_metadata_pb2
 
 from tfrec.errors import ServingError
 from tfrec.serving import grpc_api, rest_json
+from tfrec.serving.http_limits import LimitedHttp
 from tfrec.serving.refusal import Refusal, invalid, refusal_of
 from tfrec.serving.registry import Registry
 from tfrec.serving.server_metrics import ServerMetrics
 
 log = logging.getLogger(__name__)
+MAX_BODY = 16 << 20  # bytes; reading that much JSON may stop all else for most of a second, and gRPC is there for larger requests
+_MAX_HELD = 16 * MAX_BODY
+_UNPACKED_AT_ONCE = 1 << 20  # bytes
+# letters of either case, as the real server has it, but the method and "metadata" only in small ones
 _TARGET = r"(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
-_PREDICTION = re.compile(rf"/v1/models/(?P<name>[^/:]+){_TARGET}:(?P<method>classify|regress|predict)", re.IGNORECASE)
-_STATUS = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_TARGET}(?:/(?P<what>metadata))?", re.IGNORECASE)
+_PREDICTION = re.compile(
+    rf"/v1/models/(?P<name>[^/:]+){_TARGET}:(?P<method>classify|regress|predict)", re.IGNORECASE | re.ASCII
+)
+_STATUS = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_TARGET}(?:/(?P<what>metadata))?", re.IGNORECASE | re.ASCII)
+_METHODS = ("classify", "regress", "predict")
 _MAX_INT64 = (1 << 63) - 1
 _MAX_DIGITS = 100  # Python converts no number of some thousand digits
-_MAX_UNZIPPED = 1 << 28  # bytes
 _NOT_FOUND = b"<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n<H1>Not Found</H1>\n</BODY></HTML>\n"
 
+Answer = tuple[int, bytes]  # status code and body
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class RestApi:
-    """ASGI: one request in, one JSON document out; the model runs in `pool`."""
+    """ASGI: one request in, one JSON document out; the model runs in `pool`, what is asked about it in `status_pool`."""
 
-    def __init__(self, registry: Registry, pool: ThreadPoolExecutor, metrics: ServerMetrics | None, metrics_path: str) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        pool: ThreadPoolExecutor,
+        status_pool: ThreadPoolExecutor,
+        *,
+        metrics: ServerMetrics | None,
+        metrics_path: str,
+        timeout: float | None,
+    ) -> None:
+        """`timeout` is what a prediction may take, in seconds, its wait for a thread included."""
         self._registry = registry
         self._pool = pool
+        self._status_pool = status_pool
         self._metrics = metrics
         self._metrics_path = metrics_path
+        self._timeout = timeout
+        self._held = 0  # bytes of the bodies that are read or worked on
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        path = scope["raw_path"].decode("latin-1").partition("?")[0]
+        path, question_mark, query = scope["target"].decode("latin-1").partition("?")
+        if not path.startswith("/"):  # a target with scheme and host, as for a proxy
+            path = scope["raw_path"].decode("latin-1")
+        target = path + question_mark + query  # the real server takes a query for a part of the path
         if self._metrics is not None and path == self._metrics_path:
-            await _send(send, 200, self._metrics.page().encode(), content_type="text/plain")
+            if question_mark:
+                wrong = f"Unexpected path: {target}. Should be {path}".encode("latin-1")
+                await _send(send, (400, wrong), content_type="text/plain")
+                return
+            await _send(send, (200, self._metrics.page().encode()), content_type="text/plain")
             return
         if not path.lower().startswith("/v1/"):
-            await _send(send, 404, _NOT_FOUND, content_type="text/html")
+            await _send(send, (404, _NOT_FOUND), content_type="text/html")
             return
-        body, more = b"", True
+        if _announced(scope["headers"]) > MAX_BODY:
+            await _send(send, _too_large())
+            return
+        parts: list[bytes] = []
+        try:
+            answer = await self._read(receive, parts)
+            if answer is None:
+                answer = await self._worked(scope["method"], target, b"".join(parts), _encoding(scope["headers"]))
+            await _send(send, answer)
+        except _Gone:
+            pass
+        finally:
+            self._held -= sum(map(len, parts))
+
+    async def _read(self, receive: Receive, parts: list[bytes]) -> Answer | None:
+        """Read the body into `parts`; returns the answer to one that is too large."""
+        size, more = 0, True
         while more:
             message = await receive()
             if message["type"] != "http.request":
-                return
-            body += message.get("body", b"")
+                raise _Gone
+            part = message.get("body", b"")
+            size += len(part)
+            if size > MAX_BODY:  # it announced nothing, being chunked
+                return _too_large()
+            if self._held + len(part) > _MAX_HELD:
+                return 503, _error(f"Requests of {_MAX_HELD} bytes are being worked on. Try again.")
+            parts.append(part)
+            self._held += len(part)
             more = message.get("more_body", False)
-        encoding = dict(scope["headers"]).get(b"content-encoding", b"")
-        loop = asyncio.get_running_loop()
-        await _send(send, *await loop.run_in_executor(self._pool, self.answer, scope["method"], path, body, encoding))
+        return None
 
-    def answer(self, method: str, path: str, body: bytes, encoding: bytes = b"") -> tuple[int, bytes]:
+    async def _worked(self, method: str, target: str, body: bytes, encoding: bytes) -> Answer:
+        predicts = method == "POST"
+        pool, timeout = (self._pool, self._timeout) if predicts else (self._status_pool, None)
+        work = asyncio.get_running_loop().run_in_executor(pool, self.answer, method, target, body, encoding)
+        try:
+            return await asyncio.wait_for(work, timeout)
+        except TimeoutError:
+            return 504, _error(f"Timed out after {timeout:g} s (--rest_api_timeout_in_ms).")
+
+    def answer(self, method: str, target: str, body: bytes, encoding: bytes = b"") -> Answer:
         """Status code and body for one request."""
         try:
-            prediction = _PREDICTION.fullmatch(path) if method == "POST" else None
-            if prediction:
+            prediction = _PREDICTION.fullmatch(target) if method == "POST" else None
+            if prediction and prediction["method"] in _METHODS:
                 return 200, self._measured(prediction, body, encoding)
-            status = _STATUS.fullmatch(path) if method == "GET" else None
+            status = _STATUS.fullmatch(target) if method == "GET" else None
             if status:
                 return 200, self._status(status)
-            raise invalid(f"Malformed request: {method} {path}")
+            raise invalid(f"Malformed request: {method} {target}")
+        except _NoNumber:
+            return 400, b""  # so the real server, which has a message for it and does not send it
         except Exception as error:
             refusal = refusal_of(error)
             if refusal.code is StatusCode.INTERNAL:
-                log.exception("%s %s failed", method, path)
-            return refusal.http, json.dumps({"error": refusal.message}).encode()
+                log.exception("%s %s failed", method, target)
+            return refusal.http, _error(refusal.message)
 
     def _measured(self, match: re.Match[str], body: bytes, encoding: bytes) -> bytes:
+        target = _target(match)
         if self._metrics is None:
-            return self._predict(match, _unzipped(body, encoding))
-        with self._metrics.request(_target(match)[0], api=match["method"].lower(), entrypoint="REST"):
-            return self._predict(match, _unzipped(body, encoding))
+            return self._predict(match["method"], target, _unpacked(body, encoding))
+        with self._metrics.request(target[0], api=match["method"], entrypoint="REST"):
+            return self._predict(match["method"], target, _unpacked(body, encoding))
 
-    def _predict(self, match: re.Match[str], body: bytes) -> bytes:
-        method = match["method"].lower()
+    def _predict(self, method: str, target: tuple[str, int | None, str | None], body: bytes) -> bytes:
         if method != "predict":
             raise Refusal(StatusCode.UNIMPLEMENTED, f"tfrec's embedded server has no {method}; tensorflow_model_server has.")
-        parsed = rest_json.parse(body)
-        target = _target(match)
+        document = rest_json.parse(body)
+        name = rest_json.signature_name(document)
         with self._registry.use(*target) as (_, model):
-            signature = model.signatures.get(parsed.signature)
+            signature = model.signatures.get(name)
             if signature is None:
-                raise invalid(f'Serving signature name: "{parsed.signature}" not found in signature def')
-            inputs = rest_json.read_inputs(parsed, {name: info.dtype for name, info in sorted(signature.inputs.items())})
+                raise invalid(f'Serving signature name: "{name}" not found in signature def')
+            types = {alias: info.dtype for alias, info in sorted(signature.inputs.items())}
+            inputs, by_row = rest_json.read_inputs(document, types)
             with nullcontext() if self._metrics is None else self._metrics.run(target[0]):
-                outputs = model.run(parsed.signature, inputs)
-        return rest_json.write_outputs(outputs, by_row=parsed.by_row)
+                outputs = model.run(name, inputs)
+        return rest_json.write_outputs(outputs, by_row=by_row)
 
     def _status(self, match: re.Match[str]) -> bytes:
         if not match["name"]:
+            _target(match)  # a version that is no number is told first
             raise invalid("Missing model name in request.")
         name, number, label = _target(match)
-        if match["what"]:
+        if match["what"] == "metadata":
             return _metadata_json(grpc_api.metadata(self._registry, name, number, label))
-        response = grpc_api.status(self._registry, name, self._registry.version(name, number, label))
+        response = grpc_api.status(self._registry, name, number)  # whatever the label: as the real server
         document = MessageToDict(response, always_print_fields_with_no_presence=True)
         return json.dumps(document, indent=1).encode()
 
 
-def _target(match: re.Match[str]) -> tuple[str, int | None, str]:
-    version = match["version"]
+class _NoNumber(Exception):
+    """A version in a path that is no int64."""
+
+
+class _Gone(Exception):
+    """The client has closed the connection."""
+
+
+def _target(match: re.Match[str]) -> tuple[str, int | None, str | None]:
+    version, label = match["version"], match["label"]
     if version and (len(version) > _MAX_DIGITS or int(version) > _MAX_INT64):
-        raise invalid(f"Failed to convert version: {version} to numeric.")
-    return unquote(match["name"]), int(version) if version else None, unquote(match["label"] or "")
+        raise _NoNumber
+    return unquote(match["name"] or ""), int(version) if version else None, None if label is None else unquote(label)
 
 
 def _metadata_json(response: get_model_metadata_pb2.GetModelMetadataResponse) -> bytes:
@@ -134,20 +208,46 @@ def _metadata_json(response: get_model_metadata_pb2.GetModelMetadataResponse) ->
     return json.dumps(document, indent=1).encode()
 
 
-def _unzipped(body: bytes, encoding: bytes) -> bytes:
-    if encoding.lower() != b"gzip":
+def _announced(headers: list[tuple[bytes, bytes]]) -> int:
+    """The length that a body is said to have, 0 where none is."""
+    length = dict(headers).get(b"content-length", b"0")
+    return int(length) if length.isdigit() and len(length) <= _MAX_DIGITS else MAX_BODY + 1
+
+
+def _encoding(headers: list[tuple[bytes, bytes]]) -> bytes:
+    return next((value for name, value in headers if name == b"content-encoding"), b"")
+
+
+def _unpacked(body: bytes, encoding: bytes) -> bytes:
+    """The body of a request, unpacked in steps: no more than `MAX_BODY` bytes ever exist of one that would have more."""
+    if b"gzip" not in encoding:  # in small letters, among others: as the real server looks for it
         return body
     unzip = zlib.decompressobj(wbits=31)
+    parts, size, left = [], 0, body
     try:
-        whole = unzip.decompress(body, _MAX_UNZIPPED)
+        while left and not unzip.eof:
+            parts.append(unzip.decompress(left, _UNPACKED_AT_ONCE))
+            size += len(parts[-1])
+            if size > MAX_BODY:
+                raise invalid(f"Failed to uncompress the gzipped body: it has more than {MAX_BODY} bytes")
+            left = unzip.unconsumed_tail
     except zlib.error as error:
         raise invalid(f"Failed to uncompress the gzipped body: {error}") from error
     if not unzip.eof:
-        raise invalid(f"Failed to uncompress the gzipped body: it is cut off, or has more than {_MAX_UNZIPPED} bytes")
-    return whole
+        raise invalid("Failed to uncompress the gzipped body: it is cut off")
+    return b"".join(parts)
 
 
-async def _send(send: Send, status: int, body: bytes, *, content_type: str = "application/json") -> None:
+def _too_large() -> Answer:
+    return 413, _error(f"The body has more than {MAX_BODY} bytes. Send fewer rows at a time, or ask over gRPC.")
+
+
+def _error(message: str) -> bytes:
+    return json.dumps({"error": message}).encode()
+
+
+async def _send(send: Send, answer: Answer, *, content_type: str = "application/json") -> None:
+    status, body = answer
     headers = [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
@@ -157,14 +257,26 @@ class RestServer:
     """uvicorn in a thread of its own, listening at `host:port` once constructed."""
 
     def __init__(
-        self, registry: Registry, host: str, port: int, *, threads: int, metrics: ServerMetrics | None, metrics_path: str
+        self,
+        registry: Registry,
+        host: str,
+        port: int,
+        *,
+        threads: int,
+        metrics: ServerMetrics | None,
+        metrics_path: str,
+        timeout: float | None,
     ) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="rest")
-        api = RestApi(registry, self._pool, metrics, metrics_path)
-        config = uvicorn.Config(api, lifespan="off", log_level="warning", access_log=False)
+        self._status_pool = ThreadPoolExecutor(2, thread_name_prefix="rest-status")
+        api = RestApi(
+            registry, self._pool, self._status_pool, metrics=metrics, metrics_path=metrics_path, timeout=timeout
+        )
+        config = uvicorn.Config(api, http=LimitedHttp, lifespan="off", log_level="warning", access_log=False)
         self._server = uvicorn.Server(config)
         try:
-            self._socket = socket.create_server((host, port), backlog=2048)
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            self._socket = socket.create_server((host, port), family=family, backlog=2048)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else each answer waits 40 ms for an ACK
         except OSError as error:
             message = f"{host}:{port}: cannot listen for REST: {error.strerror}. Choose another --rest_api_port."
@@ -179,3 +291,4 @@ class RestServer:
         self._server.should_exit = True
         self._thread.join()
         self._pool.shutdown()
+        self._status_pool.shutdown()

@@ -6,7 +6,7 @@ checks what the real server checks, and gives its memory back when closed. One t
 fails the load, while the real server serves such a model and fails its requests.
 """
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -57,14 +57,30 @@ class SavedModel:
             raise Refusal(StatusCode.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
         return found
 
+    def wanted(self, name: str, sent: Collection[str]) -> list[str]:
+        """Those of the inputs `sent` that the signature called `name` takes; `Refusal` unless they are right."""
+        signature = self.signature(name)
+        known, came = set(signature.inputs), set(sent)
+        for alias in sorted(known - came - set(signature.defaults)):
+            raise invalid(
+                f"Signature input alias: {alias}(feed name: {signature.inputs[alias].name}) not found in request and no default "
+                f"value provided. Inputs expected to be in the request {{{','.join(sorted(came))}}}, or default input alias set: "
+                f"{','.join(sorted(signature.defaults))}"
+            )
+        if not came <= known:
+            names = f"{','.join(sorted(known & came))}, request input: {','.join(sorted(came))}"
+            raise invalid(f"Inputs contains invalid name. Used request inputs: {names}")
+        return sorted(came)
+
     def run(self, name: str, inputs: Mapping[str, np.ndarray], *, output_filter: Iterable[str] = ()) -> Arrays:
         """Answer one request; raises `Refusal`, or TensorFlow's error of the operator that failed."""
         signature = self.signature(name)
         if inputs.keys() != signature.inputs.keys():
-            raise _wrong_inputs(signature, inputs)
+            self.wanted(name, inputs.keys())
+            inputs = {**{alias: from_proto(proto) for alias, proto in signature.defaults.items()}, **inputs}
         outputs = _outputs(signature, output_filter)
         function = self._callables.get((name, outputs)) or self._make(name, outputs)
-        answers = function(*[inputs[alias] for alias in sorted(inputs)])
+        answers = function(*[inputs[alias] for alias in sorted(signature.inputs)])
         return {  # a text without dimensions comes as bytes, no array
             alias: np.array(answer, object) if isinstance(answer, bytes) else answer
             for alias, answer in zip(outputs, answers, strict=True)
@@ -132,18 +148,3 @@ def _outputs(signature: SignatureDef, output_filter: Iterable[str]) -> tuple[str
         if i and wanted[i - 1] == alias:
             raise invalid(f"duplicate output tensor alias: {alias}")
     return wanted or tuple(sorted(signature.outputs))
-
-
-def _wrong_inputs(signature: SignatureDef, inputs: Mapping[str, np.ndarray]) -> Refusal:
-    sent, known = set(inputs), set(signature.inputs)
-
-    def names(some: set[str]) -> str:
-        return "{" + ",".join(sorted(some)) + "}"
-
-    if len(sent) == len(known):
-        alias = min(sent - known)
-        return invalid(f"input tensor alias not found in signature: {alias}. Inputs expected to be in the set {names(known)}.")
-    return invalid(
-        f"input size does not match signature: {len(sent)}!={len(known)} len({names(sent)}) != len({names(known)}). "
-        f"Sent extra: {names(sent - known)}. Missing but required: {names(known - sent)}."
-    )

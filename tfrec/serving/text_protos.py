@@ -84,10 +84,13 @@ def read_models(path: str) -> ModelServerConfig:
 
 
 def _parsed(path: str, message: Any) -> Any:
+    name = message.DESCRIPTOR.full_name
     try:
         return text_format.Parse(Path(path).read_text(encoding="utf-8"), message)
-    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
-        raise UsageError(f"{path}: cannot be read as a {message.DESCRIPTOR.name}: {error}") from error
+    except text_format.ParseError as error:  # protobuf's words in C++, which those who run the real server know
+        raise UsageError(f"{path}: Error parsing text-format {name}: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read as a {name}: {error}") from error
 
 
 def _message(name: str) -> Any:

@@ -44,7 +44,7 @@ class Verifier:
                 model_base_path=self._base.name,
                 max_num_load_retries=0,
                 enable_model_warmup=signatures is None,
-                file_system_poll_wait_seconds=0.05,  # a second's wait for the export would be a good part of the whole
+                poll_seconds=0.05,  # a second's wait for the export would be a good part of the whole
             ),
             start_seconds=seconds,
         )

@@ -65,7 +65,7 @@ def _embedded(options: ServeOptions) -> Iterator[None]:
 @contextmanager
 def _real(options: ServeOptions) -> Iterator[None]:
     assert REAL is not None
-    options = replace(options, host=ServeOptions.host, file_system_poll_wait_seconds=1)  # whole seconds are all it knows
+    options = replace(options, host="", poll_seconds=0.0)  # our own
     with tempfile.TemporaryFile() as words:
         process = subprocess.Popen([REAL, *options.flags()], stdout=words, stderr=words)
         try:

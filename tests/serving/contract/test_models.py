@@ -17,7 +17,7 @@ from tests.serving.tiny import save_tiny
 from tfrec.errors import TfrecError
 from tfrec.serving.warmup import WARMUP_FILE
 
-QUICK = {"file_system_poll_wait_seconds": 0.05, "max_num_load_retries": 0}
+QUICK = {"poll_seconds": 0.05, "max_num_load_retries": 0}
 
 
 def entry(name: str, base: Path, more: str = "") -> str:

@@ -86,24 +86,53 @@ def test_wrong_names_are_refused_as_the_real_server_does(predictions: Any) -> No
 def test_wrong_inputs_are_refused(predictions: Any) -> None:
     """gRPC errors: INVALID_ARGUMENT for an input key or dtype."""
     one = np.array([1], np.int32)
-    code, message = refused(predictions.Predict, ask("double", wrong=one))
+    for wrong in (ask("double", wrong=one), ask("double", wrong=one, more=one), ask("double")):
+        code, message = refused(predictions.Predict, wrong)
+        assert code is Code.INVALID_ARGUMENT
+        told = "Signature input alias: x(feed name: double_x:0) not found in request and no default value provided"
+        assert message.startswith(told)
+    code, message = refused(predictions.Predict, doubling(more=one))
     assert (code, message) == (
         Code.INVALID_ARGUMENT,
-        "input tensor alias not found in signature: wrong. Inputs expected to be in the set {x}.",
-    )
-    code, message = refused(predictions.Predict, ask(k=one, more=one))
-    assert code is Code.INVALID_ARGUMENT
-    assert message == (
-        "input size does not match signature: 2!=3 len({k,more}) != len({history,k,query}). "
-        "Sent extra: {more}. Missing but required: {history,query}."
+        "Inputs contains invalid name. Used request inputs: x, request input: more,x",
     )
     code, message = refused(predictions.Predict, doubling(x=one))
     assert code is Code.INVALID_ARGUMENT
     assert "float" in message
     assert "int32" in message
     broken = doubling()
-    broken.inputs["x"].tensor_shape.dim[0].size = 0
+    broken.inputs["x"].tensor_shape.dim[0].size = -1
     assert refused(predictions.Predict, broken) == (Code.INVALID_ARGUMENT, "tensor parsing error: x")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "values", "doubled"),
+    [
+        ((2, 2), [], [[0.0, 0.0], [0.0, 0.0]]),
+        ((2, 2), [1.0], [[2.0, 2.0], [2.0, 2.0]]),
+        ((1, 2), [1.0, 2.0, 3.0], [[2.0, 4.0]]),
+        ((0, 2), [1.0, 2.0], []),
+        ((0, 2), [], []),
+    ],
+)
+def test_values_that_do_not_fill_their_shape(predictions: Any, sizes: Any, values: list[float], doubled: Any) -> None:
+    """Predict: `Tensor::FromProto` repeats the last value, or zero where none is sent, and leaves out those beyond the shape."""
+    request = doubling()
+    del request.inputs["x"].float_val[:]
+    request.inputs["x"].float_val.extend(values)
+    for dim, size in zip(request.inputs["x"].tensor_shape.dim, sizes, strict=True):
+        dim.size = size
+    assert from_proto(predictions.Predict(request, timeout=5).outputs["y"]).tolist() == doubled
+
+
+def test_a_label_that_is_set_and_empty_is_a_label(predictions: Any, models: Any) -> None:
+    """Labels: unknown, and the status of a model does not ask for any."""
+    request = doubling()
+    request.model_spec.version_label = ""
+    assert refused(predictions.Predict, request) == (Code.INVALID_ARGUMENT, "Unrecognized servable version label: ")
+    status = get_model_status_pb2.GetModelStatusRequest()
+    status.model_spec.name, status.model_spec.version_label = "tiny", "beta"
+    assert [v.version for v in models.GetModelStatus(status, timeout=5).model_version_status] == [4, 3]
 
 
 def test_wrong_output_filters_are_refused(predictions: Any) -> None:

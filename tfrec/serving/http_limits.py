@@ -1,0 +1,138 @@
+"""What one HTTP connection may cost a server before its application is asked: bytes of a head, seconds, open files.
+
+    config = uvicorn.Config(app, http=LimitedHttp)
+
+uvicorn's own protocol reads a head of any length for any time, keeps a connection that sends nothing, and takes connections
+until the process has no more files, its own health checks included. Here a head has `MAX_HEAD` bytes and `HEAD_SECONDS`; a body
+must go on within `IDLE_SECONDS`, and so must a client that is being answered; and beyond `max_connections()` a newcomer takes the
+place of the connection that has kept the server waiting longest, so that who sends a request at once is always let in.
+"""
+import resource
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+MAX_HEAD = 65_536  # bytes of request line and headers
+HEAD_SECONDS = 10.0
+IDLE_SECONDS = 60.0
+_MOST_CONNECTIONS = 4096  # where the process may open more files than anybody needs
+
+
+def max_connections() -> int:
+    """Half of the files that this process may open: the rest is for the model, the log and what else it serves."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else max(8, min(_MOST_CONNECTIONS, soft // 2))
+
+
+class LimitedHttp(HttpToolsProtocol):
+    """uvicorn's protocol, within limits; the scope of a request holds its target as it was sent, under "target"."""
+
+    head_seconds = HEAD_SECONDS
+    idle_seconds = IDLE_SECONDS
+    look_seconds = 1.0  # between two looks at a connection
+    most_connections = max_connections()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._since = 0.0  # the opening of the connection, then the begin of the request
+        self._moved = 0.0  # when the client last sent or took anything
+        self._in_head = True
+        self._in_message = False  # from the first byte of a request to the last of its body
+        self._came = 0  # bytes that came while a head was awaited
+        self._head = 0  # bytes of this head
+        self._unsent = 0
+        self._refused = False
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._since = self._moved = self.loop.time()
+        if len(self.connections) > self.most_connections:
+            self._make_room()
+        self.loop.call_later(self.look_seconds, self._look)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        self._moved = self.loop.time()
+        if self._in_head:
+            self._came += len(data)
+        super().data_received(data)
+        if self._in_head and self._came > MAX_HEAD:  # not ended yet: one long line is told to `on_header` at its end only
+            self._refuse(431, f"Request head of more than {MAX_HEAD} bytes.")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_message, self._head = True, 0
+        if not self._in_head:  # the first head of a connection is awaited from its opening on
+            self._in_head, self._came, self._since = True, 0, self.loop.time()
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        if not self._refused:
+            self.scope["target"] = self.url  # type: ignore[typeddict-unknown-key]
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._in_message = False
+        if not self._refused:
+            super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        if not self._refused:
+            super().send_400_response(msg)
+
+    def _count(self, size: int) -> None:
+        self._head += size
+        if self._head > MAX_HEAD:
+            self._refuse(431, f"Request head of more than {MAX_HEAD} bytes.")
+
+    def _refuse(self, status: int, why: str) -> None:
+        if self._refused:
+            return
+        self._refused = True
+        head = [STATUS_LINE[status], b"content-type: text/plain; charset=utf-8\r\n"]
+        head += [b"content-length: %d\r\n" % len(why), b"connection: close\r\n\r\n", why.encode("ascii")]
+        self.transport.write(b"".join(head))
+        self.transport.close()
+
+    def _make_room(self) -> None:
+        others = [one for one in self.connections if isinstance(one, LimitedHttp) and one is not self and one._waits()]
+        if not others:
+            self._refuse(503, f"More than {self.most_connections} connections.")
+            return
+        oldest = min(others, key=lambda one: one._since)
+        self.connections.discard(oldest)
+        oldest.transport.abort()
+
+    def _waits(self) -> bool:
+        """Whether it is the client's turn: to end its request, or to send another."""
+        return self._in_message or self.cycle is None or self.cycle.response_complete
+
+    def _look(self) -> None:
+        """End what takes too long; then look again, until the connection has ended."""
+        if self.parser is None:  # connection_lost
+            return
+        now, unsent = self.loop.time(), self.transport.get_write_buffer_size()
+        if unsent < self._unsent or (unsent and not self._unsent):
+            self._moved = now
+        self._unsent = unsent
+        idle = now - self._moved > self.idle_seconds
+        if unsent and idle:  # it does not read its answer, which would stay in memory
+            self.transport.abort()
+        elif self._in_head and now - self._since > self.head_seconds:
+            self._refuse(408, f"The request's head took more than {self.head_seconds:g} seconds.")
+        elif self._in_message and idle and not self.flow.read_paused:
+            self._refuse(408, f"Nothing came of the request's body for {self.idle_seconds:g} seconds.")
+        self.loop.call_later(self.look_seconds, self._look)
