@@ -38,7 +38,7 @@ def test_the_compose_file_fits_its_schema() -> None:
 
 def test_every_mounted_file_is_there() -> None:
     found = [path for service in SERVICES for path in mounts(service).values()]
-    assert len(found) == 7
+    assert len(found) == 9
     assert [path for path in found if not path.is_file()] == []
 
 

@@ -290,7 +290,8 @@ def publish(
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Verify an export in a fresh model server and make it the newest version; old versions beyond serving.keep_versions go.
+    """Verify an export in a fresh model server and make it the newest version; old versions beyond serving.keep_versions go,
+    unless serving.models_config names them.
 
     With --items or --prior instead, it is the newest version with other items or popularity, in seconds: the weights are shared.
     A retrain keeps new items, but takes what data.items says of an item over what --items said.
@@ -300,7 +301,8 @@ def publish(
         raise UsageError("publish needs an EXPORT directory, or else --items FILE, --prior or both, to change what is served.")
     terminal.writable(settled.run)
     from tfrec.data.rows import Quarantine
-    from tfrec.serving.release import prune, publish
+    from tfrec.serving.release import publish
+    from tfrec.serving.retention import retire
     from tfrec.serving.verify import Verifier
 
     if export is not None:
@@ -316,7 +318,7 @@ def publish(
             version = publish_delta(settled, items=items, prior=prior, now=now, quarantine=quarantine, verifier=verifier)
         if quarantine is not None and quarantine.count:
             log_line.warning("%s", quarantine.summary())
-    removed = prune(settled.models_dir, keep=settled.serving.keep_versions)
+    removed = retire(settled)
     terminal.show({"version": version, "directory": settled.models_dir / str(version), "removed": removed}, as_json=as_json)
 
 
@@ -332,11 +334,13 @@ def rollback(
     from tfrec.serving.release import rollback
 
     settled = load_config(config, settings or ())
-    version = rollback(settled.models_dir, to, now=int(time.time()))
-    manifest = read_manifest(settled.models_dir / str(version))
-    terminal.show(
-        {"version": version, "copy_of": manifest.copy_of, "rolled_back_from": manifest.rolled_back_from}, as_json=as_json
-    )
+
+    def tell(version: int) -> None:
+        manifest = read_manifest(settled.models_dir / str(version))
+        found = {"version": version, "copy_of": manifest.copy_of, "rolled_back_from": manifest.rolled_back_from}
+        terminal.show(found, as_json=as_json)
+
+    rollback(settled.models_dir, to, now=int(time.time()), told=tell)
 
 
 @app.command()

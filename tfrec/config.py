@@ -186,6 +186,8 @@ class RetrainConfig(Section):
     gate_margin: float = Field(0.005, ge=0)  # HR@10 that a challenger may be below the champion
     gate_share: float = Field(0.3, gt=0, lt=1)  # of the new events, the newest: they judge now and are learnt by the next run
     gate_sample: int = Field(2000, ge=1)  # events on which champion and challenger are compared, at most; and earlier ones
+    gate_floor: float = Field(0.25, ge=0, le=1)  # share of what the champion reached when it was made; a challenger below is held
+    search_margin: float = Field(0.05, ge=0)  # HR@10 that a challenger may be below the champion on searches
     forget_margin: float = Field(0.03, ge=0)  # HR@10 that a challenger may be below the champion on earlier events
     value_margin: float = Field(0.1, ge=0)  # share of the logged reward that its value may be below, at the lower bound
 
@@ -199,6 +201,7 @@ class ServingConfig(Section):
     model_name: str = "tfrec"
     max_k: int = Field(200, ge=1)  # the largest k a request may ask for
     keep_versions: int = Field(5, ge=2)
+    models_config: Path | None = None  # the model server's --model_config_file: the versions that it names are never removed
     recall_target: float = Field(0.99, gt=0, le=1)  # of the exact best 100, that the index of a large catalogue must find
     newcomer_share: float = Field(0.0, ge=0, lt=1)  # of epsilon, for all items without feedback together; 0: as any other
     index_storage: Literal["float32", "bfloat16", "int8"] = "float32"  # of item vectors, where memory is scarce

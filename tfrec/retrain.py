@@ -39,16 +39,21 @@ from tfrec.data.rows import Quarantine
 from tfrec.data.slates import Slate, matured_slates
 from tfrec.errors import TfrecError, UsageError
 from tfrec.evaluation.baselines import POPULARITY_7D, WEEK, popularity_scorer
-from tfrec.evaluation.gate import verdict
+from tfrec.evaluation.gate import Floor, SearchRanks, verdict
+from tfrec.evaluation.judges import Judges, judging_events
 from tfrec.evaluation.policy_value import compare_policies
-from tfrec.evaluation.protocol import askable, hash_sample, rank_events
+from tfrec.evaluation.protocol import Ranks, askable, hash_sample, rank_events
+from tfrec.evaluation.search import OWN_TEXTS, Searches, chosen_searches, own_texts, rank_searches
 from tfrec.models.prior import PopularityPrior
 from tfrec.models.recommender import Recommender
-from tfrec.models.scorer import Scorer
+from tfrec.models.scorer import Scorer, SearchScorer
+from tfrec.models.text_encoder import load_encoder
 from tfrec.serving.export import CHECKPOINT, export, held_back, slates_until
-from tfrec.serving.manifest import read_manifest
+from tfrec.serving.integrity import check_files
+from tfrec.serving.manifest import Manifest, read_manifest
 from tfrec.serving.pseudonym import load_pseudonyms
-from tfrec.serving.release import prune, publish, version_of, versions
+from tfrec.serving.release import publish, version_of, versions
+from tfrec.serving.retention import retire
 from tfrec.serving.verify import Verifier
 from tfrec.training import checkpoint
 from tfrec.training.devices import choose_strategy
@@ -61,6 +66,7 @@ from tfrec.training.slate_window import SlateWindow
 log = logging.getLogger(__name__)
 
 PROMOTED, HELD, WAITING = "promoted", "held", "waiting"
+LEAST_SEARCHES, MOST_OWN_TEXTS = 30, 500  # of the log, for it to judge search; of items, where it has fewer
 EARLIER = 200_000  # events before the window, the newest, of which the gate asks some again: to hash one takes a microsecond
 
 
@@ -134,7 +140,7 @@ def _run(config: Config, work: Path, *, now: int, seed: int) -> Retrained:
         result = Retrained(**meta["result"] | {"version": published})
     log.info("%s: %s", result.outcome, result.reason)
     if result.outcome == PROMOTED:
-        prune(config.models_dir, keep=config.serving.keep_versions)
+        retire(config)
     if result.outcome != WAITING:
         feedback.compact()
     # keep the result and drop the intent: the run is over
@@ -150,6 +156,7 @@ def _work(config: Config, work: Path, feedback: FeedbackLog, intent: Intent) -> 
     source = config.models_dir / str(parent) / CHECKPOINT
     quarantine = Quarantine(work / f"quarantine-{intent.identity}.jsonl")
     with clock.of("read"):
+        check_files(source.parent, read_manifest(source.parent), below=CHECKPOINT)
         catalogue = checkpoint.grown_catalogue(source, config.data.items, quarantine)
         rule = LabelRule.of(config, catalogue)
         behaviour, examples, left_out = _behaviour(config, feedback, intent, catalogue, rule, quarantine)
@@ -167,8 +174,11 @@ def _work(config: Config, work: Path, feedback: FeedbackLog, intent: Intent) -> 
         return Retrained(WAITING, reason, parent, events, 0, left_out, {}, clock.seconds)
 
     inter = behaviour.inter
-    judged, learnable = _split(config, behaviour, seed=seed)
-    start = len(learnable)
+    judges, learnable = _split(config, behaviour, seed=seed)
+    if not len(judges):
+        reason = f"no event can be asked: nobody in the window has a history{_words(judges.left_out)}. Left for the next run."
+        return Retrained(WAITING, reason, parent, events, 0, left_out, {}, clock.seconds)
+    judged, start = judges.events, len(learnable)
     with choose_strategy().scope():
         optimizer = optimiser(config, learning_rate=config.retrain.learning_rate)
         challenger, _ = checkpoint.load(source, config, catalogue=catalogue, optimizer=optimizer)
@@ -183,6 +193,9 @@ def _work(config: Config, work: Path, feedback: FeedbackLog, intent: Intent) -> 
             champion_before, champion_ranks = rank(earlier, scorer), rank(judged, scorer)  # before anything trains on the window
             shown = SlateWindow.of(challenger, slates, inter, until=_time(inter, start), now=intent.now)
             champion_says = shown.first_places()
+            searches = _searches(config, catalogue, slates, since=_time(inter, start))
+            search = SearchScorer(challenger, _vectors(challenger, searches), prior=prior)
+            champion_searches = rank_searches(searches, search, n_items=len(catalogue))
         with clock.of("train"):
             _learn(config, challenger, optimizer, inter.slice(0, start), learnable, shown, seed=seed)
         with clock.of("evaluate"):
@@ -192,9 +205,16 @@ def _work(config: Config, work: Path, feedback: FeedbackLog, intent: Intent) -> 
                 challenger=shown.first_places(), users=shown.judged.user)
             before, challenger_ranks = (champion_before, rank(earlier, scorer)), rank(judged, scorer)
             week = rank(judged, popularity_scorer(inter, window=WEEK))
+            searched = SearchRanks(champion_searches, rank_searches(searches, search, n_items=len(catalogue)), searches.users,
+                                   len(catalogue), searches.source)
+            popular = rank(earlier, popularity_scorer(inter, window=WEEK))
             found = verdict(champion_ranks, challenger_ranks, {POPULARITY_7D: week}, margin=config.retrain.gate_margin,
                             earlier=before, forget_margin=config.retrain.forget_margin, value=value,
-                            value_margin=config.retrain.value_margin)
+                            value_margin=config.retrain.value_margin, search=searched,
+                            search_margin=max(config.retrain.search_margin, config.retrain.gate_margin),
+                            floor=_floor(config, read_manifest(source.parent), popular))
+        if judges.left_out:
+            found.figures["left_out_of_judging"] = judges.left_out
         learnt = int((learnable & behaviour.new[:start]).sum())
         result = Retrained(HELD, found.reason, parent, events, learnt, left_out, found.figures, clock.seconds)
         if found.promote:
@@ -267,17 +287,44 @@ def _slates(config: Config, feedback: FeedbackLog, intent: Intent, examples: pa.
     return found, "".join(f"; {count} left out: {why}" for why, count in left_out.items())
 
 
-def _split(config: Config, behaviour: Behaviour, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which events judge (indices, newest part of the new ones), and which before them are learnt (mask, with replay of old)."""
-    news = np.flatnonzero(behaviour.new)
-    cut = news[int((1 - config.retrain.gate_share) * len(news))]
-    inter = behaviour.inter
-    judged = hash_sample(inter, askable(inter, news[news >= cut]), limit=config.retrain.gate_sample)
-    start = int(judged[0]) if len(judged) else len(inter)
+def _split(config: Config, behaviour: Behaviour, *, seed: int) -> tuple[Judges, np.ndarray]:
+    """Which events judge (of the newest part of the new ones), and which before them are learnt (mask, with replay of old)."""
+    inter, wish = behaviour.inter, config.retrain
+    judges = judging_events(inter, behaviour.new, share=wish.gate_share, limit=wish.gate_sample)
+    start = int(judges.events[0]) if len(judges) else len(inter)
     before, new = inter.slice(0, start), behaviour.new[:start]
-    wish = config.retrain
-    return judged, with_replay(before, new, ratio=wish.replay, length=config.model.history, seed=seed, evenness=wish.evenness,
+    return judges, with_replay(before, new, ratio=wish.replay, length=config.model.history, seed=seed, evenness=wish.evenness,
                                max_new=wish.max_events)
+
+
+def _searches(config: Config, catalogue: Catalogue, slates: list[Slate], *, since: int) -> Searches:
+    """What people searched for in the time that judges, and chose; else the items' own texts."""
+    chosen = [(slate.request["query"], place.item, slate.request["user"]) for slate in slates
+              if slate.request["query"] and slate.request["time"] >= since for place in slate.places if place.reward > 0]
+    searches = chosen_searches(chosen[-config.retrain.gate_sample :], catalogue)
+    return searches if len(searches) >= LEAST_SEARCHES else own_texts(catalogue, limit=MOST_OWN_TEXTS)
+
+
+def _vectors(recommender: Recommender, searches: Searches) -> np.ndarray:
+    """`[n, text width]` of the queries. Those of the log are read by the encoder and kept nowhere: people typed them."""
+    if searches.source == OWN_TEXTS:
+        return recommender.text[searches.items]
+    text = recommender.config.text
+    return load_encoder(text.encoder, max_tokens=text.max_tokens).encode(searches.texts, batch_size=text.batch_size)
+
+
+def _floor(config: Config, parent: Manifest, popular: Ranks) -> Floor | None:
+    """Of what the champion reached at the gate that let it through; of a first one, of what a count reached before the window."""
+    share, reached = config.retrain.gate_floor, parent.scorecard.get("hr@10")
+    if isinstance(reached, dict) and "challenger" in reached:
+        return Floor(float(reached["challenger"]), share, "the champion, when it was made,")
+    if len(popular):
+        return Floor(float((popular.rank <= 10).mean()), share, "7-day popularity, before this window,")
+    return None
+
+
+def _words(left_out: dict[str, int]) -> str:
+    return "".join(f"; {count} of them left out: {why}" for why, count in left_out.items())
 
 
 def _earlier(config: Config, inter: Interactions, new: np.ndarray, histories: Histories) -> np.ndarray:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tfrec.errors import UsageError
-from tfrec.evaluation.gate import Verdict, verdict
+from tfrec.evaluation.gate import Floor, SearchRanks, Verdict, verdict
 from tfrec.evaluation.intervals import Interval
 from tfrec.evaluation.policy_value import PolicyValue
 from tfrec.evaluation.protocol import Ranks
@@ -100,3 +100,45 @@ def test_a_log_that_cannot_tell_has_no_say() -> None:
     found = verdict(ranked(8), ranked(9), {}, margin=0.005, value=PolicyValue(3, 0.2, None, "too few"), value_margin=0.0)
     assert found.promote
     assert found.figures["value"]["reason"] == "too few"
+
+
+def test_a_log_that_says_nothing_any_more_promotes_nobody() -> None:
+    """Flipped labels or random clicks: both fall together, so only what was reached before shows it."""
+    floor = Floor(0.07, 0.25, "the champion, when it was made,")
+    held = verdict(ranked(2, n=1000), ranked(0, n=1000), {}, margin=0.005, floor=floor)
+    assert not held.promote
+    assert held.reason.startswith("it does not know what people want here, or these events do not tell: the champion, when it "
+                                  "was made, reached .0700, and retrain.gate_floor asks for 25% of that; challenger HR@10 .0000")
+    assert held.figures["floor"] == {"rate": 0.07, "share": 0.25, "of": "the champion, when it was made,"}
+    assert verdict(ranked(20, n=1000), ranked(20, n=1000), {}, margin=0.005, floor=floor).promote
+
+
+def test_a_few_events_without_a_hit_prove_nothing() -> None:
+    assert verdict(ranked(0, n=20), ranked(0, n=20), {}, margin=0.005, floor=Floor(0.07, 0.25, "it")).promote
+    # 0 of 200 at .0175: .0293, which is not certain; 0 of 300: .0050, which is
+    assert verdict(ranked(0, n=200), ranked(0, n=200), {}, margin=0.005, floor=Floor(0.07, 0.25, "it")).promote
+    assert not verdict(ranked(0, n=300), ranked(0, n=300), {}, margin=0.005, floor=Floor(0.07, 0.25, "it")).promote
+
+
+def searched(champion: list[float], challenger: list[float], *, n_items: int = 1000) -> SearchRanks:
+    return SearchRanks(np.array(champion), np.array(challenger), np.arange(len(champion)), n_items, "log")
+
+
+def test_search_is_judged_beside_recommendation() -> None:
+    worse = searched([1.0] * 60, [1.0] * 50 + [99.0] * 10)
+    held = verdict(ranked(8), ranked(9), {}, margin=0.005, search=worse, search_margin=0.05)
+    assert not held.promote
+    assert held.reason.startswith("it searches worse: on 60 searches (log) its HR@10 .8333 is .1667 below the champion's 1.0000")
+    assert held.figures["search"]["hr@10"] == {"challenger": pytest.approx(5 / 6), "champion": 1.0}
+    json.dumps(held.figures, allow_nan=False)
+    assert verdict(ranked(8), ranked(9), {}, margin=0.005, search=worse, search_margin=0.2).promote
+
+
+def test_a_dead_search_is_held_whatever_the_margin() -> None:
+    dead = searched([1.0] * 60, [500.5] * 60)
+    held = verdict(ranked(8), ranked(60), {}, margin=1.0, search=dead, search_margin=1.0)
+    assert not held.promote
+    said = "its search is dead: on 60 searches (log) the mean rank of what was wanted is 500.5 of 1,000 items"
+    assert held.reason.startswith(said)
+    both = searched([500.5] * 60, [500.5] * 60)  # a catalogue whose texts say nothing
+    assert verdict(ranked(8), ranked(9), {}, margin=0.005, search=both, search_margin=0.0).promote

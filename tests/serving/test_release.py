@@ -2,7 +2,9 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from tfrec.errors import ServingError, UsageError
 from tfrec.serving import release
+from tfrec.serving.integrity import digests
 from tfrec.serving.manifest import Manifest, read_manifest, write_manifest
 from tfrec.serving.release import newest_dir, next_version, prune, publish, rollback, version_of, versions
 
@@ -89,6 +92,69 @@ def test_rollback_is_a_copy_under_a_new_number(tmp_path: Path) -> None:
     assert weights_of(base, 6) == "w3"
 
 
+def test_a_rollback_that_is_asked_for_again_goes_no_further_back(tmp_path: Path) -> None:
+    base = tmp_path / "m"
+    for number in (1, 2, 3):
+        publish(export(tmp_path / f"e{number}", weights=f"w{number}"), base)
+
+    def killed(number: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rollback(base, now=50, told=killed)
+    told: list[int] = []
+    assert rollback(base, now=60, told=told.append) == 4
+    assert (told, versions(base), weights_of(base, 4)) == ([4], [1, 2, 3, 4], "w2")
+    assert rollback(base, now=70) == 5  # told, and asked for once more
+    assert weights_of(base, 5) == "w1"
+    assert [rollback(base, 1, now=80), rollback(base, 1, now=90)] == [5, 5]  # that is what the newest is
+
+
+def test_a_rollback_killed_before_its_version_appears_is_done_when_asked_for_again(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = tmp_path / "m"
+    for number in (1, 2, 3):
+        publish(export(tmp_path / f"e{number}", weights=f"w{number}"), base)
+    with monkeypatch.context() as patched:
+        patched.setattr(release, "write_manifest", mock.Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            rollback(base, now=50)
+    assert (rollback(base, now=60), weights_of(base, 4)) == (4, "w2")
+    assert {path.name for path in base.iterdir()} == {".last_version", "1", "2", "3", "4"}
+    assert [path.name for path in base.parent.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda version: (version / "variables" / "data").write_text("W"), "variables/data: is not what was exported"),
+        (lambda version: (version / "variables" / "data").unlink(), "variables/data: is missing"),
+        (lambda version: (version / "saved_model.pb").write_text(""), "saved_model.pb: is not what was exported"),
+        (lambda version: (version / "assets").write_text(""), "assets: is not a file of this version"),
+    ],
+)
+def test_a_damaged_version_is_not_published_again_by_a_rollback(
+        tmp_path: Path, damage: Callable[[Path], object], told: str) -> None:
+    base = tmp_path / "m"
+    for number in (1, 2):
+        made = export(tmp_path / f"e{number}", weights=f"w{number}")
+        write_manifest(made, Manifest(created_at=1, files=digests(made)))
+        publish(made, base)
+    damage(base / "1")
+    with pytest.raises(ServingError, match=told):
+        rollback(base, now=50)
+    assert versions(base) == [1, 2]
+
+
+def test_one_version_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path) -> None:
+    base = tmp_path / "m"
+    publish(export(tmp_path / "e1", identity="i1"), base)
+    publish(export(tmp_path / "e2", identity="i2"), base)
+    (base / "2" / "manifest.json").write_text("{")
+    assert (version_of(base, "i1"), version_of(base, "i2")) == (1, None)
+    assert publish(export(tmp_path / "e3", identity="i3"), base) == 3
+
+
 def test_a_rollback_goes_on_after_the_window_of_what_it_replaces(tmp_path: Path) -> None:
     base = tmp_path / "m"
     for number, window in enumerate([None, {"now": 100}, {"now": 200}, None], 1):
@@ -148,6 +214,7 @@ def test_concurrent_publishers_take_different_numbers(tmp_path: Path) -> None:
     made = export(tmp_path / "export")
     script = f"""
 from tfrec.serving import release
+from tfrec.serving.integrity import digests
 release.verify = lambda export, *, seconds: 0
 for _ in range(5):
     release.publish({str(made)!r}, {str(tmp_path / "m")!r})

@@ -11,9 +11,28 @@ from tfrec.data.histories import Histories
 from tfrec.data.interactions import Interactions
 from tfrec.models.prior import PopularityPrior
 from tfrec.models.recommender import Recommender
+from tfrec.models.two_tower import SEARCH_BETA
 
 Ints = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
+
+
+class SearchScorer:
+    """Scores `[batch, n_items]` of searches by their row in `vectors`, as a served version scores a query without a history.
+
+    Args:
+        recommender: with the weights that it has whenever this is called.
+        vectors: `[n, text width]` of the queries' texts.
+        prior: how popular the items are.
+    """
+
+    def __init__(self, recommender: Recommender, vectors: FloatArray, *, prior: PopularityPrior) -> None:
+        self._recommender, self._vectors, self._log_p = recommender, vectors, prior.log_p()
+
+    def __call__(self, rows: Ints) -> FloatArray:
+        u = self._recommender.model.scale_query(tf.constant(self._vectors[rows])).numpy()
+        scores: FloatArray = u @ self._recommender.item_vectors().T + np.float32(SEARCH_BETA) * self._log_p
+        return scores
 
 
 class Scorer:

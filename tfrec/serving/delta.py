@@ -7,10 +7,9 @@ lists of the index keep their centres. Out comes a directory for `release.publis
 Its probes are the recommendations among the parent's, answered anew by the model in memory, and a search with the text of the
 newest item: they show what is new. The rest was verified with the parent, whose files the graph and the weights are.
 """
+import logging
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy as np
 from tfrec.config import Config, RewardConfig
 from tfrec.data.log import FeedbackLog
 from tfrec.data.rows import Quarantine
+from tfrec.data.staging import staging
 from tfrec.errors import ServingError, UsageError
 from tfrec.models.recommender import Recommender
 from tfrec.models.text_encoder import load_encoder
@@ -26,6 +26,7 @@ from tfrec.serving.export import CHECKPOINT
 from tfrec.serving.freshness import HIDDEN_FILE, ITEMS_FILE, PRIOR_FILE, write_prior
 from tfrec.serving.graph import Graph
 from tfrec.serving.index_choice import Given, Lists
+from tfrec.serving.integrity import check_files, digests
 from tfrec.serving.inverted_index import Reach
 from tfrec.serving.manifest import FILE_NAME, Manifest, Probe, read_manifest, write_manifest
 from tfrec.serving.release import link, newest_dir, publish
@@ -35,6 +36,8 @@ from tfrec.serving.verify import ASKED_OF_DELTAS, Verifier
 from tfrec.serving.warmup import Request, record_probes
 from tfrec.training import checkpoint
 
+log = logging.getLogger(__name__)
+
 _NEW = {"variables", FILE_NAME, ITEMS_FILE, PRIOR_FILE, HIDDEN_FILE, CHECKPOINT}  # in a version; the rest is the parent's
 
 
@@ -43,6 +46,8 @@ def publish_delta(
     verifier: Verifier | None = None,
 ) -> int:
     """Publish the newest version with other items or newer popularity; returns the number of the new version.
+
+    When the newest version has all of that already, nothing is published and its number is returned.
 
     Args:
         config: of the run.
@@ -62,15 +67,18 @@ def publish_delta(
     if not (parent / "variables" / WEIGHTS_INDEX).is_file():
         raise ServingError(f"{parent}: weights and items are in one file. Export the model again and publish that first.")
     manifest = read_manifest(parent)
+    check_files(parent, manifest, below=CHECKPOINT)
     with ExitStack() as stack:
         verifier = verifier or stack.enter_context(Verifier.of_delta())
         catalogue = checkpoint.grown_catalogue(parent / CHECKPOINT, items, quarantine)
         recommender, _ = checkpoint.load(parent / CHECKPOINT, config, catalogue=catalogue)
-        if prior:
-            count_outcomes(recommender, FeedbackLog(config.log_dir), reward=config.reward, now=now)
-        staging = stack.enter_context(_staging(config.models_dir))
-        write_delta(staging, parent, manifest, recommender, new_items=items is not None, now=now)
-        return publish(staging, config.models_dir, verifier=verifier)
+        counted = count_outcomes(recommender, FeedbackLog(config.log_dir), reward=config.reward, now=now) if prior else 0
+        if not counted and manifest.version and catalogue.digest() == manifest.catalogue_digest:
+            log.info("version %d has these items and outcomes already: nothing to publish", manifest.version)
+            return manifest.version  # as when a publish was killed after its version had appeared
+        made = stack.enter_context(staging(config.models_dir.parent, f".{config.models_dir.name}-delta-"))
+        write_delta(made, parent, manifest, recommender, new_items=items is not None, now=now)
+        return publish(made, config.models_dir, verifier=verifier)
 
 
 def count_outcomes(recommender: Recommender, log: FeedbackLog, *, reward: RewardConfig, now: int) -> int:
@@ -83,26 +91,28 @@ def count_outcomes(recommender: Recommender, log: FeedbackLog, *, reward: Reward
     return len(new)
 
 
-def write_delta(staging: Path, parent: Path, manifest: Manifest, recommender: Recommender, *, new_items: bool, now: int) -> None:
-    """Fill the empty directory `staging` with the version `parent`, its catalogue and popularity those of `recommender`."""
+def write_delta(made: Path, parent: Path, manifest: Manifest, recommender: Recommender, *, new_items: bool, now: int) -> None:
+    """Fill the empty directory `made` with the version `parent`, its catalogue and popularity those of `recommender`."""
     text = recommender.config.text
     graph = Graph(recommender, load_encoder(text.encoder, max_tokens=text.max_tokens), given=index_of(parent, manifest))
     for entry in parent.iterdir():
         if entry.name not in _NEW:
-            _link_all(entry, staging / entry.name)
-    replace_catalogue(parent / "variables", staging / "variables", graph.catalogue_state)
-    (staging / CHECKPOINT).mkdir()
+            _link_all(entry, made / entry.name)
+    replace_catalogue(parent / "variables", made / "variables", graph.catalogue_state)
+    (made / CHECKPOINT).mkdir()
     for entry in (parent / CHECKPOINT).iterdir():
         if entry.name not in checkpoint.CATALOGUE_FILES:
-            _link_all(entry, staging / CHECKPOINT / entry.name)
-    checkpoint.save_catalogue(staging / CHECKPOINT, recommender)
-    write_prior(staging, recommender.prior, recommender.catalogue.ids.tolist(), hidden=recommender.catalogue.unavailable)
-    write_manifest(staging, manifest.model_copy(update={
+            _link_all(entry, made / CHECKPOINT / entry.name)
+    checkpoint.save_catalogue(made / CHECKPOINT, recommender)
+    write_prior(made, recommender.prior, recommender.catalogue.ids.tolist(), hidden=recommender.catalogue.unavailable)
+    shared = {name: digest for name, digest in manifest.files.items() if _is_same(parent / name, made / name)}
+    write_manifest(made, manifest.model_copy(update={
         "version": None, "identity": None, "copy_of": None, "rolled_back_from": None,
         "parent": manifest.version, "created_at": now,
         "catalogue_digest": recommender.catalogue.digest(),
         "index": graph.measured,
         "probes": _probes(manifest, graph, recommender, new_items=new_items),
+        "files": digests(made, known=shared),
     }))
 
 
@@ -129,15 +139,12 @@ def _probes(manifest: Manifest, graph: Graph, recommender: Recommender, *, new_i
     return record_probes(graph.functions, requests)
 
 
+def _is_same(one: Path, other: Path) -> bool:
+    return one.is_file() and other.is_file() and one.samefile(other)
+
+
 def _link_all(source: Path, target: Path) -> None:
     if source.is_dir():
         shutil.copytree(source, target, copy_function=link)
     else:
         link(str(source), str(target))
-
-
-@contextmanager
-def _staging(base: Path) -> Iterator[Path]:
-    """A directory on the file system of `base`, so that links can be, and out of the server's sight."""
-    with tempfile.TemporaryDirectory(prefix=f".{base.name}-delta-", dir=base.parent) as directory:
-        yield Path(directory)

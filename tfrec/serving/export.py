@@ -7,9 +7,8 @@
 It appears by one rename, whole or not at all. The weights are those that the recommender has now: training leaves their moving
 averages in place.
 """
-import os
-import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,14 @@ import tensorflow as tf
 
 from tfrec import __version__
 from tfrec.config import Config
+from tfrec.data.staging import recover, staging
 from tfrec.errors import UsageError
 from tfrec.models.recommender import Recommender
 from tfrec.models.text_encoder import load_encoder
 from tfrec.serving.freshness import write_prior
 from tfrec.serving.graph import Graph
 from tfrec.serving.inputs import UNKNOWN_AGE
+from tfrec.serving.integrity import digests
 from tfrec.serving.manifest import Manifest, read_manifest, write_manifest
 from tfrec.serving.release import newest_dir
 from tfrec.serving.shards import split
@@ -67,17 +68,18 @@ def export(
         UsageError: `directory` exists or cannot be made; nothing has been done.
     """
     directory = Path(directory)
-    staging = _staging(directory)
-    try:
+    with _making(directory) as made:
         text = recommender.config.text
         graph = Graph(recommender, load_encoder(text.encoder, max_tokens=text.max_tokens))
         requests = recorded_requests(recommender)
-        tf.saved_model.save(graph.module(), str(staging), signatures=graph.functions)
-        split(staging / "variables")
+        tf.saved_model.save(graph.module(), str(made), signatures=graph.functions)
+        split(made / "variables")
         warm = [request for request in requests if request.signature not in _cold(recommender.config)]
-        write_warmup(staging, warm, model=recommender.config.serving.model_name)
+        write_warmup(made, warm, model=recommender.config.serving.model_name)
         catalogue = recommender.catalogue
-        write_prior(staging, recommender.prior, catalogue.ids.tolist(), hidden=catalogue.unavailable)
+        write_prior(made, recommender.prior, catalogue.ids.tolist(), hidden=catalogue.unavailable)
+        meta = {"held_back": list(held_back), "slates_until": slates_until} | ({} if result is None else {"result": dict(result)})
+        checkpoint.save(made / CHECKPOINT, recommender, optimizer=optimizer, meta=meta)
         manifest = Manifest(
             identity=identity,
             parent=parent,
@@ -88,17 +90,13 @@ def export(
             code_version=__version__,
             scorecard=dict(scorecard or {}),
             index=graph.measured,
-            signatures=read_signatures(staging),
+            signatures=read_signatures(made),
             shortlist=graph.shortlist,
             probes=record_probes(graph.functions, requests),
+            files=digests(made),
         )
-        write_manifest(staging, manifest)
-        meta = {"held_back": list(held_back), "slates_until": slates_until} | ({} if result is None else {"result": dict(result)})
-        checkpoint.save(staging / CHECKPOINT, recommender, optimizer=optimizer, meta=meta)
-        staging.rename(directory)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
+        write_manifest(made, manifest)
+        made.rename(directory)
     return directory
 
 
@@ -109,6 +107,7 @@ def newest_model(config: Config) -> tuple[Path, dict[str, Any]]:
     where it would have without this export. A training that ended after that version was made comes before it, with no lineage.
     """
     trained, live = checkpoint_dir(config), newest_dir(config.models_dir)
+    recover(trained)
     if live is None:
         return trained, {}
     manifest = read_manifest(live)
@@ -130,16 +129,19 @@ def slates_until(version_dir: Path) -> int:
     return int(checkpoint.read_meta(version_dir / CHECKPOINT).get("slates_until", 0))
 
 
-def _staging(directory: Path) -> Path:
+@contextmanager
+def _making(directory: Path) -> Iterator[Path]:
     """An empty directory beside `directory`, made now so that an output that cannot be written is refused before any work."""
     if directory.exists() or directory.is_symlink():
         raise UsageError(f"{directory}: exists already, and an export never changes one. Choose another directory, or remove it.")
-    staging = directory.with_name(f".{directory.name}.staging-{os.getpid()}")
-    try:
-        staging.mkdir(parents=True)
-    except OSError as error:
-        raise UsageError(f"{directory}: cannot be written ({error.strerror}). Choose another directory.") from error
-    return staging
+    with ExitStack() as stack:
+        try:
+            if not directory.parent.exists():
+                directory.parent.mkdir(parents=True)
+            made = stack.enter_context(staging(directory.parent, f".{directory.name}.staging-"))
+        except OSError as error:
+            raise UsageError(f"{directory}: cannot be written ({error.strerror}). Choose another directory.") from error
+        yield made
 
 
 def _cold(config: Config) -> set[str]:

@@ -63,6 +63,7 @@ class Manifest(_Part):
     signatures: dict[str, Signature] = {}
     shortlist: int | None = Field(None, ge=1)  # of `explore`: how many of the best items Plackett-Luce chooses among
     probes: tuple[Probe, ...] = ()
+    files: dict[str, str] = {}  # path in the version, with slashes, to SHA-256 of the contents; all but the manifest's own
 
 
 def read_manifest(version_dir: str | Path) -> Manifest:

@@ -14,12 +14,14 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from tfrec.errors import ServingError, UsageError
+from tfrec.serving.integrity import check_files
 from tfrec.serving.manifest import Manifest, read_manifest, write_manifest
 from tfrec.serving.verify import Verifier, verify
 
 __all__ = ["link", "newest_dir", "next_version", "prune", "publish", "rollback", "verify", "version_of", "versions"]
 
 _MARK = ".last_version"
+_ROLLBACK = ".rollback"  # the version that a rollback replaces, from before it is published until its caller knows
 
 
 def versions(base: str | Path) -> list[int]:
@@ -44,10 +46,11 @@ def next_version(base: str | Path) -> int:
 
 
 def version_of(base: str | Path, identity: str) -> int | None:
-    """The version that was published under this identity, None when there is none."""
+    """The version that was published under this identity, None when there is none. One that cannot be read has none."""
     for number in reversed(versions(base)):
-        if read_manifest(Path(base) / str(number)).identity == identity:
-            return number
+        with contextlib.suppress(ServingError):
+            if read_manifest(Path(base) / str(number)).identity == identity:
+                return number
     return None
 
 
@@ -71,31 +74,63 @@ def publish(export_dir: str | Path, base: str | Path, *, seconds: float = 120.0,
         return give(export_dir, manifest)
 
 
-def rollback(base: str | Path, to: int | None = None, *, now: int) -> int:
-    """Publish a copy of version `to` as a new version; `now` is in seconds since 1970. Returns the new number.
+def rollback(base: str | Path, to: int | None = None, *, now: int, told: Callable[[int], None] | None = None) -> int:
+    """Publish a copy of version `to` as a new version, and return the new number.
 
     Without `to` it is the version before the newest one; if that is a rollback itself, the one before what it is a copy of.
     The copy takes over the log's window of the version that it replaces: a retrain would else learn the same events from the same
     weights again, and bring back what was just regretted.
+
+    Asked for again, after a kill or for a version that is the newest already, it is not done again: the number is that of the
+    first time.
+
+    Args:
+        base: of the versions.
+        to: the number of a version.
+        now: seconds since 1970.
+        told: called with the number before the rollback counts as told. One that was killed before that is not taken for an older
+            one's when it is asked for again.
+
+    Raises:
+        UsageError: there is no such version, or none before the newest.
+        ServingError: a file of the version is not as it was published.
     """
     base = Path(base)
     with _locked(base) as give:
         known = versions(base)
         if not known:
             raise UsageError(f"{base}: no version has been published, so there is nothing to roll back.")
-        newest = known[-1]
-        if to is None:
-            before = read_manifest(base / str(newest)).copy_of or newest
-            to = max((number for number in known if number < before), default=None)
-            if to is None:
-                raise UsageError(f"{base}: there is no version before {before} to roll back to, only {_list(known)}.")
-        if to not in known or to == newest:
-            raise UsageError(f"{base}: cannot roll back to version {to}. Choose an older one of {_list(known)}.")
-        manifest, regretted = read_manifest(base / str(to)), read_manifest(base / str(newest))
-        windows = [window for window in (manifest.window, regretted.window) if window is not None]
-        change = {"copy_of": manifest.copy_of or to, "rolled_back_from": newest, "created_at": now, "identity": None,
-                  "window": max(windows, key=lambda window: window["now"], default=None)}
-        return give(base / str(to), manifest.model_copy(update=change))
+        newest, mark = known[-1], base / _ROLLBACK
+        regretted = read_manifest(base / str(newest))
+        if to is None and mark.is_file() and mark.read_text() == str(regretted.rolled_back_from):
+            number = newest  # done by one that was killed before its caller knew
+        else:
+            to = _before(base, known, regretted.copy_of or newest) if to is None else to
+            if to not in known or to == newest:
+                raise UsageError(f"{base}: cannot roll back to version {to}. Choose an older one of {_list(known)}.")
+            manifest = read_manifest(base / str(to))
+            original = manifest.copy_of or to
+            if regretted.copy_of == original:
+                number = newest
+            else:
+                check_files(base / str(to), manifest)
+                windows = [window for window in (manifest.window, regretted.window) if window is not None]
+                change = {"copy_of": original, "rolled_back_from": newest, "created_at": now, "identity": None,
+                          "window": max(windows, key=lambda window: window["now"], default=None)}
+                mark.write_text(str(newest))
+                number = give(base / str(to), manifest.model_copy(update=change))
+        if told is not None:
+            told(number)
+        mark.unlink(missing_ok=True)
+        return number
+
+
+def _before(base: Path, known: list[int], number: int) -> int:
+    """The newest version that is older than `number`."""
+    older = [version for version in known if version < number]
+    if not older:
+        raise UsageError(f"{base}: there is no version before {number} to roll back to, only {_list(known)}.")
+    return older[-1]
 
 
 def prune(base: str | Path, *, keep: int, spare: Collection[int] = ()) -> list[int]:

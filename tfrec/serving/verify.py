@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfrec.errors import ServingError
+from tfrec.serving.integrity import check_files
 from tfrec.serving.manifest import Manifest, Probe, read_manifest
 from tfrec.serving.process import ServerProcess, free_port
 from tfrec.serving.server import ServeOptions
@@ -71,6 +72,10 @@ class Verifier:
         manifest = read_manifest(export_dir)
         if not manifest.probes or not (export_dir / WARMUP_FILE).is_file():
             raise ServingError(f"{export_dir}: has no probes or no {WARMUP_FILE}, so it cannot be verified. Export it again.")
+        try:
+            check_files(export_dir, manifest)
+        except ServingError as error:
+            raise ServingError(f"{error} Not published.") from error
         wanted = self._signatures or manifest.signatures
         asked = [(number, probe) for number, probe in enumerate(manifest.probes) if probe.signature in wanted]
         deadline = time.monotonic() + self._seconds

@@ -1,10 +1,9 @@
 """A recommender on disk, whole: weights, moving averages, optimiser, popularity counts, slots, catalogue, and the step that seeds
 all noise, so that a restored one goes on as if it had never stopped.
 
-A checkpoint is a directory that appears by one rename. Arrays and JSON only: reading one runs nothing.
+A checkpoint is a directory that appears, and is replaced, by one rename. Arrays and JSON only: reading one runs nothing.
 """
 import json
-import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -18,6 +17,7 @@ from tfrec.config import Config
 from tfrec.data.catalogue import Catalogue, read_catalogue
 from tfrec.data.item_features import ItemFeatures
 from tfrec.data.rows import Quarantine
+from tfrec.data.staging import recover, replace_directory, staging
 from tfrec.errors import ModelError
 from tfrec.models.bayesian_head import BayesianHead
 from tfrec.models.checkpoint_files import fingerprint
@@ -41,28 +41,21 @@ def save(directory: Path, recommender: Recommender, *, meta: dict[str, Any] | No
          optimizer: tf.keras.optimizers.Optimizer | None = None) -> Path:
     """Write a checkpoint, replacing what is at `directory`."""
     directory.parent.mkdir(parents=True, exist_ok=True)
-    staging = directory.with_name(f".{directory.name}.{os.getpid()}")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir()
-    _weights(recommender, optimizer).write(str(staging / "weights"))
-    save_catalogue(staging, recommender)
-    (staging / "checkpoint.json").write_text(json.dumps({
-        "format": FORMAT,
-        "features": recommender.features.model_dump(mode="json"),
-        "text_width": recommender.text.shape[1],
-        "actions": recommender.actions,
-        "optimizer": optimizer is not None,
-        "model": recommender.config.model.model_dump(mode="json"),
-        "text": recommender.config.text.model_dump(mode="json"),
-        "encoder": fingerprint(recommender.config.text.encoder),
-        "meta": meta or {},
-    }))
-    old = directory.with_name(f".{directory.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if directory.exists():
-        directory.rename(old)
-    staging.rename(directory)
-    shutil.rmtree(old, ignore_errors=True)
+    with staging(directory.parent, f".{directory.name}.staging-") as made:
+        _weights(recommender, optimizer).write(str(made / "weights"))
+        save_catalogue(made, recommender)
+        (made / "checkpoint.json").write_text(json.dumps({
+            "format": FORMAT,
+            "features": recommender.features.model_dump(mode="json"),
+            "text_width": recommender.text.shape[1],
+            "actions": recommender.actions,
+            "optimizer": optimizer is not None,
+            "model": recommender.config.model.model_dump(mode="json"),
+            "text": recommender.config.text.model_dump(mode="json"),
+            "encoder": fingerprint(recommender.config.text.encoder),
+            "meta": meta or {},
+        }))
+        replace_directory(made, directory)
     return directory
 
 
@@ -121,6 +114,7 @@ def load(directory: Path, config: Config, *, catalogue: Catalogue | None = None,
 
 
 def _described(directory: Path) -> dict[str, Any]:
+    recover(directory)
     path = directory / "checkpoint.json"
     if not path.is_file():
         raise ModelError(f"{directory}: expected a checkpoint, found none. Train first: tfrec train.")
@@ -180,6 +174,7 @@ class Epochs:
     def restore(self, name: str, recommender: Recommender, optimizer: tf.keras.optimizers.Optimizer) -> tuple[int, list[Any]]:
         """Fill in the kept state; the number of finished epochs (0: none) and the curve so far."""
         directory = self._directory / name
+        recover(directory)
         if not (directory / "checkpoint.json").is_file():
             return 0, []
         optimizer.build(recommender.model.trainable_variables)
