@@ -6,6 +6,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from tests.serving.tiny_recommender import LENGTH, by_item, request
+from tfrec.serving.inputs import NO_SCORE
 from tfrec.serving.saved_model import SavedModel
 from tfrec.serving.tensors import text_array
 
@@ -68,7 +69,7 @@ def test_of_nothing_and_of_an_unknown_item_nothing_is_said(served: SavedModel) -
     assert bare["scores"] == pytest.approx(bare["popularity"])
     both = request([["i3", "i9"], ["", ""]], query=["z", " "])
     found = explain(served, both, ["nobody", ITEM])
-    assert found["scores"][0] == -np.inf
+    assert found["scores"][0] == NO_SCORE
     assert found["scores"][1] == pytest.approx(found["popularity"][1])
     assert found["tokens"].tolist() == [[b"z"], [b""]]
     for name in ("history_weights", "token_weights"):

@@ -22,6 +22,7 @@ from tfrec.serving.client import Client
 from tfrec.serving.embedded import EmbeddedServer
 from tfrec.serving.export import CHECKPOINT, _cold, export, held_back
 from tfrec.serving.freshness import Override, read_prior
+from tfrec.serving.inputs import NO_SCORE
 from tfrec.serving.manifest import read_manifest, write_manifest
 from tfrec.serving.process import free_port
 from tfrec.serving.saved_model import SavedModel
@@ -30,8 +31,6 @@ from tfrec.serving.tensors import text_array
 from tfrec.serving.verify import _difference
 from tfrec.serving.warmup import read_warmup
 from tfrec.training import checkpoint
-
-INF = float("inf")
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +118,7 @@ def test_exclusions_and_a_prior_of_the_request(served: SavedModel) -> None:
     answer = served.run("recommend", asked)
     found = list(by_item(answer))
     assert found == [best[-1], *best[1:-1]]
-    assert_allclose(answer["scores"][0, -2:], [-INF, -INF])  # the excluded item's place, and that of the one not available
+    assert_allclose(answer["scores"][0, -2:], [NO_SCORE] * 2)  # the excluded item's place, and that of the one not available
     assert by_item(answer, 1) == by_item(plain, 1)
 
 

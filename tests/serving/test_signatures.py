@@ -1,4 +1,5 @@
 """What an export's signatures promise together: stock operators, rows that do not depend on their batch, answers that agree."""
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,9 +19,10 @@ from tfrec.serving.batching import _widened
 from tfrec.serving.client import Client
 from tfrec.serving.embedded import EmbeddedServer
 from tfrec.serving.freshness import Override
-from tfrec.serving.inputs import wanted
+from tfrec.serving.inputs import NO_SCORE, wanted
 from tfrec.serving.manifest import read_manifest
 from tfrec.serving.process import free_port
+from tfrec.serving.rest_json import write_outputs
 from tfrec.serving.saved_model import SavedModel
 from tfrec.serving.server import ServeOptions
 from tfrec.serving.tensors import text_array
@@ -109,11 +111,23 @@ def test_a_row_is_answered_in_a_batch_as_it_is_alone(served: SavedModel, signatu
                 continue
             width = slice(value.shape[1])
             rest = together[name][row, value.shape[1] :]
-            assert all(x in (b"", -INF, 0.0) for x in rest)
+            assert all(x in (b"", NO_SCORE, 0.0) for x in rest)
             if value.dtype == object:
                 assert_array_equal(together[name][row, width], value[0])
             else:
                 assert_allclose(together[name][row, width], value[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("signature", requests())
+def test_every_number_of_an_answer_can_be_written_as_json(served: SavedModel, signature: str) -> None:
+    """Padded rows, unknown items and empty answers included: a strict reader refuses -Infinity, and the whole answer with it."""
+    batch = requests()[signature]
+    if "k" in batch:
+        batch["k"] = np.resize(np.array([0, 1, 2 * N_ITEMS], np.int32), ROWS)
+    answer = served.run(signature, batch)
+    for name, array in answer.items():
+        assert array.dtype == object or np.isfinite(array).all(), name
+    json.loads(write_outputs(answer, by_row=True), parse_constant=pytest.fail)
 
 
 def test_what_a_batching_server_widens_is_answered_as_alone(served: SavedModel) -> None:
@@ -141,7 +155,7 @@ def test_ranked_candidates_have_the_scores_of_recommend(served: SavedModel) -> N
     inputs = {name: asked[name] for name in ("history", "history_action", "history_age_s", "query", "prior_items", "prior_log_p")}
     scores = served.run("rank", inputs | {"candidates": text_array([["i5", "nobody", "i1", "", "i5", f"i{GONE}"]])})["scores"][0]
     assert_allclose(scores[[0, 2, 4]], [found["i5"], found["i1"], found["i5"]], rtol=1e-5)
-    assert scores[[1, 3]].tolist() == [-INF, -INF]
+    assert scores[[1, 3]].tolist() == [NO_SCORE, NO_SCORE]
     assert np.isfinite(scores[5])  # it cannot be had, but it was asked about
 
 
@@ -151,7 +165,7 @@ def test_without_chance_explore_is_recommend_and_sure_of_it(served: SavedModel) 
     answer = served.run("explore", asked | exploring(2, temperature=[0, 0], epsilon=[0, 0]))
     assert_array_equal(answer["items"], plain["items"])
     assert_allclose(answer["scores"], plain["scores"], atol=1e-5)
-    assert_allclose(answer["log_propensities"], np.where(plain["items"] == b"", -INF, 0.0))
+    assert_allclose(answer["log_propensities"], np.where(plain["items"] == b"", NO_SCORE, 0.0))
 
 
 def test_what_is_excluded_or_denied_is_never_drawn(served: SavedModel) -> None:

@@ -7,6 +7,7 @@ Every call is a batch: one history, query and answer per person. A call ends wit
 the server refused to begin is tried again (it was down, or busy), so nothing is computed twice.
 """
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -23,7 +24,7 @@ from tensorflow_serving.apis import (
 )
 
 from tfrec.errors import ServingError, UsageError
-from tfrec.serving.inputs import Arrays, Behaviour, Wanted, behaviour, checked, each, padded, wanted
+from tfrec.serving.inputs import NO_SCORE, Arrays, Behaviour, Wanted, behaviour, checked, each, padded, wanted
 from tfrec.serving.tensors import from_proto, text_array, to_proto
 
 EPSILON = 0.05  # one place in twenty is chosen from everything that may come
@@ -186,7 +187,7 @@ class Client:
         rows = zip(known["history"], *(out[name] for name in _EXPLAINED), strict=True)
         return [
             # the first event is the padding in front (`inputs.padded`)
-            Explanation(score, popularity, tuple(weights[1 : 1 + len(own)]),
+            Explanation(_score(score), popularity, tuple(weights[1 : 1 + len(own)]),
                         tuple((token.decode(), weight) for token, weight in zip(tokens, parts, strict=True) if token),
                         prediction.version)
             for own, score, popularity, weights, tokens, parts in rows
@@ -204,7 +205,7 @@ class Client:
         inputs = checked("rank", behaviour(**known) | {"candidates": padded(candidates, "")})
         scores = self.predict("rank", inputs, version=version, label=label).outputs["scores"].tolist()
         # the first column is the padding in front (`inputs.padded`)
-        return [tuple(row[1 : 1 + len(own)]) for row, own in zip(scores, candidates, strict=True)]
+        return [tuple(map(_score, row[1 : 1 + len(own)])) for row, own in zip(scores, candidates, strict=True)]
 
     def similar(self, items: Sequence[str], *, k: int = 10, version: int | None = None, label: str = "") -> list[Recommendation]:
         """The `k` items nearest to each of `items`."""
@@ -278,6 +279,10 @@ def _hopeful(signature: str, alpha: float | Sequence[float], inputs: Arrays) -> 
     if not (given >= 0).all():
         raise UsageError(f"{signature}: alpha must be 0 or more, got {alpha}.")
     return inputs | {"alpha": given}
+
+
+def _score(value: float) -> float:
+    return value if value != NO_SCORE else -math.inf
 
 
 def _ranked(prediction: Prediction) -> list[Recommendation]:

@@ -14,6 +14,7 @@
     embed_query       history [B, L], query [B]                                           -> vectors [B, dim]
     embed_item        text [B]                                                            -> vectors [B, dim]
 
+A place without an item has the id `""` and the lowest float for a score (`inputs.NO_SCORE`), the score of an unknown item too.
 Signatures are written by hand, since Keras' own freeze k and name outputs `output_1`. The graph is traced from the functions that
 train and score.
 """
@@ -29,7 +30,7 @@ from tfrec.serving.explanation import leave_one_out
 from tfrec.serving.explore import SHORTLIST, Policy, explore, log_propensities
 from tfrec.serving.index import LOWEST, Wishes
 from tfrec.serving.index_choice import Given, choose_index
-from tfrec.serving.inputs import UNKNOWN_AGE
+from tfrec.serving.inputs import NO_SCORE, UNKNOWN_AGE
 from tfrec.serving.query_reader import SECONDS, TEXT, TEXTS, QueryReader, function, same_shape
 
 Answer = dict[str, Any]
@@ -94,7 +95,7 @@ class Graph:
 
     def _serving_default(self, history: tf.Tensor, query: tf.Tensor, k: tf.Tensor) -> Answer:
         u, beta = self._reader.read(history, tf.zeros_like(history), _no_age(history), query)
-        return self._index.search(u, k, beta=beta)
+        return _finite(self._index.search(u, k, beta=beta))
 
     def _recommend(
         self,
@@ -133,11 +134,11 @@ class Graph:
         wishes = _wishes(exclude, allow_tags, deny_tags, prior_items, prior_log_p)
         policy = Policy(temperature, epsilon, seed)
         slate, log_propensities = explore(self._index, u, k, beta=beta, wishes=wishes, policy=policy, shortlist=self.shortlist)
-        return {
+        return _finite({
             "items": self._index.names(tf.maximum(slate, 0), slate >= 0),
             "scores": self._scores(u, slate, beta, wishes),
             "log_propensities": log_propensities,
-        }
+        })
 
     def _thompson(
         self,
@@ -175,7 +176,8 @@ class Graph:
     ) -> Answer:
         u, beta = self._reader.read(history, history_action, history_age_s, query)
         wishes = _wishes(exclude, allow_tags, deny_tags, prior_items, prior_log_p)
-        return linucb(self._index, self._head, u, k, beta=beta, wishes=wishes, alpha=alpha, shortlist=self.shortlist)
+        answer = linucb(self._index, self._head, u, k, beta=beta, wishes=wishes, alpha=alpha, shortlist=self.shortlist)
+        return _finite(answer)
 
     def _rank(
         self,
@@ -250,12 +252,20 @@ class Graph:
     # -- what signatures share
 
     def _searched(self, u: tf.Tensor, k: tf.Tensor, beta: tf.Tensor, wishes: Wishes) -> Answer:
-        return self._index.search(u, k, beta=beta, wishes=wishes)
+        return _finite(self._index.search(u, k, beta=beta, wishes=wishes))
 
     def _scores(self, u: tf.Tensor, positions: tf.Tensor, beta: tf.Tensor, wishes: Wishes) -> tf.Tensor:
-        """Of the items at `positions` `[batch, n]`, -inf where that is negative."""
+        """Of the items at `positions` `[batch, n]`, `NO_SCORE` where that is negative."""
         scores = tf.linalg.matvec(self._index.vectors(positions), u) + self._index.popularity(positions, beta, wishes)
-        return tf.where(positions >= 0, scores, LOWEST)
+        return tf.where(positions >= 0, scores, NO_SCORE)
+
+
+def _finite(answer: Answer) -> Answer:
+    """`answer` with `NO_SCORE` for minus infinity; what else is not finite stays, to be seen."""
+    return {
+        name: tf.where(values == LOWEST, NO_SCORE, values) if values.dtype.is_floating else values
+        for name, values in answer.items()
+    }
 
 
 def _no_age(history: tf.Tensor) -> tf.Tensor:

@@ -13,6 +13,9 @@ from tfrec.serving.freshness import Override
 from tfrec.serving.tensors import text_array
 
 UNKNOWN_AGE = -1  # seconds before now, of an event without a time
+# the score, and the log propensity, of a place without an item and of an item that is not known: minus infinity within the graph,
+# the lowest number in an answer, since JSON knows no infinity and a strict reader would refuse the whole of it
+NO_SCORE = float(np.finfo(np.float32).min)
 
 Arrays = dict[str, np.ndarray]
 
