@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -21,10 +22,10 @@ from tfrec.config import Config, DataConfig, RetrainConfig
 from tfrec.data.log import FeedbackLog, LogWriter
 from tfrec.data.records import Outcome
 from tfrec.data.wal import WriteAheadFile
-from tfrec.errors import TfrecError
+from tfrec.errors import NothingToLearn, TfrecError
 from tfrec.evaluation.protocol import askable
 from tfrec.models.recommender import Recommender
-from tfrec.retrain import HELD, PROMOTED, WAITING, retrain
+from tfrec.retrain import HELD, PROMOTED, WAITING, Intent, retrain
 from tfrec.serving.export import CHECKPOINT, export
 from tfrec.serving.manifest import read_manifest
 from tfrec.serving.release import publish, versions
@@ -108,16 +109,63 @@ def test_a_run_whose_files_have_changed_begins_anew(config: Config, tmp_path: Pa
     items.write_text('{"id": "new", "text": "blue"}\n')
     asked = config.model_copy(update={"data": DataConfig(items=items)})
 
-    def interrupted(now: int) -> dict[str, object]:
-        with mock.patch("tfrec.retrain._work", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
-            retrain(asked, now=now)
-        return json.loads((config.run / "retrain" / "intent.json").read_text())
-
-    first = interrupted(NOW)
-    assert interrupted(NOW + 5) == first  # taken up
+    first = interrupted(asked, now=NOW)
+    assert interrupted(asked, now=NOW + 5) == first  # taken up
     items.write_text('{"id": "new", "text": "red"}\n')
-    second = interrupted(NOW + 9)
-    assert (second["now"], second["data_digest"] != first["data_digest"]) == (NOW + 9, True)
+    second = interrupted(asked, now=NOW + 9)
+    assert (second.now, second.data_digest != first.data_digest) == (NOW + 9, True)
+
+
+def nothing_to_learn(*_: object, **__: object) -> None:
+    raise NothingToLearn("slates: the window has none.")
+
+
+def out_of_memory(*_: object, **__: object) -> None:
+    raise MemoryError
+
+
+def not_a_number(config: Config, challenger: Recommender, *_: object, **__: object) -> None:
+    challenger.model.log_scale.assign(np.nan)
+
+
+@pytest.mark.parametrize(("learn", "ends"), [
+    (nothing_to_learn, WAITING), (not_a_number, HELD), (out_of_memory, MemoryError),
+], ids=lambda value: getattr(value, "__name__", value))
+def test_after_a_run_that_did_not_publish_a_later_run_has_a_later_window(config: Config, learn: Any, ends: Any) -> None:
+    with mock.patch("tfrec.retrain._learn", side_effect=learn), mock.patch(VERIFY):
+        if isinstance(ends, str):
+            result = retrain(config, now=NOW)
+            assert (result.outcome, result.version) == (ends, 1)
+            reason = {WAITING: "slates: the window has none. Left for the next run.",
+                      HELD: "the challenger is not finite after training: 1 of "}[ends]
+            assert result.reason.startswith(reason)
+        else:
+            with pytest.raises(ends):
+                retrain(config, now=NOW)
+    assert versions(config.models_dir) == [1]
+    assert not (config.run / "retrain" / "intent.json").exists()
+    with LogWriter(FeedbackLog(config.log_dir), WriteAheadFile(config.run / "wal", "test")) as log:
+        log.outcome(Outcome(event_id="late", user="u1", item="i1", action="view", time=NOW + 1))
+    later = interrupted(config, now=NOW + 9)
+    assert (later.now, later.window.now, later.window.matured_from) == (NOW + 9, NOW + 9, 0)
+    assert later.window.end["outcomes"] == {"test": EVENTS + 1}
+
+
+def interrupted(config: Config, *, now: int) -> Intent:
+    """What a run that is killed at once wanted to do."""
+    with mock.patch("tfrec.retrain._work", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        retrain(config, now=now)
+    return Intent.model_validate_json((config.run / "retrain" / "intent.json").read_bytes())
+
+
+@pytest.mark.parametrize("left", [b"", b'{"window": {"start": ', b"\xff\x00", b'{"now": 1}', b"[]"])
+def test_an_intent_that_cannot_be_read_is_dropped_with_a_warning(
+    config: Config, left: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    (config.run / "retrain").mkdir()
+    (config.run / "retrain" / "intent.json").write_bytes(left)
+    assert interrupted(config, now=NOW).now == NOW
+    assert f"expected the intent of an interrupted run, got {len(left)} bytes that are none" in caplog.text
 
 
 def test_one_at_a_time(config: Config) -> None:

@@ -4,6 +4,7 @@
     ├── UsageError         the request itself is wrong; nothing has been started        exit 2
     │   └── ConfigError    a key or value of the configuration                          exit 2
     ├── DataError          a file, row or table that cannot be used
+    │   └── NothingToLearn  good data, of which an objective can learn nothing yet
     ├── ModelError         a checkpoint or encoder that cannot be loaded
     └── ServingError       a model server that cannot be started, reached or trusted
 
@@ -30,6 +31,10 @@ class ConfigError(UsageError):
 
 class DataError(TfrecError):
     """A catalogue, log or interactions file that cannot be used; names the file and, where there is one, the line."""
+
+
+class NothingToLearn(DataError):
+    """Sound data that an objective cannot learn from yet: no slates, no rewards, no propensities. More of it may change that."""
 
 
 class ModelError(TfrecError):

@@ -7,12 +7,15 @@ or both.
 
 A run is a function of (window, parent version, configuration, now, seed), written down as an *intent* before work starts. Killed
 at any instant and started again, it does the same work to the same verdict, and what it published is not published twice: a
-version carries the identity of its run. The newest events of a window judge and are not learnt; the next run learns them.
+version carries the identity of its run. Only a kill leaves an intent behind. A run that ends in an error drops it, or the next
+run would do the same work to the same error for ever. The newest events of a window judge and are not learnt; the next run
+learns them.
 """
 import fcntl
 import hashlib
 import json
 import logging
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -24,7 +27,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+import tensorflow as tf
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tfrec.config import Config
 from tfrec.data.behaviour import Behaviour, gather
@@ -37,7 +41,7 @@ from tfrec.data.log import FeedbackLog, Window
 from tfrec.data.log_rows import KINDS
 from tfrec.data.rows import Quarantine
 from tfrec.data.slates import Slate, matured_slates
-from tfrec.errors import TfrecError, UsageError
+from tfrec.errors import NothingToLearn, TfrecError, UsageError
 from tfrec.evaluation.baselines import POPULARITY_7D, WEEK, popularity_scorer
 from tfrec.evaluation.gate import Floor, SearchRanks, verdict
 from tfrec.evaluation.judges import Judges, judging_events
@@ -90,7 +94,7 @@ class Intent(BaseModel):
 
 @dataclass
 class Retrained:
-    """How a run ended: `promoted`, `held` by the gate, or `waiting` for more events."""
+    """How a run ended: `promoted`, `held` (the challenger is rejected), or `waiting` for more to learn from."""
 
     outcome: str
     reason: str
@@ -134,7 +138,11 @@ def _run(config: Config, work: Path, *, now: int, seed: int) -> Retrained:
     intent = _intent(config, work, feedback, now=now, seed=seed)
     published = version_of(config.models_dir, intent.identity)
     if published is None:
-        result = _work(config, work, feedback, intent)
+        try:
+            result = _work(config, work, feedback, intent)
+        except Exception:  # no kill: what failed would fail again on the same window, so the next run takes a later one
+            (work / "intent.json").unlink()
+            raise
     else:  # killed between the publication and its end
         meta = checkpoint.read_meta(config.models_dir / str(published) / CHECKPOINT)
         result = Retrained(**meta["result"] | {"version": published})
@@ -196,8 +204,15 @@ def _work(config: Config, work: Path, feedback: FeedbackLog, intent: Intent) -> 
             searches = _searches(config, catalogue, slates, since=_time(inter, start))
             search = SearchScorer(challenger, _vectors(challenger, searches), prior=prior)
             champion_searches = rank_searches(searches, search, n_items=len(catalogue))
+        learnt = int((learnable & behaviour.new[:start]).sum())
         with clock.of("train"):
-            _learn(config, challenger, optimizer, inter.slice(0, start), learnable, shown, seed=seed)
+            try:
+                _learn(config, challenger, optimizer, inter.slice(0, start), learnable, shown, seed=seed)
+            except NothingToLearn as e:
+                return Retrained(WAITING, f"{e} Left for the next run.", parent, events, 0, left_out, {}, clock.seconds)
+            if broken := _not_finite(challenger, optimizer):
+                return Retrained(HELD, broken, parent, events, learnt, left_out, {}, clock.seconds)
+            shown.teach_head(challenger)
         with clock.of("evaluate"):
             scorer.refresh()
             value = compare_policies(
@@ -215,7 +230,6 @@ def _work(config: Config, work: Path, feedback: FeedbackLog, intent: Intent) -> 
                             floor=_floor(config, read_manifest(source.parent), popular))
         if judges.left_out:
             found.figures["left_out_of_judging"] = judges.left_out
-        learnt = int((learnable & behaviour.new[:start]).sum())
         result = Retrained(HELD, found.reason, parent, events, learnt, left_out, found.figures, clock.seconds)
         if found.promote:
             result.outcome = PROMOTED
@@ -226,7 +240,8 @@ def _work(config: Config, work: Path, feedback: FeedbackLog, intent: Intent) -> 
                     directory = export(
                         challenger, work / f"export-{intent.identity}", created_at=intent.now, parent=intent.parent,
                         window=intent.window.model_dump(mode="json"), scorecard=result.figures, identity=intent.identity,
-                        optimizer=optimizer, held_back=kept, slates_until=shown.learnt_until, result=asdict(result),
+                        optimizer=optimizer, held_back=kept, result=asdict(result),
+                        slates_until=max(shown.learnt_until, slates_until(config.models_dir / str(parent))),
                     )
                 with clock.of("verify"):
                     result.version = publish(directory, config.models_dir, verifier=verifier)
@@ -239,8 +254,7 @@ def _intent(config: Config, work: Path, feedback: FeedbackLog, *, now: int, seed
     path = work / "intent.json"
     parent = versions(config.models_dir)[-1]
     data_digest = _digest(config.data.items, config.data.interactions)
-    if path.is_file():
-        old = Intent.model_validate_json(path.read_bytes())
+    if old := _left_behind(path):
         applies = (old.parent, old.config_digest, old.data_digest) == (parent, config.digest(), data_digest)
         if applies or version_of(config.models_dir, old.identity) is not None:
             log.info("taking up the interrupted run %s", old.identity)
@@ -250,9 +264,24 @@ def _intent(config: Config, work: Path, feedback: FeedbackLog, *, now: int, seed
     intent = Intent(window=feedback.window(after, now=now), parent=parent, config_digest=config.digest(), now=now, seed=seed,
                     data_digest=data_digest)
     staging = path.with_suffix(".new")
-    staging.write_text(intent.model_dump_json())
+    with staging.open("w") as file:
+        file.write(intent.model_dump_json())
+        file.flush()
+        os.fsync(file.fileno())  # or the file may be there after a power cut, and what it says not
     staging.replace(path)
     return intent
+
+
+def _left_behind(path: Path) -> Intent | None:
+    """The intent of a run that was killed; None without one, or when it cannot be read."""
+    if not path.is_file():
+        return None
+    try:
+        return Intent.model_validate_json(path.read_bytes())
+    except ValidationError as e:
+        log.warning("%s: expected the intent of an interrupted run, got %d bytes that are none (%s). It is dropped, and a new "
+                    "run begins.", path, path.stat().st_size, e.errors()[0]["msg"])
+        return None
 
 
 def _behaviour(config: Config, feedback: FeedbackLog, intent: Intent, catalogue: Catalogue, rule: LabelRule,
@@ -278,11 +307,7 @@ def _behaviour(config: Config, feedback: FeedbackLog, intent: Intent, catalogue:
 def _slates(config: Config, feedback: FeedbackLog, intent: Intent, examples: pa.Table,
             rule: LabelRule) -> tuple[list[Slate], str]:
     """What was shown and has matured since the parent's last slate, and in words what of it cannot be used."""
-    parent = config.models_dir / str(intent.parent)
-    after = slates_until(parent)
-    if (manifest := read_manifest(parent)).copy_of is not None and manifest.window is not None:
-        # the regretted version has learnt these
-        after = max(after, Window.model_validate(manifest.window).now - rule.attribution_seconds)
+    after = slates_until(config.models_dir / str(intent.parent))
     found, left_out = matured_slates(feedback, intent.window, examples, rule, after=after, most=config.retrain.max_slates)
     return found, "".join(f"; {count} left out: {why}" for why, count in left_out.items())
 
@@ -335,7 +360,7 @@ def _earlier(config: Config, inter: Interactions, new: np.ndarray, histories: Hi
 
 def _learn(config: Config, challenger: Recommender, optimizer: Any, inter: Interactions, targets: np.ndarray,
            shown: SlateWindow, *, seed: int) -> None:
-    """By the objectives of the configuration; then what the bandits know, under the weights that this gave."""
+    """By the objectives of the configuration."""
     model, objectives = challenger.model, config.retrain.objectives
     model.restart_average()
     behaviour = None
@@ -353,7 +378,16 @@ def _learn(config: Config, challenger: Recommender, optimizer: Any, inter: Inter
         course.run(optimizer, epochs=range(seed, seed + config.retrain.epochs), advance=advance)
     model.swap_average()
     model.anchor(0.0)
-    shown.teach_head(challenger)
+
+
+def _not_finite(challenger: Recommender, optimizer: Any) -> str:
+    """Which of what was learnt is no finite number, in words; "" where all is."""
+    learnt = [*challenger.model.variables, *optimizer.variables]
+    broken = [v.name for v in learnt if v.dtype.is_floating and not bool(tf.reduce_all(tf.math.is_finite(v)))]
+    if not broken:
+        return ""
+    return (f"the challenger is not finite after training: {len(broken)} of {len(learnt)} variables hold a number that is none, "
+            f"such as {broken[0]}. Lower retrain.learning_rate, or look for rewards and values of another size than before")
 
 
 def _time(inter: Interactions, event: int) -> int:

@@ -170,6 +170,16 @@ def test_a_rollback_goes_on_after_the_window_of_what_it_replaces(tmp_path: Path)
     assert read_manifest(fresh / str(rollback(fresh, now=300))).window is None
 
 
+def test_what_was_learnt_of_slates_never_falls_from_version_to_version(tmp_path: Path) -> None:
+    base = tmp_path / "m"
+    for number, until in enumerate([0, 300, 200], 1):
+        made = export(tmp_path / f"e{number}")
+        write_manifest(made, Manifest(created_at=1, slates_until=until))
+        publish(made, base)
+    found = [read_manifest(base / str(rollback(base, to, now=9))).slates_until for to in (1, 2, 1)]
+    assert found == [200, 300, 300]
+
+
 def test_rollbacks_that_cannot_be(tmp_path: Path) -> None:
     base = tmp_path / "m"
     with pytest.raises(UsageError, match="nothing to roll back"):

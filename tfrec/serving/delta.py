@@ -108,6 +108,7 @@ def write_delta(made: Path, parent: Path, manifest: Manifest, recommender: Recom
     shared = {name: digest for name, digest in manifest.files.items() if _is_same(parent / name, made / name)}
     write_manifest(made, manifest.model_copy(update={
         "version": None, "identity": None, "copy_of": None, "rolled_back_from": None,
+        "of_copy": manifest.copy_of is not None or manifest.of_copy,
         "parent": manifest.version, "created_at": now,
         "catalogue_digest": recommender.catalogue.digest(),
         "index": graph.measured,

@@ -78,13 +78,14 @@ def export(
         write_warmup(made, warm, model=recommender.config.serving.model_name)
         catalogue = recommender.catalogue
         write_prior(made, recommender.prior, catalogue.ids.tolist(), hidden=catalogue.unavailable)
-        meta = {"held_back": list(held_back), "slates_until": slates_until} | ({} if result is None else {"result": dict(result)})
+        meta = {"held_back": list(held_back)} | ({} if result is None else {"result": dict(result)})
         checkpoint.save(made / CHECKPOINT, recommender, optimizer=optimizer, meta=meta)
         manifest = Manifest(
             identity=identity,
             parent=parent,
             created_at=created_at,
             window=None if window is None else dict(window),
+            slates_until=slates_until,
             config_digest=recommender.config.digest(),
             catalogue_digest=recommender.catalogue.digest(),
             code_version=__version__,
@@ -119,14 +120,15 @@ def newest_model(config: Config) -> tuple[Path, dict[str, Any]]:
 
 def held_back(version_dir: Path) -> list[list[str]]:
     """(user, item) of the events that judged a version and were not learnt, for the next retrain; none after a rollback."""
-    if read_manifest(version_dir).copy_of is not None:
+    manifest = read_manifest(version_dir)
+    if manifest.copy_of is not None or manifest.of_copy:
         return []  # the version that was regretted has learnt them
     return list(checkpoint.read_meta(version_dir / CHECKPOINT).get("held_back", []))
 
 
 def slates_until(version_dir: Path) -> int:
-    """Seconds since 1970 until which a version has learnt what was shown; 0 when it has learnt nothing of it."""
-    return int(checkpoint.read_meta(version_dir / CHECKPOINT).get("slates_until", 0))
+    """Seconds since 1970 until which what was shown is no news to a version; 0 when all of it is."""
+    return read_manifest(version_dir).slates_until
 
 
 @contextmanager

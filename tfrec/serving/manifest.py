@@ -53,8 +53,10 @@ class Manifest(_Part):
     parent: int | None = None  # the version whose weights this one continued
     copy_of: int | None = None  # a rollback: the older version whose files these are,
     rolled_back_from: int | None = None  # and the newer one that it replaced
+    of_copy: bool = False  # whether it has the checkpoint of a rollback, with other items or popularity beside it
     created_at: int = Field(ge=0)  # seconds since 1970
     window: dict[str, Any] | None = None  # of the feedback log, up to whose end no event is news; None for a first training
+    slates_until: int = Field(0, ge=0)  # seconds since 1970: requests up to then were learnt, by it or by a version it replaced
     config_digest: str = ""
     catalogue_digest: str = ""
     code_version: str = ""

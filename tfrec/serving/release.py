@@ -78,8 +78,8 @@ def rollback(base: str | Path, to: int | None = None, *, now: int, told: Callabl
     """Publish a copy of version `to` as a new version, and return the new number.
 
     Without `to` it is the version before the newest one; if that is a rollback itself, the one before what it is a copy of.
-    The copy takes over the log's window of the version that it replaces: a retrain would else learn the same events from the same
-    weights again, and bring back what was just regretted.
+    The copy takes over the log's window and slates of the version that it replaces: a retrain would else learn the same events
+    from the same weights again, and bring back what was just regretted.
 
     Asked for again, after a kill or for a version that is the newest already, it is not done again: the number is that of the
     first time.
@@ -116,7 +116,8 @@ def rollback(base: str | Path, to: int | None = None, *, now: int, told: Callabl
                 check_files(base / str(to), manifest)
                 windows = [window for window in (manifest.window, regretted.window) if window is not None]
                 change = {"copy_of": original, "rolled_back_from": newest, "created_at": now, "identity": None,
-                          "window": max(windows, key=lambda window: window["now"], default=None)}
+                          "window": max(windows, key=lambda window: window["now"], default=None),
+                          "slates_until": max(manifest.slates_until, regretted.slates_until)}
                 mark.write_text(str(newest))
                 number = give(base / str(to), manifest.model_copy(update=change))
         if told is not None:

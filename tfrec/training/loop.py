@@ -13,7 +13,7 @@ import tensorflow as tf
 from tfrec.config import Config, TrainingConfig
 from tfrec.data.interactions import Interactions
 from tfrec.data.sequences import windows
-from tfrec.errors import DataError
+from tfrec.errors import NothingToLearn
 from tfrec.models.prior import snapshots
 from tfrec.models.recommender import Recommender
 from tfrec.training.devices import compiles
@@ -42,6 +42,9 @@ class Course:
         prior_weights: of the popularity mixture.
         snapshots_at_most: of log p over the time of the targets.
         one_shape: whether all batches have the full length; by default where tracing costs more than padding.
+
+    Raises:
+        NothingToLearn: no target has an earlier event of its user.
     """
 
     def __init__(self, recommender: Recommender, inter: Interactions, targets: npt.NDArray[np.bool_], *,
@@ -50,8 +53,8 @@ class Course:
         self.recommender = recommender
         found = windows(inter, length=config.model.history, learn=targets)
         if not len(found):
-            raise DataError(f"nothing to learn: of {int(targets.sum())} events none has an earlier event of the same user. "
-                            "Expected users with at least two events in different seconds.")
+            raise NothingToLearn(f"nothing to learn: of {int(targets.sum())} events none has an earlier event of the same user. "
+                                 "Expected users with at least two events in different seconds.")
         learnt = np.flatnonzero(targets)
         give_slots(recommender, inter.slice(0, int(learnt[-1]) + 1))
         count = min(snapshots_at_most, max(1, SNAPSHOT_FLOATS // len(inter.items)), len(learnt))

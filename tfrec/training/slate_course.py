@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfrec.config import GatewayConfig, Objective
 from tfrec.data.slate_arrays import SlateArrays
-from tfrec.errors import DataError
+from tfrec.errors import NothingToLearn
 from tfrec.models.bayesian_head import features
 from tfrec.models.recommender import Recommender, towers
 from tfrec.models.two_tower import TwoTower
@@ -89,7 +89,7 @@ class SlateCourse:
         behaviour: for `softmax`.
 
     Raises:
-        DataError: the slates cannot teach by an objective: none has a positive reward, or PPO finds no propensities.
+        NothingToLearn: the slates cannot teach by an objective: there is none, none has a reward, or PPO finds no propensities.
     """
 
     def __init__(self, recommender: Recommender, slates: SlateArrays, view: SlateViewer, *,
@@ -138,12 +138,17 @@ class SlateCourse:
 
 
 def _refuse_the_unteachable(slates: SlateArrays, objectives: Mapping[Objective, float]) -> None:
-    if not len(slates):
-        raise DataError("slates: the window has none. Expected answers of the gateway with matured labels; objective "
-                        f"{', '.join(objectives)} learns from them. With behaviour alone: retrain.objective=softmax.")
-    if not (slates.reward[slates.shown] > 0).any():
-        raise DataError(f"slates: none of {len(slates)} has a positive reward, so nothing says what is better. Expected clicks "
-                        "or other outcomes with a weight above 0 in reward.weights; wait for more, or check what is logged.")
+    reward, wait = slates.reward[slates.shown], "wait for more, or check what is logged."
+    if not len(reward):
+        raise NothingToLearn("slates: the window has none. Expected answers of the gateway with matured labels; objective "
+                             f"{', '.join(objectives)} learns from them. With behaviour alone: retrain.objective=softmax.")
+    if not reward.any():
+        raise NothingToLearn(f"slates: none of {len(slates)} has a positive reward, nor a negative one, so nothing says what is "
+                             f"better. Expected clicks or other outcomes that have a weight in reward.weights; {wait}")
+    if "entire_space" in objectives and not (reward > 0).any():
+        raise NothingToLearn(f"slates: none of {len(slates)} has a positive reward, and entire_space learns from clicks and "
+                             f"conversions. Expected outcomes with a weight above 0 in reward.weights; {wait}")
     if "ppo" in objectives and not slates.drawn.any():
-        raise DataError(f"slates: ppo needs log propensities, and none of {len(slates)} slates was drawn with them. Let the "
-                        "gateway explore (gateway.explore=true, gateway.policy=plackett_luce), or take reinforce: it learns one.")
+        raise NothingToLearn(f"slates: ppo needs log propensities, and none of {len(slates)} slates was drawn with them. Let the "
+                             "gateway explore (gateway.explore=true, gateway.policy=plackett_luce), or take reinforce: it "
+                             "learns one.")

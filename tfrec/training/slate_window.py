@@ -65,7 +65,7 @@ class SlateWindow:
     learnt: SlateArrays
     judged: SlateArrays  # those drawn with propensities
     view: SlateViewer
-    learnt_until: int  # seconds since 1970: the newest that is learnt or was before
+    learnt_until: int  # seconds since 1970: the time of the newest that is learnt; 0 without one
 
     @classmethod
     def of(cls, recommender: Recommender, slates: Sequence[Slate], inter: Interactions, *, until: int, now: int) -> "SlateWindow":
