@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
@@ -137,9 +138,11 @@ def test_more_requests_than_threads_are_refused_and_begun_ones_end_before_the_se
         return {"y": np.zeros(1, np.float32)}
 
     save_tiny(tmp_path / "1")
-    server = EmbeddedServer(options(tmp_path, host="127.0.0.1", grpc_max_threads=1), stopping=threading.Event())
+    flags = options(tmp_path, host="127.0.0.1", grpc_max_threads=1, rest_api_port=free_port(), rest_api_timeout_in_ms=50)
+    server = EmbeddedServer(flags, stopping=threading.Event())
     server.start()
     monkeypatch.setattr(SavedModel, "run", slow)
+    rest = f"http://127.0.0.1:{flags.rest_api_port}/v1/models/tiny"
     with (
         Client(f"127.0.0.1:{server.options.port}", model="tiny", timeout=10.0, attempts=1) as client,
         ThreadPoolExecutor() as pool,
@@ -148,6 +151,11 @@ def test_more_requests_than_threads_are_refused_and_begun_ones_end_before_the_se
         assert begun.wait(10)
         with pytest.raises(RequestFailed, match="RESOURCE_EXHAUSTED"):
             client.predict("double", x)
+        body = {"signature_name": "double", "instances": [[1.0, 2.0]]}
+        for _ in range(2):  # the second does not get as far as a thread
+            late = httpx.post(f"{rest}:predict", json=body, timeout=30, trust_env=False)
+            assert (late.status_code, late.json()) == (504, {"error": "Timed out after 0.05 s (--rest_api_timeout_in_ms)."})
+        assert httpx.get(rest, trust_env=False).status_code == 200  # a question about the state has a thread of its own
         stopped = pool.submit(server.stop)
         assert not stopped.done()
         finish.set()

@@ -47,6 +47,12 @@ def test_requests_are_counted_by_model_and_status(watched: Running) -> None:
     assert value(watched, ':tensorflow:serving:runtime_latency_count{model_name="tiny",API="Predict",runtime="TF1"}') >= 2
 
 
+def test_a_query_is_a_part_of_the_metrics_path(watched: Running) -> None:
+    """Monitoring: the exporter compares the whole target with its path."""
+    answer = watched.http.get(f"{PATH}?x=1")
+    assert (answer.status_code, answer.text) == (400, f"Unexpected path: {PATH}?x=1. Should be {PATH}")
+
+
 def test_health_is_told_where_it_is_wanted(watched: Running, served: Running) -> None:
     """Health: off without its flag; names "", ModelService and PredictionService."""
     stub = health_pb2_grpc.HealthStub(watched.channel)
