@@ -1,4 +1,5 @@
-# make demo   the whole loop on MovieLens         make test   lint, types and tests         make lint   lint and types alone
+# make demo       the whole loop on MovieLens         make test    lint, types and tests       make lint    lint and types alone
+# make notebook   the notebook, as Colab runs it      make smoke   the tests that a new Python or platform would break first
 # Each makes .venv itself, and again when setup.cfg changes. Another Python: make test PYTHON=python3.12
 
 PYTHON ?= python3
@@ -6,8 +7,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo test lint
+.PHONY: demo test lint smoke notebook
 .DELETE_ON_ERROR:
+
+define CHECK_PYTHON
+@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	{ echo 'tfrec needs Python 3.11, 3.12 or 3.13; "$(PYTHON)" is: '"$$($(PYTHON) --version 2>&1)"'. Say which to use: make PYTHON=python3.13' >&2; exit 2; }
+endef
 
 demo: $(INSTALLED)
 	$(BIN)/tfrec demo
@@ -15,13 +21,24 @@ demo: $(INSTALLED)
 test: lint
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(PYTEST)
 
+# imports, readers, the join, Keras layers, an export, its signatures over both protocols
+smoke: $(INSTALLED)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(PYTEST) tests/test_imports.py tests/test_config.py tests/data \
+		tests/models/test_two_tower.py tests/models/test_tokenizer.py tests/serving/test_signatures.py tests/serving/test_server.py
+
+# a kernel in an environment that has nothing of tfrec: the first cell installs it from this checkout
+notebook:
+	$(CHECK_PYTHON)
+	$(PYTHON) -m venv --clear $(VENV)-notebook
+	$(VENV)-notebook/bin/python -m pip install --quiet --disable-pip-version-check ipykernel nbclient
+	$(VENV)-notebook/bin/jupyter execute --timeout=1800 --output=$(abspath $(VENV)-notebook)/executed.ipynb notebooks/train_in_colab.ipynb
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
 $(INSTALLED): setup.cfg pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
-		{ echo 'tfrec needs Python 3.11 or 3.12; "$(PYTHON)" is: '"$$($(PYTHON) --version 2>&1)"'. Say which to use: make PYTHON=python3.12' >&2; exit 2; }
+	$(CHECK_PYTHON)
 	$(PYTHON) -m venv --clear $(VENV)
 	# pip would compile on one core, and Python itself nothing where PYTHONDONTWRITEBYTECODE is set, as in many images: each
 	# process would then compile all of TensorFlow again, 3 of the 5 seconds of its import

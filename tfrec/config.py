@@ -17,6 +17,7 @@ from tfrec import config_file
 
 Weight = Annotated[float, Field(ge=-1e9, le=1e9)]  # times a value of at most 1e15 and a few thousand outcomes it stays a number
 Positive = Annotated[float, Field(gt=0)]
+Device = Literal["auto", "tpu", "gpu", "cpu"]
 Tuning = Literal["frozen", "prefix", "adapters", "lora", "top", "full"]
 
 
@@ -161,6 +162,7 @@ class TrainingConfig(Section):
     learning_rate: float = Field(4e-3, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     validation_share: float = Field(0.1, gt=0, lt=0.5)  # of the events, the newest
+    device: Device = "auto"  # that trains and retrains; auto: what is there. By name, a missing one is an error
     jit_compile: bool | None = None  # by XLA; None: on GPU and TPU
     seed: int = 0
 

@@ -187,7 +187,7 @@ def _work(config: Config, work: Path, feedback: FeedbackLog, intent: Intent) -> 
         reason = f"no event can be asked: nobody in the window has a history{_words(judges.left_out)}. Left for the next run."
         return Retrained(WAITING, reason, parent, events, 0, left_out, {}, clock.seconds)
     judged, start = judges.events, len(learnable)
-    with choose_strategy().scope():
+    with choose_strategy(config.training.device).scope():
         optimizer = optimiser(config, learning_rate=config.retrain.learning_rate)
         challenger, _ = checkpoint.load(source, config, catalogue=catalogue, optimizer=optimizer)
         optimizer.learning_rate = config.retrain.learning_rate

@@ -1,30 +1,77 @@
-"""Which devices are chosen on a machine that has a CPU only, and when steps are compiled."""
+"""Which devices are chosen, what is said where one is missing, and when steps are compiled."""
+import logging
+
 import pytest
 import tensorflow as tf
 
+from tfrec.errors import TfrecError
+from tfrec.training import devices
 from tfrec.training.devices import choose_strategy, compiles, describe
+
+RESOLVER = "TPUClusterResolver"
 
 
 @pytest.fixture(autouse=True)
 def no_accelerator(monkeypatch):
-    for name in ("TPU_NAME", "COLAB_TPU_ADDR"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("TPU_NAME", raising=False)
+    monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: None)
 
 
 def accelerators(monkeypatch, **present: int) -> None:
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [f"{kind}:{n}" for n in range(present.get(kind, 0))])
 
 
-def test_a_cpu_is_used_as_it_is():
-    assert choose_strategy() is tf.distribute.get_strategy()
-    assert describe(choose_strategy()) == "CPU"
+def broken_tpu(monkeypatch) -> list[str]:
+    """libtpu is installed and TensorFlow fails to drive it; the names that are asked for."""
+    asked = []
+
+    def connect(tpu):
+        asked.append(tpu)
+        raise tf.errors.NotFoundError(None, None, "No TPU devices found\nand a trace of many lines")
+
+    monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(getattr(tf.distribute.cluster_resolver, RESOLVER), "connect", connect)
+    return asked
 
 
-def test_one_gpu_is_one_device(monkeypatch):
+@pytest.mark.parametrize("wanted", ["auto", "cpu"])
+def test_a_cpu_is_used_as_it_is(wanted):
+    assert choose_strategy(wanted) is tf.distribute.get_strategy()
+    assert describe(choose_strategy(wanted)) == "CPU"
+
+
+@pytest.mark.parametrize("wanted", ["auto", "gpu"])
+def test_one_gpu_is_one_device(monkeypatch, wanted):
     accelerators(monkeypatch, GPU=1)
-    strategy = choose_strategy()
+    strategy = choose_strategy(wanted)
     assert isinstance(strategy, tf.distribute.OneDeviceStrategy)
     assert describe(strategy) == "GPU"
+
+
+def test_a_gpu_that_is_wanted_and_missing_is_an_error():
+    with pytest.raises(TfrecError, match=r"training\.device is gpu, but TensorFlow finds no GPU.*tensorflow\[and-cuda\]"):
+        choose_strategy("gpu")
+
+
+def test_a_tpu_that_cannot_be_used_is_an_error_where_it_is_wanted(monkeypatch):
+    asked = broken_tpu(monkeypatch)
+    with pytest.raises(TfrecError, match=r"tensorflow-tpu ends at version 2\.20.*NotFoundError: No TPU devices found$"):
+        choose_strategy("tpu")
+    assert asked == ["local"]
+
+
+def test_without_a_wish_an_unusable_tpu_is_passed_over_with_a_word(monkeypatch, caplog):
+    broken_tpu(monkeypatch)
+    with caplog.at_level(logging.WARNING):
+        assert choose_strategy() is tf.distribute.get_strategy()
+    assert "tensorflow-tpu ends at version 2.20" in caplog.text
+
+
+def test_a_tpu_is_not_asked_for_where_its_library_is_missing(monkeypatch):
+    asked = broken_tpu(monkeypatch)
+    monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: None)
+    choose_strategy()
+    assert asked == []
 
 
 @pytest.mark.parametrize(("present", "expected"), [({}, False), ({"GPU": 1}, True), ({"TPU": 8}, True)])

@@ -1,22 +1,50 @@
-"""Which devices train: TPU, several GPUs, one GPU or the CPU, in this order, as a `tf.distribute` strategy.
+"""Which devices train: a TPU, several GPUs, one GPU or the CPU, as a `tf.distribute` strategy.
 
-The model is built and trained in the strategy's scope; nothing else in the package knows what it runs on.
+The model is built and trained in the strategy's scope; nothing else in the package knows what it runs on. GPU and CPU are what
+TensorFlow 2.21 supports. No TensorFlow of that version can drive a TPU: the package tensorflow-tpu ends at 2.20, and the TPU
+runtime of Colab has no TensorFlow. Where libtpu is installed a TPU is tried all the same: every step compiles by XLA with static
+shapes, so a TensorFlow that has the operators for it would do.
 """
+import importlib.util
+import logging
 import os
 
 import tensorflow as tf
 
+from tfrec.config import Device
+from tfrec.errors import TfrecError
 
-def choose_strategy() -> tf.distribute.Strategy:
-    """The strategy for what is there.
+log = logging.getLogger(__name__)
 
-    A TPU is looked for where its runtime announces itself (Colab and Cloud TPU set `TPU_NAME` or `COLAB_TPU_ADDR`): asking
-    without one costs a minute of waiting for a metadata server.
+NO_TPU = ("TensorFlow 2.21 cannot use the TPU: tensorflow-tpu ends at version 2.20, and the TPU runtime of Colab has no "
+          "TensorFlow. Train on a GPU (in Colab: Runtime, Change runtime type, a GPU) or on the CPU")
+
+
+def choose_strategy(wanted: Device = "auto") -> tf.distribute.Strategy:
+    """The strategy for a kind of device.
+
+    Args:
+        wanted: `auto` takes a TPU if one works, else all GPUs, else the CPU.
+
+    Raises:
+        TfrecError: the device that is wanted by name is not there or cannot be used.
     """
-    if os.environ.get("TPU_NAME") or os.environ.get("COLAB_TPU_ADDR"):
-        resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect()
-        return tf.distribute.TPUStrategy(resolver)
+    if wanted == "cpu":
+        _hide_gpus()
+        return tf.distribute.get_strategy()
+    if wanted == "tpu" or (wanted == "auto" and _has_libtpu()):
+        try:
+            return _tpu_strategy()
+        except Exception as e:  # TensorFlow and libtpu raise errors of many types here
+            said = (str(e).splitlines() or [""])[0].partition(" used by ")[0]
+            why = f"{NO_TPU}. It said: {type(e).__name__}: {said}"
+            if wanted == "tpu":
+                raise TfrecError(f"training.device is tpu, but {why}") from e
+            log.warning("a TPU's library (libtpu) is installed, but %s", why)
     gpus = tf.config.list_logical_devices("GPU")
+    if wanted == "gpu" and not gpus:
+        raise TfrecError("training.device is gpu, but TensorFlow finds no GPU. Expected an NVIDIA driver (nvidia-smi) and its "
+                         "libraries: pip install 'tensorflow[and-cuda]>=2.21,<2.22'. Or set training.device=cpu.")
     if len(gpus) > 1:
         return tf.distribute.MirroredStrategy()
     return tf.distribute.OneDeviceStrategy("/gpu:0") if gpus else tf.distribute.get_strategy()
@@ -35,3 +63,22 @@ def compiles(wanted: bool | None) -> bool:
     On two CPU cores a compiled step took twice as long as the plain one (245 against 120 ms), and 13 s to compile.
     """
     return bool(tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU")) if wanted is None else wanted
+
+
+def _has_libtpu() -> bool:
+    return importlib.util.find_spec("libtpu") is not None
+
+
+def _tpu_strategy() -> tf.distribute.Strategy:
+    """A TPU by the name in TPU_NAME, else the one of this machine."""
+    resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect(tpu=os.environ.get("TPU_NAME", "local"))
+    return tf.distribute.TPUStrategy(resolver)
+
+
+def _hide_gpus() -> None:
+    """Later questions for GPUs, of this process, find none."""
+    try:
+        tf.config.set_visible_devices([], "GPU")
+    except RuntimeError as e:
+        raise TfrecError("training.device is cpu, but this process has used a GPU already. Set it before the first work of the "
+                         "process, or start with CUDA_VISIBLE_DEVICES=-1.") from e

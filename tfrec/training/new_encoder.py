@@ -113,7 +113,7 @@ def new_encoder(config: Config, build: Callable[[TextEncoder, adapters.Change], 
     """
     began = time.monotonic()
     terminal.new_file(output)
-    strategy = choose_strategy()
+    strategy = choose_strategy(config.training.device)
     with strategy.scope():
         encoder = TextEncoder(config.text.encoder, max_tokens=config.text.max_tokens)
         parameters = sum(int(np.prod(weight.shape)) for weight in encoder.bert.weights)

@@ -65,7 +65,7 @@ def train(config: Config, catalogue: Catalogue, inter: Interactions, *, resume: 
         text = encode_catalogue(config, catalogue.texts, advance=advance)
     encoded = time.monotonic()
     prior_weights = fit_weights(inter, start=int((1 - PRIOR_SHARE) * len(inter)), stop=len(inter))
-    strategy = choose_strategy()
+    strategy = choose_strategy(config.training.device)
     log.info("training on %s: %d events, %d items", describe(strategy), len(inter), len(catalogue))
     with strategy.scope():
         store = checkpoint.Epochs(config.run / "train", identity=_identity(config, catalogue, inter), resume=resume)
