@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tfrec.data.interactions import Interactions
+from tfrec.data.newcomers import agreed, by_newcomers
 from tfrec.errors import DataError, ModelError
 
 Floats = NDArray[np.float64]
@@ -46,6 +47,8 @@ class PopularityPrior:
     sums to 1. `clock` is the newest second seen; it never goes back, and an event older than it counts as much as if it had
     come in time. Silence alone changes nothing; the event that ends it does.
 
+    Newcomers' events are counted apart; of each item only so many of them are in c as `newcomers.agreed` says.
+
     Counts are held in units that grow: an event weighs 2^((t_e - origin_k) / h_k), so news costs O(events), not O(V).
     """
 
@@ -53,8 +56,8 @@ class PopularityPrior:
         """No event yet; the clock stands at the second `start`."""
         self.clock = start
         self.weights = weights
-        self._counts = np.zeros((len(HALF_LIVES), n_items))
-        self._totals = np.zeros(len(HALF_LIVES))
+        self._counts = np.zeros((2, len(HALF_LIVES), n_items))  # of people with a history, of newcomers
+        self._totals = np.zeros((2, len(HALF_LIVES)))
         self._origins = np.full(len(HALF_LIVES), float(start))
         self._untouched = n_items
 
@@ -62,7 +65,7 @@ class PopularityPrior:
     def counted(cls, inter: Interactions, stop: int | None = None, *, weights: ArrayLike) -> "PopularityPrior":
         """The one that has counted the first `stop` events, all by default: the same whatever order they arrived in."""
         prior = cls(len(inter.items), weights=weights)
-        prior.update(inter.item[:stop], inter.time[:stop])
+        prior.update(inter.item[:stop], inter.time[:stop], newcomer=by_newcomers(inter)[:stop])
         return prior
 
     @property
@@ -81,15 +84,15 @@ class PopularityPrior:
         self._weights: Floats = new / new.sum()
 
     def __len__(self) -> int:
-        return self._counts.shape[1]
+        return self._counts.shape[-1]
 
     @property
     def touched(self) -> NDArray[np.bool_]:
         """`[V]`: whether the item was in any event."""
-        return np.asarray(self._counts[-1] > 0)
+        return ~self.untouched
 
-    def update(self, items: ArrayLike, times: ArrayLike) -> None:
-        """Add events, in any order: item codes `[n]` and their seconds `[n]`."""
+    def update(self, items: ArrayLike, times: ArrayLike, *, newcomer: ArrayLike | None = None) -> None:
+        """Add events, in any order: item codes `[n]`, their seconds `[n]`, and whether a newcomer did it `[n]` (None: nobody)."""
         items, times = np.atleast_1d(np.asarray(items, np.int64)), np.atleast_1d(np.asarray(times, np.int64))
         if items.ndim != 1 or items.shape != times.shape:
             raise DataError(f"PopularityPrior.update: expected as many times as items, got {times.shape} and {items.shape}.")
@@ -100,51 +103,58 @@ class PopularityPrior:
             raise DataError(f"PopularityPrior.update: expected items from 0 to {len(self) - 1}, got {wrong}. Call grow first.")
         self._advance(int(times.max()))
         new = np.unique(items)
-        self._untouched -= int((self._counts[-1, new] == 0).sum())
+        self._untouched -= int(self.untouched[new].sum())
+        group = np.zeros(len(items), np.int64) if newcomer is None else np.asarray(newcomer).astype(np.int64)
         for k, seconds in enumerate(_SECONDS):
             weight = np.exp2((times - self._origins[k]) / seconds)
-            np.add.at(self._counts[k], items, weight)
-            self._totals[k] += weight.sum()
+            np.add.at(self._counts[:, k], (group, items), weight)
+            self._totals[:, k] += np.bincount(group, weight, minlength=2)
 
     def components(self, items: ArrayLike | slice = slice(None)) -> Floats:
         """`[len(COMPONENTS), n]`: p of each of `items`, all by default, by each component alone."""
         picked = items if isinstance(items, slice) else np.atleast_1d(np.asarray(items, np.int64))
         fading = self._fading()
-        counts, totals = self._counts[:, picked] * fading[:, None], self._totals * fading
+        counts, totals = self._weighing(fading)
+        counts = counts[:, picked]
         parts = np.full((len(COMPONENTS), counts.shape[1]), 1 / len(self))
         slower = parts[-2]
         for k in reversed(range(len(HALF_LIVES))):
             slower = parts[k] = (counts[k] + _BACKING * slower) / (totals[k] + _BACKING)
         if self._untouched:
-            parts[-1] = (counts[-1] == 0) / self._untouched
+            parts[-1] = self.untouched[picked] / self._untouched
         return parts
 
     def log_p(self) -> NDArray[np.float32]:
         """`[V]`: ln p of every item after the events so far, at any second until the next: silence changes nothing."""
-        fading = self._fading()
+        counts, totals = self._weighing(self._fading())
         shares, left = np.empty(len(HALF_LIVES)), 0.0
-        for k, total in enumerate(self._totals * fading):  # what a half life leaves over falls to the next slower one
+        for k, total in enumerate(totals):  # what a half life leaves over falls to the next slower one
             left += self._weights[k]
-            shares[k] = left * fading[k] / (total + _BACKING)
+            shares[k] = left / (total + _BACKING)
             left *= _BACKING / (total + _BACKING)
-        p = shares @ self._counts
+        p = shares @ counts
         uniform, new = self._weights[-2:]
         p += (left + uniform + (0.0 if self._untouched else new)) / len(self)
         if self._untouched:
-            p[self._counts[-1] == 0] += new / self._untouched
+            p[self.untouched] += new / self._untouched
         return np.asarray(np.log(p), np.float32)
+
+    def set_aside(self) -> Floats:
+        """`[V]`: newcomers' events of each item that do not weigh for want of agreement, at the slowest half life."""
+        own = self._counts[:, -1] * self._fading()[-1]
+        return np.asarray(own[1] - (self._weighing(self._fading())[0][-1] - own[0]))
 
     @property
     def untouched(self) -> NDArray[np.bool_]:
         """`[V]`: items without an event so far."""
-        return np.asarray(self._counts[-1] == 0)
+        return np.asarray((self._counts[:, -1] == 0).all(0))
 
     def grow(self, n_items: int) -> None:
         """Make room for new items at the end, never touched so far."""
         new = n_items - len(self)
         if new < 0:
             raise DataError(f"PopularityPrior.grow: expected at least the {len(self)} items it has, got {n_items}.")
-        self._counts = np.pad(self._counts, ((0, 0), (0, new)))
+        self._counts = np.pad(self._counts, ((0, 0), (0, 0), (0, new)))
         self._untouched += new
 
     def copy(self) -> "PopularityPrior":
@@ -172,15 +182,15 @@ class PopularityPrior:
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"PopularityPrior: this is no state of one ({error!r}). Export the model again.") from error
         k = len(HALF_LIVES)
-        shapes = [arrays[name].shape for name in ("totals", "origins")]
-        if not np.array_equal(arrays["half_lives"], HALF_LIVES) or shapes != [(k,)] * 2 or arrays["counts"].shape[:-1] != (k,):
+        shapes = [arrays["totals"].shape, arrays["origins"].shape, arrays["counts"].shape[:-1]]
+        if not np.array_equal(arrays["half_lives"], HALF_LIVES) or shapes != [(2, k), (k,), (2, k)]:
             raise ModelError(
                 f"PopularityPrior: expected counts for half lives of {HALF_LIVES} days, got {arrays['counts'].shape} for "
                 f"{tuple(arrays['half_lives'].tolist())}. It is of another version of tfrec: fit it again."
             )
         prior = cls(0, start=clock, weights=arrays["weights"])
         prior._counts, prior._totals, prior._origins = arrays["counts"], arrays["totals"], arrays["origins"]
-        prior._untouched = int((prior._counts[-1] == 0).sum())
+        prior._untouched = int(prior.untouched.sum())
         return prior
 
     def save(self, path: str | Path) -> None:
@@ -206,14 +216,24 @@ class PopularityPrior:
         """`[K]`: what a count in units of its origin is worth at the clock, in events."""
         return np.asarray(np.exp2((self._origins - self.clock) / _SECONDS), np.float64)
 
+    def _weighing(self, fading: Floats) -> tuple[Floats, Floats]:
+        """Counts that weigh, in events at the clock: `[K, V]`, and their sums `[K]`."""
+        if not self._totals[1].any():
+            return self._counts[0] * fading[:, None], self._totals[0] * fading
+        old, new = self._counts * fading[:, None]
+        chosen = int(np.count_nonzero(self._counts[0, -1]))
+        counts = old + agreed(old, new, totals=self._totals * fading, chosen=chosen)
+        return counts, counts.sum(1)
+
     def _advance(self, newest: int) -> None:
         """Move the clock on, and the origins after it before weights overflow."""
         self.clock = max(self.clock, newest)
         ages = (self.clock - self._origins) / _SECONDS
         for k in np.flatnonzero(ages > _HEADROOM):
-            self._counts[k] *= np.exp2(-ages[k])
-            self._counts[k, self._counts[k] < _TINY] = 0  # denormal floats are slow
-            self._totals[k] = self._counts[k].sum()
+            counts = self._counts[:, k]
+            counts *= np.exp2(-ages[k])
+            counts[counts < _TINY] = 0  # denormal floats are slow
+            self._totals[:, k] = counts.sum(1)
             self._origins[k] = self.clock
 
 
@@ -227,11 +247,12 @@ def fit_weights(inter: Interactions, *, start: int, stop: int, sample: int = 400
     if not 0 <= start < stop <= len(inter):
         raise DataError(f"fit_weights: expected 0 <= start < stop <= {len(inter)} events, got {start} and {stop}.")
     chosen = np.linspace(start, stop - 1, min(sample, stop - start)).astype(np.int64)
+    everybody = np.zeros(len(inter), np.bool_)  # how fast a log lives is read off all of it
     prior = PopularityPrior(len(inter.items), start=int(inter.time[0]))
     seen = np.empty((len(chosen), len(COMPONENTS)))
     done = 0
     for row, event in zip(seen, chosen, strict=True):
-        done = _roll(prior, inter, done, int(event))
+        done = _roll(prior, inter, done, int(event), everybody)
         row[:] = prior.components(inter.item[event])[:, 0]
     weights = np.full(len(COMPONENTS), 1 / len(COMPONENTS))
     for _ in range(_EM_STEPS):
@@ -262,18 +283,18 @@ def snapshots(inter: Interactions, *, weights: ArrayLike, edges: ArrayLike) -> S
     prior = PopularityPrior(len(inter.items), start=int(inter.time[0]) if len(inter) else 0, weights=weights)
     log_p = np.empty((len(edges), len(inter.items)), np.float32)
     first = np.full(len(inter.items), len(edges), np.int32)
-    done = 0
+    done, newcomer = 0, by_newcomers(inter)
     for s, edge in enumerate(edges):
-        before, done = done, _roll(prior, inter, done, int(edge))
+        before, done = done, _roll(prior, inter, done, int(edge), newcomer)
         log_p[s] = prior.log_p()
         new = inter.item[before:done]
         first[new] = np.minimum(first[new], s)
     return Snapshots(log_p, first)
 
 
-def _roll(prior: PopularityPrior, inter: Interactions, done: int, event: int) -> int:
+def _roll(prior: PopularityPrior, inter: Interactions, done: int, event: int, newcomer: NDArray[np.bool_]) -> int:
     """Add the events from `done` to the last one strictly before the second of `event`; returns where that ended."""
     end = int(np.searchsorted(inter.time, inter.time[event])) if event < len(inter) else len(inter)
     if end > done:
-        prior.update(inter.item[done:end], inter.time[done:end])
+        prior.update(inter.item[done:end], inter.time[done:end], newcomer=newcomer[done:end])
     return max(done, end)

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfrec.data.histories import Histories
 from tfrec.data.interactions import Interactions
+from tfrec.data.newcomers import by_newcomers
 from tfrec.models.prior import PopularityPrior
 from tfrec.models.recommender import Recommender
 from tfrec.models.two_tower import SEARCH_BETA
@@ -52,7 +53,7 @@ class Scorer:
                  histories: Histories | None = None, prior: PopularityPrior | None = None) -> None:
         self._inter, self._recommender = inter, recommender
         self._histories = histories or Histories(inter)
-        self._codes = recommender.action_codes(inter.actions)
+        self._codes, self._newcomer = recommender.action_codes(inter.actions), by_newcomers(inter)
         self._first = (prior or recommender.prior).copy()
         self._start, self._rolls = counted, rolls
         self._restart()
@@ -101,7 +102,7 @@ class Scorer:
             if before < self._counted:
                 self._restart()
             fresh = slice(self._counted, max(before, self._counted))
-            self._prior.update(self._inter.item[fresh], self._inter.time[fresh])
+            self._prior.update(self._inter.item[fresh], self._inter.time[fresh], newcomer=self._newcomer[fresh])
             self._counted = fresh.stop
             out[row] = self._prior.log_p()
         return out
