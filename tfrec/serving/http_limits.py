@@ -102,6 +102,9 @@ class LimitedHttp(HttpToolsProtocol):
         if self._refused:
             return
         self._refused = True
+        if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
+            self.transport.abort()  # no place for words within an answer
+            return
         head = [STATUS_LINE[status], b"content-type: text/plain; charset=utf-8\r\n"]
         head += [b"content-length: %d\r\n" % len(why), b"connection: close\r\n\r\n", why.encode("ascii")]
         self.transport.write(b"".join(head))
@@ -131,7 +134,7 @@ class LimitedHttp(HttpToolsProtocol):
         idle = now - self._moved > self.idle_seconds
         if unsent and idle:  # it does not read its answer, which would stay in memory
             self.transport.abort()
-        elif self._in_head and now - self._since > self.head_seconds:
+        elif self._in_head and now - self._since > self.head_seconds and (self.cycle is None or self.cycle.response_complete):
             self._refuse(408, f"The request's head took more than {self.head_seconds:g} seconds.")
         elif self._in_message and idle and not self.flow.read_paused:
             self._refuse(408, f"Nothing came of the request's body for {self.idle_seconds:g} seconds.")

@@ -92,31 +92,30 @@ class RestApi:
         if _announced(scope["headers"]) > MAX_BODY:
             await _send(send, _too_large())
             return
-        parts: list[bytes] = []
+        body = bytearray()  # and no list of parts, which may be of a byte each
         try:
-            answer = await self._read(receive, parts)
+            answer = await self._read(receive, body)
             if answer is None:
-                answer = await self._worked(scope["method"], target, b"".join(parts), _encoding(scope["headers"]))
+                answer = await self._worked(scope["method"], target, bytes(body), _encoding(scope["headers"]))
             await _send(send, answer)
         except _Gone:
             pass
         finally:
-            self._held -= sum(map(len, parts))
+            self._held -= len(body)
 
-    async def _read(self, receive: Receive, parts: list[bytes]) -> Answer | None:
-        """Read the body into `parts`; returns the answer to one that is too large."""
-        size, more = 0, True
+    async def _read(self, receive: Receive, body: bytearray) -> Answer | None:
+        """Read into `body`; returns the answer to one that is too large."""
+        more = True
         while more:
             message = await receive()
             if message["type"] != "http.request":
                 raise _Gone
             part = message.get("body", b"")
-            size += len(part)
-            if size > MAX_BODY:  # it announced nothing, being chunked
+            if len(body) + len(part) > MAX_BODY:  # it announced nothing, being chunked
                 return _too_large()
             if self._held + len(part) > _MAX_HELD:
                 return 503, _error(f"Requests of {_MAX_HELD} bytes are being worked on. Try again.")
-            parts.append(part)
+            body += part
             self._held += len(part)
             more = message.get("more_body", False)
         return None
