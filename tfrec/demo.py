@@ -24,6 +24,7 @@ from tfrec.data.catalogue import Catalogue
 from tfrec.data.interactions import Interactions
 from tfrec.data.log import FeedbackLog
 from tfrec.demo_report import write_report
+from tfrec.demo_report.titles import title
 from tfrec.demo_traffic import Answer, Gateway, Traffic, Visitor
 from tfrec.errors import ServingError, UsageError
 from tfrec.evaluation.baselines import POPULARITY_7D, WEEK, popularity_scorer
@@ -43,6 +44,7 @@ from tfrec.training.progress import bar
 
 log = logging.getLogger(__name__)
 
+ANSWERS = 5  # that the page shows of a search
 ASKED = 1000  # events of a round that are asked, at most
 MARK = "demo.toml"  # in a run directory: it is a demo's, and the next demo may clear it
 GATEWAY_LOG = "gateway.log"
@@ -232,13 +234,16 @@ def _agreement(scorer: Scorer, inter: Interactions, answers: list[Answer]) -> fl
 def _examples(client: Client, catalogue: Catalogue, inter: Interactions) -> dict[str, Any]:
     """Neighbours of the most popular items, and answers to a few searches, from the live version."""
     def titles(ids: list[str]) -> list[str]:
-        texts = [catalogue.items[catalogue.index[i]].text for i in ids if i]
-        return [next(filter(None, t.values()), "") if isinstance(t, dict) else t for t in texts]
+        return [title(catalogue.items[catalogue.index[i]]) for i in ids if i]
+
+    def with_text(ids: list[str]) -> list[str]:
+        return [i for i in ids if i and catalogue.texts[catalogue.index[i]].strip()][:ANSWERS]
 
     popular = [inter.items[i] for i in np.argsort(-np.bincount(inter.item, minlength=len(inter.items)), kind="stable")[:4]]
-    near = [client.similar([item], k=5)[0].items for item in popular]
-    found = [client.recommend(history=[[]], query=[text], k=[5])[0].items for text in SEARCHES]
+    near = [client.similar([item], k=ANSWERS)[0].items for item in popular]
+    # an item without text has only its popularity to come by, which answers nobody's question: the page leaves it out
+    found = [client.recommend(history=[[]], query=[text], k=[4 * ANSWERS])[0].items for text in SEARCHES]
     return {
         "neighbours": [{"item": titles([i])[0], "similar": titles(list(s))} for i, s in zip(popular, near, strict=True)],
-        "examples": [{"query": text, "answers": titles(list(a))} for text, a in zip(SEARCHES, found, strict=True)],
+        "examples": [{"query": text, "answers": titles(with_text(list(a)))} for text, a in zip(SEARCHES, found, strict=True)],
     }

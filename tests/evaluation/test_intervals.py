@@ -41,3 +41,10 @@ def test_a_difference_is_antisymmetric_and_holds_between_its_ends(rows: list[tup
     assert back is not None
     np.testing.assert_allclose([there.mean, there.low, there.high], [-back.mean, -back.high, -back.low], atol=1e-12)
     assert there.low <= there.high
+
+
+def test_fewer_users_than_the_least_have_a_mean_and_no_bounds() -> None:
+    bootstrap = UserBootstrap([1, 1, 2, 3], least=3)
+    mean, low, high = bootstrap.interval([1, 0, 0, 0], where=[True, True, True, False])
+    assert (mean, np.isnan([low, high]).all()) == (pytest.approx(1 / 3), True)
+    assert not np.isnan(bootstrap.interval([1, 0, 0, 0])).any()

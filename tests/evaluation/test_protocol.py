@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 
 from tfrec.data.interactions import Interactions
 from tfrec.errors import ModelError
-from tfrec.evaluation.protocol import Histories, Ints, Scorer, askable, asked_events, hash_sample, rank_events, rank_one
+from tfrec.evaluation.protocol import (
+    Histories,
+    Ints,
+    Scorer,
+    askable,
+    asked_events,
+    hash_sample,
+    nothing_asked,
+    rank_events,
+    rank_one,
+)
 
 A, B, C, D, E = range(5)
 
@@ -99,3 +109,23 @@ def test_ranks_follow_the_definition_in_chunks_of_any_size(data: st.DataObject) 
         assert found.slates[event].tolist() == best + [-1] * (2 - len(best))
         assert found.candidates[event] == len(free)
         assert found.untouched[event] == (inter.item[inter.time < inter.time[event]] != inter.item[event]).all()
+
+
+@pytest.mark.parametrize(
+    ("users", "times", "why"),
+    [
+        (list("aaaabcdefg"), range(10), "all 2 of the last 20% are the first of their users"),
+        (list("abcdefghab"), [5] * 10, "none of the last 20%, 2 events, has one of its user before it"),
+        ([], [], "there are only 0 events"),
+    ],
+)
+def test_when_no_event_can_be_asked_the_error_says_why(users, times, why) -> None:
+    inter = Interactions.from_columns(users, [f"i{k}" for k in range(len(users))], list(times))
+    error = nothing_asked(inter, asked_events(inter))
+    assert error is not None
+    assert why in str(error)
+    assert "Expected: an event is asked when its user has another one before it" in str(error)
+
+
+def test_where_one_event_can_be_asked_there_is_no_error(tiny: Interactions) -> None:
+    assert nothing_asked(tiny, asked_events(tiny, share=0.5)) is None

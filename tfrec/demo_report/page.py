@@ -206,7 +206,8 @@ def _taste(report: Report) -> str:
     parts = []
     for title, note, entries, name, answers in (
         ("What it thinks is alike", "the items nearest to one item", report.get("neighbours"), "item", "similar"),
-        ("What it answers", "to a text, for a person with no history", report.get("examples"), "query", "answers"),
+        ("What it answers", "to a text, for a person with no history; items without any text are left out",
+         report.get("examples"), "query", "answers"),
     ):
         if entries:
             cards = "".join(

@@ -22,14 +22,16 @@ class UserBootstrap:
     """Redraws of the users behind `[n]` events: draws as many users as there are, with replacement, `redraws` times.
 
     A user drawn twice weighs double in that redraw. Users are numbered by first appearance, so that the seed gives the
-    same redraws as the reference protocol.
+    same redraws as the reference protocol. Of fewer than `least` users an interval has a mean and no bounds (NaN): one user
+    redrawn is always the same, which looks like certainty and is none.
     """
 
-    def __init__(self, users: ArrayLike, *, redraws: int = 300, seed: int = 0) -> None:
+    def __init__(self, users: ArrayLike, *, redraws: int = 300, seed: int = 0, least: int = 1) -> None:
         names, first, code = np.unique(np.asarray(users), return_index=True, return_inverse=True)
         number = np.empty(len(names), np.int64)
         number[np.argsort(first)] = np.arange(len(names))
         self._user: NDArray[np.int64] = number[code]
+        self._least = least
         n, rng = len(names), np.random.default_rng(seed)
         self._drawn = np.zeros((redraws, n))
         if n:
@@ -50,6 +52,8 @@ class UserBootstrap:
             sample, user = sample[kept], user[kept]
         if not len(sample):
             return None
+        if len(np.unique(user)) < self._least:
+            return Interval(float(sample.mean()), float("nan"), float("nan"))
         n = self._drawn.shape[1]
         total = self._drawn @ np.bincount(user, sample, minlength=n)
         weight = self._drawn @ np.bincount(user, minlength=n)

@@ -11,7 +11,7 @@ from tfrec.data.catalogue import Catalogue
 from tfrec.data.histories import Histories
 from tfrec.data.interactions import Interactions
 from tfrec.evaluation.baselines import EASE, peers
-from tfrec.evaluation.protocol import Asked, Ranks, asked_events, rank_events
+from tfrec.evaluation.protocol import Asked, Ranks, asked_events, nothing_asked, rank_events
 from tfrec.evaluation.scorecard import Scorecard, scorecard
 from tfrec.models.scorer import Scorer
 from tfrec.training.progress import bar
@@ -57,8 +57,13 @@ def prequential(config: Config, catalogue: Catalogue, inter: Interactions) -> Pr
         config: of the model; its run directory keeps the text vectors.
         catalogue: candidates, by which `inter` is coded.
         inter: in protocol order.
+
+    Raises:
+        DataError: no event can be asked; said before anything is trained.
     """
     asked, histories = asked_events(inter), Histories(inter)
+    if (error := nothing_asked(inter, asked)) is not None:
+        raise error
     trained = train(config, catalogue, inter.slice(0, asked.train_end))
     against = peers(inter, train_end=asked.train_end, histories=histories)
     scorers = {

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tfrec.data.histories import Histories
 from tfrec.data.interactions import Interactions, event_sha1
-from tfrec.errors import ModelError
+from tfrec.errors import DataError, ModelError
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -80,6 +80,24 @@ def asked_events(inter: Interactions, *, share: float = SHARE, limit: int = LIMI
     """The events of the test part that are asked, at most `limit` of them."""
     train_end = inter.split(share)
     return Asked(hash_sample(inter, askable(inter, np.arange(train_end, len(inter))), limit=limit), train_end)
+
+
+def nothing_asked(inter: Interactions, asked: Asked, *, share: float = SHARE) -> DataError | None:
+    """Why no event of the test part can be asked, as an error; None when some can."""
+    if len(asked):
+        return None
+    n, test = len(inter), len(inter) - asked.train_end
+    known = set(inter.user[: asked.train_end].tolist())
+    new = sum(user not in known for user in inter.user[asked.train_end :].tolist())
+    expected = "an event is asked when its user has another one before it, in an earlier second"
+    if not test:
+        why = f"there are only {n} events, and the last {1 - share:.0%} of them is none"
+    elif new == test:
+        why = f"all {test} of the last {1 - share:.0%} are the first of their users, who are not among the others"
+    else:
+        why = f"none of the last {1 - share:.0%}, {test} events, has one of its user before it; {new} are of users new by then"
+    advice = "Take a longer log, or check that `user` says the same person by the same id, and that `time` is right."
+    return DataError(f"no event can be asked, of {n} in all: {why}. Expected: {expected}. {advice}")
 
 
 def rank_events(

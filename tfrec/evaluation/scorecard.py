@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from rich.table import Table
+from rich.text import Text
 
 from tfrec.errors import UsageError
 from tfrec.evaluation.intervals import Interval, UserBootstrap
@@ -17,6 +18,7 @@ from tfrec.evaluation.metrics import catalogue_coverage, hits, intra_list_divers
 from tfrec.evaluation.protocol import Ranks
 
 SLATE = 10  # items of a slate that coverage and diversity look at
+FEW_USERS = 10  # fewer than these, redrawn, say nothing of anybody else: no interval is given
 SHOWN = {  # key in JSON -> heading
     "hr@10": "HR@10",
     "ndcg@10": "NDCG@10",
@@ -55,9 +57,11 @@ class Scorecard:
         found: dict[str, Any] = {key: None if value is None else value.mean for key, value in row.metrics.items()}
         if row.coverage is not None:
             found[f"coverage@{SLATE}"] = row.coverage
-        found["intervals"] = {key: [value.low, value.high] for key, value in row.metrics.items() if value is not None}
+        found["intervals"] = {
+            key: [value.low, value.high] for key, value in row.metrics.items() if value is not None and _is_known(value)}
         if row.differences:
-            gaps = {key: value._asdict() for key, value in row.differences.items() if value is not None}
+            gaps = {key: value._asdict() if _is_known(value) else {"mean": value.mean, "low": None, "high": None}
+                    for key, value in row.differences.items() if value is not None}
             found["difference"] = {"against": self.against, **gaps}
         return found
 
@@ -65,22 +69,25 @@ class Scorecard:
         """For people: four digits, the interval of NDCG@10, and the paired difference in HR@10."""
         as_dict = self.to_dict()
         keys = [key for key in SHOWN if any(row.get(key) is not None for row in as_dict.values())]
-        caption = f"{self.events:,} events of {self.users:,} users; [95% interval, users redrawn]"
-        table = Table(title=title, caption=caption, pad_edge=False)
+        few = self.users < FEW_USERS
+        note = f"no intervals: fewer than {FEW_USERS} users" if few else "[95% interval, users redrawn]"
+        caption = Text(f"{self.events:,} events of {self.users:,} user{'' if self.users == 1 else 's'}; {note}")
+        table = Table(title=None if title is None else Text(title), caption=caption, pad_edge=False)
         table.add_column("")
         for key in keys:
             table.add_column(SHOWN[key], justify="right")
         if self.against is not None:
-            table.add_column(f"HR@10 against {self.against}", justify="right")
+            table.add_column(Text(f"HR@10 against {self.against}"), justify="right")
         for name, row in self.rows.items():
             cells = [_cell(as_dict[name].get(key)) for key in keys]
             interval = row.metrics["ndcg@10"]
-            if interval is not None:
+            if interval is not None and _is_known(interval):
                 cells[keys.index("ndcg@10")] += f" [{_cell(interval.low)}, {_cell(interval.high)}]"
             if self.against is not None:
                 gap = row.differences.get("hr@10")
-                cells.append("" if gap is None else f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]")
-            table.add_row(name, *(cell.replace("[", r"\[") for cell in cells), style="bold" if name == self.against else None)
+                between = f" [{gap.low:+.4f}, {gap.high:+.4f}]" if gap is not None and _is_known(gap) else ""
+                cells.append("" if gap is None else f"{gap.mean:+.4f}{between}")
+            table.add_row(*map(Text, (name, *cells)), style="bold" if name == self.against else None)
         return table
 
     def __rich__(self) -> Table:
@@ -106,7 +113,7 @@ def scorecard(ranks: Mapping[str, Ranks], *, against: str | None = None, vectors
     for name, row in others:
         if not np.array_equal(row.events, first.events):
             raise UsageError(f"scorecard: all rows must rank the same events, but {name!r} ranks others than {lead!r}.")
-    bootstrap = UserBootstrap(first.users)
+    bootstrap = UserBootstrap(first.users, least=FEW_USERS)
     values = {name: _values(row, vectors) for name, row in ranks.items()}
     masks = {"cold_hr@10": first.cold, "untouched_hr@10": first.untouched}
 
@@ -136,6 +143,11 @@ def _values(ranks: Ranks, vectors: ArrayLike | None) -> dict[str, np.ndarray]:
     if vectors is not None and ranks.slates is not None:
         found[f"diversity@{SLATE}"] = intra_list_diversity(ranks.slates[:, :SLATE], vectors)
     return found
+
+
+def _is_known(interval: Interval) -> bool:
+    """Whether there were users enough for its bounds."""
+    return not np.isnan(interval.low)
 
 
 def _cell(value: float | None) -> str:
