@@ -5,21 +5,15 @@ import sys
 import textwrap
 import threading
 from collections import Counter
-from contextlib import closing
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tfrec.config import RewardConfig
 from tfrec.data import log as log_module
-from tfrec.data.join import join
-from tfrec.data.label_rule import LabelRule
 from tfrec.data.log import FeedbackLog, LogWriter, Window
-from tfrec.data.log_rows import SCHEMAS
 from tfrec.data.records import Context, Impression, Outcome, Shown
 from tfrec.data.wal import WriteAheadFile
 from tfrec.errors import DataError, UsageError
@@ -66,7 +60,8 @@ def test_an_impression_is_a_row_per_shown_item(log, writer):
         "context": '{"place":"","device":"tv","profile":{}}', "policy": "greedy", "model_version": 1,
         "item": "a", "position": 0, "score": 1.0, "log_propensity": 0.0, "writer": "g", "seq": 1,
     }  # fmt: skip
-    assert second == first | {"item": "b", "position": 1, "score": 0.0}
+    once = {"exclude": None, "allow_tags": None, "deny_tags": None, "context": None}
+    assert second == first | once | {"item": "b", "position": 1, "score": 0.0}
 
 
 def test_text_comes_through_as_it_was(log, writer):
@@ -74,29 +69,6 @@ def test_text_comes_through_as_it_was(log, writer):
     writer.impression(*(impression(f"r{n}", query=text) for n, text in enumerate(texts)))
     writer.flush()
     assert log.read("impressions")["query"].to_pylist()[::2] == texts
-
-
-def test_lines_of_the_version_before_are_read(log, tmp_path):
-    with closing(WriteAheadFile(tmp_path / "wal", "old")) as wal:
-        wal.append("impressions", [impression("r1").model_copy(update={"context": Context(device="tv")}).model_dump_json()])
-    LogWriter(log, WriteAheadFile(tmp_path / "wal", "old")).close()
-    assert log.read("impressions")["context"].to_pylist() == ['{"place": "", "device": "tv", "profile": {}}'] * 2
-
-
-def test_a_log_from_before_a_column_is_given_it(tmp_path, monkeypatch):
-    """Written by a version of tfrec that logged less; both kinds of rows are then read, and joined."""
-    with monkeypatch.context() as before:
-        old = pa.schema([field for field in SCHEMAS["impressions"] if field.name not in ("exclude", "allow_tags", "deny_tags")])
-        before.setitem(SCHEMAS, "impressions", old)
-        first = FeedbackLog(tmp_path / "log")
-        first.append("impressions", [(1, impression("r1", time=5).model_dump())], writer="w")
-    log = FeedbackLog(tmp_path / "log")
-    log.append("impressions", [(2, impression("r2", time=6, exclude=("x",)).model_dump())], writer="w")
-    rows = log.read("impressions").sort_by("seq")
-    assert sorted(rows.schema.names) == sorted(SCHEMAS["impressions"].names)
-    assert rows["exclude"].to_pylist() == [None, None, ["x"], ["x"]]
-    window = log.window(None, now=10**6)
-    assert len(join(log, window, LabelRule(("a", "b"), 60, RewardConfig(), {}), quarantine=None)) == 4
 
 
 def test_a_check_writes_and_leaves_nothing(log, writer, monkeypatch):
@@ -314,7 +286,7 @@ def start(root, name, count):
 def test_two_processes_append_at_once(tmp_path):
     processes = [start(tmp_path, name, 40) for name in ("g", "h")]  # they create the tables at once, too
     for process in processes:
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
         assert process.returncode == 0
     log = FeedbackLog(tmp_path / "log")
     assert sorted(events(log)) == sorted(f"{name}{k}" for name in ("g", "h") for k in range(40))
@@ -325,7 +297,7 @@ def test_a_killed_process_loses_nothing_acknowledged_and_repeats_nothing(tmp_pat
     process = start(tmp_path, "g", 1_000_000)
     acknowledged = [process.stdout.readline().strip() for _ in range(300)]  # a second or so: several commits
     process.send_signal(signal.SIGKILL)
-    rest, _ = process.communicate(timeout=60)
+    rest, _ = process.communicate(timeout=300)
     acknowledged += rest.split()
     log = FeedbackLog(tmp_path / "log")
     before = len(events(log))
@@ -334,6 +306,6 @@ def test_a_killed_process_loses_nothing_acknowledged_and_repeats_nothing(tmp_pat
     found = Counter(events(log))
     assert set(found.values()) == {1}
     assert found.keys() >= {*acknowledged, "after"}
-    assert len(found) - len(acknowledged) in (1, 2)  # "after", and perhaps one written but not yet acknowledged
+    # besides, there may be what was on disk when the process died, and the answer had not been printed or read
     assert before <= len(found)
     assert log.window(None, now=1).end["outcomes"] == {"g": len(found)}

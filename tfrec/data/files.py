@@ -73,10 +73,10 @@ def data_files(path: str | Path) -> list[DataFile]:
     return found
 
 
-def unreadable(path: str | Path, error: Exception | str) -> DataError:
+def unreadable(path: str | Path, error: Exception | str, *, advice: str = "Copy or write the file again") -> DataError:
     """The error for a file that stops in the middle or is not what its name says."""
     detail = " ".join(str(error).split())[:200]
-    return DataError(f"{path}: truncated or damaged ({detail}). Copy or write the file again; nothing of it has been used.")
+    return DataError(f"{path}: truncated or damaged ({detail}). {advice}; nothing of it has been used.")
 
 
 def not_utf8(file: DataFile, error: UnicodeDecodeError) -> DataError:

@@ -1,12 +1,13 @@
 """The feedback log: records in from many processes, windows of them out to the retrain.
 
 A `LogWriter` acknowledges a record once it is on disk in its write-ahead file; a thread moves it to the Delta tables within
-about a second. A `Window` is a range of sequence numbers per table and writer: compaction and deletion rewrite rows into new
-table versions but never renumber them, so windows tile the log, each row in exactly one.
+about a second, or half a minute under steady traffic, since each move leaves two small files. A `Window` is a range of sequence
+numbers per table and writer: compaction and deletion rewrite rows into new table versions but never renumber them, so windows
+tile the log, each row in exactly one.
 """
-import json
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -14,15 +15,18 @@ from types import TracebackType
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
-from tfrec.data.log_rows import KINDS, SCHEMAS, Kind, to_line, to_rows
+from tfrec.data.log_rows import KINDS, SCHEMAS, Kind, UnwritableRows, to_line, to_rows
 from tfrec.data.log_table import LogTable
 from tfrec.data.records import Impression, Outcome
 from tfrec.data.wal import Entry, WriteAheadFile
-from tfrec.errors import UsageError
+from tfrec.errors import DataError, UsageError
 
 _COMMIT_SECONDS = 1.0  # between two moves from the write-ahead file to the tables
-_COMMIT_ENTRIES = 10_000  # in one move, at most: bounds memory when an outage is caught up
-_OLD = '"context":{'  # a write-ahead file that tfrec 0.1 left behind has the context as an object
+_BURST = 120  # moves that may follow each other at this pace;
+_PAUSE_SECONDS = 30.0  # after them there is one in this time: 2,880 a day
+_COMMIT_ENTRIES = 10_000  # in one move, at most: bounds memory when an outage is caught up. So many, or
+_COMMIT_BYTES = 16 << 20  # of lines, are moved without waiting
+RETENTION_HOURS = 24.0  # that a reader may work on a version of the log; then its files may go
 Seqs = dict[Kind, dict[str, int]]  # newest sequence number per table and writer
 logger = logging.getLogger(__name__)
 
@@ -52,12 +56,17 @@ class FeedbackLog:
     """The tables `impressions` and `outcomes` under a directory or an object store's URL."""
 
     def __init__(self, root: str | Path) -> None:
-        """Open the tables, creating those that do not exist."""
+        """Name the tables. Those that do not exist are made at their first use."""
         self.root = str(root).rstrip("/")
         self.tables = {kind: LogTable(f"{self.root}/{kind}", SCHEMAS[kind]) for kind in KINDS}
 
     def append(self, kind: Kind, records: Sequence[tuple[int, dict[str, object]]], *, writer: str) -> None:
-        """Commit a writer's records, (seq, fields) with seq ascending. Those that are in the table already are left out."""
+        """Commit a writer's records, (seq, fields) with seq ascending. Those that are in the table already are left out.
+
+        Raises:
+            UnwritableRows: no table can hold at least one of them; none was committed.
+            DataError: the table cannot be read or written.
+        """
         self.append_lines(kind, [(seq, to_line(fields)) for seq, fields in records], writer=writer)
 
     def append_lines(self, kind: Kind, lines: Sequence[tuple[int, str]], *, writer: str) -> None:
@@ -105,10 +114,15 @@ class FeedbackLog:
         for table in self.tables.values():
             table.compact()
 
-    def vacuum(self, *, retention_hours: int = 168) -> None:
+    def vacuum(self, *, retention_hours: float = RETENTION_HOURS) -> None:
         """Remove files that no version of the last `retention_hours` uses. A reader or a writer may still need younger ones."""
         for table in self.tables.values():
             table.vacuum(retention_hours=retention_hours)
+
+    def maintain(self) -> None:
+        """What keeps the log small and quick to open, for a job that runs now and then. Writers and readers may be at work."""
+        self.compact()
+        self.vacuum()
 
 
 class LogWriter:
@@ -117,43 +131,46 @@ class LogWriter:
     def __init__(self, log: FeedbackLog, wal: WriteAheadFile) -> None:
         """Commit what an earlier process left behind, then start.
 
+        When the log cannot be read or written, records are kept in the write-ahead file until it can.
+
         Raises:
-            DataError: what was left behind cannot be committed; it stays in the write-ahead file.
+            DataError: that, and the write-ahead file is new: nobody knows which numbers the log has of this writer.
         """
         self._log = log
         self._wal = wal
         self._committed = 0
         self._commit_lock = threading.Lock()
         self._closing = threading.Event()
-        wal.skip_to(log.last_seq(wal.writer))  # the file may be new where the log is not: numbers are never used twice
-        self.flush()
+        try:
+            wal.skip_to(log.last_seq(wal.writer))  # the file may be new where the log is not: numbers are never used twice
+            self.flush()
+        except DataError as error:
+            if not wal.is_numbered:
+                wal.close()
+                raise
+            _cannot(error)
         self._thread = threading.Thread(target=self._run, name=f"log writer {wal.writer}", daemon=True)
         self._thread.start()
 
     def impression(self, *records: Impression) -> int:
         """Keep one or many; returns the last sequence number when all of them are on disk."""
-        lines = (record.model_dump_json(exclude={"context"}) for record in records)
-        contexts = (json.dumps(record.context.model_dump_json()) for record in records)
-        return self._wal.append("impressions", [f'{line[:-1]},"context":{c}}}' for line, c in zip(lines, contexts, strict=True)])
+        return self._wal.append("impressions", [record.model_dump_json() for record in records])
 
     def outcome(self, *records: Outcome) -> int:
         """Keep one or many; returns the last sequence number when all of them are on disk."""
         return self._wal.append("outcomes", [record.model_dump_json() for record in records])
 
     def flush(self) -> None:
-        """Commit everything acknowledged so far to the log; returns when it is there."""
-        with self._commit_lock:
-            until = self._wal.last_seq  # what arrives meanwhile is for the next call, or this one might never end
-            while self._committed < until and (entries := self._wal.pending(self._committed, most=_COMMIT_ENTRIES)):
-                for kind in KINDS:  # impressions first, so that no reader finds an outcome without its impression
-                    self._log.append_lines(kind, _lines(entries, kind), writer=self._wal.writer)
-                self._committed = entries[-1].seq
-                self._wal.truncate(self._committed)
-            self._committed = max(self._committed, until)
+        """Commit everything acknowledged so far to the log; returns when it is there. What no table can hold is set aside."""
+        self._flush()
 
     def behind(self) -> int:
         """Records that are safe in the write-ahead file and not yet in the log."""
         return self._wal.last_seq - self._committed
+
+    def set_aside(self) -> int:
+        """Records, since the start, that could not be read from the write-ahead file or written to the log: its quarantine."""
+        return self._wal.quarantined
 
     def check(self) -> None:
         """Write a line that nobody reads, as a record would be written.
@@ -179,13 +196,49 @@ class LogWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    def _flush(self) -> int:
+        """As `flush`; returns how often it committed."""
+        moves = 0
+        with self._commit_lock:
+            until = self._wal.last_seq  # what arrives meanwhile is for the next call, or this one might never end
+            while self._committed < until:
+                entries = self._wal.pending(self._committed, most=_COMMIT_ENTRIES, most_bytes=_COMMIT_BYTES)
+                if not entries:
+                    break
+                before = self._wal.quarantined
+                for kind in KINDS:  # impressions first, so that no reader finds an outcome without its impression
+                    mine = [entry for entry in entries if entry.kind == kind]
+                    self._move(kind, mine)
+                    moves += bool(mine)
+                self._committed = entries[-1].seq
+                self._wal.truncate(self._committed, at_once=self._wal.quarantined > before)
+            self._committed = max(self._committed, until)
+        return moves
+
+    def _move(self, kind: Kind, entries: list[Entry]) -> None:
+        """Commit entries of one kind; each that no table can hold is set aside, as it would hold up all that follow."""
+        try:
+            self._log.append_lines(kind, [(entry.seq, entry.payload) for entry in entries], writer=self._wal.writer)
+        except UnwritableRows as error:
+            if len(entries) == 1:
+                self._wal.set_aside(entries, reason=str(error))
+            else:
+                half = len(entries) // 2
+                self._move(kind, entries[:half])
+                self._move(kind, entries[half:])
+
     def _run(self) -> None:
+        moves, then = float(_BURST), time.monotonic()
         while not self._closing.wait(_COMMIT_SECONDS):
+            then, passed = time.monotonic(), time.monotonic() - then
+            moves = min(_BURST, moves + passed / _PAUSE_SECONDS)
+            if moves < 1 and self.behind() < _COMMIT_ENTRIES and self._wal.pending_bytes < _COMMIT_BYTES:
+                continue
             try:
-                self.flush()
+                moves -= min(1, self._flush())
             except Exception as error:  # whatever it was: acknowledged records are safe in the file, and this thread must go on
-                logger.warning("the feedback log cannot be written, trying again: %s", error)
+                _cannot(error)
 
 
-def _lines(entries: Sequence[Entry], kind: Kind) -> list[tuple[int, str]]:
-    return [(e.seq, to_line(json.loads(e.payload)) if _OLD in e.payload else e.payload) for e in entries if e.kind == kind]
+def _cannot(error: Exception) -> None:
+    logger.warning("the feedback log cannot be written, trying again; records are kept in the write-ahead file: %s", error)

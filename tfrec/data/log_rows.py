@@ -1,15 +1,19 @@
 """How records lie in the log's two tables: their columns, and the way from records to Arrow.
 
 `impressions` holds a row per shown item with the columns of its request repeated (they compress to nothing), so that the join
-is plain SQL; `outcomes` a row per outcome. Each row ends with its ingest id: `writer` and `seq`, growing by one per writer.
+is plain SQL; what may be long and no join reads (`ONCE`) stands in the first row of a slate, and is null in the others.
+`outcomes` holds a row per outcome. Each row ends with its ingest id: `writer` and `seq`, growing by one per writer.
 """
 import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
+
+from tfrec.errors import DataError
 
 Kind = Literal["impressions", "outcomes"]
 KINDS: tuple[Kind, Kind] = ("impressions", "outcomes")
@@ -30,6 +34,7 @@ _REQUEST = [
     ("policy", pa.string()),
     ("model_version", pa.int64()),
 ]
+ONCE = frozenset({"exclude", "allow_tags", "deny_tags", "context"})
 _SHOWN = [
     ("item", pa.string()),
     ("position", pa.int32()),
@@ -51,6 +56,7 @@ SCHEMAS: dict[Kind, pa.Schema] = {
 }
 
 
+_TAKE_BYTES = 64 << 20  # of requests times their items that are repeated at once: a column of text has room for 2 GiB
 _SLATE = pa.list_(pa.struct(_SHOWN))
 _LINES: dict[Kind, pa.Schema] = {"impressions": pa.schema([*_REQUEST, ("slate", _SLATE)]), "outcomes": pa.schema(_OUTCOME)}
 
@@ -60,20 +66,60 @@ def to_line(fields: dict[str, Any]) -> str:
     return json.dumps(fields | {"context": json.dumps(fields["context"])} if "context" in fields else fields)
 
 
+class UnwritableRows(DataError):
+    """Records that the tables cannot hold, however often they are tried; unlike a disk that is full."""
+
+
 def to_rows(kind: Kind, lines: Sequence[tuple[int, str]], *, writer: str) -> pa.Table:
     """Lines (seq, JSON as `to_line` writes it) as rows of their table.
 
     Arrow parses, not Python: a second's impressions would hold the interpreter, and everyone who waits for an answer, for half a
     second; so they hold it for a hundredth of one.
+
+    Raises:
+        UnwritableRows: at least one of the lines is none of this kind, or has more in it than a table can hold.
     """
-    text = "\n".join(line for _, line in lines).encode()
+    try:
+        table = _parse(kind, [line for _, line in lines])
+        table = table.append_column("seq", pa.array([seq for seq, _ in lines], pa.int64()))
+        if kind == "impressions":
+            parts = _parts([len(line) for _, line in lines], table["slate"])
+            table = pa.concat_tables([_row_per_item(table.slice(start, stop - start)) for start, stop in parts])
+        return table.append_column("writer", pa.repeat(writer, table.num_rows)).select(SCHEMAS[kind].names).cast(SCHEMAS[kind])
+    except OSError:
+        raise
+    except Exception as error:  # whatever it is, it is in the lines
+        raise UnwritableRows(f"{kind}: no rows ({' '.join(str(error).split())[:200]})") from error
+
+
+def _parse(kind: Kind, lines: Sequence[str]) -> pa.Table:
+    text = "\n".join(lines).encode()
     read = pa.json.ReadOptions(use_threads=False, block_size=len(text) + 1)  # a line must not be longer than a block
     parse = pa.json.ParseOptions(explicit_schema=_LINES[kind], unexpected_field_behavior="ignore")
     table = pa.json.read_json(pa.BufferReader(text), read_options=read, parse_options=parse)
-    table = table.append_column("seq", pa.array([seq for seq, _ in lines], pa.int64()))
-    if kind == "impressions":
-        slate = table["slate"].combine_chunks()
-        table = table.take(pc.list_parent_indices(slate))
-        for name, column in zip((name for name, _ in _SHOWN), pc.list_flatten(slate).flatten(), strict=True):
-            table = table.append_column(name, column)
-    return table.append_column("writer", pa.repeat(writer, table.num_rows)).select(SCHEMAS[kind].names).cast(SCHEMAS[kind])
+    if table.num_rows != len(lines):
+        raise ValueError(f"expected {len(lines)} objects, got {table.num_rows}")
+    return table
+
+
+def _parts(sizes: Sequence[int], slates: pa.ChunkedArray) -> list[tuple[int, int]]:
+    """Cuts lines so that what their items repeat of each part fits into memory, and into a column."""
+    parts, start, total = [], 0, 0
+    for line, (size, items) in enumerate(zip(sizes, pc.list_value_length(slates).to_pylist(), strict=True)):
+        total += size * (items or 0)
+        if total > _TAKE_BYTES and line > start:
+            parts.append((start, line))
+            start, total = line, size * (items or 0)
+    return [*parts, (start, len(sizes))]
+
+
+def _row_per_item(requests: pa.Table) -> pa.Table:
+    slate = requests["slate"].combine_chunks()
+    parents = pc.list_parent_indices(slate)
+    is_first = pa.array(np.diff(parents.to_numpy(), prepend=-1) != 0)
+    first = pc.if_else(is_first, parents, pa.scalar(None, parents.type))
+    rows = pa.table({name: column.take(first if name in ONCE else parents) for name, column in
+                     zip(requests.column_names, requests.columns, strict=True) if name != "slate"})
+    for name, column in zip((name for name, _ in _SHOWN), pc.list_flatten(slate).flatten(), strict=True):
+        rows = rows.append_column(name, column)
+    return rows

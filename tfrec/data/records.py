@@ -6,7 +6,7 @@ recovered later, so `Impression` holds all of it. Times are whole seconds since 
 """
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_serializer, field_validator, model_validator
 
 
 def _whole(value: Any) -> Any:
@@ -53,12 +53,15 @@ class Shown(Record):
     log_propensity: float | None = Field(default=None, le=0)
 
 
-class Context(Record):
-    """Where a request came from."""
+_Short = Annotated[str, Field(max_length=512)]
 
-    place: str = ""
-    device: str = ""
-    profile: dict[str, str] = {}
+
+class Context(Record):
+    """Where a request came from. Short: it is logged with every slate."""
+
+    place: _Short = ""
+    device: _Short = ""
+    profile: dict[_Short, _Short] = Field({}, max_length=100)
 
 
 class Impression(Record):
@@ -78,6 +81,16 @@ class Impression(Record):
     slate: tuple[Shown, ...] = Field(min_length=1)
     policy: Key
     model_version: int = Field(ge=0, lt=1 << 63)
+
+    @field_serializer("context", when_used="json")
+    def _context_as_text(self, context: Context) -> str:
+        """In the log a context is one column, of JSON."""
+        return context.model_dump_json()
+
+    @field_validator("context", mode="before")
+    @classmethod
+    def _context_from_text(cls, value: Any) -> Any:
+        return Context.model_validate_json(value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _lengths_agree(self) -> "Impression":

@@ -1,0 +1,102 @@
+"""Files and directories that survive a power cut once the call that makes them has returned, readable by their owner alone.
+
+A file's bytes are on disk after a sync of the file, its name after a sync of the directory that holds the name. A file that
+others look for by name is written whole under another name first, so that nobody finds half of it, before or after a power cut.
+"""
+import os
+import uuid
+from pathlib import Path
+from typing import IO
+
+PRIVATE_FILE = 0o600  # what people did and asked for is nobody else's business
+PRIVATE_DIRECTORY = 0o700
+
+
+def make_directory(path: Path) -> None:
+    """Create a directory that only its owner may enter, and parents that are missing with the usual rights."""
+    if path.is_dir():
+        return
+    missing = [parent for parent in path.parents if not parent.is_dir()]
+    for parent in reversed(missing):
+        _make(parent, 0o777)
+    _make(path, PRIVATE_DIRECTORY)
+
+
+def open_new(path: Path) -> IO[bytes]:
+    """An empty file for its owner alone, in the place of any that was there; unbuffered."""
+    opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE)
+    os.fchmod(opened, PRIVATE_FILE)  # of one that was there before
+    return os.fdopen(opened, "r+b", buffering=0)
+
+
+def write_all(file: IO[bytes], data: bytes) -> None:
+    """Write all of `data`: an unbuffered write may take less than it was given."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def create(path: Path, data: bytes) -> None:
+    """Make a file that nobody else may have made.
+
+    Raises:
+        FileExistsError: somebody was faster; their file is untouched.
+    """
+    with _Staged(path, data) as staged:
+        os.link(staged, path)
+    sync_directory(path.parent)
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Make a file, or put it in the place of an older one."""
+    with _Staged(path, data) as staged:
+        os.replace(staged, path)
+    sync_directory(path.parent)
+
+
+def append(path: Path, data: bytes) -> None:
+    """Write to the end of a file, which is made when there is none."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE_FILE), "ab", buffering=0) as file:
+        write_all(file, data)
+        os.fsync(file.fileno())
+    sync_directory(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Put a file's bytes on disk, whoever wrote them."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def sync_directory(path: Path) -> None:
+    """Put on disk which files a directory has."""
+    sync_file(path)
+
+
+class _Staged:
+    """A file with its bytes on disk under a name that nobody looks for; gone at the end, if it was not moved."""
+
+    def __init__(self, path: Path, data: bytes) -> None:
+        self._path = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        self._data = data
+
+    def __enter__(self) -> Path:
+        try:
+            with open_new(self._path) as file:
+                write_all(file, self._data)
+                os.fsync(file.fileno())
+        except OSError:
+            self._path.unlink(missing_ok=True)
+            raise
+        return self._path
+
+    def __exit__(self, *_: object) -> None:
+        self._path.unlink(missing_ok=True)
+
+
+def _make(path: Path, mode: int) -> None:
+    path.mkdir(mode=mode, exist_ok=True)  # another process may have been faster
+    sync_directory(path.parent)
