@@ -401,9 +401,10 @@ def _names(inter: Interactions, events: np.ndarray) -> list[list[str]]:
 
 
 def _digest(*files: Path | None) -> str:
-    """Of the contents of files, those that there are."""
+    """Of the contents of files, those that there are, and of directories' files."""
     sha = hashlib.sha256()
-    for file in files:
+    parts = [sorted(file.rglob("*")) if file is not None and file.is_dir() else [file] for file in files]
+    for file in (part for of_one in parts for part in of_one):
         if file is not None and file.is_file():
             with file.open("rb") as raw:
                 sha.update(hashlib.file_digest(raw, "sha256").digest())
