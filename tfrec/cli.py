@@ -6,7 +6,6 @@ of the package have the same names and do the same work.
 import logging
 import sys
 import time
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
@@ -200,6 +199,7 @@ def join(
     """Join what was shown with what people did, over the whole feedback log, into training examples."""
     import pyarrow.parquet as pq
 
+    from tfrec.data.action_names import warn_of_actions
     from tfrec.data.catalogue import read_catalogue
     from tfrec.data.join import join
     from tfrec.data.label_rule import LabelRule
@@ -222,8 +222,8 @@ def join(
         pq.write_table(examples.table, output)
     if quarantine is not None:
         log_line.info(quarantine.summary())
-    counts = {field.name: getattr(examples, field.name) for field in fields(examples) if field.name != "table"}
-    terminal.show({"examples": len(examples), **counts}, as_json=as_json)
+    warn_of_actions(examples.actions, settled.reward, where=settled.log_dir)
+    terminal.show({"examples": len(examples), **examples.left_out}, as_json=as_json)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

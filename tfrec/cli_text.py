@@ -66,11 +66,13 @@ def tune(
     if queries is not None:
         found.append(sources.read_queries(queries, catalogue, quarantine=quarantine))
     if log:
+        from tfrec.data.action_names import warn_of_actions
         from tfrec.data.join import join
         from tfrec.data.log import FeedbackLog
 
         kept = FeedbackLog(settled.log_dir)
         examples = join(kept, kept.window(None, now=int(time.time())), rule, quarantine=quarantine)
+        warn_of_actions(examples.actions, settled.reward, where=settled.log_dir)
         found.append(sources.pairs_of_log(examples.table, catalogue))
     if behaviour:
         from tfrec.data.interactions import read_interactions

@@ -20,7 +20,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,12 @@ import tensorflow as tf
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tfrec.config import Config
+from tfrec.data.action_names import warn_of_actions
+from tfrec.data.acts import with_users
 from tfrec.data.behaviour import Behaviour, gather
 from tfrec.data.catalogue import Catalogue
 from tfrec.data.histories import Histories
-from tfrec.data.interactions import Interactions, read_interactions
+from tfrec.data.interactions import Interactions, read_preferences
 from tfrec.data.join import join
 from tfrec.data.label_rule import LabelRule
 from tfrec.data.log import FeedbackLog, Window
@@ -295,12 +297,14 @@ def _behaviour(config: Config, feedback: FeedbackLog, intent: Intent, catalogue:
     past = join(feedback, before, rule, quarantine=quarantine)
     base = None
     if config.data.interactions is not None:
-        base = read_interactions(config.data.interactions, catalogue=catalogue, quarantine=quarantine, reward=rule)
+        base = read_preferences(config.data.interactions, rule, quarantine=quarantine, now=intent.now)
         pseudonyms = load_pseudonyms(config.run)  # the log knows nobody by name
-        base = replace(base, users=tuple(pseudonyms.of(user) for user in base.users))
-    left_out = {name: value for name, value in vars(fresh).items() if name != "table" and value}
+        base = with_users(base, pseudonyms.of)
+    left_out = {name: value for name, value in fresh.left_out.items() if value}
+    warn_of_actions(fresh.actions, config.reward, where=config.log_dir, whole=False)
     judged = held_back(config.models_dir / str(intent.parent))
-    behaviour = gather(base, past.table, fresh.table, items=catalogue.ids.tolist(), held_back=judged)
+    behaviour = gather(base, past.table, fresh.table, items=catalogue.ids.tolist(), held_back=judged, cap=rule.reward.cap,
+                       now=intent.now)
     return behaviour, pa.concat_tables([past.table, fresh.table]), left_out
 
 

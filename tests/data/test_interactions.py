@@ -137,7 +137,7 @@ def test_action_and_value_are_optional(tmp_path, suffix):
 def test_a_reward_rule_makes_the_weights(tmp_path):
     path = write(tmp_path / "i.csv", ROWS)
     shop = RewardConfig(weights={"buy": 2.0}, valued=("buy",))
-    assert read_interactions(path, catalogue=None, quarantine=None, reward=shop).weight.tolist() == [0.0, 5.0]
+    assert read_interactions(path, catalogue=None, quarantine=None, reward=shop).weight.tolist() == [5.0]
     with pytest.raises(DataError, match="its actions are buy, view, reward.weights names watch"):
         read_interactions(path, catalogue=None, quarantine=None, reward=RewardConfig(weights={"watch": 1.0}))
 
@@ -197,7 +197,7 @@ def test_dismissals_are_no_behaviour_and_what_follows_them_is(tmp_path):
     path.write_text("user,item,time,action\nu,a,1,dislike\nu,b,2,view\nu,a,3,buy\nv,b,4,dislike\n")
     shop = RewardConfig(weights={"buy": 2.0, "dislike": -1.0})
     inter = read_interactions(path, catalogue=None, quarantine=None, reward=shop)
-    assert (rows_of(inter), inter.weight.tolist()) == ([("u", "b", 2), ("u", "a", 3)], [0.0, 2.0])
+    assert (rows_of(inter), inter.weight.tolist()) == ([("u", "a", 3)], [1.0])
     path.write_text("user,item,time,action\nu,a,1,dislike\n")
     with pytest.raises(DataError, match="no event has a reward"):
         read_interactions(path, catalogue=None, quarantine=None, reward=shop)
@@ -223,4 +223,4 @@ def test_lengths_of_items_are_asked_for(tmp_path):
     with pytest.raises(UsageError, match="reward.lengths names a column"):
         read_interactions(path, catalogue=None, quarantine=None, reward=film)
     known = Catalogue([Item(id="a", numeric={"minutes": 120.0}), Item(id="b")])
-    assert read_interactions(path, catalogue=known, quarantine=None, reward=film).weight.tolist() == [0.5, 0.0]
+    assert read_interactions(path, catalogue=known, quarantine=None, reward=film).weight.tolist() == [0.5]

@@ -89,14 +89,15 @@ def test_a_click_a_skip_and_organic_behaviour(world):
     assert skipped == {
         "example_id": "slate:r1/a", "source": "slate", "request_id": "r1", "user": "u", "query": "heat", "item": "a",
         "time": 1000, "action": None, "reward": 0.0, "converted": False, "shown_time": 1000, "position": 0, "log_propensity": 0.0,
-        "policy": "greedy", "model_version": 3, "history": ["c"],
+        "policy": "greedy", "model_version": 3, "history": ["c"], "positive_time": None, "positive_action": None,
     }  # fmt: skip
     assert clicked == skipped | {
         "example_id": "slate:r1/b", "item": "b", "time": 1010, "action": "click", "reward": 1.0, "position": 1,
+        "positive_time": 1010, "positive_action": "click",
     }  # fmt: skip
     assert organic == dict.fromkeys(SCHEMA.names) | {
-        "example_id": "organic:e2", "source": "organic", "user": "v", "query": "", "item": "c", "time": 1020, "action": "click",
-        "reward": 1.0, "converted": False,
+        "example_id": "organic:v/e2", "source": "organic", "user": "v", "query": "", "item": "c", "time": 1020, "action": "click",
+        "reward": 1.0, "converted": False, "positive_time": 1020, "positive_action": "click",
     }  # fmt: skip
 
 
@@ -159,7 +160,7 @@ def test_a_label_that_can_still_fall_is_not_final(world):
         ("slate:r1/c", 1003, "dislike", -3.0),
         ("slate:r1/d", 1004, "purchase", 2.0),
         ("slate:r1/b", 1060, "dislike", -2.0),
-        ("organic:e8", 1063, "dislike", -3.0),
+        ("organic:v/e8", 1063, "dislike", -3.0),
     ]
     assert got.table["converted"].to_pylist() == [True, False, True, False, False]
 
@@ -173,7 +174,7 @@ def test_a_dismissal_has_a_cap_as_well_and_what_cancels_out_keeps_its_act(world)
     world.act("e4", 1200, "c", "report", user="v")
     got = brief(world.join(world.window(None, now=1300), reward=moody))
     assert got == [
-        ("slate:r1/a", 1001, "report", -6.0), ("slate:r1/b", 1003, "click", 0.0), ("organic:e4", 1200, "report", -6.0),
+        ("slate:r1/a", 1001, "report", -6.0), ("slate:r1/b", 1003, "click", 0.0), ("organic:v/e4", 1200, "report", -6.0),
     ]  # fmt: skip
 
 
@@ -211,7 +212,7 @@ def test_late_acts_say_less(world):
     world.act("e3", 1080, "b", "purchase")  # 5 / 4
     world.act("e4", 1090, "c", "purchase", user="v")  # nobody waited for it
     assert brief(world.join(world.window(None, now=1101), reward=hasty)) == [
-        ("slate:r1/a", 1000, "click", 1.0), ("slate:r1/b", 1080, "purchase", 1.5), ("organic:e4", 1090, "purchase", 5.0),
+        ("slate:r1/a", 1000, "click", 1.0), ("slate:r1/b", 1080, "purchase", 1.5), ("organic:v/e4", 1090, "purchase", 5.0),
     ]  # fmt: skip
 
 
@@ -257,7 +258,7 @@ def test_the_statement_and_the_numbers_are_one_rule(world):
     )  # fmt: skip
     found = {e["example_id"]: e["reward"] for e in got.table.to_pylist()}
     for k, gain in enumerate(expected):
-        name = f"slate:r{k}/{items[item[k]]}" if k % 2 else f"organic:e{k}"
+        name = f"slate:r{k}/{items[item[k]]}" if k % 2 else f"organic:u{k}/e{k}"
         assert found.get(name, 0.0) == pytest.approx(float(gain), rel=1e-6), name
     assert len({round(float(gain), 3) for gain in expected}) > 40
 
@@ -272,10 +273,10 @@ def test_an_outcome_without_request_belongs_to_the_latest_place_its_user_saw(wor
     got = brief(world.join(world.window(None, now=1160)))
     assert got == [
         ("slate:r1/a", 1000, None, 0.0),
-        ("organic:e0", 1050, "click", 1.0),
+        ("organic:v/e0", 1050, "click", 1.0),
         ("slate:r3/a", 1050, None, 0.0),
         ("slate:r2/a", 1060, "purchase", 5.0),
-        ("organic:e2", 1151, "purchase", 5.0),
+        ("organic:v/e2", 1151, "purchase", 5.0),
     ]
 
 
@@ -323,7 +324,7 @@ def test_duplicates_noise_unknown_items_and_unrewarded_actions_are_counted(world
     world.act("e1", 1000, "a")
     world.act("e1", 1000, "a")
     first = world.window(None, now=1001)
-    assert (brief(world.join(first)), world.join(first).duplicates) == ([("organic:e1", 1000, "click", 1.0)], 1)
+    assert (brief(world.join(first)), world.join(first).duplicates) == ([("organic:u/e1", 1000, "click", 1.0)], 1)
     world.act("e1", 1000, "a", writer="other")
     world.act("e2", 1000 + 1799, "a")  # the same again within half an hour
     world.act("e3", 1000 + 1799 + 1800, "a")  # and after it
@@ -331,7 +332,7 @@ def test_duplicates_noise_unknown_items_and_unrewarded_actions_are_counted(world
     world.show("r1", 1000, "zzz", "a", user="v")
     world.act("e5", 1003, "b", "scroll")
     got = world.join(world.window(first, now=5000))
-    assert [e[0] for e in brief(got)] == ["slate:r1/a", "organic:e3"]
+    assert [e[0] for e in brief(got)] == ["slate:r1/a", "organic:u/e3"]
     assert (got.duplicates, got.noise, got.unknown_items, got.unrewarded) == (1, 1, 2, 1)
 
 
@@ -341,7 +342,7 @@ def test_nobody_acts_faster_than_hands(world, monkeypatch):
         world.act(f"bot{k}", 600 + k, item, user="bot")
         world.act(f"e{k}", 600 + 30 * k, item, user="person")
     got = world.join(world.window(None, now=700))
-    assert [e[0] for e in brief(got)] == ["organic:e0", "organic:e1", "organic:e2", "organic:e3"]
+    assert [e[0] for e in brief(got)] == ["organic:person/e0", "organic:person/e1", "organic:person/e2", "organic:person/e3"]
     assert got.noise == 4
 
 
@@ -520,3 +521,42 @@ def test_the_statement_translates_to_spark():
     tables = {table.name for table in tree.find_all(sqlglot.exp.Table)} - {cte.alias for cte in tree.find_all(sqlglot.exp.CTE)}
     assert tables == {"impressions", "outcomes", "bounds", "catalogue", "rewards", "lengths", "settings"}
     assert "`user`" in spark
+
+
+def test_an_event_id_is_its_users(world):
+    world.act("e", 1000, "a")
+    world.act("e", 1000, "a", user="v")
+    world.act("e", 1000, "a", user="v")
+    got = world.join(world.window(None, now=1100))
+    assert ([e[0] for e in brief(got)], got.duplicates) == (["organic:u/e", "organic:v/e"], 1)
+
+
+def test_a_time_after_now_counts_as_now(world):
+    world.show("r1", 1000, "a")
+    world.act("e1", 1 << 39, "a", "purchase", request="r1")
+    world.act("e2", 1 << 39, "b", user="v")
+    first = world.window(None, now=1050)
+    assert brief(world.join(first)) == [("organic:v/e2", 1050, "click", 1.0), ("slate:r1/a", 1050, "purchase", 5.0)]
+    assert len(world.join(world.window(first, now=2000))) == 0
+
+
+@pytest.mark.parametrize("absent", [(), ("writer", "seq"), ("writer", "seq", "value")])
+def test_rows_without_an_ingest_id_are_set_aside_and_the_rest_is_used(world, tmp_path, absent):
+    world.act("e1", 1000, "a")
+    window = world.window(None, now=1100)
+    row = {"event_id": "x", "request_id": None, "user": "v", "item": "b", "action": "click", "value": 1.0, "time": 1000,
+           "writer": None, "seq": None}
+    schema = pa.schema([one for one in world.log.read("outcomes").schema if one.name not in absent])
+    kept = {name: [value] for name, value in row.items() if name not in absent}
+    rows = pa.Table.from_pydict(kept, schema=schema)
+    write_deltalake(world.log.tables["outcomes"].uri, rows, mode="append", schema_mode="merge")
+    window = world.log.window(None, now=1100)
+    quarantine = Quarantine(tmp_path / "bad.jsonl")
+    got = world.join(window, quarantine=quarantine)
+    assert ([e[0] for e in brief(got)], got.malformed, quarantine.count) == (["organic:u/e1"], 1, 1)
+    told = json.loads(quarantine.path.read_text())
+    assert told["file"].endswith("outcomes")
+    assert "ingest id" in told["reason"]
+    with pytest.raises(DataError, match="outcomes line 1 of those without an ingest id"):
+        world.join(window)
+    assert len(world.join(world.log.window(window, now=1200))) == 0

@@ -4,6 +4,7 @@ A behaviour log in, integer codes and their vocabularies out. One event per (use
 (time, sha1("user|item|time")): the rules by which every comparison is made, so they hold from the moment data is read.
 """
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,14 +16,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec.config import RewardConfig
+from tfrec.data.action_names import warn_of_actions
+from tfrec.data.acts import acts_of, behaviour, merged, no_later_than_now
 from tfrec.data.catalogue import Catalogue
 from tfrec.data.event_files import DEFAULT_ACTION, read_events
 from tfrec.data.label_rule import LabelRule
-from tfrec.data.rewards import gains, lengths_of
 from tfrec.data.rows import Quarantine
 from tfrec.data.unknown_ids import LOOKED_AT, explain_unknown
 from tfrec.errors import DataError
 
+log = logging.getLogger(__name__)
 Ints = npt.NDArray[np.integer[Any]]
 
 
@@ -51,17 +54,19 @@ class Interactions:
         items: Sequence[str] | None = None,
         action: Sequence[str] | pa.Array | None = None,
         weight: npt.ArrayLike | None = None,
+        now: int | None = None,
     ) -> "Interactions":
-        """Order, remove repeats and number the events, which may come in any order.
+        """Order and number the events, which may come in any order; of several of a user and an item the earliest stays.
 
         Args:
+            now: Seconds since 1970, by default of the clock. No event is later: see `acts.no_later_than_now`.
             items: The catalogue's ids; an event's item code is its position there, and events of other items are dropped and
                 counted. Without it items are numbered as they appear.
         """
         user_code, users = _codes(user)
         item_code, names = _codes(item)
         n = len(user_code)
-        when = np.asarray(time, dtype=np.int64)
+        when = no_later_than_now(np.asarray(time, dtype=np.int64), now, where="Interactions")
         action_code, actions = _codes(action) if action is not None else (np.zeros(n, np.int64), [DEFAULT_ACTION])
         gain = np.ones(n, np.float32) if weight is None else np.asarray(weight, dtype=np.float32)
         if not n == len(item_code) == len(when) == len(action_code) == len(gain):
@@ -137,54 +142,79 @@ def read_interactions(
     catalogue: Catalogue | None,
     quarantine: Quarantine | None,
     reward: LabelRule | RewardConfig | None = None,
+    now: int | None = None,
 ) -> Interactions:
     """Read columns user, item, time[, action, value] from .jsonl, .csv or .parquet.
 
-    The weight of an event is its gain by `reward`, as in the join of the feedback log; without one, its `value`. Events that
-    are worth less than nothing are no behaviour, and left out. `reward` is the label rule, or its section of the configuration:
-    then `reward.lengths` are those of `catalogue`.
+    With `reward`, the label rule or that section of the configuration, the events are behaviour by the same rule as the joined
+    log (`acts.py`): the acts of a user on an item are one event, at the time of the earliest that counts, and its weight is what
+    all of them are worth. What is worth nothing or less is left out. Without `reward` every row is behaviour and weighs its
+    `value`; of several of a user and an item the earliest stays.
+
+    Args:
+        now: seconds since 1970, by default of the clock; an event that claims to be later counts as of the newest that does not.
 
     Raises:
         DataError: the file cannot be used, holds no usable event, or has a bad row and there is no quarantine.
         UsageError: the rule asks for the lengths of items, and there is no catalogue.
     """
     path = Path(path)
-    table = read_events(path, quarantine)
-    weight, dismissed = table["value"].to_numpy(), 0
-    if isinstance(reward, RewardConfig):
-        reward = LabelRule.of_rewards(reward, catalogue)
-    if reward is not None:
-        weight = _gains(table, reward)
-        kept = weight >= 0
-        dismissed = int((~kept).sum())
-        table, weight = table.filter(pa.array(kept)), weight[kept]
-    found = Interactions.from_columns(
-        table["user"],
-        table["item"],
-        table["time"].to_numpy(),
-        items=None if catalogue is None else catalogue.ids.tolist(),
-        action=table["action"],
-        weight=weight,
-    )
-    if not len(found) and not dismissed:
-        if not (unknown := found.unknown_items) or catalogue is None:
-            raise DataError(f"{path}: no usable event: it has no good rows. Expected columns user,item,time[,action,value].")
-        why = explain_unknown(found.unknown_ids, catalogue.ids.tolist(), others=pc.unique(table["user"]).to_pylist())
+    table = _read(path, quarantine, now=now)
+    if not table.num_rows:
+        raise DataError(f"{path}: no usable event: it has no good rows. Expected columns user,item,time[,action,value].")
+    items = None if catalogue is None else catalogue.ids.tolist()
+    known = table if items is None else _known(table, items)
+    unknown = table.num_rows - known.num_rows
+    others = table.filter(pc.invert(pc.is_in(table["item"], known["item"])))
+    missing = pc.value_counts(others["item"]).to_pylist()
+    unknown_ids = tuple(one["values"] for one in sorted(missing, key=lambda one: -one["counts"])[:LOOKED_AT])
+    if catalogue is not None and not known.num_rows:
+        why = explain_unknown(unknown_ids, catalogue.ids.tolist(), others=pc.unique(table["user"]).to_pylist())
         raise DataError(f"{path}: no usable event: all {unknown} name items that are not in the catalogue: {why}. Write the ids "
                         "in both files alike.")
-    if reward is not None and not (found.weight > 0).any():
-        raise DataError(
-            f"{path}: no event has a reward: its actions are {', '.join(found.actions)}, reward.weights names "
-            f"{', '.join(reward.reward.weights)}. Add the action that counts to reward.weights."
-        )
-    return found
+    if reward is None:
+        found, weight = known, known["value"]
+    else:
+        rule = LabelRule.of_rewards(reward, catalogue) if isinstance(reward, RewardConfig) else reward
+        found = behaviour(_preferences(path, known, rule))
+        if not found.num_rows:
+            raise DataError(
+                f"{path}: no event has a reward: its actions are {', '.join(pc.unique(known['action']).to_pylist())}, "
+                f"reward.weights names {', '.join(rule.reward.weights)}. Add the action that counts to reward.weights."
+            )
+        weight = found["reward"]
+    inter = Interactions.from_columns(
+        found["user"], found["item"], found["time"].to_numpy(), items=items, action=found["action"], weight=weight.to_numpy(),
+        now=now,
+    )
+    return replace(inter, unknown_items=unknown, unknown_ids=unknown_ids)
 
 
-def _gains(table: pa.Table, rule: LabelRule) -> npt.NDArray[np.float32]:
-    action, actions = _codes(table["action"])
-    length = lengths_of(rule.lengths, table["action"].to_pylist(), table["item"].to_pylist()) if rule.lengths else None
-    return gains(rule.reward, actions=actions, action=action, value=table["value"].to_numpy(), time=table["time"].to_numpy(),
-                 length=length)
+def read_preferences(path: str | Path, rule: LabelRule, *, quarantine: Quarantine | None, now: int | None = None) -> pa.Table:
+    """What the acts of each user on each item of the catalogue are worth together, dismissals too: `acts.merged` of a file."""
+    path = Path(path)
+    return _preferences(path, _known(_read(path, quarantine, now=now), rule.catalogue_ids), rule)
+
+
+def _preferences(path: Path, events: pa.Table, rule: LabelRule) -> pa.Table:
+    counts = pc.value_counts(events["action"]).to_pylist()
+    warn_of_actions({one["values"]: one["counts"] for one in counts}, rule.reward, where=path)
+    return merged(acts_of(events, rule.reward, rule.lengths), cap=rule.reward.cap)
+
+
+def _known(events: pa.Table, items: Sequence[str]) -> pa.Table:
+    return events.filter(pc.is_in(events["item"], pa.array(items, pa.string())))
+
+
+def _read(path: Path, quarantine: Quarantine | None, *, now: int | None) -> pa.Table:
+    """The events of a file, in its order, none later than now."""
+    events = read_events(path, quarantine)
+    time = events["time"].to_numpy()
+    if unset := int((time == 0).sum()):
+        log.warning("%s: %d events have the time 0, which is 1970-01-01: expected seconds since 1970. Leave out the events whose "
+                    "time is not known.", path, unset)
+    return events.set_column(events.column_names.index("time"), "time",
+                             pa.array(no_later_than_now(time, now, where=str(path)), pa.int64()))
 
 
 def _codes(values: Sequence[str] | pa.Array) -> tuple[npt.NDArray[np.int64], list[str]]:

@@ -5,7 +5,8 @@ fit are set aside by table, writer and sequence number before the statement sees
 """
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from importlib import resources
 
 import duckdb
@@ -13,15 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset
 
+from tfrec.data.acts import MINUTE_LIMIT, REPEAT_SECONDS
 from tfrec.data.label_rule import LabelRule
 from tfrec.data.log import FeedbackLog, Window
-from tfrec.data.log_rows import KINDS, Kind
+from tfrec.data.log_rows import KINDS, SCHEMAS, Kind
 from tfrec.data.records import MOST
 from tfrec.data.rewards import ceiling, length_table, reward_table
 from tfrec.data.rows import Quarantine, reject
-
-REPEAT_SECONDS = 30 * 60  # the same act on the same item again within a session, by its usual length, says nothing new
-MINUTE_LIMIT = 600  # acts of one user in a minute; ten a second for a minute is no hand (MovieLens: at most 193)
 
 SCHEMA = pa.schema(
     [
@@ -41,6 +40,8 @@ SCHEMA = pa.schema(
         ("policy", pa.string()),
         ("model_version", pa.int64()),
         ("history", pa.list_(pa.string())),  # as served
+        ("positive_time", pa.int64()),  # of the earliest outcome that is worth more than nothing; null when there was none
+        ("positive_action", pa.string()),
     ]
 )
 
@@ -67,7 +68,8 @@ class Examples:
     """Examples in the order of time, and how many rows of the window were left out, by reason."""
 
     table: pa.Table  # SCHEMA
-    duplicates: int = 0  # outcomes whose event_id was seen before
+    actions: Mapping[str, int] = field(default_factory=dict)  # outcomes by action, whatever became of them
+    duplicates: int = 0  # outcomes whose event_id was seen before of their user
     unmatched: int = 0  # outcomes with a request_id for which the item was not shown inside the attribution window
     late: int = 0  # outcomes that came after their example was emitted
     unknown_items: int = 0  # rows whose item is not in the catalogue
@@ -75,6 +77,11 @@ class Examples:
     noise: int = 0  # outcomes that repeat themselves or come faster than a person can act
     unrewarded: int = 0  # outcomes whose action has no weight
     malformed: int = 0  # rows set aside in the quarantine
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Log rows that became no example, by reason."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("table", "actions")}
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -114,9 +121,9 @@ def join(
         db.register("settings", pa.Table.from_pylist([settings]))
 
         def run() -> Examples:
-            register(db, "all_impressions", impressions.uri, shown)
-            register(db, "all_outcomes", outcomes.uri, acts)
-            malformed = sum(_set_aside(db, kind, log.tables[kind].uri, quarantine) for kind in KINDS)
+            register(db, "all_impressions", impressions.uri, shown, SCHEMAS["impressions"])
+            register(db, "all_outcomes", outcomes.uri, acts, SCHEMAS["outcomes"])
+            malformed = sum(_set_aside(db, kind, log.tables[kind].uri, quarantine, window) for kind in KINDS)
             if only is None:
                 return _split(db.sql(statement()).to_arrow_table(), malformed=malformed)
             db.register("wanted", pa.table({"request_id": only}))
@@ -132,17 +139,24 @@ def statement() -> str:
     return resources.files("tfrec.data").joinpath("join.sql").read_text("utf-8")
 
 
-def register(db: duckdb.DuckDBPyConnection, name: str, uri: str, dataset: pyarrow.dataset.Dataset) -> None:
+def register(db: duckdb.DuckDBPyConnection, name: str, uri: str, dataset: pyarrow.dataset.Dataset, schema: pa.Schema) -> None:
     """Give DuckDB the files to read itself where it can (7 times faster than through Arrow), else the dataset.
 
     It cannot where they are in an object store, which it reads only with an extension to download, and would misread a path
-    with wildcards in it.
+    with wildcards in it. Columns of `schema` that the files of other tools lack are null.
     """
     if dataset.files and "://" not in uri and not re.search(r"[*?\[]", uri):
         # by name: files from before a column was added lack it
-        db.read_parquet([f"{uri}/{file}" for file in dataset.files], union_by_name=True).create_view(name)
+        found = db.read_parquet([f"{uri}/{file}" for file in dataset.files], union_by_name=True)
     else:
-        db.register(name, dataset)
+        db.register(f"{name}_dataset", dataset)
+        found = db.view(f"{name}_dataset")
+    if all(column in found.columns for column in schema.names):
+        found.create_view(name)
+    else:
+        found.create_view(f"{name}_files")
+        db.register(f"{name}_schema", schema.empty_table())
+        db.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM {name}_files UNION ALL BY NAME SELECT * FROM {name}_schema")
 
 
 def _bounds(window: Window) -> pa.Table:
@@ -155,8 +169,11 @@ def _bounds(window: Window) -> pa.Table:
     return pa.Table.from_pylist(rows, pa.schema(columns))
 
 
-def _set_aside(db: duckdb.DuckDBPyConnection, kind: Kind, uri: str, quarantine: Quarantine | None) -> int:
-    """Leave malformed rows out of the view that the statement reads; quarantine those of this window."""
+def _set_aside(db: duckdb.DuckDBPyConnection, kind: Kind, uri: str, quarantine: Quarantine | None, window: Window) -> int:
+    """Leave malformed rows out of the view that the statement reads; quarantine those of this window.
+
+    Rows without an ingest id are in no window: they are set aside by the one that reads the log from its beginning.
+    """
     rules = _WELL_FORMED[kind]
     well_formed = f"COALESCE({' AND '.join(rules.values())}, FALSE)"
     db.execute(f"CREATE TEMP VIEW {kind} AS SELECT * FROM all_{kind} WHERE {well_formed}")
@@ -168,15 +185,31 @@ def _set_aside(db: duckdb.DuckDBPyConnection, kind: Kind, uri: str, quarantine: 
     for row in bad.to_pylist():
         reason = "; ".join(f"expected {rules[name]}, got {json.dumps(row[name])}" for name in row.pop("broken").split(","))
         reject(quarantine, uri, f"{row['writer']}:{row['seq']}", reason=reason, row=row)
+    return len(bad) + (_without_ingest_id(db, kind, uri, quarantine) if not any(window.start.values()) and window.now else 0)
+
+
+def _without_ingest_id(db: duckdb.DuckDBPyConnection, kind: Kind, uri: str, quarantine: Quarantine | None) -> int:
+    bad = db.sql(f"SELECT * FROM all_{kind} WHERE writer IS NULL OR seq IS NULL").to_arrow_table()
+    for number, row in enumerate(bad.to_pylist(), 1):
+        reason = ("expected the ingest id of a row, `writer` (the name of what wrote it) and `seq` (from 1, growing), got "
+                  f"{json.dumps(row['writer'])} and {json.dumps(row['seq'])}: it is in no window")
+        reject(quarantine, uri, f"{number} of those without an ingest id", reason=reason, row=row)
     return len(bad)
 
 
 def _split(found: pa.Table, *, malformed: int) -> Examples:
     examples = pc.sum(pc.equal(found["fate"], "example")).as_py() or 0
     rest = found.slice(examples)  # the few rows without a time come last: nothing is copied
-    count = dict(zip(rest["fate"].to_pylist(), rest["log_rows"].to_pylist(), strict=True))
+    told = zip(*(rest[name].to_pylist() for name in ("fate", "action", "log_rows")), strict=True)
+    count, actions = {}, {}
+    for fate, action, log_rows in told:
+        if fate == "logged":
+            actions[action] = log_rows
+        else:
+            count[fate] = log_rows
     return Examples(
         table=found.slice(0, examples).select(SCHEMA.names).cast(SCHEMA),
+        actions=actions,
         duplicates=count.get("duplicate", 0),
         unmatched=count.get("unmatched", 0),
         late=count.get("late", 0),

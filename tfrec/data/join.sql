@@ -11,15 +11,23 @@
 --   rewards                 action, since, until, weight, reads, full, neutral, scale, half_life, converts: see rewards.py
 --   lengths                 action, item, length
 --   settings                one row: attribution, matured_from, now, ceiling, cap, repeat_seconds, minute_limit
--- Rows out: examples (fate 'example'), then one row for each other fate with the number of log rows that met it.
+-- Rows out: examples (fate 'example'), then one row for each other fate and action with the number of log rows that met it.
 WITH impression_arrivals AS (
   SELECT i.request_id, i.item, i."user", i.time, i."position", i.writer, i.seq, i.seq > b.after_seq AS is_new
   FROM impressions AS i
   JOIN bounds AS b ON b.kind = 'impressions' AND b.writer = i.writer AND i.seq <= b.upto_seq
 ),
+-- An outcome that claims to be later than now counts as now: one wrong clock must not make everything else seem long past. Of
+-- rows that came before this window only its beginning is known to have been after their arrival, so that is their now, in both
+-- stages. Their place may move from window to window, so they are matched with the request that they name, and no other.
 outcome_arrivals AS (
-  SELECT o.event_id, o.request_id, o.item, o."user", o.action, o.value, o.time, o.writer, o.seq, o.seq > b.after_seq AS is_new
+  SELECT
+    o.event_id, o.request_id, o.item, o."user", o.action, o.value, o.writer, o.seq,
+    o.seq > b.after_seq AS is_new,
+    LEAST(o.time, CASE WHEN o.seq > b.after_seq THEN s.now ELSE s.matured_from END) AS time,
+    o.time > CASE WHEN o.seq > b.after_seq THEN s.now ELSE s.matured_from END AS is_ahead
   FROM outcomes AS o
+  CROSS JOIN settings AS s
   JOIN bounds AS b ON b.kind = 'outcomes' AND b.writer = o.writer AND o.seq <= b.upto_seq
 ),
 -- Rows older than this cannot change what is emitted: their labels were settled before, and no new row is near them.
@@ -52,10 +60,11 @@ staged AS (
   UNION ALL
   SELECT 'before' AS stage, o.* FROM outcome_arrivals AS o CROSS JOIN horizon AS h WHERE o.time >= h.since AND NOT o.is_new
 ),
+-- An event id is its user's: two people may use the same one.
 copies AS (
   SELECT
     staged.*,
-    ROW_NUMBER() OVER (PARTITION BY stage, event_id ORDER BY is_new, time, writer, seq) AS copy
+    ROW_NUMBER() OVER (PARTITION BY stage, "user", event_id ORDER BY is_new, time, writer, seq) AS copy
   FROM staged
 ),
 -- What a person cannot have meant: the same act again in answer to the same request (or, unasked, within a session), and more
@@ -100,18 +109,20 @@ acts AS (
 -- An outcome belongs to the place it names, or, when it names no request, to the latest place where its user saw the item before.
 matched AS (
   SELECT
-    a.stage, a.event_id, a.time, a.action, a.gain, a.half_life, a.converts, a.is_new, i.request_id, i.item, i.time AS shown_time
+    a.stage, a."user", a.event_id, a.time, a.action, a.gain, a.half_life, a.converts, a.is_new, i.request_id, i.item,
+    i.time AS shown_time
   FROM acts AS a
   CROSS JOIN settings AS s
   JOIN shown AS i ON i.request_id = a.request_id AND i.item = a.item
   WHERE a.time >= i.time AND a.time <= i.time + s.attribution AND (a.stage = 'after' OR NOT i.is_new)
   UNION ALL
   SELECT
-    a.stage, a.event_id, a.time, a.action, a.gain, a.half_life, a.converts, a.is_new, i.request_id, i.item, i.time AS shown_time
+    a.stage, a."user", a.event_id, a.time, a.action, a.gain, a.half_life, a.converts, a.is_new, i.request_id, i.item,
+    i.time AS shown_time
   FROM acts AS a
   CROSS JOIN settings AS s
   JOIN shown AS i ON i."user" = a."user" AND i.item = a.item
-  WHERE a.request_id IS NULL
+  WHERE a.request_id IS NULL AND NOT a.is_ahead
     AND a.time > i.time AND a.time <= i.time + s.attribution AND (a.stage = 'after' OR NOT i.is_new)
 ),
 credited AS (
@@ -119,7 +130,7 @@ credited AS (
   FROM (
     SELECT
       matched.*,
-      ROW_NUMBER() OVER (PARTITION BY stage, event_id ORDER BY shown_time DESC, request_id) AS place
+      ROW_NUMBER() OVER (PARTITION BY stage, "user", event_id ORDER BY shown_time DESC, request_id) AS place
     FROM matched
   ) AS numbered
   WHERE place = 1
@@ -127,7 +138,7 @@ credited AS (
 -- The later an act after its item was shown, the less it says of that choice.
 discounted AS (
   SELECT
-    stage, request_id, item, event_id, time, action, converts,
+    stage, request_id, item, "user", event_id, time, action, converts,
     gain * COALESCE(POWER(0.5, (time - shown_time) / half_life), 1) AS gain
   FROM credited
 ),
@@ -137,20 +148,23 @@ running AS (
   SELECT
     discounted.*,
     SUM(gain) OVER (
-      PARTITION BY stage, request_id, item ORDER BY time, event_id ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+      PARTITION BY stage, request_id, item ORDER BY time, event_id, "user" ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
     ) AS so_far
   FROM discounted
 ),
 counted AS (
   SELECT
     *,
-    ROW_NUMBER() OVER (PARTITION BY stage, request_id, item ORDER BY gain DESC, time, event_id) AS strength,
-    ROW_NUMBER() OVER (PARTITION BY stage, request_id, item ORDER BY gain, time, event_id) AS weakness
+    ROW_NUMBER() OVER (PARTITION BY stage, request_id, item ORDER BY gain DESC, time, event_id, "user") AS strength,
+    ROW_NUMBER() OVER (PARTITION BY stage, request_id, item ORDER BY gain, time, event_id, "user") AS weakness,
+    ROW_NUMBER() OVER (
+      PARTITION BY stage, request_id, item ORDER BY CASE WHEN gain > 0 THEN 0 ELSE 1 END, time, action, event_id, "user"
+    ) AS earliness
   FROM (
     SELECT
       running.*,
       MAX(so_far) OVER (
-        PARTITION BY stage, request_id, item ORDER BY time, event_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        PARTITION BY stage, request_id, item ORDER BY time, event_id, "user" ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
       ) AS reached
     FROM running
   ) AS steps
@@ -173,7 +187,9 @@ labels AS (
     CASE WHEN SUM(gain) < 0
       THEN MAX(CASE WHEN weakness = 1 THEN time END)
       ELSE MAX(CASE WHEN strength = 1 THEN time END)
-    END AS time
+    END AS time,
+    MAX(CASE WHEN earliness = 1 AND gain > 0 THEN time END) AS positive_time,
+    MAX(CASE WHEN earliness = 1 AND gain > 0 THEN action END) AS positive_action
   FROM counted
   GROUP BY stage, request_id, item
 ),
@@ -189,6 +205,8 @@ places AS (
     COALESCE(l.converted, FALSE) AS converted,
     l.action,
     l.time,
+    l.positive_time,
+    l.positive_action,
     i.time + s.attribution < s.now OR COALESCE(l.is_final, FALSE) AS is_settled,
     NOT i.is_new AND (i.time + s.attribution < s.matured_from OR COALESCE(e.is_final, FALSE)) AS was_settled
   FROM shown AS i
@@ -200,28 +218,30 @@ places AS (
 unplaced AS (
   SELECT a.*
   FROM acts AS a
-  LEFT JOIN credited AS c ON c.stage = a.stage AND c.event_id = a.event_id
+  LEFT JOIN credited AS c ON c.stage = a.stage AND c."user" = a."user" AND c.event_id = a.event_id
   WHERE c.event_id IS NULL
 ),
 fates AS (
-  SELECT 'duplicate' AS fate FROM copies WHERE stage = 'after' AND is_new AND copy > 1
+  SELECT 'logged' AS fate, action FROM judged WHERE stage = 'after' AND is_new
   UNION ALL
-  SELECT 'unknown_item' AS fate FROM judged WHERE stage = 'after' AND is_new AND NOT is_known
+  SELECT 'duplicate', NULL FROM copies WHERE stage = 'after' AND is_new AND copy > 1
   UNION ALL
-  SELECT 'unknown_item' AS fate FROM shown WHERE is_new AND NOT is_known
+  SELECT 'unknown_item', NULL FROM judged WHERE stage = 'after' AND is_new AND NOT is_known
   UNION ALL
-  SELECT 'noise' AS fate FROM judged WHERE stage = 'after' AND is_new AND is_known AND is_noise
+  SELECT 'unknown_item', NULL FROM shown WHERE is_new AND NOT is_known
   UNION ALL
-  SELECT 'unrewarded' AS fate FROM judged WHERE stage = 'after' AND is_new AND is_known AND NOT is_noise AND gain = 0
+  SELECT 'noise', NULL FROM judged WHERE stage = 'after' AND is_new AND is_known AND is_noise
   UNION ALL
-  SELECT 'unmatched' AS fate FROM unplaced WHERE stage = 'after' AND is_new AND request_id IS NOT NULL
+  SELECT 'unrewarded', NULL FROM judged WHERE stage = 'after' AND is_new AND is_known AND NOT is_noise AND gain = 0
   UNION ALL
-  SELECT 'late' AS fate
+  SELECT 'unmatched', NULL FROM unplaced WHERE stage = 'after' AND is_new AND request_id IS NOT NULL
+  UNION ALL
+  SELECT 'late', NULL
   FROM credited AS c
   JOIN places AS p ON p.request_id = c.request_id AND p.item = c.item
   WHERE c.stage = 'after' AND c.is_new AND p.was_settled
   UNION ALL
-  SELECT 'immature' AS fate FROM places WHERE NOT is_settled
+  SELECT 'immature', NULL FROM places WHERE NOT is_settled
 )
 SELECT
   'example' AS fate,
@@ -241,23 +261,26 @@ SELECT
   i.log_propensity,
   i.policy,
   i.model_version,
-  i.history
+  i.history,
+  p.positive_time,
+  p.positive_action
 FROM places AS p
 CROSS JOIN settings AS s
 JOIN impressions AS i ON i.writer = p.writer AND i.seq = p.seq AND i.item = p.item AND i."position" = p."position"
 WHERE p.is_settled AND NOT p.was_settled
 UNION ALL
 SELECT
-  'example', CAST(1 AS BIGINT), CONCAT('organic:', o.event_id), 'organic',
+  'example', CAST(1 AS BIGINT), CONCAT('organic:', o."user", '/', o.event_id), 'organic',
   NULL, o."user", '', o.item, o.time, o.action, GREATEST(LEAST(o.gain, s.cap), -s.cap), o.converts,
-  NULL, NULL, NULL, NULL, NULL, NULL
+  NULL, NULL, NULL, NULL, NULL, NULL,
+  CASE WHEN o.gain > 0 THEN o.time END, CASE WHEN o.gain > 0 THEN o.action END
 FROM unplaced AS o
 CROSS JOIN settings AS s
-LEFT JOIN unplaced AS e ON e.stage = 'before' AND e.event_id = o.event_id
+LEFT JOIN unplaced AS e ON e.stage = 'before' AND e."user" = o."user" AND e.event_id = o.event_id
 WHERE o.stage = 'after' AND o.request_id IS NULL AND e.event_id IS NULL
 UNION ALL
 SELECT
-  fate, COUNT(*), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+  fate, COUNT(*), NULL, NULL, NULL, NULL, NULL, NULL, NULL, action, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM fates
-GROUP BY fate
+GROUP BY fate, action
 ORDER BY 9, 3

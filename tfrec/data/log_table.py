@@ -74,7 +74,8 @@ class LogTable:
         dataset = self.dataset(version)
         rows = self.checked(lambda: dataset.to_table(columns=["writer", "seq"]), dataset)
         newest = rows.group_by("writer").aggregate([("seq", "max")])
-        return dict(zip(newest["writer"].to_pylist(), newest["seq_max"].to_pylist(), strict=True))
+        found = zip(newest["writer"].to_pylist(), newest["seq_max"].to_pylist(), strict=True)
+        return {writer: seq for writer, seq in found if writer is not None and seq is not None}  # rows of other tools have none
 
     def dataset(self, version: int | None = None) -> pyarrow.dataset.Dataset:
         """The table as an Arrow dataset, read lazily. A version whose files were vacuumed gives the table as it is now.

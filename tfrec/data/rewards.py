@@ -21,6 +21,7 @@ from tfrec.data.records import Item
 from tfrec.errors import DataError
 
 Lengths = Mapping[str, Mapping[str, float]]  # of items, by action
+Reads = Literal["nothing", "value", "completion", "rating"]  # how the value of an act is read
 FOREVER = 1 << 40  # seconds; no record is later
 _HOUR = 3600
 
@@ -32,7 +33,7 @@ class Rule(NamedTuple):
     since: int
     until: int
     weight: float
-    reads: Literal["nothing", "value", "completion", "rating"]  # how the value is read
+    reads: Reads
     full: float | None  # of completion, where the item's length is not known
     neutral: float
     scale: float
@@ -57,8 +58,12 @@ def rules(config: RewardConfig) -> list[Rule]:
     ]
 
 
-def _reading(config: RewardConfig, action: str) -> tuple[Literal["nothing", "value", "completion", "rating"], float | None,
-                                                        float, float, float | None, bool]:
+def reads_of(config: RewardConfig, actions: Sequence[str]) -> list[Reads]:
+    """How the value of each action is read."""
+    return [_reading(config, action)[0] for action in actions]
+
+
+def _reading(config: RewardConfig, action: str) -> tuple[Reads, float | None, float, float, float | None, bool]:
     half_life = config.half_life_hours.get(action)
     rest = None if half_life is None else half_life * _HOUR, action in config.conversions
     if action in config.valued:
@@ -130,7 +135,7 @@ def gains(
     time: npt.ArrayLike,
     length: npt.ArrayLike | None = None,
     delay: npt.ArrayLike | None = None,
-) -> npt.NDArray[np.float32]:
+) -> npt.NDArray[np.float64]:
     """`[n]`: the gain of each event, between -cap and cap.
 
     Args:
@@ -157,7 +162,7 @@ def gains(
             own = (own - rule.neutral) / rule.scale
         discount = 1.0 if rule.half_life is None else 0.5 ** (delay[of_rule] / rule.half_life)
         gain[of_rule] = rule.weight * own * discount
-    return np.clip(gain, -config.cap, config.cap).astype(np.float32)
+    return np.clip(gain, -config.cap, config.cap)
 
 
 def lengths_of(known: Lengths, action: Sequence[str], item: Sequence[str]) -> npt.NDArray[np.float64]:

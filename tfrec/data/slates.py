@@ -113,7 +113,7 @@ def _select(log: FeedbackLog, window: Window, *, which: str, most: int) -> tuple
 
     def read() -> tuple[pa.Table, pa.Table, Counter[str]]:
         with duckdb.connect(config={"python_enable_replacements": False}) as db:
-            register(db, "impressions", table.uri, dataset)
+            register(db, "impressions", table.uri, dataset, table.schema)
             db.execute(_BY_REQUEST)
             db.execute(_WANTED.format(which=which, most=int(most)))
             requests = db.sql(_REQUESTS).to_arrow_table()
