@@ -33,6 +33,7 @@ class World:
     def __init__(self, root: Path, model_server: str, settings: GatewayConfig | None = None, *,
                  counted: RewardConfig | None = None) -> None:
         settings = settings or GatewayConfig()
+        self.now = NOW + 0.9
         self.is_fresh = False  # else outcomes move scores in every test
         self.log = FeedbackLog(root / "log")
         self.writer = LogWriter(self.log, WriteAheadFile(root / "wal", "gateway"))
@@ -45,7 +46,7 @@ class World:
         self.metrics = Metrics()
         self.models = Models(
             self.client, settings, metrics=self.metrics, fresh_items=1,
-            version_dir=lambda _: self.prior if self.is_fresh else None,
+            version_dir=lambda _: self.prior if self.is_fresh else None, wall=lambda: self.now,
         )
         self.gateway = Gateway(
             self.client,
@@ -57,7 +58,7 @@ class World:
             history=3,
             counted=counted,
             explore=settings.explore,
-            clock=lambda: NOW + 0.9,
+            clock=lambda: self.now,
         )
         port = free_port()
         keys = Keys(settings.keys, rate=settings.rate)

@@ -13,7 +13,7 @@ from tests.serving.tiny import ITEMS
 from tfrec.config import GatewayConfig
 from tfrec.models.prior import PopularityPrior
 from tfrec.serving.client import Exploration, Recommendation, RequestFailed
-from tfrec.serving.freshness import write_prior
+from tfrec.serving.freshness import PRIOR_FILE, write_prior
 from tfrec.serving.process import free_port
 
 Make = Callable[..., World]
@@ -88,7 +88,8 @@ def test_epsilon_falls_by_steps(make: Make, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(world.client, "explore", lambda **inputs: [
         Exploration((f"{inputs['epsilon']}",), (8.0,), 4, (-1.5,)) for _ in inputs["k"]])
     for when, epsilon in ((86_399, 0.1), (86_400, 0.02)):
-        answer = world.http.post("/v1/recommend", json={"user": "u", "time": when}).json()
+        world.now = when
+        answer = world.http.post("/v1/recommend", json={"user": "u", "time": 86_400}).json()
         assert (items(answer), answer["policy"]) == ([f"{epsilon}"], f"plackett_luce(temperature=2, epsilon={epsilon})")
 
 
@@ -178,7 +179,8 @@ def test_popularity_leaves_out_what_the_request_excludes_and_rolls_on(make: Make
     assert items(ask(world, history=[{"item": "d"}])) == ["e", "c"]
     assert items(ask(world, history=[{"item": "d"}], exclude_history=False)) == ["e", "d"]
     world.http.post("/v1/outcomes", json=[{"user": f"v{n}", "item": "a", "action": "click", "time": NOW} for n in range(20)])
-    assert items(ask(world, k=1, user="w", time=NOW + 1)) == ["a"]
+    world.now += 1
+    assert items(ask(world, k=1, user="w")) == ["a"]
 
 
 def test_popularity_is_no_answer_to_a_search_to_tags_or_without_counts(make: Make) -> None:
@@ -213,3 +215,31 @@ def test_a_model_server_that_hangs_is_left_alone_for_a_while(make: Make, monkeyp
     hangs.clear()
     time.sleep(max(0.0, calls[-1] + 1.05 - time.monotonic()))
     assert ask(world)["policy"] == "greedy"
+
+
+@pytest.mark.parametrize("claimed", [0, 1, 10**11])
+def test_no_time_of_a_request_changes_the_answer_to_another_user(make: Make, claimed: int) -> None:
+    world = make(down=True)
+    popular(world)
+    expected = PopularityPrior.load(world.prior / PRIOR_FILE)
+    ask(world, user="x", time=claimed)
+    world.http.post("/v1/outcomes", json=[{"user": f"v{n}", "item": "a", "action": "click", "time": NOW} for n in range(20)])
+    world.now += 1
+    ask(world, user="x", time=claimed)
+    expected.update([0] * 20, [NOW] * 20)
+    best = ask(world, k=1, user="w")["items"][0]
+    assert (best["item"], best["score"]) == ("a", pytest.approx(float(expected.log_p()[0]), abs=1e-6))
+
+
+def test_an_event_id_of_one_user_is_free_for_another(make: Make) -> None:
+    world = make()
+    for user in ("u", "v", "u"):
+        body = {"user": user, "item": "a", "action": "click", "event_id": "e"}
+        assert world.http.post("/v1/outcomes", json=body).status_code == 200
+    assert len({row["user"] for row in world.rows("outcomes")}) == len(world.rows("outcomes")) == 2
+
+
+def test_an_outcome_that_claims_to_be_later_than_now_is_logged_as_of_now(make: Make) -> None:
+    world = make()
+    world.http.post("/v1/outcomes", json={"user": "u", "item": "a", "action": "click", "time": 10**11})
+    assert [row["time"] for row in world.rows("outcomes")] == [NOW]

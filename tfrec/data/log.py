@@ -6,6 +6,7 @@ numbers per table and writer: compaction and deletion rewrite rows into new tabl
 tile the log, each row in exactly one.
 """
 import logging
+import statistics
 import threading
 import time
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
 from tfrec.data.log_rows import KINDS, SCHEMAS, Kind, UnwritableRows, to_line, to_rows
@@ -27,6 +29,7 @@ _PAUSE_SECONDS = 30.0  # after them there is one in this time: 2,880 a day
 _COMMIT_ENTRIES = 10_000  # in one move, at most: bounds memory when an outage is caught up. So many, or
 _COMMIT_BYTES = 16 << 20  # of lines, are moved without waiting
 RETENTION_HOURS = 24.0  # that a reader may work on a version of the log; then its files may go
+_NEWEST_ROWS = 1000  # of each table, that say which time it is
 Seqs = dict[Kind, dict[str, int]]  # newest sequence number per table and writer
 logger = logging.getLogger(__name__)
 
@@ -81,11 +84,19 @@ class FeedbackLog:
     def window(self, after: Window | None, *, now: int) -> Window:
         """Everything that arrived, and every label that matured, since the window `after`; all of it when None.
 
+        A `now` before that of the window `after` means that one of two clocks was wrong, and the newest rows say which. Where the
+        last window ran ahead this one goes on from the true time: labels that it closed too early close again when they mature.
+
         Raises:
-            UsageError: `now` is before that of the window `after`, whose labels would mature a second time.
+            UsageError: `now` is before that of the window `after`, and before most of the newest rows of the log.
         """
         if after and now < after.now:
-            raise UsageError(f"window: now must not be before the last window's {after.now}, got {now}. Check the clock.")
+            logged = self._time_of_the_newest()
+            if logged is not None and now < logged:
+                raise UsageError(f"window: now is {now}, before most of the newest rows of the log, of {logged}: the clock is "
+                                 "behind (seconds since 1970). Set it, and run this again.")
+            logger.warning("the clock was ahead in the last run, at %d; it is %d now, and this run goes on from there",
+                           after.now, now)
         # outcomes first: an outcome that is seen here was committed after its impression, which is then seen too
         version = {kind: self.tables[kind].open().version() for kind in reversed(KINDS)}
         start: Seqs = after.end if after else {kind: {} for kind in KINDS}
@@ -97,7 +108,7 @@ class FeedbackLog:
         return Window(
             start=start,
             end=end,
-            matured_from=after.now if after else 0,
+            matured_from=min(after.now, now) if after else 0,
             now=now,
             impressions_version=version["impressions"],
             outcomes_version=version["outcomes"],
@@ -108,6 +119,15 @@ class FeedbackLog:
         table = self.tables[kind]
         dataset = table.dataset(version)
         return table.checked(dataset.to_table, dataset)
+
+    def _time_of_the_newest(self) -> int | None:
+        """The median time of the rows that came last; None in an empty log."""
+        times = []
+        for table in self.tables.values():
+            rows = table.dataset().to_table(columns=["seq", "time"])
+            times += rows.take(pc.select_k_unstable(rows, k=_NEWEST_ROWS, sort_keys=[("seq", "descending")]))["time"].to_pylist()
+        known = [time for time in times if time is not None]
+        return int(statistics.median_low(known)) if known else None
 
     def compact(self) -> None:
         """Rewrite many small files as few large ones."""

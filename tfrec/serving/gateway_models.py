@@ -79,16 +79,18 @@ class Models:
     Args:
         version_dir: the directory of a version; of the one that will answer, when it is not known yet (None).
         clock: seconds that only grow.
+        wall: seconds since 1970. By it the counts roll on and epsilon falls: the time that a request claims is its own affair.
     """
 
     def __init__(
         self, client: Client, config: GatewayConfig, *, metrics: Metrics, version_dir: Callable[[int | None], Path | None],
-        fresh_items: int = _FRESH_ITEMS, clock: Callable[[], float] = time.monotonic,
+        fresh_items: int = _FRESH_ITEMS, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time,
     ) -> None:
         self._client = client
         self._config = config
         self._metrics = metrics
         self._clock = clock
+        self._wall = wall
         self._no_signature = f'Serving signature key "{config.exploring}" not found'
         self._versions: dict[str, int] = {}  # that answered last, by label
         labels = {config.stable_label, config.canary_label} if config.canary_share else {config.stable_label}
@@ -185,7 +187,7 @@ class Models:
         self._versions[way.label] = found[0][0].version
         if way.instead:
             self._metrics.fallbacks.labels(GREEDY if way.instead == _NOT_EXPLORING else "stable").inc(len(asked))
-        policy = _named(self._config, asked) if way.explore else GREEDY
+        policy = _named(self._config, self._epsilon()) if way.explore else GREEDY
         return [Answer(one.items, one.scores, one.version, way.label, policy, log_pi, way.instead) for one, log_pi in found]
 
     @property
@@ -197,7 +199,7 @@ class Models:
         if one.allow_tags or one.deny_tags:
             return None
         hidden = set(one.exclude)
-        best = self._fresh[self._config.stable_label].popular(one.time, one.k + len(hidden))
+        best = self._fresh[self._config.stable_label].popular(self._wall(), one.k + len(hidden))
         if best is None:
             return None
         places = [place for place, item in enumerate(best.ids) if item not in hidden][: one.k]
@@ -211,7 +213,7 @@ class Models:
             history=[[event.item for event in one.history] for one in asked],
             history_action=[[event.action for event in one.history] for one in asked],
             history_age_s=[[_age(event, one.time) for event in one.history] for one in asked],
-            prior=None if fresh is None else [fresh.override(one.time) for one in asked],
+            prior=None if fresh is None else [fresh.override(self._wall())] * len(asked),
             query=[one.query for one in asked],
         )
 
@@ -234,7 +236,7 @@ class Models:
         config, seed = self._config, [one.seed for one in asked]
         if _is_drawn(config):
             drawn = self._client.explore(**wanted, label=label, seed=seed, temperature=config.temperature,
-                                         epsilon=_epsilon(config, asked))
+                                         epsilon=self._epsilon())
             return [(one, [min(0.0, log_pi) for log_pi in one.log_propensities]) for one in drawn]  # rounding may lift a 0
         if config.policy == "thompson":
             found = self._client.thompson(**wanted, label=label, seed=seed, alpha=config.alpha)
@@ -259,6 +261,9 @@ class Models:
         self._metrics.model_seconds.observe(time.perf_counter() - began)
         return found
 
+    def _epsilon(self) -> float:
+        return self._config.epsilon_at(int(self._wall()))
+
     def _say(self, text: str, *words: object) -> None:
         """A warning, once in a while: an outage has many requests."""
         now = self._clock()
@@ -272,15 +277,10 @@ def _is_drawn(config: GatewayConfig) -> bool:
     return config.policy == "plackett_luce"
 
 
-def _epsilon(config: GatewayConfig, asked: Sequence[Asked]) -> float:
-    """Of all answers of one call: that of its newest request."""
-    return config.epsilon_at(max(one.time for one in asked))
-
-
-def _named(config: GatewayConfig, asked: Sequence[Asked]) -> str:
+def _named(config: GatewayConfig, epsilon: float) -> str:
     """The exploring policy, as it stands in the log."""
     if _is_drawn(config):
-        return f"{config.policy}(temperature={config.temperature:g}, epsilon={_epsilon(config, asked):g})"
+        return f"{config.policy}(temperature={config.temperature:g}, epsilon={epsilon:g})"
     return f"{config.policy}(alpha={config.alpha:g})"
 
 

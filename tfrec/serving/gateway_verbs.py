@@ -79,7 +79,7 @@ class Gateway:
         """Take up what the log holds (`newest_outcomes`), at the start; `writer` is this process' name in it."""
         self._behaviour.fill(known)
         mine = known.filter(pc.equal(known["writer"], writer)).sort_by("seq")
-        self._repeats.fill(mine["event_id"].to_pylist())
+        self._repeats.fill(zip(mine["user"].to_pylist(), mine["event_id"].to_pylist(), strict=True))
         first = first_choices(known, self._counted)
         self._models.observe(first["item"].to_pylist(), first["time"].to_pylist())
         log.info("%d outcomes of the log are remembered", known.num_rows)
@@ -109,7 +109,7 @@ class Gateway:
         for body in bodies:
             user = self._pseudonyms.of(body.user)
             done = self._done(user, body.history, before=body.time)[-self._history :]
-            asked.append(Asked(user=user, time=now if body.time is None else body.time, query=body.query, k=1, history=done,
+            asked.append(Asked(user=user, time=_time(body.time, now), query=body.query, k=1, history=done,
                                exclude=(), allow_tags=(), deny_tags=(), label=body.label, explore=False, seed=0))
         found = self._models.explain(asked, [body.item for body in bodies])
         return [
@@ -128,11 +128,13 @@ class Gateway:
         """Keep all of them; from here on they are their users' behaviour, and move everyone's popularity."""
         now = int(self._clock())
         records = [self._outcome(body, now) for body in bodies]
-        with self._repeats.writing([body.event_id for body in bodies if body.event_id is not None]) as new:
-            first: dict[str, Outcome] = {}
+        pairs = zip(records, bodies, strict=True)
+        named = [(record.user, record.event_id) for record, body in pairs if body.event_id is not None]
+        with self._repeats.writing(named) as new:
+            first: dict[tuple[str, str], Outcome] = {}
             for record, body in zip(records, bodies, strict=True):
-                if body.event_id is None or body.event_id in new:
-                    first.setdefault(record.event_id, record)
+                if body.event_id is None or (record.user, record.event_id) in new:
+                    first.setdefault((record.user, record.event_id), record)
             if first:
                 self._writer.outcome(*first.values())
                 self._count(first.values())
@@ -179,7 +181,7 @@ class Gateway:
         done = self._done(user, body.history, before=body.time)
         return Asked(
             user=user,
-            time=now if body.time is None else body.time,
+            time=_time(body.time, now),
             query=body.query,
             k=body.k,
             history=done[-self._history :],
@@ -203,7 +205,7 @@ class Gateway:
             user=self._pseudonyms.of(body.user),
             item=body.item,
             action=body.action,
-            time=now if body.time is None else body.time,
+            time=_time(body.time, now),
             value=body.value,
             request_id=body.request_id,
         )
@@ -221,6 +223,11 @@ class Gateway:
             return [True] * len(records)
         action, value, time = zip(*((record.action, record.value, record.time) for record in records), strict=True)
         return list(makes_popular(self._counted, action=action, value=value, time=time))
+
+
+def _time(claimed: int | None, now: int) -> int:
+    """When it was, as the caller says; what claims to be later than now counts as now."""
+    return now if claimed is None else min(claimed, now)
 
 
 def _impression(request_id: str, body: RecommendRequest | SearchRequest, asked: Asked, answer: Answer) -> Impression:

@@ -1,14 +1,17 @@
-"""Event ids that the log holds, so that an outcome sent again (nobody heard the first answer) is acknowledged and not written
-twice.
+"""Event ids that the log holds, each with its user, so that an outcome sent again (nobody heard the first answer) is acknowledged
+and not written twice.
 
 The newest ids are remembered, those of the log after a restart; the join drops older copies. An id that another call is writing
 at this moment is neither new nor safe: its second sender waits for the first one's fate.
 """
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T", bound=Hashable)
 
 
 class Repeats:
@@ -16,10 +19,10 @@ class Repeats:
 
     def __init__(self, *, most: int = 500_000) -> None:
         self._most = most  # about 150 bytes each
-        self._known: OrderedDict[str, Future[None]] = OrderedDict()  # done when it is on disk
+        self._known: OrderedDict[Hashable, Future[None]] = OrderedDict()  # done when it is on disk
         self._lock = threading.Lock()
 
-    def fill(self, ids: Iterable[str]) -> None:
+    def fill(self, ids: Iterable[Hashable]) -> None:
         """Remember ids that are in the log, the oldest first."""
         safe: Future[None] = Future()
         safe.set_result(None)
@@ -28,7 +31,7 @@ class Repeats:
             self._forget()
 
     @contextmanager
-    def writing(self, ids: Sequence[str]) -> Iterator[set[str]]:
+    def writing(self, ids: Sequence[T]) -> Iterator[set[T]]:
         """Which of `ids` are new, for the caller to put on disk inside the `with`; leaves it when the others are on disk too."""
         mine: Future[None] = Future()
         with self._lock:
