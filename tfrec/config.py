@@ -213,10 +213,12 @@ class GatewayConfig(Section):
     keys: Path | None = None  # who may call, a line each: name roles sha256-of-the-key [requests a second]; none: everyone
     rate: float | None = Field(None, gt=0)  # requests a second of one key, those of a list counted singly
     max_body_bytes: int = Field(8 << 20, ge=1024)
-    in_work: int = Field(8, ge=1)  # calls worked on at once, of those that ask and of those that log; at most grpc_max_threads
+    max_context_bytes: int = Field(4096, ge=0)  # of a request's context; the log keeps it for good, with every shown item
+    connections: int = Field(800, ge=16)  # open at once; beyond it, those whose client keeps the gateway waiting are closed
+    in_work: int = Field(8, ge=1)  # calls worked on at once, of those that ask and of those that log; below grpc_max_threads
     waiting: int = Field(64, ge=0)  # calls that may wait for that, of each kind; further ones are told 429
-    wait_seconds: float = Field(1.0, ge=0)  # for that long
-    model_seconds: float = Field(2.0, gt=0)  # that an answer of the model server may take
+    wait_seconds: float = Field(1.0, ge=0)  # for that long; a call that names its time (X-Timeout-Seconds) waits as long as that
+    model_seconds: float = Field(10.0, gt=0)  # that the model server has for an answer, unless the call names its time
     model_batch: int = Field(32, ge=1)  # requests in one call of it; at most its max_batch_size
     stable_label: str = ""  # the version that answers; none: the newest
     canary_label: str = "canary"  # the version that answers `canary_share` of the users, always the same ones

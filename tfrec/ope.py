@@ -102,7 +102,8 @@ def _judged(graph: Graph, slates: list[Slate], *, temperature: float, epsilon: f
             some = slates[start : start + _AT_ONCE]
             asked = [slate.request for slate in some]
             history = [one["history"] for one in asked]
-            ages = [[max(0, one["time"] - then) for then in one["history_time"]] for one in asked]
+            ages = [[UNKNOWN_AGE if then < 0 else max(0, one["time"] - then) for then in one["history_time"]]
+                    for one in asked]
             inputs = {
                 "history": padded(history, ""),
                 "history_action": padded([one["history_action"] for one in asked], "", like=history),

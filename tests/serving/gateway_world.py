@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 
 from tests.serving.tiny import ITEMS
 from tfrec.config import GatewayConfig, RewardConfig
@@ -15,7 +14,7 @@ from tfrec.models.prior import PopularityPrior
 from tfrec.serving.behaviour import Behaviour
 from tfrec.serving.client import Client
 from tfrec.serving.freshness import write_prior
-from tfrec.serving.gateway import create_app
+from tfrec.serving.gateway import create_app, make_server
 from tfrec.serving.gateway_keys import Keys
 from tfrec.serving.gateway_metrics import Metrics
 from tfrec.serving.gateway_models import Models
@@ -63,8 +62,7 @@ class World:
         port = free_port()
         keys = Keys(settings.keys, rate=settings.rate)
         app = create_app(self.gateway, max_k=10, metrics=self.metrics, keys=keys, config=settings)
-        config = uvicorn.Config(app, port=port, log_level="error", access_log=False)
-        self.server = uvicorn.Server(config)
+        self.server = make_server(app, host="127.0.0.1", port=port, config=settings, metrics=self.metrics)
         self.thread = threading.Thread(target=self.server.run)
         self.thread.start()
         while not self.server.started:

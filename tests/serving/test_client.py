@@ -1,12 +1,15 @@
 """The typed client against a real socket: what it sends, what it makes of the answer, what it says when there is none."""
 from collections.abc import Iterator
+from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
 from tests.serving.conftest import Running
 from tfrec.errors import UsageError
-from tfrec.serving.client import Client, Recommendation, RequestFailed, VersionStatus
+from tfrec.serving.client import Client, LabelNotServed, Recommendation, RequestFailed, SignatureNotServed, VersionStatus
+from tfrec.serving.deadline import Deadline
 from tfrec.serving.process import free_port
 from tfrec.serving.tensors import text_array
 
@@ -78,6 +81,39 @@ def test_the_servers_refusal_is_passed_on(client: Client) -> None:
     with pytest.raises(RequestFailed, match=r"model tiny did not answer: NOT_FOUND: .*Specific\(tiny, 9\)") as caught:
         client.predict("double", {"x": np.zeros((1, 2), np.float32)}, version=9)
     assert (caught.value.code, caught.value.down) == ("NOT_FOUND", False)
+
+
+def test_what_is_missing_is_told_by_the_kind_of_the_error(client: Client) -> None:
+    with pytest.raises(LabelNotServed):
+        client.recommend(history=[[]], label="nobody")
+    with pytest.raises(SignatureNotServed):
+        client.explore(history=[[]], seed=[1], label="stable")
+    with pytest.raises(RequestFailed) as caught:  # the label is there, and the input is wrong
+        client.predict("double", {"y": np.zeros((1, 2), np.float32)}, label="stable")
+    assert type(caught.value) is RequestFailed
+
+
+def test_a_server_that_is_busy_is_waited_for_until_the_time_is_up() -> None:
+    calls = []
+
+    def busy(request: Any, timeout: float) -> Any:
+        calls.append(timeout)
+        raise Busy
+
+    with Client("127.0.0.1:1", timeout=9.0) as client:
+        client._predictions.Predict = busy
+        with Deadline(0.4, chosen=True).current(), pytest.raises(RequestFailed, match="RESOURCE_EXHAUSTED"):
+            client.recommend(history=[[]])
+    assert len(calls) >= 3
+    assert 0.4 >= calls[0] > calls[-1] > 0
+
+
+class Busy(grpc.RpcError):
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    def details(self) -> str:
+        return "too many threads"
 
 
 def test_no_server_is_said_clearly() -> None:

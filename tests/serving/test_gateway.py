@@ -159,6 +159,8 @@ def test_outcomes_keep_their_event_id_or_get_one(world: World) -> None:
     [
         ("recommend", {}, "user"),
         ("recommend", {"user": ""}, "user"),
+        ("recommend", {"user": True}, "user"),
+        ("recommend", {"user": "u", "exclude": ["a", 1.0]}, "exclude.1"),
         ("recommend", {"user": "u", "k": 0}, "k"),
         ("recommend", {"user": "u", "k": 11}, "k"),
         ("recommend", [{"user": "u"}, {"user": "u", "k": 11}], "1.k"),
@@ -170,7 +172,7 @@ def test_outcomes_keep_their_event_id_or_get_one(world: World) -> None:
         ("recommend", [], "body"),
         ("recommend", 7, "body"),
         ("outcomes", {"user": "u", "item": "a"}, "action"),
-        ("outcomes", [{"user": "u", "item": "a", "action": "x"}, {"user": "u", "item": 3, "action": "x"}], "1.item"),
+        ("outcomes", [{"user": "u", "item": "a", "action": "x"}, {"user": "u", "item": 3.5, "action": "x"}], "1.item"),
         ("outcomes", {"user": "u", "item": "a", "action": "x", "value": "much"}, "value"),
     ],
 )
@@ -180,6 +182,20 @@ def test_bad_bodies_are_told_by_field(world: World, path: str, body: Any, field:
     assert field in [error["field"] for error in response.json()["errors"]]
     assert "x" * 100 not in response.text
     assert world.rows("impressions") == world.rows("outcomes") == []
+
+
+def test_ids_that_are_numbers_are_taken_as_the_files_take_them(world: World) -> None:
+    world.http.post("/v1/outcomes", json={"user": 123, "item": 7, "action": "click"}).raise_for_status()
+    answer = world.http.post("/v1/recommend", json={"user": "123", "k": 1, "history": [{"item": -5}]}).raise_for_status().json()
+    assert len(answer["items"]) == 1
+    assert [(row["user"], row["item"]) for row in world.rows("outcomes")] == [(KEY.of("123"), "7")]
+    assert world.rows("impressions")[0]["history"] == ["-5"]
+
+
+def test_the_ages_that_are_known_are_logged_beside_those_that_are_not(world: World) -> None:
+    history = [{"item": "a", "time": NOW - 9}, {"item": "b"}]
+    world.http.post("/v1/recommend", json={"user": "u", "k": 1, "history": history}).raise_for_status()
+    assert world.rows("impressions")[0]["history_time"] == [NOW - 9, -1]
 
 
 def test_what_is_no_json_is_told(world: World) -> None:
@@ -193,6 +209,7 @@ def test_a_model_server_that_is_down_is_503_and_outcomes_are_still_kept(tmp_path
     response = world.http.post("/v1/recommend", json={"user": "u"})
     assert response.status_code == 503
     assert "Start it with `tfrec serve`" in response.json()["errors"][0]["message"]
+    assert "127.0.0.1" not in response.text + world.http.get("/readyz").text  # nobody outside learns the address
     assert world.http.post("/v1/outcomes", json={"user": "u", "item": "a", "action": "click"}).status_code == 200
     assert len(world.rows("outcomes")) == 1
     assert world.http.get("/healthz").json() == {"status": "ok"}
@@ -201,7 +218,7 @@ def test_a_model_server_that_is_down_is_503_and_outcomes_are_still_kept(tmp_path
 
 def test_what_cannot_be_kept_is_not_acknowledged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*records: Any) -> int:
-        raise DataError("gateway.wal: cannot be written (No space left on device).")
+        raise DataError("/srv/gateway.wal: cannot be written (No space left on device).")
 
     monkeypatch.setattr(world.writer, "outcome", full)
     monkeypatch.setattr(world.writer, "impression", full)
@@ -209,6 +226,7 @@ def test_what_cannot_be_kept_is_not_acknowledged(world: World, monkeypatch: pyte
         response = world.http.post(f"/v1/{path}", json=body)
         assert response.status_code == 503
         assert "No space left" in response.json()["errors"][0]["message"]
+        assert "/srv" not in response.text
     monkeypatch.undo()
     assert items(world.http.post("/v1/recommend", json={"user": "u", "k": 1}).json()) == ["a"]  # nor is it remembered
 
@@ -349,7 +367,11 @@ def test_the_openapi_shows_every_verb_with_an_example_that_works(world: World, m
         assert schema["properties"].get("k", {}).get("maximum") == (None if path.endswith(("outcomes", "explain")) else 10)
         for example in schema["examples"]:
             assert world.http.post(path, json=example).status_code == 200
-    assert world.http.get("/docs").status_code == 200
+    page = world.http.get("/docs")
+    assert all(path in page.text for path in verbs)
+    assert "<script" not in page.text
+    assert "//" not in page.text  # nothing of another host
+    assert page.headers["content-security-policy"].startswith("default-src 'none'")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """Which version answers whom, and what answers when none does."""
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from tests.serving.gateway_world import KEY, NOW, World, items
 from tests.serving.tiny import ITEMS
 from tfrec.config import GatewayConfig
 from tfrec.models.prior import PopularityPrior
+from tfrec.serving import gateway_models
 from tfrec.serving.client import Exploration, Recommendation, RequestFailed
 from tfrec.serving.freshness import PRIOR_FILE, write_prior
 from tfrec.serving.process import free_port
@@ -243,3 +246,60 @@ def test_an_outcome_that_claims_to_be_later_than_now_is_logged_as_of_now(make: M
     world = make()
     world.http.post("/v1/outcomes", json={"user": "u", "item": "a", "action": "click", "time": 10**11})
     assert [row["time"] for row in world.rows("outcomes")] == [NOW]
+
+
+def test_between_the_steps_of_a_promotion_the_newest_version_answers(make: Make) -> None:
+    world = make(stable_label="gone", canary_label="gone too", canary_share=0.5)
+    answer = ask(world)
+    assert (answer["model_version"], answer["label"], answer["fallback"]) == (4, "", "gone is not served")
+    for path, body in (("search", {"query": "d"}), ("similar", {"item": "a"}), ("recommend", {"user": "v"})):
+        response = world.http.post(f"/v1/{path}", json=body)
+        assert (response.status_code, response.json()["model_version"]) == (200, 4)
+    # a label that the caller names is the caller's mistake
+    for path, body in (("recommend", {"user": "u"}), ("similar", {"item": "a"})):
+        response = world.http.post(f"/v1/{path}", json=body | {"label": "gone"})
+        assert (response.status_code, response.json()["errors"][0]["field"]) == (422, "label")
+    assert 'fallbacks_total{to="newest"}' in world.http.get("/metrics").text  # an alarm sees it
+
+
+def test_while_the_server_hangs_one_call_finds_out_and_the_others_are_answered(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make()
+    popular(world)
+    calls, go = [], threading.Event()
+
+    def hang(**inputs: Any) -> Any:
+        calls.append(1)
+        if len(calls) > 3:
+            go.wait(20)
+        raise RequestFailed("too late", code="DEADLINE_EXCEEDED")
+
+    monkeypatch.setattr(world.client, "recommend", hang)
+    monkeypatch.setattr(gateway_models, "_DOWN_SECONDS", 0.0)
+    for _ in range(3):
+        assert ask(world)["policy"] == "popularity"
+    with ThreadPoolExecutor(1) as pool:
+        finding_out = pool.submit(ask, world)
+        while len(calls) < 4:
+            time.sleep(0.01)
+        assert [ask(world)["policy"] for _ in range(5)] == ["popularity"] * 5
+        assert len(calls) == 4
+        go.set()
+        assert finding_out.result()["policy"] == "popularity"
+
+
+def test_a_caller_with_little_time_is_no_sign_that_the_server_is_down(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make()
+    popular(world)
+    real = world.client.recommend
+
+    def late(**inputs: Any) -> Any:
+        raise RequestFailed("too late", code="DEADLINE_EXCEEDED")
+
+    monkeypatch.setattr(world.client, "recommend", late)
+    for _ in range(5):
+        response = world.http.post("/v1/recommend", json={"user": "u"}, headers={"x-timeout-seconds": "0.5"})
+        assert response.json()["policy"] == "popularity"
+    monkeypatch.setattr(world.client, "recommend", real)
+    assert ask(world)["policy"] == "greedy"

@@ -73,7 +73,7 @@ class Impression(Record):
     query: str = ""
     history: tuple[str, ...] = ()  # as served, oldest first
     history_action: tuple[str, ...] = ()  # beside `history`, or empty
-    history_time: tuple[Seconds, ...] = ()  # beside `history`, or empty
+    history_time: tuple[Annotated[int, Field(ge=-1, lt=1 << 40)], ...] = ()  # beside `history`, or empty; -1: nobody knows
     exclude: tuple[str, ...] = ()  # items that could not come, and the tags asked for:
     allow_tags: tuple[str, ...] = ()  # what another policy could have shown depends on them
     deny_tags: tuple[str, ...] = ()

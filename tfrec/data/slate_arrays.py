@@ -137,7 +137,7 @@ def _events(request: Mapping[str, Any], position: Mapping[str, int]) -> list[tup
     """(catalogue position, action, seconds until the next event or, of the newest, the request; -1 unknown), oldest first."""
     items = request["history"]
     actions = request["history_action"] or [""] * len(items)
-    times = request["history_time"] or [None] * len(items)
+    times = [None if t < 0 else t for t in request["history_time"]] or [None] * len(items)
     known = [(position[i], a, t) for i, a, t in zip(items, actions, times, strict=True) if i in position]
     following = [*(t for _, _, t in known), request["time"]][1:]
     return [(i, a, -1 if t is None or then is None else max(0, then - t))

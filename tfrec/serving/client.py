@@ -3,11 +3,13 @@
     with Client("localhost:8500", model="tfrec") as client:
         answer, = client.recommend(history=[["heat", "ronin"]], query=["crime"], k=10)
 
-Every call is a batch: one history, query and answer per person. A call ends within `timeout` seconds, retries included; only what
-the server refused to begin is tried again (it was down, or busy), so nothing is computed twice.
+Every call is a batch: one history, query and answer per person. A call ends within `timeout` seconds, retries included, or at the
+deadline of the work that it is part of (`deadline.py`). Only what the server refused to begin is tried again, so nothing is
+computed twice: a few times when it is down, until the time is up when it is busy.
 """
 import json
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -16,6 +18,7 @@ from typing import Any, Unpack
 import grpc
 import numpy as np
 from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
     get_model_status_pb2,
     model_pb2,
     model_service_pb2_grpc,
@@ -24,6 +27,7 @@ from tensorflow_serving.apis import (
 )
 
 from tfrec.errors import ServingError, UsageError
+from tfrec.serving.deadline import allowed
 from tfrec.serving.inputs import NO_SCORE, Arrays, Behaviour, Wanted, behaviour, checked, each, padded, wanted
 from tfrec.serving.tensors import from_proto, text_array, to_proto
 
@@ -31,6 +35,8 @@ EPSILON = 0.05  # one place in twenty is chosen from everything that may come
 ALPHA = 1.0  # standard deviations
 TEMPERATURE = 0.5  # scores are logits: at 1 a slate would be drawn as often as the model holds it to be wanted
 
+_BUSY_SECONDS = (0.05, 0.5)  # between two tries of a server that is busy: the first pause, the longest
+_METADATA = "signature_def"
 _EXPLAINED = ("scores", "popularity", "history_weights", "tokens", "token_weights")  # outputs of `explain`
 
 
@@ -41,6 +47,14 @@ class RequestFailed(ServingError):
         super().__init__(message)
         self.code = code
         self.down = code in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+
+
+class LabelNotServed(RequestFailed):
+    """No version has the label that was asked for."""
+
+
+class SignatureNotServed(RequestFailed):
+    """The version has no such signature: another tfrec made it, or it was exported without."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +108,7 @@ class Client:
         self.address = address
         self.model = model
         self.timeout = timeout
+        self._retries = attempts > 1
         policy = {
             "maxAttempts": max(2, attempts),  # gRPC takes no 1 here; `enable_retries` says it
             "initialBackoff": "0.02s",
@@ -104,7 +119,7 @@ class Client:
         options = [
             ("grpc.max_receive_message_length", -1),
             ("grpc.max_send_message_length", -1),
-            ("grpc.enable_retries", int(attempts > 1)),
+            ("grpc.enable_retries", int(self._retries)),
             ("grpc.service_config", json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": policy}]})),
             ("grpc.max_reconnect_backoff_ms", 1000),  # a server that comes back is found within a second
         ]
@@ -232,7 +247,10 @@ class Client:
         request.model_spec.signature_name = signature
         for name, array in inputs.items():
             request.inputs[name].CopyFrom(to_proto(array))
-        response = self._call(self._predictions.Predict, request)
+        try:
+            response = self._call(self._predictions.Predict, request)
+        except RequestFailed as error:
+            raise self._typed(error, request.model_spec) from error
         outputs = {name: from_proto(proto) for name, proto in response.outputs.items()}
         return Prediction(outputs, response.model_spec.version.value)
 
@@ -261,16 +279,42 @@ class Client:
         return spec
 
     def _call(self, method: Any, request: Any) -> Any:
-        try:
-            return method(request, timeout=self.timeout)
-        except grpc.RpcError as error:
-            code, details = error.code().name, error.details()
-            advice = {
-                "UNAVAILABLE": "Is the model server running? Start it with `tfrec serve`.",
-                "DEADLINE_EXCEEDED": f"It had {self.timeout:g} s.",
-            }.get(code, "")
-            message = f"{self.address}: model {self.model} did not answer: {code}: {details} {advice}".rstrip()
-            raise RequestFailed(message, code=code) from error
+        seconds = allowed(self.timeout)
+        end, (pause, longest) = time.monotonic() + seconds, _BUSY_SECONDS
+        while True:
+            try:
+                return method(request, timeout=max(0.001, end - time.monotonic()))
+            except grpc.RpcError as error:
+                if error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED and self._retries and time.monotonic() + pause < end:
+                    time.sleep(pause)
+                    pause = min(2 * pause, longest)
+                    continue
+                code, details = error.code().name, error.details()
+                advice = {
+                    "UNAVAILABLE": "Is the model server running? Start it with `tfrec serve`.",
+                    "DEADLINE_EXCEEDED": f"It had {seconds:.3g} s.",
+                }.get(code, "")
+                message = f"{self.address}: model {self.model} did not answer: {code}: {details} {advice}".rstrip()
+                raise RequestFailed(message, code=code) from error
+
+    def _typed(self, error: RequestFailed, spec: model_pb2.ModelSpec) -> RequestFailed:
+        """The error, as one that says what is missing where that is so.
+
+        A status code has several causes, and its text is another program's. So the server is asked what it has: a question for
+        metadata is refused as invalid only for its label, and names the signatures.
+        """
+        label = spec.version_label
+        if error.code == "FAILED_PRECONDITION" or (error.code == "INVALID_ARGUMENT" and label):
+            request = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=spec, metadata_field=[_METADATA])
+            try:
+                answer = self._call(self._predictions.GetModelMetadata, request)
+            except RequestFailed as other:
+                return LabelNotServed(str(error), code=error.code) if other.code == "INVALID_ARGUMENT" and label else error
+            known = get_model_metadata_pb2.SignatureDefMap()
+            answer.metadata[_METADATA].Unpack(known)
+            if spec.signature_name not in known.signature_def:
+                return SignatureNotServed(str(error), code=error.code)
+        return error
 
 
 def _hopeful(signature: str, alpha: float | Sequence[float], inputs: Arrays) -> Arrays:

@@ -12,7 +12,9 @@ in threads: this file only joins them.
 import asyncio
 import contextlib
 import logging
+import math
 import signal
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,17 +22,16 @@ from typing import Any, TypeVar
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from tfrec import __version__
 from tfrec.config import Config, GatewayConfig
 from tfrec.data.log import FeedbackLog, LogWriter
 from tfrec.data.wal import WriteAheadFile
-from tfrec.errors import DataError
 from tfrec.serving.behaviour import Behaviour, newest_outcomes
-from tfrec.serving.client import Client, RequestFailed
+from tfrec.serving.client import Client
 from tfrec.serving.gateway_bodies import (
     MAX_BATCH,
     MAX_EXPLAINED,
@@ -45,21 +46,23 @@ from tfrec.serving.gateway_bodies import (
     SearchRequest,
     SimilarAnswer,
     SimilarRequest,
-    field_of,
+    check_sizes,
     to_json,
 )
-from tfrec.serving.gateway_docs import describe, request_body, responses
-from tfrec.serving.gateway_door import CALLER, Door
-from tfrec.serving.gateway_keys import LOG, SERVE, Keys
+from tfrec.serving.gateway_connections import IDLE_SECONDS, Connections, open_files
+from tfrec.serving.gateway_docs import describe, page, request_body, responses
+from tfrec.serving.gateway_door import CALLER, CODING, DEADLINE, LARGE_BYTES, Door, room
+from tfrec.serving.gateway_encoding import unpacked
+from tfrec.serving.gateway_errors import TooMany, tell_errors
+from tfrec.serving.gateway_keys import EXPLAIN, LOG, ROLES, SERVE, Caller, Keys
 from tfrec.serving.gateway_metrics import Metrics
-from tfrec.serving.gateway_models import UNKNOWN_LABEL, Models
+from tfrec.serving.gateway_models import Models
 from tfrec.serving.gateway_verbs import Gateway
 from tfrec.serving.pseudonym import load_pseudonyms
 from tfrec.serving.release import newest_dir
 
 log = logging.getLogger(__name__)
-_BUSY = "RESOURCE_EXHAUSTED"
-_MOST_ERRORS = 100  # of one body that are told
+_NO_SCRIPTS = "default-src 'none'; style-src 'unsafe-inline'"
 _CLOSE_SECONDS = 10  # for calls in work to end when the gateway does
 _HERE = ("127.0.0.1", "::1", "localhost")
 _ABOUT = "Ask for items, and tell what came of it. Every body may be one object or a list; the answer has the same form."
@@ -76,26 +79,29 @@ def create_app(
     roles: dict[str, str] = {}
     readers: dict[str, Reader[Any]] = {}
 
-    threads = ThreadPoolExecutor(2 * config.in_work, "verb")  # one for each call that the door lets in
+    threads = ThreadPoolExecutor(sum(room(config, role) for role in ROLES), "verb")  # one for each call that the door lets in
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with threads:
             yield
 
-    app = FastAPI(title="tfrec gateway", version=__version__, description=_ABOUT, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(title="tfrec gateway", version=__version__, description=_ABOUT, lifespan=lifespan, docs_url=None,
+                  redoc_url=None)
+    reading = threading.Lock()  # a large body is read without a pause for others: one at a time
 
     def verb(role: str, reader: Reader[T], work: Callable[[Sequence[T]], Sequence[A]], kind: type[A]) -> None:
         """A call whose body is read, worked on and answered in one thread, and nothing is checked twice."""
 
         def run(request: Request, raw: bytes) -> Response:
-            bodies, many = reader.read(raw)
-            if len(bodies) > 1:
-                request.scope[CALLER].bucket.take(len(bodies) - 1)
-            for place, body in enumerate(bodies):
-                if getattr(body, "k", 0) > max_k:
-                    raise _Unprocessable(f"{place}.k" if many else "k", f"Input should be less than or equal to {max_k}")
-            return Response(to_json(work(bodies), many=many), media_type="application/json")
+            with request.scope[DEADLINE].current():
+                raw = unpacked(raw, request.scope[CODING], most=config.max_body_bytes)
+                with reading if len(raw) > LARGE_BYTES else contextlib.nullcontext():
+                    request.scope[DEADLINE].check()
+                    bodies, many = reader.read(raw)
+                charge(request.scope[CALLER], len(bodies))
+                check_sizes(bodies, many=many, max_k=max_k, max_context_bytes=config.max_context_bytes)
+                return Response(to_json(work(bodies), many=many), media_type="application/json")
 
         async def endpoint(request: Request) -> Response:
             return await asyncio.get_running_loop().run_in_executor(threads, run, request, await request.body())
@@ -105,10 +111,18 @@ def create_app(
         app.add_api_route(path, endpoint, methods=["POST"], name=work.__name__, description=work.__doc__, responses=responses(),
                           response_model=kind | list[kind], openapi_extra=request_body(reader))  # type: ignore[valid-type]
 
+    def charge(caller: Caller, n: int) -> None:
+        """Take from its rate what a list of `n` costs beyond the one call that was taken at the door."""
+        if n > 1 and (wait := caller.bucket.take(n - 1)):
+            metrics.shed.labels("rate").inc()
+            allowed = f"{caller.bucket.most} at once, {caller.bucket.rate:g} a second"
+            raise TooMany(f"A list counts as many calls as it has entries, here {n}; this key may make {allowed}. "
+                          "Send shorter lists, or later.", seconds=math.ceil(wait))
+
     verb(SERVE, Reader(RecommendRequest, most=MAX_BATCH), gateway.recommend, RecommendAnswer)
     verb(SERVE, Reader(SearchRequest, most=MAX_BATCH), gateway.search, RecommendAnswer)
     verb(SERVE, Reader(SimilarRequest, most=MAX_BATCH), gateway.similar, SimilarAnswer)
-    verb(SERVE, Reader(ExplainRequest, most=MAX_EXPLAINED), gateway.explain, ExplainAnswer)
+    verb(EXPLAIN, Reader(ExplainRequest, most=MAX_EXPLAINED), gateway.explain, ExplainAnswer)
     verb(LOG, Reader(OutcomeRequest, most=MAX_OUTCOMES), gateway.outcomes, OutcomeAnswer)
 
     @app.get("/healthz")
@@ -127,49 +141,24 @@ def create_app(
         """For Prometheus."""
         return Response(metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
-    for kind, handler in ((ValidationError, _invalid), (_Unprocessable, _unprocessable), (RequestFailed, _not_answered),
-                          (DataError, _not_kept)):
-        app.add_exception_handler(kind, handler)
+    @app.get("/docs", response_class=HTMLResponse, include_in_schema=False)
+    async def docs() -> Response:
+        """These calls, to be read. No script and nothing of another host: whoever reads it may hold keys."""
+        return HTMLResponse(page(app.openapi()), headers={"content-security-policy": _NO_SCRIPTS})
+
+    tell_errors(app)
     app.add_middleware(Door, config=config, keys=keys or Keys(None, rate=config.rate), metrics=metrics, roles=roles)
     describe(app, readers, max_k=max_k, secured=config.keys is not None)
     return app
 
 
-class _Unprocessable(Exception):
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
-
-
-def _errors(status: int, *errors: dict[str, str]) -> JSONResponse:
-    headers = {"retry-after": "1"} if status in (429, 503) else None
-    return JSONResponse({"errors": list(errors)}, status, headers)
-
-
-def _invalid(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, ValidationError)
-    # not the input itself: it may be what a person typed
-    told = error.errors(include_url=False, include_context=False, include_input=False)[:_MOST_ERRORS]
-    return _errors(422, *[{"field": field_of(one["loc"]), "message": one["msg"]} for one in told])
-
-
-def _unprocessable(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, _Unprocessable)
-    return _errors(422, {"field": error.field, "message": str(error)})
-
-
-def _not_answered(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestFailed)
-    if UNKNOWN_LABEL in str(error):
-        return _errors(422, {"field": "label", "message": str(error)})
-    log.warning("%s", error)
-    status = 429 if error.code == _BUSY else 503 if error.down or error.code == "NOT_FOUND" else 502
-    return _errors(status, {"message": str(error)})
-
-
-def _not_kept(request: Request, error: Exception) -> JSONResponse:
-    log.error("%s", error)
-    return _errors(503, {"message": str(error)})
+def make_server(app: FastAPI, *, host: str, port: int, config: GatewayConfig, metrics: Metrics) -> uvicorn.Server:
+    """What serves `app` at `host`:`port`, with the bounds on connections of `gateway_connections.py`."""
+    connections = Connections(open_files(config.connections), metrics)
+    return uvicorn.Server(uvicorn.Config(
+        app, host=host, port=port, log_level="warning", access_log=False, proxy_headers=False, server_header=False, ws="none",
+        http=connections.protocol, timeout_keep_alive=IDLE_SECONDS, timeout_graceful_shutdown=_CLOSE_SECONDS,  # type: ignore[arg-type]
+    ))
 
 
 def serve_gateway(
@@ -182,9 +171,11 @@ def serve_gateway(
         writer: the name of this process among the log's writers; two gateways of one run need two names.
     """
     settings, metrics = config.gateway, Metrics()
-    keys = Keys(settings.keys, rate=settings.rate)
-    if settings.keys is None and host not in _HERE:
-        log.warning("anyone who reaches %s:%d may call the gateway: set gateway.keys, or listen on 127.0.0.1", host, port)
+    is_open = settings.keys is None and host not in _HERE
+    keys = Keys(settings.keys, rate=settings.rate, anyone=set(ROLES) - {EXPLAIN} if is_open else ROLES)
+    if is_open:
+        log.warning("whoever reaches %s:%d may call the gateway, but for /v1/explain: set gateway.keys, or listen on 127.0.0.1",
+                    host, port)
     pseudonyms = load_pseudonyms(config.run)
     feedback = FeedbackLog(config.log_dir)
 
@@ -211,5 +202,4 @@ def serve_gateway(
         app = create_app(gateway, max_k=config.serving.max_k, metrics=metrics, keys=keys, config=settings)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)  # uvicorn ends by them, and then raises them again
-        uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, proxy_headers=False,
-                    timeout_graceful_shutdown=_CLOSE_SECONDS)
+        make_server(app, host=host, port=port, config=settings, metrics=metrics).run()

@@ -1,9 +1,10 @@
 """The door of the gateway, before any work: who calls, how much, how large, and whether there is room.
 
-Every call of a verb passes it. 401 and 403 tell who may not, 413 a body that is too large, 408 one that takes too long, 429
-(with Retry-After) a caller above its rate, and work that would otherwise queue until everyone's answer is late: so many calls
-are in work, so many may wait, for so long. Asking and logging have room of their own, so that a rush of questions holds up no
-outcome.
+Every call of a verb passes it. 400 tells of a header that makes no sense, 401 and 403 who may not, 413 a body that is too large,
+408 one that takes too long, 415 one that is no JSON, 429 (with Retry-After) a caller above its rate, and work that would queue
+until everyone's answer is late: so many calls are in work, so many may wait, for so long. Asking and logging have room of their
+own, so that a rush of questions holds up no outcome. Large bodies take at most half of each, from their first bytes on: so they
+hold up no small ones, and the memory of all is bounded.
 """
 import asyncio
 import json
@@ -11,18 +12,27 @@ import logging
 import math
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tfrec.config import GatewayConfig
-from tfrec.serving.gateway_keys import Caller, Keys
+from tfrec.serving.deadline import Deadline
+from tfrec.serving.gateway_encoding import Coding, NotReadable, coding_of
+from tfrec.serving.gateway_keys import EXPLAIN, Caller, Keys
 from tfrec.serving.gateway_metrics import Metrics
 
 log = logging.getLogger(__name__)
 
 CALLER = "tfrec.caller"  # of the scope: who may be charged for more than one request
+DEADLINE = "tfrec.deadline"  # of the scope: until when the call's work is for somebody
+CODING = "tfrec.coding"  # of the scope: how the body is packed
+TIMEOUT_HEADER = b"x-timeout-seconds"
+_MOST_SECONDS = 60.0  # that a call may name
+_CALL_SECONDS = 30.0  # that the work of a call may take which names none
 _BODY_SECONDS = 10.0  # for a body to arrive
+LARGE_BYTES = 64 << 10  # a body of more: some hundred requests, a tenth of a second's work
 _RETRY = "1"  # seconds: by then a queue that is no longer than that has gone
 
 
@@ -33,6 +43,11 @@ class _Refused(Exception):
         self.headers = headers
 
 
+def room(config: GatewayConfig, role: str) -> int:
+    """How many calls of a role are worked on at once. To explain costs a hundred times what an answer costs."""
+    return max(1, config.in_work // 4) if role == EXPLAIN else config.in_work
+
+
 class _Room:
     """The calls of one role: how many are in work, how many wait."""
 
@@ -40,35 +55,55 @@ class _Room:
         self._config = config
         self._shed = metrics.shed
         self._in_work, self._waiting = metrics.in_work.labels(role), metrics.waiting.labels(role)
-        self._slots = asyncio.Semaphore(config.in_work)
+        self._slots = asyncio.Semaphore(room(config, role))
+        self._large = asyncio.Semaphore(max(1, room(config, role) // 2))
         self._queue = 0
 
     def expect(self) -> None:
         """Refuse before the body is read when nobody could wait any more."""
         if self._slots.locked() and self._queue >= self._config.waiting:
-            self._shed.labels("full").inc()
-            raise _Refused(429, "Too many calls wait. Try again in a second.", ("retry-after", _RETRY))
+            self._full()
 
-    async def enter(self) -> None:
-        """Come in, at once or after a wait."""
+    @asynccontextmanager
+    async def entered(self, deadline: Deadline) -> AsyncIterator[None]:
+        """Come in, at once or after a wait; and leave."""
         self.expect()
+        await self._wait(self._slots, deadline)
+        self._in_work.inc()
+        try:
+            yield
+        finally:
+            self._in_work.dec()
+            self._slots.release()
+
+    @asynccontextmanager
+    async def large(self, deadline: Deadline) -> AsyncIterator[None]:
+        """Have one of the places for large bodies, at once or after a wait."""
+        if self._large.locked() and self._queue >= self._config.waiting:
+            self._full()
+        await self._wait(self._large, deadline)
+        try:
+            yield
+        finally:
+            self._large.release()
+
+    async def _wait(self, places: asyncio.Semaphore, deadline: Deadline) -> None:
+        seconds = deadline.left if deadline.chosen else min(self._config.wait_seconds, deadline.left)
         self._queue += 1
         self._waiting.set(self._queue)
         try:
-            async with asyncio.timeout(self._config.wait_seconds):
-                await self._slots.acquire()
+            async with asyncio.timeout(seconds):
+                await places.acquire()
         except TimeoutError:
             self._shed.labels("late").inc()
-            message = f"Waited {self._config.wait_seconds:g} s. Try again in a second."
-            raise _Refused(429, message, ("retry-after", _RETRY)) from None
+            raise _Refused(429, f"Waited {seconds:.3g} s. Try again in a second.", ("retry-after", _RETRY)) from None
         finally:
             self._queue -= 1
             self._waiting.set(self._queue)
-        self._in_work.inc()
 
-    def leave(self) -> None:
-        self._in_work.dec()
-        self._slots.release()
+    def _full(self) -> None:
+        self._shed.labels("full").inc()
+        raise _Refused(429, "Too many calls wait. Try again in a second.", ("retry-after", _RETRY))
 
 
 class Door:
@@ -113,21 +148,26 @@ class Door:
     async def _pass(self, scope: Scope, receive: Receive, send: Send, role: str) -> None:
         headers = {name: value for name, value in scope["headers"] if name in _READ}
         scope[CALLER] = caller = self._caller(headers, role)
-        if wait := caller.bucket.wait():
+        if wait := caller.bucket.take():
             self._metrics.shed.labels("rate").inc()
-            message = "This key's rate is used up."
-            raise _Refused(429, message, ("retry-after", str(math.ceil(wait))))
-        caller.bucket.take()
-        room = self._rooms[role]
-        room.expect()
-        body = await self._body(headers.get(b"content-length"), receive)
-        if body is None:  # the caller has gone
-            return
-        await room.enter()
+            raise _Refused(429, "This key's rate is used up.", ("retry-after", str(math.ceil(wait))))
+        scope[DEADLINE] = deadline = _deadline(headers.get(TIMEOUT_HEADER))
         try:
-            await self._app(scope, _once(body, receive), send)
-        finally:
-            room.leave()
+            scope[CODING] = coding_of(headers.get(b"content-type"), headers.get(b"content-encoding"))
+        except NotReadable as error:
+            raise _Refused(error.status, str(error), *error.headers) from None
+        mine = self._rooms[role]
+        mine.expect()
+        async with AsyncExitStack() as stack:
+            body = await self._body(_length(headers.get(b"content-length")), receive, scope[CODING], mine, deadline, stack)
+            if body is None:  # the caller has gone
+                return
+            await stack.enter_async_context(mine.entered(deadline))
+            leaving = asyncio.create_task(_abandoned(receive, deadline))
+            try:
+                await self._app(scope, _once(body), send)
+            finally:
+                leaving.cancel()
 
     def _caller(self, headers: Mapping[bytes, bytes], role: str) -> Caller:
         key = headers.get(b"x-api-key")
@@ -139,48 +179,79 @@ class Door:
             message = "Send a key of the gateway's: `Authorization: Bearer KEY`, or `X-API-Key: KEY`."
             raise _Refused(401, message, ("www-authenticate", "Bearer"))
         if role not in caller.roles:
-            raise _Refused(403, f"This key lacks the role {role}.")
+            who = "This key lacks" if self._keys.are_needed else "Without gateway.keys nobody who calls from outside has"
+            raise _Refused(403, f"{who} the role {role}.")
         return caller
 
-    async def _body(self, length: bytes | None, receive: Receive) -> bytes | None:
-        """The whole body, so that one that trickles in takes nobody's room; None when the caller went away."""
-        most = self._config.max_body_bytes
+    async def _body(
+        self, length: int | None, receive: Receive, coding: Coding, place: _Room, deadline: Deadline, stack: AsyncExitStack
+    ) -> bytes | None:
+        """The whole body as it came, so that one that trickles in takes nobody's room; None when the caller went away."""
+        most, body = self._config.max_body_bytes, bytearray()
         # the connection ends: what is left of the body is not read
         large = _Refused(413, f"A body may have {most} bytes. Send fewer requests at once.", ("connection", "close"))
-        if length is not None and int(length) > most:
+        if length is not None and length > most:
             raise large
-        parts, size = [], 0
-        try:
-            async with asyncio.timeout(_BODY_SECONDS):
-                while True:
+        is_large, end = False, time.monotonic() + _BODY_SECONDS
+        while True:
+            # a packed body may be a large one
+            if not is_large and (len(body) > LARGE_BYTES or (length or 0) > LARGE_BYTES or coding is not Coding.NONE):
+                is_large, began = True, time.monotonic()
+                await stack.enter_async_context(place.large(deadline))
+                end += time.monotonic() - began  # the wait was ours
+            try:
+                async with asyncio.timeout(end - time.monotonic()):
                     message = await receive()
-                    if message["type"] == "http.disconnect":
-                        return None
-                    parts.append(part := message.get("body", b""))
-                    size += len(part)
-                    if size > most:
-                        raise large
-                    if not message.get("more_body"):
-                        return b"".join(parts)
-        except TimeoutError:
-            raise _Refused(408, f"The body did not arrive within {_BODY_SECONDS:g} s.", ("connection", "close")) from None
+            except TimeoutError:
+                late = f"The body did not arrive within {_BODY_SECONDS:g} s."
+                raise _Refused(408, late, ("connection", "close")) from None
+            if message["type"] == "http.disconnect":
+                return None
+            body += message.get("body", b"")
+            if len(body) > most:
+                raise large
+            if not message.get("more_body"):
+                return bytes(body)
 
 
-_READ = (b"authorization", b"x-api-key", b"content-length")
+_READ = (b"authorization", b"x-api-key", b"content-length", b"content-type", b"content-encoding", TIMEOUT_HEADER)
 
 
-def _once(body: bytes, receive: Receive) -> Receive:
-    """Gives the body that was read, then what comes after it."""
-    given = False
+def _length(header: bytes | None) -> int | None:
+    """Of the body, as the caller says it. More digits than 20 are no length of anything."""
+    if header is None:
+        return None
+    if not (header.isdigit() and len(header) <= 20):
+        raise _Refused(400, "Content-Length must be a number of bytes.", ("connection", "close"))
+    return int(header)
+
+
+def _deadline(header: bytes | None) -> Deadline:
+    if header is None:
+        return Deadline(_CALL_SECONDS)
+    try:
+        seconds = float(header)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise _Refused(400, "X-Timeout-Seconds must be a number of seconds above 0, such as 0.3.", ("connection", "close"))
+    return Deadline(min(seconds, _MOST_SECONDS), chosen=True)
+
+
+def _once(body: bytes) -> Receive:
+    """Gives the body that was read. Who answers does not ask for more."""
 
     async def replay() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     return replay
+
+
+async def _abandoned(receive: Receive, deadline: Deadline) -> None:
+    """Tell the work of a call when its caller leaves."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    deadline.abandon()
 
 
 async def _refuse(send: Send, refused: _Refused) -> None:

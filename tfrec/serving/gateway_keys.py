@@ -1,9 +1,9 @@
 """Who may call the gateway, for what, and how often: a file of keys in, callers out.
 
-A line is `name roles sha256 [rate]`: roles are `serve` (ask) and `log` (tell outcomes), joined by a comma; the hash is of the
-key, so that the file gives none away (a key is 32 random bytes, so a plain hash cannot be searched); the rate, in requests a
-second, takes the place of `gateway.rate`. The file is read again when it changes: a key is rotated by adding the new one, and
-removing the old.
+A line is `name roles sha256 [rate]`: roles are `serve` (ask), `log` (tell outcomes) and `explain` (see why, and with it what
+anybody did), joined by commas; the hash is of the key, so that the file gives none away (a key is 32 random bytes, so a plain
+hash cannot be searched); the rate, in requests a second, takes the place of `gateway.rate`. The file is read again when it
+changes: a key is rotated by adding the new one, and removing the old.
 """
 import hashlib
 import hmac
@@ -12,17 +12,18 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from tfrec.errors import UsageError
 
 log = logging.getLogger(__name__)
 
-SERVE, LOG = "serve", "log"
+ROLES = SERVE, LOG, EXPLAIN = "serve", "log", "explain"
 _BURST_SECONDS = 2.0  # of its rate that a caller may use at once after a rest
+_SOON = 1e-3  # seconds that are told at least to whom is refused
 _LINE = re.compile(
-    r"(?P<name>[\w.-]+)\s+(?P<roles>(serve|log)(,(serve|log))*)\s+(?P<sha>[0-9a-f]{64})(\s+(?P<rate>\d+(\.\d+)?))?"
+    r"(?P<name>[\w.-]+)\s+(?P<roles>(serve|log|explain)(,(serve|log|explain))*)\s+(?P<sha>[0-9a-f]{64})(\s+(?P<rate>\d+(\.\d+)?))?"
 )
 _FORM = "name roles sha256 [rate], e.g. `shop serve,log 9f86...0a08 200`"
 
@@ -37,20 +38,25 @@ class Bucket:
         self._left, self._at = self._most, clock()
         self._lock = threading.Lock()
 
-    def take(self, n: int = 1) -> None:
-        """Count `n` requests. Beyond what is left they are owed: the next ones wait for them too."""
-        if self.rate is not None:
-            with self._lock:
-                self._left -= n
+    @property
+    def most(self) -> int:
+        """Requests that may come at once after a rest."""
+        return int(self._most)
 
-    def wait(self) -> float:
-        """Seconds until another request may come; 0 when it may now."""
+    def take(self, n: int = 1) -> float:
+        """Take `n` requests and return 0, or take none and return the seconds until there may be as many.
+
+        Nothing is owed: more than `most` at once never pass, however long the rest was.
+        """
         if self.rate is None:
             return 0.0
         with self._lock:
             now = self._clock()
             self._left, self._at = min(self._most, self._left + (now - self._at) * self.rate), now
-            return max(0.0, (1.0 - self._left) / self.rate)
+            if n <= self._left:
+                self._left -= n
+                return 0.0
+            return max(_SOON, (min(n, self._most) - self._left) / self.rate)
 
 
 class Caller:
@@ -65,20 +71,29 @@ class Caller:
 class Keys:
     """The callers of a file, or one caller who may do all without a key when there is no file."""
 
-    def __init__(self, path: Path | None, *, rate: float | None = None) -> None:
+    def __init__(self, path: Path | None, *, rate: float | None = None, anyone: Collection[str] = ROLES) -> None:
         """Read the file.
+
+        Args:
+            rate: requests a second of a key whose line names none, and of everyone together where there is no file.
+            anyone: the roles of everyone where there is no file.
 
         Raises:
             UsageError: it cannot be read, or a line is no key.
         """
         self._path = path
         self._rate = rate
-        self._anyone = None if path else Caller("anyone", frozenset((SERVE, LOG)), Bucket(rate))
+        self._anyone = None if path else Caller("anyone", frozenset(anyone), Bucket(rate))
         self._callers: list[tuple[bytes, Caller]] = []
         self._changed: tuple[int, int] | None = None
         self._looked = 0.0
         if path is not None:
             self._read(path)
+
+    @property
+    def are_needed(self) -> bool:
+        """Whether there is a file of keys."""
+        return self._anyone is None
 
     def caller(self, key: bytes | None) -> Caller | None:
         """Who holds `key`; None when nobody does. Takes as long for a wrong key as for a right one."""
@@ -118,7 +133,7 @@ class Keys:
                 continue
             match = _LINE.fullmatch(line.strip())
             if match is None:  # the line itself may be a key that someone put there by mistake
-                raise UsageError(f"{path} line {number}: expected {_FORM}. The README says how to make one.")
+                raise UsageError(f"{path} line {number}: expected {_FORM}. serving/RUNBOOK.md says how to make one.")
             rate = float(match["rate"]) if match["rate"] else self._rate
             bucket = buckets.get(match["name"])
             if bucket is None or bucket.rate != rate:

@@ -27,8 +27,18 @@ class Metrics:
             "tfrec_gateway_answers", "Slates that were answered.", ["label", "model_version", "policy"], registry=self.registry
         )
         self.fallbacks = Counter(
-            "tfrec_gateway_fallbacks", "Slates that are not what they should be: of stable for canary, greedy, of popularity.",
+            "tfrec_gateway_fallbacks",
+            "Answers that are not what they should be: of stable for canary, of newest for stable, greedy, of popularity.",
             ["to"], registry=self.registry,
+        )
+        self.empty = Counter("tfrec_gateway_empty_answers", "Slates without an item.", ["label", "model_version"],
+                             registry=self.registry)
+        self.connections = Gauge("tfrec_gateway_connections", "Connections that are open.", registry=self.registry)
+        self.connections_closed = Counter(
+            "tfrec_gateway_connections_closed",
+            "Connections that were closed: a request came too slowly (slow), was too large (large) or none (bad), an answer was "
+            "not read (unread), one that waited made room for another (crowded), there was no room (full).",
+            ["reason"], registry=self.registry,
         )
         self.model_seconds = Histogram(
             "tfrec_gateway_model_seconds", "Of a call of the model server that was answered.", buckets=_BUCKETS,

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from tfrec.config import GatewayConfig
+from tfrec.serving import deadline
 from tfrec.serving.behaviour import Event
-from tfrec.serving.client import Client, Explanation, Recommendation, RequestFailed
+from tfrec.serving.client import Client, Explanation, LabelNotServed, Recommendation, RequestFailed, SignatureNotServed
 from tfrec.serving.freshness import Freshness
 from tfrec.serving.gateway_metrics import Metrics
 from tfrec.serving.inputs import UNKNOWN_AGE, Behaviour, Wanted
@@ -23,14 +24,15 @@ log = logging.getLogger(__name__)
 
 UNKNOWN_TIME = -1
 _NOT_EXPLORING = "this version does not explore"
-UNKNOWN_LABEL = "Unrecognized servable version label"  # how the server says that a label names no version
 GREEDY, POPULARITY = "greedy", "popularity"
+_STABLE, _NEWEST = "stable", "newest"  # with the two above, what a fallback goes to
 _FRESH_ITEMS = 200  # whose popularity goes along with every request: about 4 kB
 _FAILURES = 3  # calls in a row without an answer, after which the model server counts as down
 _DOWN_SECONDS = 1.0  # until it is asked again
 _MISSING_SECONDS = 5.0  # until a canary that was not served is asked again
 _SAY_SECONDS = 10.0  # between two log lines of one kind
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -65,12 +67,13 @@ class Answer:
 
 
 class _Way(NamedTuple):
-    """Whom to ask and for what, whether the caller named it, and why it is not what it should be."""
+    """Whom to ask and for what, whether the caller named it, and where it is not what it should be, why and what it is."""
 
     label: str
     explore: bool
     named: bool = False
     instead: str | None = None
+    to: str = ""
 
 
 class Models:
@@ -91,7 +94,6 @@ class Models:
         self._metrics = metrics
         self._clock = clock
         self._wall = wall
-        self._no_signature = f'Serving signature key "{config.exploring}" not found'
         self._versions: dict[str, int] = {}  # that answered last, by label
         labels = {config.stable_label, config.canary_label} if config.canary_share else {config.stable_label}
         self._fresh = {
@@ -122,31 +124,43 @@ class Models:
         answers: dict[int, Answer] = {}
         for way, mine in places.items():
             for start in range(0, len(mine), self._config.model_batch):
+                deadline.check()
                 some = mine[start : start + self._config.model_batch]
                 answers |= zip(some, self._by(way, [asked[i] for i in some], popular=popular), strict=True)
         for answer in answers.values():
             self._metrics.answers.labels(answer.label, answer.version, answer.policy).inc()
+            if not answer.items:
+                self._metrics.empty.labels(answer.label, answer.version).inc()
         return [answers[place] for place in range(len(asked))]
 
     def similar(self, items: Sequence[str], *, k: int, label: str = "") -> list[Recommendation]:
         """The `k` items nearest to each; by the stable version unless a label is named."""
+        way = _Way(label or self._config.stable_label, explore=False, named=bool(label))
+
+        def ask(way: _Way, some: Sequence[str]) -> list[Recommendation]:
+            return self._client.similar(some, k=k, label=way.label)
+
         found: list[Recommendation] = []
         for start in range(0, len(items), self._config.model_batch):
-            some = items[start : start + self._config.model_batch]
-            found += self._call(partial(self._client.similar, some, k=k, label=label or self._config.stable_label))
+            deadline.check()
+            found += self._first_that_answers(way, ask, items[start : start + self._config.model_batch])[1]
         return found
 
     def explain(self, asked: Sequence[Asked], items: Sequence[str]) -> list[Explanation]:
         """Why each item has the score that it has for the question beside it, by the version that would answer that."""
+
+        def ask(way: _Way, some: Sequence[int]) -> list[Explanation]:
+            known = self._known(way.label, [asked[place] for place in some])
+            return self._client.explain(item=[items[place] for place in some], label=way.label, **known)
+
         answers: dict[int, Explanation] = {}
-        labels = [self._way(one).label for one in asked]
-        for label in dict.fromkeys(labels):
-            mine = [place for place, own in enumerate(labels) if own == label]
+        ways = [self._way(one)._replace(explore=False) for one in asked]
+        for way in dict.fromkeys(ways):
+            mine = [place for place, own in enumerate(ways) if own == way]
             for start in range(0, len(mine), self._config.model_batch):
+                deadline.check()
                 some = mine[start : start + self._config.model_batch]
-                known = self._known(label, [asked[place] for place in some])
-                ask = partial(self._client.explain, item=[items[place] for place in some], label=label, **known)
-                answers |= zip(some, self._call(ask), strict=True)
+                answers |= zip(some, self._first_that_answers(way, ask, some, vital=False)[1], strict=True)
         return [answers[place] for place in range(len(asked))]
 
     def _version_dir(self, label: str, version_dir: Callable[[int | None], Path | None]) -> Path | None:
@@ -159,24 +173,14 @@ class Models:
         if int(one.user[:8], 16) >= self._config.canary_share * 2**32:
             return _Way(self._config.stable_label, one.explore)
         if self._clock() < self._missing_until:
-            return _Way(self._config.stable_label, one.explore, instead=self._missing)
+            return _Way(self._config.stable_label, one.explore, instead=_not_served(self._config.canary_label), to=_STABLE)
         return _Way(self._config.canary_label, one.explore)
 
     def _by(self, way: _Way, asked: Sequence[Asked], *, popular: bool) -> list[Answer]:
         try:
-            found = self._call(partial(self._ask, way, asked))
+            way, found = self._first_that_answers(way, self._ask, asked)
         except RequestFailed as error:
-            if way.explore and self._no_signature in str(error):  # a version from before there was exploration
-                self._say("label %r: %s", way.label, _NOT_EXPLORING)
-                return self._by(way._replace(explore=False, instead=_NOT_EXPLORING), asked, popular=popular)
-            missing = UNKNOWN_LABEL in str(error)
-            if not (way.named or error.down or way.label == self._config.stable_label):  # it is the canary that failed
-                if missing:
-                    self._missing_until = self._clock() + _MISSING_SECONDS
-                why = self._missing if missing else f"{way.label} failed: {error.code}"
-                self._say("%s; its users get %s", why, self._config.stable_label or "the newest version")
-                return self._by(_Way(self._config.stable_label, way.explore, instead=why), asked, popular=popular)
-            if not popular or (way.named and missing) or not (missing or error.down or error.code == "NOT_FOUND"):
+            if not popular or (isinstance(error, LabelNotServed) and way.named) or not (error.down or error.code == "NOT_FOUND"):
                 raise
             answers = [one for one in map(self._counted, asked) if one is not None]
             if len(answers) < len(asked):
@@ -185,14 +189,42 @@ class Models:
             self._metrics.fallbacks.labels(POPULARITY).inc(len(asked))
             return answers
         self._versions[way.label] = found[0][0].version
-        if way.instead:
-            self._metrics.fallbacks.labels(GREEDY if way.instead == _NOT_EXPLORING else "stable").inc(len(asked))
         policy = _named(self._config, self._epsilon()) if way.explore else GREEDY
         return [Answer(one.items, one.scores, one.version, way.label, policy, log_pi, way.instead) for one, log_pi in found]
 
-    @property
-    def _missing(self) -> str:
-        return f"{self._config.canary_label} is not served"
+    def _first_that_answers(
+        self, way: _Way, ask: Callable[[_Way, Sequence[S]], list[T]], some: Sequence[S], *, vital: bool = True
+    ) -> tuple[_Way, list[T]]:
+        """The answer for `some` by this way, or by the first of those that stand in for it; and which it was."""
+        while True:
+            try:
+                found = self._call(partial(ask, way, some), vital=vital)
+            except RequestFailed as error:
+                other = self._instead(way, error)
+                if other is None:
+                    raise
+                self._say("%s; its users get %s", other.instead, other.to)
+                way = other
+            else:
+                if way.to:
+                    self._metrics.fallbacks.labels(way.to).inc(len(some))
+                return way, found
+
+    def _instead(self, way: _Way, error: RequestFailed) -> _Way | None:
+        """Who answers when this way fails: greedy where a version does not explore, stable for the canary, and the newest version
+        while the configured labels are not served, as between the two steps of a change. None: nobody."""
+        stable = self._config.stable_label
+        if way.explore and isinstance(error, SignatureNotServed):  # a version from before there was exploration
+            return way._replace(explore=False, instead=_NOT_EXPLORING, to=GREEDY)
+        if way.named or error.down or not way.label:
+            return None
+        missing = isinstance(error, LabelNotServed)
+        if way.label != stable:  # it is the canary that failed
+            if missing:
+                self._missing_until = self._clock() + _MISSING_SECONDS
+            why = _not_served(way.label) if missing else f"{way.label} failed: {error.code}"
+            return _Way(stable, way.explore, instead=why, to=_STABLE)
+        return _Way("", way.explore, instead=_not_served(stable), to=_NEWEST) if missing else None
 
     def _counted(self, one: Asked) -> Answer | None:
         """The most popular items for someone; None when nothing is counted, or for tags, of which the counts know nothing."""
@@ -244,18 +276,30 @@ class Models:
             found = self._client.linucb(**wanted, label=label, alpha=config.alpha)
         return [(one, [None] * len(one.items)) for one in found]  # nobody can say it exactly (`bandits.py`)
 
-    def _call(self, ask: Callable[[], list[T]]) -> list[T]:
-        """The answer of the model server; while it counts as down, its last failure at once."""
-        if self._last is not None and self._clock() < self._down_until:
-            raise RequestFailed(str(self._last), code=self._last.code)
+    def _call(self, ask: Callable[[], list[T]], *, vital: bool = True) -> list[T]:
+        """The answer of the model server.
+
+        While it counts as down, its last failure at once; then one call asks again, and the others are still told the failure
+        until that one knows. What is not `vital`, or had less than the usual time, is no sign that the server is down.
+        """
+        now, had = self._clock(), deadline.allowed(self._config.model_seconds)
+        if self._last is not None and self._failures >= _FAILURES:
+            if now < self._down_until:
+                raise RequestFailed(str(self._last), code=self._last.code)
+            self._down_until = now + had
         began = time.perf_counter()
         try:
             found = ask()
         except RequestFailed as error:
             self._metrics.model_errors.labels(error.code).inc()
-            self._failures = self._failures + 1 if error.down else 0
-            if self._failures >= _FAILURES:
-                self._last, self._down_until = error, self._clock() + _DOWN_SECONDS
+            if not error.down:
+                self._failures = 0
+            elif error.code != "DEADLINE_EXCEEDED" or (vital and had >= self._config.model_seconds):
+                self._failures += 1
+                if self._failures >= _FAILURES:
+                    self._last, self._down_until = error, self._clock() + _DOWN_SECONDS
+            elif self._failures >= _FAILURES:  # it asked for the others, and had no time for the answer
+                self._down_until = self._clock()
             raise
         self._failures = 0
         self._metrics.model_seconds.observe(time.perf_counter() - began)
@@ -270,6 +314,10 @@ class Models:
         if now - self._said.get(text, -_SAY_SECONDS) >= _SAY_SECONDS:
             self._said[text] = now
             log.warning(text, *words)
+
+
+def _not_served(label: str) -> str:
+    return f"{label} is not served"
 
 
 def _is_drawn(config: GatewayConfig) -> bool:

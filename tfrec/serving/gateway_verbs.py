@@ -34,6 +34,7 @@ from tfrec.serving.gateway_bodies import (
     SimilarRequest,
     TokenWeight,
 )
+from tfrec.serving.gateway_errors import NO_ANSWER, without_place
 from tfrec.serving.gateway_metrics import Metrics
 from tfrec.serving.gateway_models import UNKNOWN_TIME, Answer, Asked, Models
 from tfrec.serving.pseudonym import Pseudonyms
@@ -155,12 +156,14 @@ class Gateway:
         try:
             if not any(version.state == "AVAILABLE" for version in self._client.status()):
                 why["model_server"] = "it serves no version"
-        except TfrecError as error:
-            why["model_server"] = str(error)
+        except TfrecError as error:  # no address in the answer: anyone may ask
+            log.warning("not ready: %s", error)
+            why["model_server"] = NO_ANSWER
         try:
             self._writer.check()
         except TfrecError as error:
-            why["log"] = str(error)
+            log.warning("not ready: %s", error)
+            why["log"] = without_place(error)
         return why
 
     def _shown(self, bodies: Sequence[RecommendRequest | SearchRequest], *, popular: bool) -> list[RecommendAnswer]:
@@ -240,7 +243,7 @@ def _impression(request_id: str, body: RecommendRequest | SearchRequest, asked: 
         query=asked.query,
         history=tuple(event.item for event in asked.history),
         history_action=tuple(event.action for event in asked.history),
-        history_time=() if UNKNOWN_TIME in times else times,
+        history_time=times,  # UNKNOWN_TIME among them, as the model was told
         exclude=tuple(asked.exclude),
         allow_tags=tuple(asked.allow_tags),
         deny_tags=tuple(asked.deny_tags),
