@@ -27,13 +27,29 @@ CONFIG = load_config(FILES / "shop.toml")
 
 def mounts(service: str) -> dict[str, Path]:
     """Path in the container -> file of this directory."""
-    pairs = [volume.split(":")[:2] for volume in SERVICES[service]["volumes"]]
+    pairs = [volume.split(":")[:2] for volume in SERVICES[service]["volumes"] if isinstance(volume, str)]
     return {inside: FILES / outside for outside, inside in pairs if outside.startswith("./")}
 
 
 def test_the_compose_file_fits_its_schema() -> None:
     schema = json.loads(resources.files("check_jsonschema.builtin_schemas.vendor").joinpath("compose-spec.json").read_text())
     jsonschema.validate(COMPOSE, schema)
+
+
+def test_it_is_closed_by_default_and_each_service_has_what_it_needs_alone() -> None:
+    for name, service in SERVICES.items():
+        assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"]), name
+        assert service["mem_limit"]
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
+    (models,) = [volume for volume in SERVICES["model-server"]["volumes"] if not isinstance(volume, str)]
+    assert (models["target"], models["read_only"], models["volume"]["subpath"]) == ("/srv/run/models", True, "models")
+    assert all(not volume.startswith("run:") for volume in SERVICES["model-server"]["volumes"] if isinstance(volume, str))
+    assert "chown -R tfrec:tfrec /srv/run" in (FILES / "Dockerfile").read_text()
+
+
+def test_the_gateway_asks_less_at_once_than_the_model_server_answers() -> None:
+    options, _ = parse_flags(SERVICES["model-server"]["command"])
+    assert 2 * CONFIG.gateway.in_work < options.grpc_max_threads
 
 
 def test_every_mounted_file_is_there() -> None:
@@ -100,11 +116,15 @@ def test_prometheus_asks_where_a_service_listens(job: str) -> None:
     assert port in ports
 
 
-def exported() -> set[str]:
+def exported(run: Path) -> set[str]:
     from tfrec.serving.gateway_metrics import Metrics
+    from tfrec.serving.gateway_watch import RunWatch
     from tfrec.serving.server_metrics import ServerMetrics
 
     gateway, server = Metrics(), ServerMetrics()
+    (run / "retrain").mkdir()
+    (run / "retrain" / "1-a.json").write_text('{"outcome": "held"}')
+    gateway.registry.register(RunWatch(run))
     gateway.log_behind(lambda: 0)
     with server.request("m", api="predict", entrypoint="GRPC"):
         pass
@@ -112,11 +132,11 @@ def exported() -> set[str]:
     return set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
 
 
-def test_every_metric_that_is_named_is_exported() -> None:
+def test_every_metric_that_is_named_is_exported(tmp_path: Path) -> None:
     alerts = (FILES / "alerts.yml").read_text()
-    named = set(re.findall(r"(?:tfrec_gateway|:tensorflow:serving:)\w+", RUNBOOK + alerts))
+    named = set(re.findall(r"(?:tfrec_(?:gateway|retrain|run)_|:tensorflow:serving:)\w+", RUNBOOK + alerts)) - {"tfrec_run"}
     assert len(named) > 10
-    assert {name.removesuffix("_bucket") for name in named} - exported() == set()
+    assert {name.removesuffix("_bucket") for name in named} - exported(tmp_path) == set()
 
 
 def test_every_alarm_is_explained() -> None:

@@ -245,13 +245,14 @@ def serve(
     The embedded server listens on the loopback; --host=0.0.0.0 lets other machines in. The real one listens on every interface.
     Whoever reaches either may change what it serves: keep its ports from others.
     """
-    from tfrec.serving.server import find_model_server, parse_flags, serve
+    from tfrec.serving.server import ServeOptions, find_model_server, parse_flags, serve
 
     settled = load_config(config, settings or ())
     published = {
         "model_name": settled.serving.model_name,
         "model_base_path": str(settled.models_dir.absolute()),
         "rest_api_port": 8501,
+        "grpc_max_threads": max(ServeOptions.grpc_max_threads, 4 * settled.gateway.in_work),  # or a busy gateway is refused
     }
     named = {word.partition("=")[0] for word in context.args} & {"--model_base_path", "--model_config_file"}
     options, others = parse_flags(context.args, **({} if named else published))

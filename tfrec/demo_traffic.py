@@ -20,6 +20,8 @@ from tfrec.errors import ServingError
 
 K = 50  # items of a slate
 BATCH = 500  # outcomes in one call
+_SECONDS = 25  # that an answer may take: on a busy machine a slow server is waited for
+_HEADERS = {"Content-Type": "application/json", "X-Timeout-Seconds": str(_SECONDS)}
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Gateway:
     """A kept-alive connection to the gateway; one thread may use it."""
 
     def __init__(self, host: str, port: int) -> None:
-        self._connection = http.client.HTTPConnection(host, port, timeout=30)
+        self._connection = http.client.HTTPConnection(host, port, timeout=_SECONDS + 5)
 
     def post(self, path: str, body: Any) -> Any:
         """The answer to `body`.
@@ -48,7 +50,7 @@ class Gateway:
         """
         for last in (False, True):  # a server may close a connection that was idle; everything sent here may be sent twice
             try:
-                self._connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+                self._connection.request("POST", path, json.dumps(body), _HEADERS)
                 answer = self._connection.getresponse()
                 text = answer.read()
                 break

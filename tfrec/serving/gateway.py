@@ -58,6 +58,7 @@ from tfrec.serving.gateway_keys import EXPLAIN, LOG, ROLES, SERVE, Caller, Keys
 from tfrec.serving.gateway_metrics import Metrics
 from tfrec.serving.gateway_models import Models
 from tfrec.serving.gateway_verbs import Gateway
+from tfrec.serving.gateway_watch import RunWatch
 from tfrec.serving.pseudonym import load_pseudonyms
 from tfrec.serving.release import newest_dir
 
@@ -177,6 +178,7 @@ def serve_gateway(
         log.warning("whoever reaches %s:%d may call the gateway, but for /v1/explain: set gateway.keys, or listen on 127.0.0.1",
                     host, port)
     pseudonyms = load_pseudonyms(config.run)
+    metrics.registry.register(RunWatch(config.run))
     feedback = FeedbackLog(config.log_dir)
 
     def version_dir(version: int | None) -> Path | None:
