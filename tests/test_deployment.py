@@ -1,4 +1,5 @@
 """The files of serving/ fit one another, the programs that read them, and what these programs export."""
+import configparser
 import json
 import re
 import shlex
@@ -11,6 +12,8 @@ import pytest
 import typer
 import yaml
 from google.protobuf import text_format
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from tfrec.cli import app
@@ -151,3 +154,18 @@ def test_the_image_is_built_from_files_that_are_there() -> None:
     names = [name for line in copied for name in line.split()]
     assert names
     assert [name for name in names if not (FILES.parent / name).exists()] == []
+
+
+def test_the_lock_has_every_requirement_with_hashes_and_no_address() -> None:
+    text = (FILES / "requirements.lock").read_text()
+    packages = re.findall(r"^([\w.-]+)==([\w.]+)", text, re.MULTILINE)
+    locked = {canonicalize_name(name): version for name, version in packages}
+    entries = re.split(r"^(?=[\w.-]+==)", text, flags=re.MULTILINE)[1:]
+    assert len(entries) == len(locked)
+    assert [entry.splitlines()[0] for entry in entries if "--hash=sha256:" not in entry] == []
+    assert "://" not in text
+    setup = configparser.ConfigParser()
+    setup.read(FILES.parent / "setup.cfg")
+    wanted = [Requirement(line) for line in setup["options"]["install_requires"].splitlines() if line and line[0] != "#"]
+    wrong = [str(one) for one in wanted if not one.specifier.contains(locked.get(canonicalize_name(one.name), "0"))]
+    assert wrong == []
