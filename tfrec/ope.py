@@ -67,7 +67,7 @@ def ope(
     if not slates:
         raise DataError(f"{config.log_dir}: no slate can be weighed ({_told(left_out)}). "
                         "Let the gateway draw: gateway.explore=true.")
-    encoder = load_encoder(config.text.encoder, max_tokens=config.text.max_tokens)
+    encoder = load_encoder(config.text)
     graph = Graph(recommender, encoder, given=index_of(directory, read_manifest(directory)))
     target = _judged(graph, slates, temperature=temperature, epsilon=epsilon)
     logged = _logged(slates, target)

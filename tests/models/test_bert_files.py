@@ -36,7 +36,7 @@ def test_what_is_not_changed_is_written_as_it_was(parent, tmp_path):
     assert json.loads((tmp_path / "new" / "config.json").read_text())["hidden_size"] == 16
     assert json.loads((tmp_path / "new" / "tuning.json").read_text()) == {"parent": "it"}
     again = read_checkpoint(str(tmp_path / "new"))
-    assert (again.vocabulary, again.pooling) == (parent.vocabulary, "cls")
+    assert (again.tokenizer.pieces, again.modules.pooling) == (parent.tokenizer.pieces, "cls")
 
 
 @pytest.mark.parametrize("change", [WAYS[0], WAYS[1], WAYS[4], Change("top", 0, 1)], ids=name)

@@ -8,19 +8,22 @@ from pathlib import Path
 import huggingface_hub.constants
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from tests.models.tiny import PIECES, arrays, write_bert, write_json
 from tfrec.errors import ModelError
 from tfrec.models.bert import load_bert
 from tfrec.models.checkpoint_files import fingerprint, locate, read_checkpoint
 
+WORDS = "embeddings.word_embeddings.weight"
 ROOT = Path(__file__).parents[2]
 
 
 def test_a_directory_is_read(tiny_checkpoint):
     files = read_checkpoint(tiny_checkpoint)
-    assert (files.vocabulary, files.lower_case, files.pooling) == (PIECES, True, "mean")
-    assert (files.config.hidden_size, files.config.num_hidden_layers) == (16, 2)
+    assert (files.tokenizer.pieces, files.modules.pooling) == (PIECES, "mean")
+    assert (files.config.width, files.config.layers, files.most_tokens) == (16, 2, 64)
 
 
 def test_an_installed_package_is_found_by_its_name():
@@ -45,37 +48,40 @@ def test_tokenizer_json_alone_is_enough(tmp_path):
     directory = write_bert(tmp_path / "bert")
     (directory / "vocab.txt").unlink()
     vocabulary = {piece: i for i, piece in reversed(list(enumerate(PIECES)))}
-    model = {"type": "WordPiece", "vocab": vocabulary}
-    write_json(directory / "tokenizer.json", {"normalizer": {"lowercase": False}, "model": model})
-    files = read_checkpoint(str(directory))
-    assert (files.vocabulary, files.lower_case) == (PIECES, False)
-
-
-def test_case_is_kept_when_the_checkpoint_says_so(tmp_path):
-    directory = write_bert(tmp_path / "bert")
-    write_json(directory / "tokenizer_config.json", {"do_lower_case": False})
-    assert not read_checkpoint(str(directory)).lower_case
+    reference = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    reference.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    reference.save(str(directory / "tokenizer.json"))
+    assert read_checkpoint(str(directory)).tokenizer.pieces == PIECES
 
 
 def test_a_piece_may_be_a_line_separator(tmp_path):
     directory = write_bert(tmp_path / "bert", vocab_size=7)
     (directory / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n\u2028\n\x85\na\n", encoding="utf-8")
-    assert read_checkpoint(str(directory)).vocabulary == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "\u2028", "\x85", "a"]
+    assert read_checkpoint(str(directory)).tokenizer.pieces == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "\u2028", "\x85", "a"]
 
 
 @pytest.mark.parametrize(
-    ("chosen", "pooling"), [("mean_tokens", "mean"), ("mean_sqrt_len_tokens", "mean"), ("cls_token", "cls")]
+    ("chosen", "pooling"), [("mean_tokens", "mean"), ("mean_sqrt_len_tokens", "mean_sqrt_len"), ("cls_token", "cls")]
 )
 def test_pooling_is_as_the_checkpoint_says(tmp_path, chosen, pooling):
     directory = write_bert(tmp_path / "bert")
     write_json(directory / "1_Pooling" / "config.json", {f"pooling_mode_{chosen}": True, "pooling_mode_max_tokens": False})
-    assert read_checkpoint(str(directory)).pooling == pooling
+    assert read_checkpoint(str(directory)).modules.pooling == pooling
+
+
+@pytest.mark.parametrize(
+    ("chosen", "pooling"), [("mean", "mean"), (["mean"], "mean"), ("mean_sqrt_len_tokens", "mean_sqrt_len"), ("cls", "cls")]
+)
+def test_pooling_is_read_in_the_spelling_of_today(tmp_path, chosen, pooling):
+    directory = write_bert(tmp_path / "bert")
+    write_json(directory / "1_Pooling" / "config.json", {"embedding_dimension": 16, "pooling_mode": chosen})
+    assert read_checkpoint(str(directory)).modules.pooling == pooling
 
 
 def test_other_pooling_is_refused(tmp_path):
     directory = write_bert(tmp_path / "bert")
     write_json(directory / "1_Pooling" / "config.json", {"pooling_mode_mean_tokens": False, "pooling_mode_max_tokens": True})
-    with pytest.raises(ModelError, match=r"1_Pooling/config\.json: expected pooling by one of mean_tokens, .* got max_tokens"):
+    with pytest.raises(ModelError, match=r"1_Pooling/config\.json: expected pooling by one of mean, .* got max_tokens"):
         read_checkpoint(str(directory))
 
 
@@ -98,16 +104,26 @@ def test_weights_have_the_names_of_an_encoder(tmp_path, rename):
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"model_type": "roberta"}, r"config\.json: expected model_type 'bert', got 'roberta'\. Choose a BERT checkpoint"),
-        ({"model_type": None}, "expected model_type 'bert', got None"),
-        ({"hidden_act": "relu"}, "expected hidden_act 'gelu', the one that is computed here, got 'relu'"),
+        ({"model_type": "roberta"}, r"config\.json: expected model_type to be one of 'bert', .* got 'roberta'\. Choose"),
+        ({"model_type": None}, "expected model_type to be one of .* got None"),
+        ({"hidden_act": "mish"}, "expected hidden_act to be one of gelu, .* got 'mish'"),
+        ({"hidden_size": "16"}, r"config\.json: hidden_size: .*valid integer, got '16'"),
+        ({"num_attention_heads": 3}, r"config\.json: expected num_attention_heads to divide hidden_size 16, got 3"),
+        ({"layer_norm_eps": "1e-12"}, r"config\.json: layer_norm_eps: .*got '1e-12'"),
+        ({"num_hidden_layers": True}, r"config\.json: num_hidden_layers: .*got True"),
+        ({"is_decoder": True}, "is_decoder is True: each token sees only those before it"),
+        ({"quantization_config": {"bits": 8}}, "quantization_config is .*codes of numbers"),
+        ({"auto_map": {"AutoModel": "own.Bert"}}, "code of its own, 'own.Bert' in auto_map"),
+        ({"num_hidden_layers": 1}, r"expected no more arrays than config\.json has layers for, found 'encoder\.layer\.1\."),
+        ({"num_hidden_layers": 3}, r"model\.safetensors: expected an array 'encoder\.layer\.2\..*, found none"),
+        ({"intermediate_size": 64}, r"'encoder\.layer\.0\.intermediate\.dense\.weight' of shape \[64, 16\], .* got \[32, 16\]"),
         ({"position_embedding_type": "relative_key"}, "expected absolute positions, got 'relative_key'"),
-        ({"vocab_size": 7}, rf"expected vocab_size {len(PIECES)}, .* got 7\. The files are of different checkpoints"),
+        ({"vocab_size": 7}, rf"expected vocab_size {len(PIECES)} or more, .* got 7\. The files are of different checkpoints"),
     ],
 )
 def test_another_kind_of_model_is_refused(tmp_path, config, words):
     with pytest.raises(ModelError, match=words):
-        read_checkpoint(str(write_bert(tmp_path / "bert", **config)))
+        load_bert(read_checkpoint(str(write_bert(tmp_path / "bert", **config))))
 
 
 @pytest.mark.parametrize(
@@ -116,13 +132,28 @@ def test_another_kind_of_model_is_refused(tmp_path, config, words):
         ("config.json", None, r"expected a Hugging Face checkpoint with config\.json, found none"),
         ("config.json", "[1, 2]", r"config\.json: expected a JSON object"),
         ("config.json", '{"model_type": "be', r"config\.json: expected a JSON object.* Download the checkpoint again"),
-        ("vocab.txt", None, r"expected vocab\.txt, or tokenizer\.json with a WordPiece model, found neither"),
+        ("vocab.txt", None, r"expected vocab\.txt, tokenizer\.json or sentencepiece\.bpe\.model, found none"),
         ("vocab.txt", "[PAD]\n[UNK]\nthe\n", r"found no \[CLS\], \[SEP\]"),
+        ("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\nthe\na\nthe\n", r"vocab\.txt: .*found 'the' in lines 5 and 7"),
+        ("vocab.txt", b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n\xfc\n", r"vocab\.txt: expected word pieces in UTF-8"),
+        ("tokenizer.json", "{}", r"tokenizer\.json: expected a WordPiece or a Unigram model, got None"),
+        ("tokenizer.json", '{"model": {"type": "WordPiece"}}', r"tokenizer\.json: not a tokenizer that can be read"),
+        ("tokenizer_config.json", '{"do_basic_tokenize": false}', r"do_basic_tokenize is false, which is not done here"),
+        ("tokenizer_config.json", '{"tokenizer_class": "BertJapaneseTokenizer"}', r"got 'BertJapaneseTokenizer', and there"),
+        ("tokenizer_config.json", '{"truncation_side": "left"}', r'truncation_side is "left", which is not done here'),
+        ("modules.json", "{}", r"modules\.json: expected a JSON list of objects"),
+        ("modules.json", '[{"type": "x.LSTM", "path": ""}]', r"modules\.json: expected Transformer, Pooling, .* got 'x\.LSTM'"),
+        ("modules.json", '[{"type": "x.Transformer", "path": ""}]', r"modules\.json: expected a module Pooling, got none"),
+        ("config_sentence_transformers.json", '{"prompts": {"a": "b"}, "default_prompt_name": "c"}', r"to be one of a, got 'c'"),
+        ("adapter_config.json", "{}", r"adapter_config\.json: expected an encoder with its adapter merged"),
     ],
 )
 def test_a_broken_file_is_named(tmp_path, file, content, words):
     path = write_bert(tmp_path / "bert") / file
-    path.unlink() if content is None else path.write_text(content)
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ModelError, match=words):
         read_checkpoint(str(tmp_path / "bert"))
 
@@ -140,6 +171,45 @@ def test_missing_weights_are_named(tmp_path):
     (directory / "model.safetensors").rename(directory / "pytorch_model.bin")
     with pytest.raises(ModelError, match=r"found config\.json, pytorch_model\.bin, vocab\.txt\. Convert a pytorch_model\.bin"):
         load_bert(read_checkpoint(str(directory)))
+
+
+def test_weights_in_several_files_are_read(tmp_path):
+    directory = write_bert(tmp_path / "bert")
+    (directory / "model.safetensors").unlink()
+    half = sorted(arrays())[::2]
+    shards = {"model-00001-of-00002.safetensors": half, "model-00002-of-00002.safetensors": sorted(set(arrays()) - set(half))}
+    for name, names in shards.items():
+        save_file({n: arrays()[n] for n in names}, directory / name)
+    write_json(directory / "model.safetensors.index.json", {"weight_map": {n: s for s, names in shards.items() for n in names}})
+    before = fingerprint(str(directory))
+    np.testing.assert_array_equal(load_bert(read_checkpoint(str(directory))).words.embeddings, arrays()[WORDS])
+    save_file({n: arrays(seed=1)[n] for n in half}, directory / "model-00001-of-00002.safetensors")
+    assert fingerprint(str(directory)) != before
+    (directory / "model-00001-of-00002.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"index\.json: expected model-00001-of-00002\.safetensors beside it"):
+        load_bert(read_checkpoint(str(directory)))
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (np.zeros((len(PIECES), 16), np.int8), "to hold float16, .* got int8, as quantised checkpoints do"),
+        (np.full((len(PIECES), 16), np.nan, np.float32), "expected finite numbers, found NaN or infinity in"),
+        (np.full((len(PIECES), 16), np.inf, np.float16), "expected finite numbers, found NaN or infinity in"),
+    ],
+    ids=["codes", "NaN", "infinity"],
+)
+def test_arrays_that_are_no_numbers_are_named(tmp_path, value, words):
+    directory = write_bert(tmp_path / "bert", weights=arrays() | {WORDS: value})
+    with pytest.raises(ModelError, match=rf"model\.safetensors: .*{words}") as caught:
+        load_bert(read_checkpoint(str(directory)))
+    assert WORDS in str(caught.value)
+
+
+def test_two_encoders_in_one_file_are_refused(tmp_path):
+    both = {f"{side}.{name}": array for side in ("query", "item") for name, array in arrays().items()}
+    with pytest.raises(ModelError, match=r"expected the weights of one encoder, found several: item\., query\."):
+        load_bert(read_checkpoint(str(write_bert(tmp_path / "bert", weights=both))))
 
 
 def test_a_missing_array_is_named(tmp_path):

@@ -2,7 +2,7 @@
 import pytest
 import tensorflow as tf
 
-from tests.models.tiny import PIECES
+from tests.models.tiny import PIECES, tokenizer_files
 from tfrec.models.tokenizer import Tokenizer
 
 A, B, C = (PIECES.index(piece) for piece in "abc")
@@ -12,7 +12,7 @@ INNER_B, COMMA = PIECES.index("##b"), PIECES.index(",")
 def tokens(
     texts: list[str | bytes], *, max_tokens: int = 8, lower_case: bool = True, pad_to_max: bool = False
 ) -> list[list[int]]:
-    tokenizer = Tokenizer(PIECES, max_tokens=max_tokens, lower_case=lower_case)
+    tokenizer = Tokenizer(tokenizer_files(lower_case=lower_case), max_tokens=max_tokens)
     return tokenizer(tf.constant(texts, tf.string, [len(texts)]), pad_to_max=pad_to_max).numpy().tolist()
 
 
@@ -29,8 +29,9 @@ def tokens(
         ("аб", [2, 1, 3]),  # Cyrillic: no piece
         ("人a", [2, 1, A, 3]),  # a Chinese character is a word of its own
         ("a[SEP]", [2, A, *(PIECES.index(p) for p in ("[", "s", "##e", "##p", "]")), 3]),  # nobody can write a [SEP]
-        (b"\xff\xc3", [2, 1, 3]),  # no UTF-8
-        ("a\x00b", [2, A, B, 3]),
+        (b"\xff\xc3", [2, 3]),  # no UTF-8
+        (b"a\xffb", [2, A, INNER_B, 3]),
+        ("a\x00b", [2, A, INNER_B, 3]),
     ],
 )
 def test_ids(text, ids):

@@ -53,6 +53,18 @@ def write_bert(directory: Path, *, weights: dict[str, np.ndarray] | None = None,
     return directory
 
 
+def tokenizer_files(pieces: list[str] = PIECES, *, lower_case: bool = True) -> Any:
+    """The tokenizer of a checkpoint with these pieces."""
+    from tempfile import TemporaryDirectory
+
+    from tfrec.models.tokenizer_files import read_tokenizer
+
+    with TemporaryDirectory() as directory:
+        Path(directory, "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
+        write_json(Path(directory, "tokenizer_config.json"), {"do_lower_case": lower_case})
+        return read_tokenizer(Path(directory), vocab_size=1000)
+
+
 def write_json(path: Path, content: Any) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(content))

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.models.tiny import PIECES
+from tests.models.tiny import PIECES, tokenizer_files
 from tfrec.models.noise import Noise
 from tfrec.models.tokenizer import Tokenizer
 from tfrec.training.augmentation import MASKED_SHARE, drop_tokens, mask_spans, mask_words
@@ -14,7 +14,7 @@ TEXT = [START, *range(10, 30), END, PAD, PAD]
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return Tokenizer(PIECES, max_tokens=24, lower_case=True)
+    return Tokenizer(tokenizer_files(), max_tokens=24)
 
 
 def noise(seed: int = 3) -> Noise:
@@ -26,7 +26,7 @@ FREE = np.array(TEXT) > 3
 
 
 def test_a_vocabulary_without_a_mask_has_the_unknown_piece_for_it(tokenizer):
-    assert (tokenizer.mask, Tokenizer([*PIECES, "[MASK]"], max_tokens=8, lower_case=True).mask) == (UNKNOWN, len(PIECES))
+    assert (tokenizer.mask, Tokenizer(tokenizer_files([*PIECES, "[MASK]"]), max_tokens=8).mask) == (UNKNOWN, len(PIECES))
 
 
 def test_dropped_tokens_are_padding(tokenizer):

@@ -9,7 +9,7 @@ B and U start at zero, so a change starts as none. A prefix cannot; a logit of i
 as plain weights (`W + s A B`). The others stay layers of their own: their arrays lie beside BERT's under the names of
 `Changed.own`, and config.json says which.
 """
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,9 +40,9 @@ class Change:
     first: int
 
     @classmethod
-    def of(cls, config: Any) -> "Change | None":
-        """The one that a checkpoint carries, by its configuration."""
-        entry = getattr(config, ENTRY, None)
+    def of(cls, config: Mapping[str, Any]) -> "Change | None":
+        """The one that a checkpoint carries, by its config.json."""
+        entry = config.get(ENTRY)
         if entry is None:
             return None
         try:

@@ -1,7 +1,8 @@
-"""BERT (Devlin et al. 2019, arXiv:1810.04805) in Keras 2: token ids in, hidden states out; any Hugging Face BERT checkpoint.
+"""BERT (Devlin et al. 2019, arXiv:1810.04805) in Keras 2: token ids in, hidden states out; and its kin, DistilBERT and XLM-R.
 
 Written here because `transformers` 5 has no TensorFlow models and the last 4.x fails on safetensors. Queries, keys and
-values are one matrix product; the rest follows the paper, so a checkpoint gives the hidden states it gives in PyTorch.
+values are one matrix product; the rest follows the paper, so a checkpoint gives the hidden states it gives in PyTorch. The
+families differ in two things: DistilBERT has no segments, and XLM-R counts positions from its padding's id on.
 """
 from collections.abc import Callable
 from typing import Any
@@ -11,18 +12,24 @@ import tensorflow as tf
 
 from tfrec.errors import ModelError
 from tfrec.models import adapters
+from tfrec.models.bert_names import DENSE, SEGMENTS, TABLE, UNUSED, places
 from tfrec.models.checkpoint_files import Checkpoint
+from tfrec.models.checkpoint_weights import checked, weights_file
 
 keras = tf.keras
 Thin = Callable[[tf.Tensor], tf.Tensor]  # what dropout does to a tensor
+ACTIVATIONS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
+    "gelu": lambda x: tf.nn.gelu(x, approximate=False), "gelu_tanh": lambda x: tf.nn.gelu(x, approximate=True),
+    "relu": tf.nn.relu, "silu": tf.nn.silu}
 
 
 class BertLayer(keras.layers.Layer):
     """Self-attention and feed-forward, each with residual and layer norm after it: `[batch, tokens, width]` -> same."""
 
-    def __init__(self, *, width: int, heads: int, inner: int, epsilon: float, **kwargs: Any) -> None:
+    def __init__(self, *, width: int, heads: int, inner: int, epsilon: float, activation: str = "gelu",
+                 **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.width, self.heads, self.inner, self.epsilon = width, heads, inner, epsilon
+        self.width, self.heads, self.inner, self.epsilon, self.activation = width, heads, inner, epsilon, activation
         self.qkv = keras.layers.Dense(3 * width, name="qkv")
         self.attention_output = keras.layers.Dense(width, name="attention_output")
         self.attention_norm = keras.layers.LayerNormalization(epsilon=epsilon, name="attention_norm")
@@ -46,29 +53,37 @@ class BertLayer(keras.layers.Layer):
         mixed = tf.reshape(tf.transpose(tf.matmul(weights, v), [0, 2, 1, 3]), [-1, self.width])
         added = self.attention_output(mixed)
         x = self.attention_norm(x + (added if thin is None else thin(added)))
-        added = self.output_dense(tf.nn.gelu(self.intermediate(x), approximate=False))
+        added = self.output_dense(ACTIVATIONS[self.activation](self.intermediate(x)))
         return self.output_norm(x + (added if thin is None else thin(added)))
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"width": self.width, "heads": self.heads, "inner": self.inner, "epsilon": self.epsilon}
+        return super().get_config() | {"width": self.width, "heads": self.heads, "inner": self.inner, "epsilon": self.epsilon,
+                                       "activation": self.activation}
 
 
 class Bert(keras.layers.Layer):
-    """Hidden states `[batch, tokens, width]` for token ids `[batch, tokens]`; id `pad` is hidden from attention."""
+    """Hidden states `[batch, tokens, width]` for token ids `[batch, tokens]`; id `pad` is hidden from attention.
+
+    Args:
+        positions: rows of the table of positions, of which the first token has `first_position`.
+        segments: whether there are embeddings of them.
+    """
 
     def __init__(self, *, vocabulary: int, width: int, heads: int, inner: int, layers: int, positions: int, epsilon: float,
-                 pad: int, **kwargs: Any) -> None:
+                 pad: int, activation: str = "gelu", first_position: int = 0, segments: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.sizes = {"vocabulary": vocabulary, "width": width, "heads": heads, "inner": inner, "layers": layers,
-                      "positions": positions, "epsilon": epsilon, "pad": pad}
-        self.pad = pad
+        self.sizes: dict[str, Any] = {"vocabulary": vocabulary, "width": width, "heads": heads, "inner": inner, "layers": layers,
+                                      "positions": positions, "epsilon": epsilon, "pad": pad, "activation": activation,
+                                      "first_position": first_position, "segments": segments}
+        self.pad, self.first_position = pad, first_position
         self.words = keras.layers.Embedding(vocabulary, width, name="words")
         self.positions = keras.layers.Embedding(positions, width, name="positions")
         # every text is one segment, so the embedding of segment 0 is a bias
-        self.segment = keras.layers.Embedding(1, width, name="segment")
+        self.segment = keras.layers.Embedding(1, width, name="segment") if segments else None
         self.norm = keras.layers.LayerNormalization(epsilon=epsilon, name="norm")
         self.blocks = [
-            BertLayer(width=width, heads=heads, inner=inner, epsilon=epsilon, name=f"layer_{i}") for i in range(layers)
+            BertLayer(width=width, heads=heads, inner=inner, epsilon=epsilon, activation=activation, name=f"layer_{i}")
+            for i in range(layers)
         ]
 
     def call(self, token_ids: tf.Tensor) -> tf.Tensor:
@@ -77,7 +92,9 @@ class Bert(keras.layers.Layer):
 
     def embed(self, token_ids: tf.Tensor) -> tf.Tensor:
         """What the first layer reads, `[batch * tokens, width]`."""
-        x = self.words(token_ids) + self.positions(tf.range(tf.shape(token_ids)[1])) + self.segment(tf.zeros([1], tf.int32))
+        x = self.words(token_ids) + self.positions(self.first_position + tf.range(tf.shape(token_ids)[1]))
+        if self.segment is not None:
+            x += self.segment(tf.zeros([1], tf.int32))
         return tf.reshape(self.norm(x), [-1, self.sizes["width"]])
 
     def through(self, x: tf.Tensor, token_ids: tf.Tensor, blocks: list[BertLayer], thin: Thin | None = None) -> tf.Tensor:
@@ -96,46 +113,42 @@ def load_bert(checkpoint: Checkpoint) -> Bert:
     """Build the encoder that `checkpoint` describes and fill in its weights.
 
     Raises:
-        ModelError: when an array is absent or has another shape than the configuration says.
+        ModelError: an array is missing, has another shape than the configuration says, holds no finite numbers, or belongs to an
+            encoder of another size.
     """
     c = checkpoint.config
-    bert = Bert(vocabulary=c.vocab_size, width=c.hidden_size, heads=c.num_attention_heads, inner=c.intermediate_size,
-                layers=c.num_hidden_layers, positions=c.max_position_embeddings, epsilon=c.layer_norm_eps,
-                pad=c.pad_token_id or 0, name="bert")
-    bert(tf.zeros([1, 4], tf.int32))
-    arrays = checkpoint.weights()
+    bert = Bert(vocabulary=c.vocabulary, width=c.width, heads=c.heads, inner=c.inner, layers=c.layers, positions=c.positions,
+                epsilon=c.epsilon, pad=checkpoint.tokenizer.pad, activation=c.activation, first_position=c.first_position,
+                segments=c.segments > 0, name="bert")
+    bert(tf.zeros([1, 3], tf.int32))
+    arrays, where, left = checkpoint.weights(), weights_file(checkpoint.encoder), set(UNUSED)
 
     def take(name: str, *shape: int) -> np.ndarray:
         if name not in arrays:
-            raise ModelError(f"{checkpoint.directory}/model.safetensors: expected an array {name!r}, found none. "
-                             "The file is not the weights of this configuration.")
-        if arrays[name].shape != shape:
-            raise ModelError(f"{checkpoint.directory}/model.safetensors: expected {name!r} of shape {list(shape)}, as "
-                             f"config.json has it, got {list(arrays[name].shape)}. The files are of different checkpoints.")
-        return arrays[name]
+            raise ModelError(f"{where}: expected an array {name!r}, found none. These are not the weights of this configuration.")
+        left.add(name)
+        return checked(name, arrays[name], shape, where)
 
-    def dense(out: int, into: int, *names: str) -> list[np.ndarray]:  # PyTorch keeps a matrix as [out, in]
-        weights, biases = [take(f"{n}.weight", out, into).T for n in names], [take(f"{n}.bias", out) for n in names]
-        return [np.concatenate(weights, axis=1), np.concatenate(biases)]
-
-    def norm(name: str) -> list[np.ndarray]:
-        return [take(f"{name}.weight", width), take(f"{name}.bias", width)]
-
-    width, inner = c.hidden_size, c.intermediate_size
-    bert.words.set_weights([take("embeddings.word_embeddings.weight", c.vocab_size, width)])
-    bert.positions.set_weights([take("embeddings.position_embeddings.weight", c.max_position_embeddings, width)])
-    bert.segment.set_weights([take("embeddings.token_type_embeddings.weight", c.type_vocab_size, width)[:1]])
-    bert.norm.set_weights(norm("embeddings.LayerNorm"))
-    for i, block in enumerate(bert.blocks):
-        p = f"encoder.layer.{i}"
-        block.qkv.set_weights(dense(width, width, *(f"{p}.attention.self.{n}" for n in ("query", "key", "value"))))
-        block.attention_output.set_weights(dense(width, width, f"{p}.attention.output.dense"))
-        block.attention_norm.set_weights(norm(f"{p}.attention.output.LayerNorm"))
-        block.intermediate.set_weights(dense(inner, width, f"{p}.intermediate.dense"))
-        block.output_dense.set_weights(dense(width, inner, f"{p}.output.dense"))
-        block.output_norm.set_weights(norm(f"{p}.output.LayerNorm"))
-    if (kept := adapters.Change.of(c)) is not None:
+    for layer, kind, names in places(bert, c.family):
+        if kind == DENSE:
+            into, columns = layer.kernel.shape
+            out = columns // len(names)
+            kernels, biases = [take(f"{n}.weight", out, into).T for n in names], [take(f"{n}.bias", out) for n in names]
+            layer.set_weights([np.concatenate(kernels, axis=1), np.concatenate(biases)])
+        elif kind == TABLE:
+            layer.set_weights([take(f"{names[0]}.weight", *layer.embeddings.shape)])
+        else:
+            layer.set_weights([take(f"{names[0]}.weight", c.width), take(f"{names[0]}.bias", c.width)])
+    if bert.segment is not None:
+        bert.segment.set_weights([take(f"{SEGMENTS}.weight", c.segments, c.width)[:1]])
+    if (kept := adapters.Change.of(c.said)) is not None:
         change = adapters.apply(bert, kept)
         for name, variable in change.own.items():
             variable.assign(take(name, *variable.shape))
+    # heads, such as a pooler, are for other tasks; what is inside the encoder and was not read would change its vectors
+    parts = ("embeddings.", "encoder.", "transformer.", "tfrec.")
+    inside = sorted(name for name in arrays.keys() - left if name.startswith(parts))
+    if inside:
+        raise ModelError(f"{where}: expected no more arrays than config.json has layers for, found {inside[0]!r} "
+                         f"({len(inside)} in all). The files are of different checkpoints.")
     return bert

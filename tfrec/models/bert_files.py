@@ -12,37 +12,9 @@ import numpy as np
 from tfrec.errors import UsageError
 from tfrec.models import adapters
 from tfrec.models.bert import Bert
-from tfrec.models.checkpoint_files import FILES, Checkpoint
-
-ALSO = ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json")  # for sentence-transformers
-SEGMENTS = "embeddings.token_type_embeddings.weight"
-
-
-def arrays(bert: Bert) -> dict[str, np.ndarray]:
-    """Arrays by the name that a BertModel gives them: `encoder.layer.0.output.dense.weight` `[out, in]`, ..."""
-    found: dict[str, np.ndarray] = {
-        "embeddings.word_embeddings.weight": bert.words.embeddings.numpy(),
-        "embeddings.position_embeddings.weight": bert.positions.embeddings.numpy(),
-    }
-
-    def dense(weights: list[np.ndarray], *names: str) -> None:
-        kernels, biases = (np.split(array, len(names), axis=-1) for array in weights)
-        for name, kernel, bias in zip(names, kernels, biases, strict=True):
-            found[f"{name}.weight"], found[f"{name}.bias"] = np.ascontiguousarray(kernel.T), np.ascontiguousarray(bias)
-
-    def norm(weights: list[np.ndarray], name: str) -> None:
-        found[f"{name}.weight"], found[f"{name}.bias"] = weights
-
-    norm(bert.norm.get_weights(), "embeddings.LayerNorm")
-    for i, block in enumerate(bert.blocks):
-        p = f"encoder.layer.{i}"
-        dense(block.qkv.get_weights(), *(f"{p}.attention.self.{n}" for n in ("query", "key", "value")))
-        dense(adapters.plain(block.attention_output).get_weights(), f"{p}.attention.output.dense")
-        norm(block.attention_norm.get_weights(), f"{p}.attention.output.LayerNorm")
-        dense(block.intermediate.get_weights(), f"{p}.intermediate.dense")
-        dense(adapters.plain(block.output_dense).get_weights(), f"{p}.output.dense")
-        norm(block.output_norm.get_weights(), f"{p}.output.LayerNorm")
-    return found
+from tfrec.models.bert_names import SEGMENTS, arrays
+from tfrec.models.checkpoint_files import Checkpoint, files_of
+from tfrec.models.checkpoint_weights import WHOLE, is_weights
 
 
 def write_encoder(bert: Bert, parent: Checkpoint, directory: Path, *, changed: adapters.Changed, said: dict[str, object]) -> None:
@@ -62,23 +34,24 @@ def write_encoder(bert: Bert, parent: Checkpoint, directory: Path, *, changed: a
     if directory.exists():
         raise UsageError(f"{directory} exists already. Name another output, or remove it.")
     adapters.merge(bert)
-    new = arrays(bert)
     kept = parent.weights()  # what is not used here, such as a pooler and the second segment, stays
-    kept[SEGMENTS] = kept[SEGMENTS].astype(np.float32)
-    kept[SEGMENTS][0] = bert.segment.embeddings.numpy()[0]
-    new = kept | new
+    new = kept | arrays(bert, parent.config.family)
+    if bert.segment is not None:
+        segments = kept[f"{SEGMENTS}.weight"].astype(np.float32)
+        segments[0] = bert.segment.embeddings.numpy()[0]
+        new[f"{SEGMENTS}.weight"] = segments
     if changed.change.way in adapters.STAYS:
         new |= {name: variable.numpy() for name, variable in changed.own.items()}
     staging = directory.with_name(f".{directory.name}.staging")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
-    for name in (*FILES, *ALSO):
-        if name != "model.safetensors" and (parent.directory / name).is_file():
-            (staging / name).parent.mkdir(exist_ok=True)
+    inside = parent.encoder.relative_to(parent.directory)
+    for name in files_of(parent.directory):
+        if not is_weights(parent.directory / name, parent.encoder):
+            (staging / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(parent.directory / name, staging / name)
-    config = json.loads((parent.directory / "config.json").read_text(encoding="utf-8"))
-    config = {**config, "dtype": "float32", **changed.change.entry()}
-    (staging / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    config = {**parent.config.said, "dtype": "float32", **changed.change.entry()}
+    (staging / inside / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     (staging / "tuning.json").write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
-    save_file(new, staging / "model.safetensors", metadata={"format": "pt"})
+    save_file(new, staging / inside / WHOLE, metadata={"format": "pt"})
     staging.replace(directory)

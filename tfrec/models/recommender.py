@@ -14,13 +14,12 @@ from tfrec.config import Config
 from tfrec.data.catalogue import Catalogue
 from tfrec.data.item_features import ItemFeatures
 from tfrec.models.bayesian_head import BayesianHead
-from tfrec.models.checkpoint_files import fingerprint
 from tfrec.models.item_tower import ItemTower
 from tfrec.models.prior import PopularityPrior
 from tfrec.models.query_tower import QueryTower
 from tfrec.models.slots import assign_slots
 from tfrec.models.text_cache import TextCache
-from tfrec.models.text_encoder import load_encoder
+from tfrec.models.text_encoder import identity, load_encoder
 from tfrec.models.two_tower import TwoTower
 
 MAX_ACTIONS = 16  # codes that the query tower tells apart; shapes must not depend on how many a log has had so far
@@ -120,12 +119,12 @@ def encode_catalogue(
         advance: told how many texts have been encoded since the last call.
     """
     def encode(missing: Sequence[str]) -> npt.NDArray[np.float32]:
-        encoder = load_encoder(config.text.encoder, max_tokens=config.text.max_tokens)
-        return encoder.encode(missing, batch_size=config.text.batch_size, advance=advance)
+        encoder = load_encoder(config.text)
+        return encoder.encode(missing, role="item", batch_size=config.text.batch_size, advance=advance)
 
     return text_cache(config).vectors(texts, encode)
 
 
 def text_cache(config: Config) -> TextCache:
     """The run's text vectors, of the encoder as it is now: another one may have come under the same name."""
-    return TextCache(config.run / "text_vectors.npz", identity=f"{fingerprint(config.text.encoder)}:{config.text.max_tokens}")
+    return TextCache(config.run / "text_vectors.npz", identity=identity(config.text))

@@ -1,4 +1,4 @@
-"""Strings in, one unit vector a text out: tokenizer, BERT and pooling as the checkpoint was trained.
+"""Strings in, one unit vector a text out: prompt, tokenizer, encoder, pooling and what follows it, as the checkpoint was trained.
 
 `encode` fills the cache of item vectors; it sorts texts by length, so that no batch computes more padding than it must.
 """
@@ -8,31 +8,41 @@ from functools import lru_cache
 import numpy as np
 import tensorflow as tf
 
+from tfrec.config import TextConfig
 from tfrec.models.bert import load_bert
 from tfrec.models.checkpoint_files import fingerprint, read_checkpoint
-from tfrec.models.tokenizer import Tokenizer
+from tfrec.models.prompts import Role
+from tfrec.models.sentence_modules import Dense
+from tfrec.models.tokenizer import EDGES, Tokenizer
 
 STEP = 8  # token lengths are rounded up to multiples of this: few shapes to trace, at most 7 wasted tokens
-EDGES = 2  # tokens that every text has: [CLS] and [SEP]
+READ_AT_ONCE = 4096  # texts whose characters are in memory at the same time
+READING = 2  # changes when the same files and settings come to give other vectors
 
 
 class TextEncoder(tf.Module):
     """Unit vectors `[batch, width]` for texts `[batch]`; an empty text gives the zero vector.
 
     Args:
-        checkpoint: directory, installed package or hub id of a Hugging Face BERT.
+        checkpoint: directory, installed package or hub id of an encoder in Hugging Face's layout.
         max_tokens: word pieces that are read, [CLS] and [SEP] included.
+        query_prompt, item_prompt: what comes before such texts; None: what the checkpoint says.
+
+    Raises:
+        ModelError: it cannot be read, or says something that is not done here.
     """
 
-    def __init__(self, checkpoint: str, *, max_tokens: int) -> None:
+    def __init__(self, checkpoint: str, *, max_tokens: int, query_prompt: str | None = None,
+                 item_prompt: str | None = None) -> None:
         super().__init__(name="text_encoder")
         files = read_checkpoint(checkpoint)
         self.checkpoint = checkpoint
-        self.tokenizer = Tokenizer(files.vocabulary, max_tokens=min(max_tokens, files.config.max_position_embeddings),
-                                   lower_case=files.lower_case)
+        self.tokenizer = Tokenizer(files.tokenizer, max_tokens=min(max_tokens, files.most_tokens),
+                                   prompts=files.modules.prompts.but(query=query_prompt, item=item_prompt))
         self.bert = load_bert(files)
-        self.files, self.pooling = files, files.pooling
-        self.width = int(files.config.hidden_size)
+        self.files, self.pooling = files, files.modules.pooling
+        self.width = files.modules.width(files.config.width)
+        self._after = [_dense(module) if isinstance(module, Dense) else _unit for module in files.modules.after]
         self._compiled = tf.function(self.pool, input_signature=[tf.TensorSpec([None, None], tf.int32)], autograph=False)
 
     def pool(self, token_ids: tf.Tensor) -> tf.Tensor:
@@ -42,16 +52,29 @@ class TextEncoder(tf.Module):
     def pool_states(self, states: tf.Tensor, token_ids: tf.Tensor) -> tf.Tensor:
         """The same for hidden states `[batch, tokens, width]`."""
         kept = tf.cast(token_ids != self.tokenizer.pad, states.dtype)[:, :, None]
-        pooled = states[:, 0] if self.pooling == "cls" else tf.reduce_sum(states * kept, axis=1)  # its length drops out
-        return tf.math.l2_normalize(pooled, axis=-1) * tf.cast(tf.reduce_sum(kept, axis=1) > EDGES, states.dtype)
+        count = tf.reduce_sum(kept, axis=1)
+        if self.pooling == "cls":
+            pooled = states[:, 0]
+        else:
+            pooled = tf.reduce_sum(states * kept, axis=1) / (tf.sqrt(count) if self.pooling == "mean_sqrt_len" else count)
+        for module in self._after:
+            pooled = module(pooled)
+        return _unit(pooled) * tf.cast(count > EDGES, states.dtype)
 
-    def __call__(self, texts: tf.Tensor) -> tf.Tensor:
-        return self.pool(self.tokenizer(texts, pad_to_max=False))
+    def __call__(self, texts: tf.Tensor, *, role: Role = "item") -> tf.Tensor:
+        return self.pool(self.tokenizer(texts, role=role, pad_to_max=False))
 
-    def encode(self, texts: Sequence[str], *, batch_size: int, advance: Callable[[int], None] | None = None) -> np.ndarray:
+    def token_ids(self, texts: Sequence[str], *, role: Role) -> np.ndarray:
+        """`[len(texts), max_tokens]`, int32."""
+        parts = [self.tokenizer(tf.constant(texts[i : i + READ_AT_ONCE], tf.string), role=role, pad_to_max=True).numpy()
+                 for i in range(0, len(texts), READ_AT_ONCE)]
+        return np.concatenate([np.zeros((0, self.tokenizer.max_tokens), np.int32), *parts])
+
+    def encode(self, texts: Sequence[str], *, batch_size: int, role: Role = "item",
+               advance: Callable[[int], None] | None = None) -> np.ndarray:
         """Vectors `[len(texts), width]`, float32. `advance` is told how many more texts are done."""
         vectors = np.zeros((len(texts), self.width), np.float32)
-        tokens = self.tokenizer(tf.constant(texts, tf.string, [len(texts)]), pad_to_max=True).numpy()
+        tokens = self.token_ids(texts, role=role)
         lengths = (tokens != self.tokenizer.pad).sum(1)
         order = np.argsort(lengths, kind="stable")
         order = order[lengths[order] > EDGES]
@@ -66,12 +89,28 @@ class TextEncoder(tf.Module):
         return vectors
 
 
-def load_encoder(checkpoint: str, *, max_tokens: int) -> TextEncoder:
-    """The encoder of a checkpoint. The last one stays in memory while its files stay as they are: a retrain job exports every few
-    minutes, and to read an encoder takes seconds."""
-    return _encoder(checkpoint, max_tokens, fingerprint(checkpoint))
+def _unit(x: tf.Tensor) -> tf.Tensor:
+    return tf.math.l2_normalize(x, axis=-1)
+
+
+def _dense(module: Dense) -> tf.keras.layers.Dense:
+    layer = tf.keras.layers.Dense(module.out, activation=module.activation, use_bias=module.bias, trainable=False)
+    layer.build([None, module.into])
+    layer.set_weights(module.weights())
+    return layer
+
+
+def load_encoder(text: TextConfig) -> TextEncoder:
+    """The encoder of a configuration. The last one stays in memory while its files stay as they are: a retrain job exports every
+    few minutes, and to read an encoder takes seconds."""
+    return _encoder(text.encoder, text.max_tokens, text.query_prompt, text.item_prompt, fingerprint(text.encoder))
 
 
 @lru_cache(maxsize=1)
-def _encoder(checkpoint: str, max_tokens: int, contents: str) -> TextEncoder:
-    return TextEncoder(checkpoint, max_tokens=max_tokens)
+def _encoder(checkpoint: str, max_tokens: int, query_prompt: str | None, item_prompt: str | None, contents: str) -> TextEncoder:
+    return TextEncoder(checkpoint, max_tokens=max_tokens, query_prompt=query_prompt, item_prompt=item_prompt)
+
+
+def identity(text: TextConfig) -> str:
+    """What the vectors of items depend on: the encoder as it is now, and what it reads of a text."""
+    return repr((READING, fingerprint(text.encoder), text.max_tokens, text.item_prompt))

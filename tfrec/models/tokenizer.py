@@ -1,46 +1,94 @@
-"""Strings in, BERT token ids out, as one TensorFlow op, so that training and the served graph cannot disagree.
+"""Strings in, token ids out, as one TensorFlow function, so that training and the served graph cannot disagree.
 
-In training it runs on the host inside `tf.data` (XLA compiles no string op); in an export it is part of the graph.
+In training it runs on the host inside `tf.data` (XLA compiles no string op); in an export it is part of the graph. The ids are
+those of the checkpoint's own tokenizer. One thing differs, on purpose: a text that spells [SEP] or another piece that stands for
+no text is read as those characters, so nobody can write one.
 """
-from collections.abc import Sequence
-
 import tensorflow as tf
-import tensorflow_text as tf_text
 
-CHARACTERS_PER_TOKEN = 16  # a text is cut to this many a token before it is read: 100,000 characters cost no more than 768
+from tfrec.errors import ModelError
+from tfrec.models.prompts import NO_PROMPTS, ROLES, Prompts, Role
+from tfrec.models.sentencepiece import SentencePieces
+from tfrec.models.tokenizer_files import TokenizerFiles
+from tfrec.models.wordpiece import WordPieces
+
+# A text is cut to this many a token before it is read: 100,000 characters cost no more than 3,072. A text of whose first 3,072
+# fewer than 48 tokens come, such as mostly blanks, is read less far than the checkpoint's own tokenizer would.
+CHARACTERS_PER_TOKEN = 64
+EDGES = 2  # tokens that every text has: [CLS] and [SEP]
+# Read at load by both tokenizers: what a setting that is not known here would change shows in one of them.
+PROBES = ("The quick brown fox: 1,234.50 items!", "Ça coûte cher, naïve Ångström; ÜBER-größe", "Съешь ещё ЭТИХ булок",
+          "Ελληνικά ΓΡΆΜΜΑ", "مرحبا بالعالم", "שלום עולם", "हिन्दी किताब", "ภาษาไทยง่ายมาก", "我喜欢看电影 2024年",
+          "ひらがなとカタカナ、漢字", "한국어 영화", "e-mail a_b@c.de #x don't")
 
 
 class Tokenizer(tf.Module):
-    """WordPiece with BERT's clean-up (lower case, accents stripped, split at punctuation) in one C++ pass.
-
-    The ids are those of Hugging Face's tokenizer but for characters that Unicode folds into others (NFKC, case folding): here
-    ß is ss, … is three dots, and full-width letters are plain ones.
+    """Texts as token ids, a prompt before each, [CLS] and [SEP] around both.
 
     Args:
-        vocabulary: word pieces; the position is the id. Must hold [PAD], [UNK], [CLS], [SEP].
-        max_tokens: length to which a text is cut, [CLS] and [SEP] included.
-        lower_case: whether the checkpoint was trained on lower-cased text.
+        files: of the checkpoint.
+        max_tokens: length to which a text is cut, prompt, [CLS] and [SEP] included.
+        prompts: what comes before a query and before an item's text.
+
+    Raises:
+        ModelError: the checkpoint's tokenizer does something that is not done here, or a prompt leaves no room for a text.
     """
 
-    def __init__(self, vocabulary: Sequence[str], *, max_tokens: int, lower_case: bool) -> None:
+    def __init__(self, files: TokenizerFiles, *, max_tokens: int, prompts: Prompts = NO_PROMPTS) -> None:
         super().__init__(name="tokenizer")
-        ids = {piece: i for i, piece in enumerate(vocabulary)}
-        self.max_tokens = max_tokens
-        self._vocabulary = tf.constant(list(vocabulary))
-        self.pad, self.start, self.end = ids["[PAD]"], ids["[CLS]"], ids["[SEP]"]
-        self.mask = ids.get("[MASK]", ids["[UNK]"])  # a few vocabularies of small models have no piece that hides another
-        self._pieces = tf_text.FastBertTokenizer(
-            list(vocabulary), token_out_type=tf.int32, lower_case_nfd_strip_accents=lower_case
-        )
+        self.max_tokens, self.prompts = max_tokens, prompts
+        self.pad, self.start, self.end, self.mask = files.pad, files.start, files.end, files.mask
+        self._names = tf.constant(files.pieces)
+        self._texts = (WordPieces if files.kind == "WordPiece" else SentencePieces)(files)
+        _compare(files, self._texts)
+        self._prompts: dict[Role, tuple[str, list[int], bool]] = {}
+        for role in ROLES:
+            prompt = prompts.of(role)
+            clean = self._texts.clean(tf.constant([prompt]))
+            ids = self._texts.ids(clean)[0].numpy().tolist()
+            if len(ids) + EDGES >= max_tokens:
+                raise ModelError(f"{files.where}: the prompt {prompt!r} takes {len(ids)} tokens, and with {EDGES} more leaves no "
+                                 f"room for a text in text.max_tokens = {max_tokens}. Raise it.")
+            self._prompts[role] = (clean.numpy()[0], ids, clean.numpy()[0].endswith(b" "))
 
-    def __call__(self, texts: tf.Tensor, *, pad_to_max: bool) -> tf.Tensor:
-        """Token ids `[batch, max_tokens]`, or `[batch, longest]` when `pad_to_max` is false, for strings `[batch]`."""
-        texts = tf.strings.substr(texts, 0, CHARACTERS_PER_TOKEN * self.max_tokens, unit="UTF8_CHAR")
-        rows = self._pieces.tokenize(texts)[:, : self.max_tokens - 2]
+    def __call__(self, texts: tf.Tensor, *, role: Role = "item", pad_to_max: bool) -> tf.Tensor:
+        """Token ids `[batch, max_tokens]`, or `[batch, longest]` when `pad_to_max` is false, for strings `[batch]`.
+
+        A text that has no pieces of its own gets no prompt: it is [CLS] and [SEP] alone.
+        """
+        clean = self._texts.clean(tf.strings.substr(texts, 0, CHARACTERS_PER_TOKEN * self.max_tokens, unit="UTF8_CHAR"))
+        prompt, ids, apart = self._prompts[role]
+        rows = self._texts.ids(clean if apart or not ids else tf.strings.join([prompt, clean]))
+        if ids:
+            empty = rows.row_lengths() == 0 if apart else tf.strings.strip(clean) == b""
+            before = tf.repeat(tf.constant([ids], tf.int32), tf.shape(texts)[0], axis=0) if apart else rows[:, :0]
+            rows = tf.ragged.boolean_mask(*_emptied(tf.concat([before, rows], axis=1), empty))
+        rows = rows[:, : self.max_tokens - EDGES]
         edge = tf.ones([tf.shape(texts)[0], 1], tf.int32)
         rows = tf.concat([edge * self.start, rows, edge * self.end], axis=1)
         return rows.to_tensor(self.pad, shape=[None, self.max_tokens] if pad_to_max else None)
 
+    def prompt_length(self, role: Role) -> int:
+        """How many tokens of a text that is not empty are its prompt's, after [CLS]."""
+        return len(self._prompts[role][1])
+
     def pieces(self, ids: tf.Tensor) -> tf.Tensor:
-        """The word pieces of token ids, in the form of `ids`; `##` begins one that goes on with a word."""
-        return tf.gather(self._vocabulary, ids)
+        """The pieces of token ids, in the form of `ids`; `##` begins one that goes on with a word, or `▁` one that begins a
+        word."""
+        return tf.gather(self._names, ids)
+
+
+def _emptied(rows: tf.RaggedTensor, empty: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
+    """The rows, and which of their values stay: none of a row that is empty."""
+    return rows, rows.with_values(tf.repeat(~empty, rows.row_lengths()))
+
+
+def _compare(files: TokenizerFiles, texts: WordPieces | SentencePieces) -> None:
+    """Hold what was built against the checkpoint's own tokenizer."""
+    probes = [*PROBES, *(f"one {token.content} two" for token in files.added())]
+    for text, own in zip(probes, texts.ids(texts.clean(tf.constant(probes))).to_list(), strict=True):
+        expected = files.reference.encode(text, add_special_tokens=False).ids
+        if own != expected:
+            theirs, ours = ([files.pieces[i] for i in ids] for ids in (expected, own))
+            raise ModelError(f"{files.where}: the checkpoint's tokenizer reads {text!r} as {theirs}, and what can be built here "
+                             f"as {ours}. Choose another checkpoint.")

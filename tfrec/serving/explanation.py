@@ -44,23 +44,28 @@ def _of_events(reader: QueryReader, events: Events, v: tf.Tensor, shape: tf.Tens
 
 def _of_tokens(reader: QueryReader, query: tf.Tensor, v: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     tokenizer = reader.encoder.tokenizer
-    ids = tokenizer(query, pad_to_max=False)
-    pieces = tf.shape(ids)[1] - 2  # between [CLS] and [SEP]
-    count = tf.math.count_nonzero(ids != tokenizer.pad, axis=1, keepdims=True, dtype=tf.int32) - 2
+    before = 1 + tokenizer.prompt_length("query")  # [CLS] and the prompt, which stay
+    ids = tokenizer(query, role="query", pad_to_max=False)
+    pieces = tf.maximum(tf.shape(ids)[1] - before - 1, 0)  # to [SEP]
+    count = tf.math.count_nonzero(ids != tokenizer.pad, axis=1, keepdims=True, dtype=tf.int32) - before - 1
     there = tf.range(pieces) < count
     at = tf.where(there)
 
     def weights() -> tf.Tensor:
         row, own = at[:, 0], tf.gather(ids, at[:, 0])
         column = tf.range(tf.shape(ids, out_type=tf.int64)[1] - 1)
-        rest = tf.gather(own, column + tf.cast(column > at[:, 1:], tf.int64), axis=1, batch_dims=1)  # piece j is token j + 1
+        gone = at[:, 1:] + before - 1  # piece j is token j + before
+        rest = tf.gather(own, column + tf.cast(column > gone, tf.int64), axis=1, batch_dims=1)
         rest = tf.pad(rest, [[0, 0], [0, 1]], constant_values=tokenizer.pad)
+        # a query without its only piece is none, and none has no prompt
+        alone = (tf.gather(count, row) == 1) & (rest != tokenizer.start) & (rest != tokenizer.end)
+        rest = tf.where(alone, tokenizer.pad, rest)
         texts = reader.model.scale_query(reader.pool(tf.concat([ids, rest], axis=0)))
         whole, without = tf.split(texts, [tf.shape(ids)[0], -1])
         return tf.scatter_nd(at, _lost(tf.gather(whole, row), without, tf.gather(v, row)), tf.shape(there, out_type=tf.int64))
 
     found = tf.cond(tf.size(at) > 0, weights, lambda: tf.zeros(tf.shape(there)))
-    return tf.where(there, tokenizer.pieces(ids[:, 1:-1]), ""), found
+    return tf.where(there, tokenizer.pieces(ids[:, before:-1]), ""), found
 
 
 def _lost(whole: tf.Tensor, without: tf.Tensor, v: tf.Tensor) -> tf.Tensor:

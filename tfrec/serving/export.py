@@ -70,7 +70,7 @@ def export(
     directory = Path(directory)
     with _making(directory) as made:
         text = recommender.config.text
-        graph = Graph(recommender, load_encoder(text.encoder, max_tokens=text.max_tokens))
+        graph = Graph(recommender, load_encoder(text))
         requests = recorded_requests(recommender)
         tf.saved_model.save(graph.module(), str(made), signatures=graph.functions)
         split(made / "variables")

@@ -228,7 +228,7 @@ class Graph:
         return {"vectors": u}
 
     def _embed_item(self, text: tf.Tensor) -> Answer:
-        return {"vectors": tf.math.l2_normalize(self._reader.model.items.text_part(self._reader.encode(text)), axis=-1)}
+        return {"vectors": tf.math.l2_normalize(self._reader.model.items.text_part(self._reader.encode["item"](text)), axis=-1)}
 
     def _log_propensities(
         self,

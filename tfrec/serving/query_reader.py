@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tfrec.models.prompts import ROLES, Role
 from tfrec.models.recommender import MAX_ACTIONS, Recommender
 from tfrec.models.text_encoder import TextEncoder
 from tfrec.models.two_tower import SEARCH_BETA
@@ -47,25 +48,28 @@ class QueryReader:
         actions = Lookup({"": 0} | codes, unknown=MAX_ACTIONS - 1)
         self._actions, self.tables = actions, [actions.table]
         # traced once each, however many signatures call them
-        self.encode = function(self._encode, input_signature=[TEXT])
+        one, other = (function(partial(self._encode, role=role), input_signature=[TEXT]) for role in ROLES)
+        prompts = encoder.tokenizer.prompts
+        self.encode = dict(zip(ROLES, (one, one if prompts.query == prompts.item else other), strict=True))
         self.pool = function(encoder.pool, input_signature=[_CODES])
         self.behaviour = function(self._behaviour, input_signature=[Events(_CODES, _CODES, _CODES, SECONDS)])
         self.read = function(self._read, input_signature=[TEXTS, TEXTS, SECONDS, TEXT])
 
     def _read(self, history: tf.Tensor, action: tf.Tensor, age_s: tf.Tensor, query: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """What is multiplied with item vectors `[batch, dim]`, and the weight of popularity beside it `[batch]`."""
-        text = self.encode(query)
+        text = self.encode["query"](query)
         searched = tf.reduce_any(text != 0.0, axis=-1)
         u = self.behaviour(self.events(history, action, age_s)) + self.model.scale_query(text)
         return u, tf.where(searched, SEARCH_BETA, self.model.beta)
 
-    def _encode(self, texts: tf.Tensor) -> tf.Tensor:
+    def _encode(self, texts: tf.Tensor, *, role: Role) -> tf.Tensor:
         """Text vectors `[batch, text_width]`. Empty texts cost nothing and give zero."""
         rows = tf.where(texts != "")
         size = [tf.shape(texts, out_type=tf.int64)[0], self.encoder.width]
         return tf.cond(
             tf.size(rows) > 0,
-            lambda: tf.scatter_nd(rows, self.pool(self.encoder.tokenizer(tf.gather_nd(texts, rows), pad_to_max=False)), size),
+            lambda: tf.scatter_nd(
+                rows, self.pool(self.encoder.tokenizer(tf.gather_nd(texts, rows), role=role, pad_to_max=False)), size),
             lambda: tf.zeros(size),
         )
 

@@ -18,6 +18,7 @@ from tfrec.config import Config
 from tfrec.errors import UsageError
 from tfrec.models import adapters
 from tfrec.models.bert_files import write_encoder
+from tfrec.models.prompts import Role
 from tfrec.models.text_encoder import STEP, TextEncoder
 from tfrec.training import tuning_loop
 from tfrec.training.devices import choose_strategy, describe
@@ -44,9 +45,9 @@ class Tuned:
     seconds: float
 
 
-def token_ids(encoder: TextEncoder, texts: Sequence[str]) -> npt.NDArray[np.int32]:
+def token_ids(encoder: TextEncoder, texts: Sequence[str], *, role: Role) -> npt.NDArray[np.int32]:
     """`[len(texts), tokens]`, as wide as the longest text, in steps that keep shapes few."""
-    ids: npt.NDArray[np.int32] = encoder.tokenizer(tf.constant(texts, tf.string, [len(texts)]), pad_to_max=True).numpy()
+    ids: npt.NDArray[np.int32] = encoder.token_ids(texts, role=role)
     longest = int((ids != encoder.tokenizer.pad).sum(1).max(initial=2))
     return ids[:, : min(-(-longest // STEP) * STEP, ids.shape[1])]
 
@@ -98,7 +99,7 @@ def parent_vectors(config: Config, encoder: TextEncoder,
     if not config.tuning.replay:
         return None
     with bar("reading texts to keep", total=len(texts)) as advance:
-        return texts, encoder.encode(texts, batch_size=config.text.batch_size, advance=advance)
+        return texts, encoder.encode(texts, role="item", batch_size=config.text.batch_size, advance=advance)
 
 
 def new_encoder(config: Config, build: Callable[[TextEncoder, adapters.Change], tuple[TunedModel, Any]], output: Path, *,
@@ -115,7 +116,8 @@ def new_encoder(config: Config, build: Callable[[TextEncoder, adapters.Change], 
     terminal.new_file(output)
     strategy = choose_strategy(config.training.device)
     with strategy.scope():
-        encoder = TextEncoder(config.text.encoder, max_tokens=config.text.max_tokens)
+        encoder = TextEncoder(config.text.encoder, max_tokens=config.text.max_tokens, query_prompt=config.text.query_prompt,
+                              item_prompt=config.text.item_prompt)
         parameters = sum(int(np.prod(weight.shape)) for weight in encoder.bert.weights)
         change = change_of(config, encoder)
         model, data = build(encoder, change)

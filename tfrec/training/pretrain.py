@@ -80,7 +80,7 @@ class TextInput:
 
     def __init__(self, encoder: TextEncoder, texts: Sequence[str], *, config: Config,
                  vectors: npt.NDArray[np.float32] | None) -> None:
-        self._ids, self._vectors, self._config = token_ids(encoder, texts), vectors, config
+        self._ids, self._vectors, self._config = token_ids(encoder, texts, role="item"), vectors, config
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         self.batch_size = max(1, config.tuning.batch_size // replicas) * replicas
         rows = np.random.default_rng(config.training.seed).permutation(len(texts))

@@ -40,8 +40,8 @@ def window_arrays(
     texts = sorted({slate.request["query"] for slate in kept} - {""})
     vectors = np.zeros((0, recommender.text.shape[1]), np.float32)
     if texts:
-        encoder = load_encoder(config.text.encoder, max_tokens=config.text.max_tokens)
-        vectors = encoder.encode(texts, batch_size=config.text.batch_size)
+        encoder = load_encoder(config.text)
+        vectors = encoder.encode(texts, role="query", batch_size=config.text.batch_size)
     times = np.array([slate.request["time"] for slate in kept] or [now], np.int64)
     at = np.unique(np.searchsorted(inter.time, times[np.linspace(0, len(times), min(SNAPSHOTS, len(times)), endpoint=False)
                                                      .astype(np.int64)]))

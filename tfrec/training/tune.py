@@ -64,12 +64,12 @@ class PairInput:
                  replay: tuple[Sequence[str], npt.NDArray[np.float32]] | None = None) -> None:
         self._pairs, self._config = pairs, config
         used, self._row = np.unique(pairs.item, return_inverse=True)
-        self._items = token_ids(encoder, [texts[i] for i in used])
-        self._queries = token_ids(encoder, pairs.queries)
+        self._items = token_ids(encoder, [texts[i] for i in used], role="item")
+        self._queries = token_ids(encoder, pairs.queries, role="query")
         place = {text: n for n, text in enumerate(texts)}  # where an item's text is the query, that item is no wrong answer
         own = np.array([place.get(query, -1) for query in pairs.queries], np.int32)
         self._relevant = np.concatenate([pairs.relevant(most=RELEVANT), own[:, None]], axis=1)
-        self._replay = None if replay is None else (token_ids(encoder, replay[0]), replay[1])
+        self._replay = None if replay is None else (token_ids(encoder, replay[0], role="item"), replay[1])
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         self.batch_size = max(1, config.tuning.batch_size // replicas) * replicas
         self._replayed = max(1, int(REPLAYED * self.batch_size) // replicas) * replicas
