@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.models.tiny import from_saved_model, write_bert, write_json
+from tfrec.config import TextConfig
 from tfrec.models.text_encoder import TextEncoder, load_encoder
 
 EMPTY = ["", "   ", "\n\t", "\u3000", "\u200b"]
@@ -88,7 +89,8 @@ def test_it_is_part_of_a_saved_model(encoder, tmp_path):
 
 def test_an_encoder_is_kept_until_its_files_change(tiny_checkpoint, tmp_path):
     directory = shutil.copytree(tiny_checkpoint, tmp_path / "bert")
-    first = load_encoder(str(directory), max_tokens=12)
-    assert load_encoder(str(directory), max_tokens=12) is first
+    settings = TextConfig(encoder=str(directory), max_tokens=12)
+    first = load_encoder(settings)
+    assert load_encoder(settings) is first
     (directory / "config.json").write_text((directory / "config.json").read_text() + " ")
-    assert load_encoder(str(directory), max_tokens=12) is not first
+    assert load_encoder(settings) is not first
