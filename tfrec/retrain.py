@@ -339,7 +339,7 @@ def _vectors(recommender: Recommender, searches: Searches) -> np.ndarray:
     if searches.source == OWN_TEXTS:
         return recommender.text[searches.items]
     text = recommender.config.text
-    return load_encoder(text.encoder, max_tokens=text.max_tokens).encode(searches.texts, batch_size=text.batch_size)
+    return load_encoder(text).encode(searches.texts, role="query", batch_size=text.batch_size)
 
 
 def _floor(config: Config, parent: Manifest, popular: Ranks) -> Floor | None:

