@@ -126,16 +126,16 @@ def test_retrain_waits_without_news(call):
     assert out["reason"] == "0 new events, retrain.min_events is 10: left for the next run"
 
 
-def test_retrain_holds_what_it_cannot_compare(call, shop):
+def test_retrain_waits_while_it_cannot_compare(call, shop):
     # each by somebody new, who has no history: nobody can be asked
     happen(shop / "run", [(f"new{n}", f"i{n}", 2_000_000 + n) for n in range(12)], writer="first")
     code, out, _ = call("retrain")
-    assert (code, out["outcome"], out["version"], out["events"]) == (3, "held", 1, 12)
+    assert (code, out["outcome"], out["version"], out["events"]) == (0, "waiting", 1, 12)
     assert "nobody in the window has a history" in out["reason"]
 
 
 def test_retrain_promotes_what_passes_the_gate(call, shop):
-    # a margin of 1 lets everything pass; the twelve that were held are news still
+    # a margin of 1 lets everything pass; the twelve that waited are news still
     happen(shop / "run", [(f"new{n % 12}", f"i{20 + n}", 2_000_100 + n) for n in range(18)], writer="second")
     code, out, _ = call("retrain")
     assert (code, out["outcome"], out["version"], out["events"]) == (0, "promoted", 2, 30)

@@ -5,6 +5,7 @@ What the fresh server answers is the business of tests/serving/test_verify.py; h
 import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from tfrec.config import Config, DataConfig, RetrainConfig
 from tfrec.data.log import FeedbackLog, LogWriter
 from tfrec.data.records import Outcome
 from tfrec.data.wal import WriteAheadFile
-from tfrec.errors import NothingToLearn, TfrecError
+from tfrec.errors import NothingToLearn, NotVerified, ServingError, TfrecError
 from tfrec.evaluation.protocol import askable
 from tfrec.models.recommender import Recommender
 from tfrec.retrain import HELD, PROMOTED, WAITING, Intent, retrain
@@ -126,6 +127,42 @@ def out_of_memory(*_: object, **__: object) -> None:
 
 def not_a_number(config: Config, challenger: Recommender, *_: object, **__: object) -> None:
     challenger.model.log_scale.assign(np.nan)
+
+
+@pytest.mark.parametrize(("fault", "told"), [
+    (lambda model: model.head.mean.assign(np.full(9, np.nan)), "not finite after training: 1 of .*head_mean"),
+    (lambda model: model.model.search_scale.assign(0.0), "its search is dead: on .* searches .items' own texts."),
+    (lambda model: model.model.search_scale.assign(-2.0), "its search is dead"),
+], ids=["head NaN", "search dead", "search upside down"])
+def test_a_fault_that_a_retrain_makes_is_not_promoted(config: Config, fault: Any, told: str) -> None:
+    def learn(config: Config, challenger: Recommender, *_: object, **__: object) -> None:
+        fault(challenger)
+
+    with mock.patch("tfrec.retrain._learn", side_effect=learn), mock.patch(VERIFY):
+        result = retrain(config, now=NOW)
+    assert (result.outcome, versions(config.models_dir)) == (HELD, [1])
+    assert re.search(told, result.reason)
+
+
+def test_what_is_not_verified_is_held_with_its_reason(config: Config) -> None:
+    refused = mock.MagicMock()
+    refused.return_value.__enter__.return_value.verify.side_effect = NotVerified("thompson: every answer is empty")
+    with mock.patch(VERIFY, refused):
+        result = retrain(config, now=NOW)
+    assert (result.outcome, result.reason, result.version) == (HELD, "thompson: every answer is empty", 1)
+    assert versions(config.models_dir) == [1]
+    assert {path.name.split("-")[0] for path in (config.run / "retrain").iterdir()} == {"lock", str(NOW)}
+
+
+@pytest.mark.parametrize("file", ["weights.index", "catalogue.jsonl", "slots.npz"])
+def test_a_parent_whose_files_are_damaged_is_not_continued(config: Config, file: str) -> None:
+    path = config.models_dir / "1" / CHECKPOINT / file
+    data = path.read_bytes()
+    path.unlink()
+    path.write_bytes(data[:-1] + b"?")
+    with pytest.raises(ServingError, match=f"{file}: is not what was exported.*roll back to another version"):
+        retrain(config, now=NOW)
+    assert not (config.run / "retrain" / "intent.json").exists()
 
 
 @pytest.mark.parametrize(("learn", "ends"), [

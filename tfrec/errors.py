@@ -7,6 +7,7 @@
     │   └── NothingToLearn  good data, of which an objective can learn nothing yet
     ├── ModelError         a checkpoint or encoder that cannot be loaded
     └── ServingError       a model server that cannot be started, reached or trusted
+        └── NotVerified    a version that must not go live: a file of it is damaged, or it answers what no sound one would
 
 A message says what was expected, what came, where, and what to do. The command line prints it without a traceback and
 exits with the code beside it. A retrain that is held is no error: it returns its verdict, and the command exits 3.
@@ -43,3 +44,7 @@ class ModelError(TfrecError):
 
 class ServingError(TfrecError):
     """A model server that did not start, did not answer in time, or gave an answer that does not fit its contract."""
+
+
+class NotVerified(ServingError):
+    """A version that must not go live: a file is damaged, its parts disagree, or it answers what no sound version would."""

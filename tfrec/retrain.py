@@ -43,7 +43,7 @@ from tfrec.data.log import FeedbackLog, Window
 from tfrec.data.log_rows import KINDS
 from tfrec.data.rows import Quarantine
 from tfrec.data.slates import Slate, matured_slates
-from tfrec.errors import NothingToLearn, TfrecError, UsageError
+from tfrec.errors import NothingToLearn, NotVerified, TfrecError, UsageError
 from tfrec.evaluation.baselines import POPULARITY_7D, WEEK, popularity_scorer
 from tfrec.evaluation.gate import Floor, SearchRanks, verdict
 from tfrec.evaluation.judges import Judges, judging_events
@@ -215,6 +215,8 @@ def _work(config: Config, work: Path, feedback: FeedbackLog, intent: Intent) -> 
             if broken := _not_finite(challenger, optimizer):
                 return Retrained(HELD, broken, parent, events, learnt, left_out, {}, clock.seconds)
             shown.teach_head(challenger)
+            if broken := _not_finite(challenger, optimizer):  # what the bandits know, now
+                return Retrained(HELD, broken, parent, events, learnt, left_out, {}, clock.seconds)
         with clock.of("evaluate"):
             scorer.refresh()
             value = compare_policies(
@@ -237,7 +239,7 @@ def _work(config: Config, work: Path, feedback: FeedbackLog, intent: Intent) -> 
             result.outcome = PROMOTED
             challenger.prior = PopularityPrior.counted(inter, weights=challenger.prior.weights)
             kept = _names(inter, start + np.flatnonzero(behaviour.new[start:]))
-            with Verifier() as verifier:  # its server gets ready while the export is written
+            with Verifier(parent=source.parent) as verifier:  # its server gets ready while the export is written
                 with clock.of("export"):
                     directory = export(
                         challenger, work / f"export-{intent.identity}", created_at=intent.now, parent=intent.parent,
@@ -246,7 +248,10 @@ def _work(config: Config, work: Path, feedback: FeedbackLog, intent: Intent) -> 
                         slates_until=max(shown.learnt_until, slates_until(config.models_dir / str(parent))),
                     )
                 with clock.of("verify"):
-                    result.version = publish(directory, config.models_dir, verifier=verifier)
+                    try:
+                        result.version = publish(directory, config.models_dir, verifier=verifier)
+                    except NotVerified as e:
+                        result.outcome, result.reason = HELD, str(e)
             shutil.rmtree(directory)
     return result
 
@@ -386,7 +391,7 @@ def _learn(config: Config, challenger: Recommender, optimizer: Any, inter: Inter
 
 def _not_finite(challenger: Recommender, optimizer: Any) -> str:
     """Which of what was learnt is no finite number, in words; "" where all is."""
-    learnt = [*challenger.model.variables, *optimizer.variables]
+    learnt = [*challenger.model.variables, *challenger.head.variables, *optimizer.variables]
     broken = [v.name for v in learnt if v.dtype.is_floating and not bool(tf.reduce_all(tf.math.is_finite(v)))]
     if not broken:
         return ""

@@ -49,7 +49,7 @@ def config(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             patched.setattr(index_choice, "LISTS_FROM", 10)
         made = export(model, model.config.run / "export", created_at=5, window={"now": 9}, held_back=[["u1", "i2"]])
         assert read_manifest(made).index["kind"] == request.param
-        patched.setattr(release, "verify", lambda export, *, seconds: 0)
+        patched.setattr(release, "verify", lambda export, *, seconds, parent=None: 0)
         release.publish(made, model.config.models_dir)
         patched.setattr(index_choice, "LISTS_FROM", 0 if request.param == "exact" else 10**9)  # a delta keeps its parent's kind
         yield model.config

@@ -20,7 +20,7 @@ from tfrec.serving.release import newest_dir, next_version, prune, publish, roll
 @pytest.fixture(autouse=True)
 def verified(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     seen: list[Path] = []
-    monkeypatch.setattr(release, "verify", lambda export, *, seconds: seen.append(export))
+    monkeypatch.setattr(release, "verify", lambda export, *, seconds, parent=None: seen.append(export))
     return seen
 
 
@@ -60,7 +60,7 @@ def test_a_number_is_never_given_twice(tmp_path: Path) -> None:
 
 
 def test_what_is_not_verified_is_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(export: Path, *, seconds: float) -> None:
+    def refuse(export: Path, *, seconds: float, parent: Path | None) -> None:
         raise ServingError("answers otherwise")
 
     monkeypatch.setattr(release, "verify", refuse)
@@ -225,7 +225,7 @@ def test_concurrent_publishers_take_different_numbers(tmp_path: Path) -> None:
     script = f"""
 from tfrec.serving import release
 from tfrec.serving.integrity import digests
-release.verify = lambda export, *, seconds: 0
+release.verify = lambda export, *, seconds, parent=None: 0
 for _ in range(5):
     release.publish({str(made)!r}, {str(tmp_path / "m")!r})
 """

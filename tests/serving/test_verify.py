@@ -1,4 +1,8 @@
 """A fresh server's answers are held against the model's: one real process for the good case, the comparison on its own."""
+import os
+import shutil
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -6,21 +10,25 @@ import numpy as np
 import pytest
 
 from tests.serving.conftest import Running
-from tests.serving.tiny import save_tiny
-from tfrec.errors import ServingError
+from tfrec.errors import NotVerified
 from tfrec.serving.client import Client
 from tfrec.serving.manifest import read_manifest, write_manifest
-from tfrec.serving.verify import _difference, _wrong, verify
-from tfrec.serving.warmup import WARMUP_FILE
+from tfrec.serving.verify import Verifier, _difference, _wrong, verify
 
 
-def test_one_wrong_answer_of_a_fresh_server_is_told(tmp_path: Path) -> None:
-    export = save_tiny(tmp_path / "export")
-    manifest = read_manifest(export)
-    probe = manifest.probes[1].model_copy(update={"outputs": {"y": [[2.0, 4.5]]}})
-    write_manifest(export, manifest.model_copy(update={"probes": (manifest.probes[0], probe)}))
-    with pytest.raises(ServingError, match=r"export: not verified.*probe 1 \(double\): y\[0, 1\]: expected 4.5, got 4.0"):
-        verify(export, seconds=60)
+def copied(version: Path, target: Path, **update: Any) -> Path:
+    shutil.copytree(version, target)
+    write_manifest(target, read_manifest(target).model_copy(update=update))
+    return target
+
+
+def test_one_wrong_answer_of_a_fresh_server_is_told(version: Path, tmp_path: Path) -> None:
+    first, *rest = read_manifest(version).probes
+    wrong = first.model_copy(update={"outputs": first.outputs | {"scores": [[9.0] * 10]}})
+    export = copied(version, tmp_path / "export", probes=(wrong, *rest))
+    told = rf"export: not verified.*probe 0 \({first.signature}\): scores\[0, 0\]: expected 9.0"
+    with pytest.raises(NotVerified, match=told):
+        verify(export)
 
 
 @pytest.mark.parametrize(
@@ -35,22 +43,45 @@ def test_one_wrong_answer_of_a_fresh_server_is_told(tmp_path: Path) -> None:
 def test_differences_are_told_in_words(server: Running, outputs: dict[str, Any], message: str) -> None:
     manifest = read_manifest(server.base_path / "4")
     with Client(server.grpc, model="tiny") as client:
-        assert _difference(client, manifest, manifest.probes[0].model_copy(update={"outputs": outputs})) == message
+        probe = manifest.probes[0].model_copy(update={"outputs": outputs})
+        assert _difference(lambda *asked: client.predict(*asked).outputs, manifest, probe) == message
 
 
-def test_the_time_limit_is_kept(tmp_path: Path) -> None:
-    with pytest.raises(ServingError, match=r"not verified.*did not answer within 0.2 s"):
-        verify(save_tiny(tmp_path / "export"), seconds=0.2)
+def test_a_server_that_uses_up_its_time_is_not_waited_for(version: Path) -> None:
+    with pytest.raises(NotVerified, match=r"not verified.*did not answer within 0.2 s of processor time"):
+        verify(version, seconds=0.2)
 
 
-def test_what_cannot_be_verified_is_refused(tmp_path: Path) -> None:
-    export = save_tiny(tmp_path / "export", requests=())
-    with pytest.raises(ServingError, match="no probes or no assets.extra"):
-        verify(export)
-    export = save_tiny(tmp_path / "cold")
-    (export / WARMUP_FILE).unlink()
-    with pytest.raises(ServingError, match="no probes or no assets.extra"):
-        verify(export)
+def test_the_installed_model_server_verifies(version: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in on the PATH that notes its flags and serves as the real one would."""
+    binary, noted = tmp_path / "tensorflow_model_server", tmp_path / "flags"
+    binary.write_text(f"""#!/bin/sh
+echo "$@" > {noted}
+exec {sys.executable} -m tfrec.serving.server "$@"
+""")
+    binary.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert verify(version) == len(read_manifest(version).probes)
+    flags = noted.read_text()
+    assert "--model_config_file=" in flags
+    assert not {"--host", "--parent", "--poll_seconds"} & {word.partition("=")[0] for word in flags.split()}
+
+
+def test_a_parent_that_cannot_be_served_does_not_keep_out_its_successor(
+        version: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    broken = copied(version, tmp_path / "1")
+    (broken / "saved_model.pb").write_bytes(b"broken")
+    assert verify(version, parent=broken) == len(read_manifest(version).probes)
+    assert "nothing is compared with it" in caplog.text
+
+
+def test_what_killed_verifiers_left_is_swept(version: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "tfrec-verify-1-abc").mkdir()
+    with Verifier():
+        [place] = tmp_path.glob("tfrec-verify-*")
+        assert place.name != "tfrec-verify-1-abc"
+    assert list(tmp_path.glob("tfrec-verify-*")) == []
 
 
 SCORES = np.array([[3.0, 2.0, 2.00005, -np.inf]], np.float32)

@@ -158,7 +158,9 @@ def _searches(ranks: SearchRanks, *, margin: float) -> tuple[dict[str, Any], str
     figures = {"queries": len(ranks.users), "source": ranks.source, "margin": margin, "hr@10": rate,
                "difference": {} if gap is None else {"champion": gap._asdict()}}
     asked = f"on {len(ranks.users):,} searches ({ranks.source})"
-    if is_above_chance(ranks.champion, ranks.n_items) and not is_above_chance(ranks.challenger, ranks.n_items):
+    alive, still = (is_above_chance(own, ranks.n_items, deviations=clear)
+                    for own, clear in ((ranks.champion, 2.0), (ranks.challenger, 1.0)))
+    if alive and not still:
         return figures, (f"its search is dead: {asked} the mean rank of what was wanted is {ranks.challenger.mean():.1f} of "
                          f"{ranks.n_items:,} items, no better than chance; the champion's is {ranks.champion.mean():.1f}")
     if gap is None or gap.mean >= -margin:

@@ -68,12 +68,12 @@ def rank_searches(searches: Searches, scorer: Scorer, *, n_items: int, chunk_byt
     return rank
 
 
-def is_above_chance(ranks: Floats, n_items: int) -> bool:
-    """Whether mean rank `[n]` is clearly better than that of a random order of `n_items`.
+def is_above_chance(ranks: Floats, n_items: int, *, deviations: float = 3.0) -> bool:
+    """Whether the mean of ranks `[n]` is better by so many `deviations` than that of a random order of `n_items`.
 
-    That has the mean (n_items + 1) / 2 and the standard deviation sqrt((n_items^2 - 1) / 12 n); three of these are clear.
+    That has the mean (n_items + 1) / 2 and the standard deviation sqrt((n_items^2 - 1) / 12 n).
     """
     if not len(ranks):
         return False
     spread = np.sqrt((n_items**2 - 1) / (12 * len(ranks)))
-    return bool(np.mean(ranks) < (n_items + 1) / 2 - 3 * spread)
+    return bool(np.mean(ranks) < (n_items + 1) / 2 - deviations * spread)

@@ -65,7 +65,7 @@ def publish(export_dir: str | Path, base: str | Path, *, seconds: float = 120.0,
     if manifest.identity and (number := version_of(base, manifest.identity)):
         return number
     if verifier is None:
-        verify(export_dir, seconds=seconds)
+        verify(export_dir, seconds=seconds, parent=newest_dir(base))
     else:
         verifier.verify(export_dir)
     with _locked(base) as give:

@@ -19,7 +19,7 @@ from tfrec.serving.release import link
 CATALOGUE = "catalogue"  # the attribute of the saved module that holds the catalogue's variables
 WEIGHTS_INDEX = "weights.index"
 
-_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"  # of a variable's name in a checkpoint
 _DATA = "variables.data-00000-of-00002"
 
 
@@ -50,13 +50,13 @@ def replace_catalogue(parent: Path, variables: Path, state: dict[str, tf.Variabl
     parts.mkdir()
     shutil.copy2(parent / WEIGHTS_INDEX, parts / "weights.index")
     link(str(parent / _DATA), str(parts / "weights.data-00000-of-00001"))
-    _write(parts / "catalogue", {f"{CATALOGUE}/{name}{_SUFFIX}": tf.convert_to_tensor(value) for name, value in state.items()})
+    _write(parts / "catalogue", {f"{CATALOGUE}/{name}{SUFFIX}": tf.convert_to_tensor(value) for name, value in state.items()})
     _merge(parts, variables)
 
 
 def read_catalogue_array(variables: Path, name: str) -> tf.Tensor:
     """What the catalogue's variable `name` holds in a version."""
-    return tf.train.load_checkpoint(str(variables / "variables")).get_tensor(f"{CATALOGUE}/{name}{_SUFFIX}")
+    return tf.train.load_checkpoint(str(variables / "variables")).get_tensor(f"{CATALOGUE}/{name}{SUFFIX}")
 
 
 def _write(prefix: Path, tensors: dict[str, tf.Tensor]) -> None:

@@ -6,6 +6,7 @@ A checkpoint is a directory that appears, and is replaced, by one rename. Arrays
 import json
 import shutil
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tfrec.models.bayesian_head import BayesianHead
 from tfrec.models.checkpoint_files import fingerprint
 from tfrec.models.prior import PopularityPrior
 from tfrec.models.recommender import Recommender, encode_catalogue, towers
+from tfrec.models.text_encoder import load_encoder
 
 FORMAT = 3
 FREE = ("batch_size", "tuning")  # settings that no vector depends on
@@ -97,20 +99,48 @@ def load(directory: Path, config: Config, *, catalogue: Catalogue | None = None,
     text = encode_catalogue(config, present.texts)
     features = ItemFeatures.model_validate(found["features"])
     model = towers(config, text_width=found["text_width"], feature_width=features.width)
-    slot = np.concatenate([_read_slots(directory / "slots.npz"), np.zeros(len(present) - len(known), np.int32)])
+    slot = np.concatenate([read_slots(directory), np.zeros(len(present) - len(known), np.int32)])
     prior = PopularityPrior.load(directory / "prior.npz")
     prior.grow(len(present))
     recommender = Recommender(config, present, text, features, slot, tuple(found["actions"]), prior, model,
                               BayesianHead(config.model.dim))
     if optimizer is not None:
         optimizer.build(model.trainable_variables)
+    _read_weights(directory, recommender, optimizer if found.get("optimizer", True) else None)
+    recommender.refresh()
+    return recommender, found["meta"]
+
+
+def load_items(directory: Path, items: Sequence[int]) -> Recommender:
+    """The model of a checkpoint with some of its items only, under the settings that it was saved with: to see what it makes of
+    them, without encoding a whole catalogue. Nothing is known of their popularity.
+
+    Raises:
+        ModelError: as `load` does.
+    """
+    found = _described(directory)
+    config = Config.model_validate({"model": found["model"], "text": found["text"]})
+    if found["encoder"] != fingerprint(config.text.encoder):
+        raise ModelError(f"{directory}: the text encoder {config.text.encoder!r} is not the one of this model: "
+                         "its files have changed. Put them back.")
+    known = read_catalogue(directory / "catalogue.jsonl")
+    some = Catalogue([known.items[item] for item in items])
+    text = load_encoder(config.text).encode(some.texts, batch_size=config.text.batch_size)
+    features = ItemFeatures.model_validate(found["features"])
+    model = towers(config, text_width=found["text_width"], feature_width=features.width)
+    recommender = Recommender(config, some, text, features, read_slots(directory)[list(items)], tuple(found["actions"]),
+                              PopularityPrior(len(some)), model, BayesianHead(config.model.dim))
+    _read_weights(directory, recommender, None)
+    recommender.refresh()
+    return recommender
+
+
+def _read_weights(directory: Path, recommender: Recommender, optimizer: tf.keras.optimizers.Optimizer | None) -> None:
     try:
-        status = _weights(recommender, optimizer if found.get("optimizer", True) else None).read(str(directory / "weights"))
+        status = _weights(recommender, optimizer).read(str(directory / "weights"))
         status.assert_existing_objects_matched().expect_partial()
     except (AssertionError, IndexError, RuntimeError, ValueError, tf.errors.OpError) as e:
         raise ModelError(f"{directory}/weights: not the weights of this model: {str(e).splitlines()[0]}") from e
-    recommender.refresh()
-    return recommender, found["meta"]
 
 
 def _described(directory: Path) -> dict[str, Any]:
@@ -128,7 +158,9 @@ def _described(directory: Path) -> dict[str, Any]:
     return found
 
 
-def _read_slots(path: Path) -> npt.NDArray[np.int32]:
+def read_slots(directory: Path) -> npt.NDArray[np.int32]:
+    """`[n_items]`: the slot of each item of a checkpoint."""
+    path = directory / "slots.npz"
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as arrays:
             return np.asarray(arrays["slot"], np.int32)
