@@ -151,10 +151,13 @@ def _run(config: Config, work: Path, *, now: int, seed: int) -> Retrained:
     log.info("%s: %s", result.outcome, result.reason)
     if result.outcome == PROMOTED:
         retire(config)
-    if result.outcome != WAITING:
-        feedback.compact()
-    # keep the result and drop the intent: the run is over
-    (work / f"{intent.now}-{intent.identity}.json").write_text(json.dumps(asdict(result), indent=1))
+    try:
+        feedback.maintain()
+    except TfrecError as error:  # the run has ended well all the same; the next one tidies up
+        log.warning("the log was not tidied up: %s", error)
+    # keep the result and drop the intent: the run is over. Of runs that waited, the newest: there may be one in five minutes
+    name = "waiting" if result.outcome == WAITING else f"{intent.now}-{intent.identity}"
+    (work / f"{name}.json").write_text(json.dumps(asdict(result), indent=1))
     (work / "intent.json").unlink()
     return result
 

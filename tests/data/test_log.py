@@ -1,4 +1,7 @@
+import json
 import logging
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -314,3 +317,55 @@ def test_a_killed_process_loses_nothing_acknowledged_and_repeats_nothing(tmp_pat
     # besides, there may be what was on disk when the process died, and the answer had not been printed or read
     assert before <= len(found)
     assert log.window(None, now=1).end["outcomes"] == {"g": len(found)}
+
+
+def test_a_record_that_no_table_can_hold_is_set_aside_and_the_rest_goes_on(log, tmp_path):
+    wal = WriteAheadFile(tmp_path / "wal", "g")
+    wal.skip_to(0)
+    wal.append("outcomes", [outcome("a").model_dump_json(), "{bad", outcome("b").model_dump_json()])
+    wal.append("impressions", ['{"slate": 5}'])
+    wal.close()
+    with LogWriter(log, WriteAheadFile(tmp_path / "wal", "g")) as writer:
+        assert (writer.set_aside(), writer.behind()) == (2, 0)
+        writer.outcome(outcome("c"))
+    assert sorted(events(log)) == ["a", "b", "c"]
+    aside = [json.loads(line) for line in (tmp_path / "wal" / "g.quarantine.jsonl").read_text().splitlines()]
+    assert sorted((row["seq"], row["payload"]) for row in aside) == [(2, "{bad"), (4, '{"slate": 5}')]
+
+
+def test_an_empty_commit_is_named_and_never_read_as_no_rows(log):
+    log.append("outcomes", fields(outcome("e1")), writer="g")
+    commit = Path(log.tables["outcomes"].uri) / "_delta_log" / f"{1:020d}.json"
+    commit.write_bytes(b"")
+    with pytest.raises(DataError, match=rf"{commit.name}: truncated or damaged \(an empty commit\)"):
+        FeedbackLog(log.root).read("outcomes")
+
+
+def test_a_log_without_its_delta_log_is_not_begun_anew(log):
+    log.append("outcomes", fields(outcome("e1")), writer="g")
+    shutil.rmtree(Path(log.tables["outcomes"].uri) / "_delta_log")
+    with pytest.raises(DataError, match="Parquet files without their _delta_log"):
+        FeedbackLog(log.root).read("outcomes")
+
+
+def test_what_people_did_is_for_its_owner_alone(log, writer, tmp_path):
+    writer.outcome(outcome("e1"))
+    writer.flush()
+    log.maintain()
+    rights = {oct(path.stat().st_mode & 0o777) for top in ("log", "wal") for path in (tmp_path / top).rglob("*")}
+    assert rights == {"0o600", "0o700"}
+
+
+def test_files_do_not_grow_with_the_days(log):
+    """A day: 20 commits, 2 jobs; then all times in the directory are a day older."""
+    counts, root = [], Path(log.root)
+    for day in range(5):
+        for n in range(1, 21):
+            log.append("outcomes", [(20 * day + n, outcome(f"e{day}.{n}").model_dump())], writer="g")
+            if n % 10 == 0:
+                log.maintain()
+        counts.append(sum(path.is_file() for path in root.rglob("*")))
+        for path in root.rglob("*"):
+            os.utime(path, (path.stat().st_mtime - 86_400,) * 2)
+    assert max(counts) < 2 * counts[0]
+    assert len(events(log)) == 100

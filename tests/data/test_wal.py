@@ -146,3 +146,16 @@ def test_after_a_failed_sync_nothing_is_promised(tmp_path, monkeypatch):
         wal.append("outcomes", ["b"])
     assert wal.pending(0) == []
     wal.close()
+
+
+def test_a_flipped_bit_is_set_aside_with_a_word(tmp_path):
+    wal = WriteAheadFile(tmp_path, "g")
+    wal.append("outcomes", ["aaaa", "bbbb"])
+    wal.close()
+    raw = bytearray(wal.path.read_bytes())
+    raw[raw.index(b"aaaa")] ^= 1
+    wal.path.write_bytes(raw)
+    again = WriteAheadFile(tmp_path, "g")
+    assert ([entry.payload for entry in again.pending(0)], again.quarantined) == (["bbbb"], 1)
+    assert "does not fit its checksum" in again.quarantine.read_text()
+    again.close()

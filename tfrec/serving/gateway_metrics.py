@@ -50,6 +50,9 @@ class Metrics:
         )
         self.outcomes = Counter("tfrec_gateway_outcomes", "Outcomes that were kept.", registry=self.registry)
         self.repeats = Counter("tfrec_gateway_repeats", "Outcomes that had been kept before.", registry=self.registry)
+        self.log_set_aside = Gauge(
+            "tfrec_gateway_log_set_aside", "Records that no table can hold, or that the disk damaged.", registry=self.registry
+        )
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
 

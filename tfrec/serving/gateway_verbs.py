@@ -75,6 +75,7 @@ class Gateway:
         self._probe = threading.Lock()
         self._ready: tuple[float, dict[str, str]] = (-_READY_SECONDS, {})
         metrics.log_behind(writer.behind)
+        metrics.log_set_aside.set_function(writer.set_aside)
 
     def remember(self, known: pa.Table, *, writer: str) -> None:
         """Take up what the log holds (`newest_outcomes`), at the start; `writer` is this process' name in it."""
