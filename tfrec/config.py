@@ -97,6 +97,7 @@ class RewardConfig(Section):
     changes: tuple[Change, ...] = ()  # of weights, in order of time: [{since = 2026-11-01, weights = {purchase = 8}}]
     conversions: tuple[str, ...] = ("purchase",)  # actions with which an example is `converted`
     cap: float = Field(10.0, gt=0)  # one example never weighs more than this, nor less than minus this
+    user_share: float = Field(0.05, gt=0, le=1)  # of what new events weigh in a retrain, of one user; at least 2 / users
 
     @field_validator("preset")
     @classmethod

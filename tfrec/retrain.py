@@ -35,6 +35,7 @@ from tfrec.data.action_names import warn_of_actions
 from tfrec.data.acts import with_users
 from tfrec.data.behaviour import Behaviour, gather
 from tfrec.data.catalogue import Catalogue
+from tfrec.data.damping import damping
 from tfrec.data.histories import Histories
 from tfrec.data.interactions import Interactions, read_preferences
 from tfrec.data.join import join
@@ -192,6 +193,9 @@ def _work(config: Config, work: Path, feedback: FeedbackLog, intent: Intent) -> 
         reason = f"no event can be asked: nobody in the window has a history{_words(judges.left_out)}. Left for the next run."
         return Retrained(WAITING, reason, parent, events, 0, left_out, {}, clock.seconds)
     judged, start = judges.events, len(learnable)
+    damped = damping(inter.slice(0, start), behaviour.new[:start], user_share=config.reward.user_share)
+    for words in damped.words():
+        log.warning("damped: %s", words)
     with choose_strategy(config.training.device).scope():
         optimizer = optimiser(config, learning_rate=config.retrain.learning_rate)
         challenger, _ = checkpoint.load(source, config, catalogue=catalogue, optimizer=optimizer)
@@ -212,7 +216,7 @@ def _work(config: Config, work: Path, feedback: FeedbackLog, intent: Intent) -> 
         learnt = int((learnable & behaviour.new[:start]).sum())
         with clock.of("train"):
             try:
-                _learn(config, challenger, optimizer, inter.slice(0, start), learnable, shown, seed=seed)
+                _learn(config, challenger, optimizer, damped.applied(inter.slice(0, start)), learnable, shown, seed=seed)
             except NothingToLearn as e:
                 return Retrained(WAITING, f"{e} Left for the next run.", parent, events, 0, left_out, {}, clock.seconds)
             if broken := _not_finite(challenger, optimizer):
@@ -237,6 +241,8 @@ def _work(config: Config, work: Path, feedback: FeedbackLog, intent: Intent) -> 
                             floor=_floor(config, read_manifest(source.parent), popular))
         if judges.left_out:
             found.figures["left_out_of_judging"] = judges.left_out
+        if figures := damped.figures():
+            found.figures["damped"] = figures
         result = Retrained(HELD, found.reason, parent, events, learnt, left_out, found.figures, clock.seconds)
         if found.promote:
             result.outcome = PROMOTED
