@@ -2,6 +2,7 @@
 
 What the fresh server answers is the business of tests/serving/test_verify.py; here verification passes.
 """
+import errno
 import fcntl
 import json
 import os
@@ -23,10 +24,10 @@ from tfrec.config import Config, DataConfig, RetrainConfig
 from tfrec.data.log import FeedbackLog, LogWriter
 from tfrec.data.records import Outcome
 from tfrec.data.wal import WriteAheadFile
-from tfrec.errors import NothingToLearn, NotVerified, ServingError, TfrecError
+from tfrec.errors import DataError, NothingToLearn, NotVerified, ServingError, TfrecError
 from tfrec.evaluation.protocol import askable
 from tfrec.models.recommender import Recommender
-from tfrec.retrain import HELD, PROMOTED, WAITING, Intent, retrain
+from tfrec.retrain import HELD, PROMOTED, WAITING, Intent, Retrained, retrain
 from tfrec.serving.export import CHECKPOINT, export
 from tfrec.serving.manifest import read_manifest
 from tfrec.serving.release import publish, versions
@@ -205,6 +206,49 @@ def test_an_intent_that_cannot_be_read_is_dropped_with_a_warning(
     assert f"expected the intent of an interrupted run, got {len(left)} bytes that are none" in caplog.text
 
 
+FULL = "No space left on device"
+
+
+@pytest.mark.parametrize("refused", [
+    OSError(errno.ENOSPC, FULL, "variables.data"), tf.errors.ResourceExhaustedError(None, None, f"variables.data; {FULL}"),
+    tf.errors.UnknownError(None, None, f"variables.data; {FULL}"),
+], ids=lambda error: type(error).__name__)
+def test_a_full_disk_ends_a_run_with_a_word_and_leaves_room_for_the_next(config: Config, refused: Exception) -> None:
+    work = config.run / "retrain"
+
+    def write(*_: object) -> None:
+        (work / ".export-1.staging-2" / "variables").mkdir(parents=True)
+        raise refused
+
+    with mock.patch("tfrec.retrain._work", side_effect=write), \
+         pytest.raises(DataError, match=rf"variables.data.*{FULL}.* GB are free on the disk of {config.run}. Free disk space"):
+        retrain(config, now=NOW)
+    assert ({path.name for path in work.iterdir()}, versions(config.models_dir)) == ({"lock"}, [1])
+    with mock.patch("tfrec.retrain._work", return_value=Retrained(HELD, "too bad", 1, 2, 3)):
+        assert retrain(config, now=NOW + 1).outcome == HELD
+
+
+def test_an_error_of_tensorflow_that_is_not_the_disks_stays_what_it_is(config: Config) -> None:
+    with mock.patch("tfrec.retrain._work", side_effect=tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")), \
+         pytest.raises(tf.errors.ResourceExhaustedError):
+        retrain(config, now=NOW)
+
+
+def test_results_and_rows_set_aside_do_not_grow_with_the_runs(config: Config) -> None:
+    work = config.run / "retrain"
+    work.mkdir()
+    for n in range(5):
+        (work / f"quarantine-{n}.jsonl").write_text("{}")
+        os.utime(work / f"quarantine-{n}.jsonl", (n, n))
+    with mock.patch("tfrec.retrain._work", return_value=Retrained(HELD, "too bad", 1, 2, 3)), \
+         mock.patch("tfrec.retrain._RESULTS", 3), mock.patch("tfrec.retrain._QUARANTINES", 2):
+        for n in range(5):
+            retrain(config, now=NOW + n)
+    kept = sorted(path.name.partition("-")[0] for path in work.iterdir() if path.name[0].isdecimal())
+    assert kept == [str(NOW + n) for n in (2, 3, 4)]
+    assert {path.name for path in work.glob("quarantine-*")} == {"quarantine-3.jsonl", "quarantine-4.jsonl"}
+
+
 def test_one_at_a_time(config: Config) -> None:
     work = config.run / "retrain"
     work.mkdir()
@@ -224,6 +268,7 @@ def test_rows_that_training_set_aside_do_not_stop_it(config: Config, tmp_path: P
     [quarantine] = (config.run / "retrain").glob("quarantine-*.jsonl")
     rows = [json.loads(line) for line in quarantine.read_text().splitlines()]
     assert [(Path(row["file"]).name, row["line"]) for row in rows] == [("items.jsonl", 2), ("events.csv", 3)]
+    assert ["row" in row for row in rows] == [True, False]  # who did something is said in the user's own file alone
 
 
 def test_a_challenger_that_forgets_what_was_before_the_window_is_held(config: Config, tmp_path: Path) -> None:

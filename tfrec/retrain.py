@@ -44,7 +44,7 @@ from tfrec.data.log import FeedbackLog, Window
 from tfrec.data.log_rows import KINDS
 from tfrec.data.rows import Quarantine
 from tfrec.data.slates import Slate, matured_slates
-from tfrec.errors import NothingToLearn, NotVerified, TfrecError, UsageError
+from tfrec.errors import DataError, NothingToLearn, NotVerified, TfrecError, UsageError
 from tfrec.evaluation.baselines import POPULARITY_7D, WEEK, popularity_scorer
 from tfrec.evaluation.gate import Floor, SearchRanks, verdict
 from tfrec.evaluation.judges import Judges, judging_events
@@ -74,6 +74,8 @@ log = logging.getLogger(__name__)
 
 PROMOTED, HELD, WAITING = "promoted", "held", "waiting"
 LEAST_SEARCHES, MOST_OWN_TEXTS = 30, 500  # of the log, for it to judge search; of items, where it has fewer
+_RESULTS, _QUARANTINES = 500, 20  # files of each kind that stay in the directory of the runs
+_NO_ROOM = "No space left on device"  # as TensorFlow words it, under more than one code
 EARLIER = 200_000  # events before the window, the newest, of which the gate asks some again: to hash one takes a microsecond
 
 
@@ -120,23 +122,58 @@ def retrain(config: Config, *, now: int, seed: int = 0) -> Retrained:
     Raises:
         UsageError: nothing is published to continue from.
         TfrecError: another retrain of this run is at work.
+        DataError: the disk is full, or refuses otherwise; what was live stays so, and the next run begins anew.
     """
     if not versions(config.models_dir):
         raise UsageError(f"{config.models_dir}: no published version to continue from. First: tfrec train, tfrec export, "
                          "tfrec publish.")
     work = config.run / "retrain"
-    work.mkdir(parents=True, exist_ok=True)
-    with (work / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it when the process ends, however it ends
-        except OSError as e:
-            raise TfrecError(f"{work}: another retrain of this run is at work. Wait until it has ended.") from e
-        return _run(config, work, now=now, seed=seed)
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        with (work / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go of when the process ends, however it ends
+            except OSError as e:
+                raise TfrecError(f"{work}: another retrain of this run is at work. Wait until it has ended.") from e
+            return _run(config, work, now=now, seed=seed)
+    except (OSError, tf.errors.OpError) as e:
+        if isinstance(e, OSError) or _NO_ROOM in e.message:
+            raise DataError(_refused(e, config.run)) from e
+        raise
+
+
+def _refused(error: OSError | tf.errors.OpError, run: Path) -> str:
+    """What the disk did not do, in words."""
+    free = f"{shutil.disk_usage(run).free / 1e9:.2f} GB are free on the disk of {run}"
+    where = f"{error.filename or run}: {error.strerror or error}" if isinstance(error, OSError) else f"{run}: {error.message}"
+    return f"{where.partition(chr(10))[0]}; {free}. Free disk space or check the rights. What is live stays so; run it again."
+
+
+def _sweep(work: Path) -> None:
+    """Remove what a run that did not end left of its export: on a full disk it is in the way of the next."""
+    for left in work.glob("*export-*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _write(path: Path, text: str) -> None:
+    """A file that is there whole or not at all."""
+    staging = path.with_suffix(".new")
+    with staging.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())  # or the file may be there after a power cut, and what it says not
+    staging.replace(path)
+
+
+def _prune(work: Path) -> None:
+    """Keep the newest results, and the newest files of rows that were set aside: some runs come every five minutes."""
+    for pattern, kept in (("[0-9]*-*.json", _RESULTS), ("quarantine-*.jsonl", _QUARANTINES)):
+        for old in sorted(work.glob(pattern), key=lambda path: path.stat().st_mtime)[:-kept]:
+            old.unlink()
 
 
 def _run(config: Config, work: Path, *, now: int, seed: int) -> Retrained:
-    for left in work.glob("*export-*"):  # by a run that was killed
-        shutil.rmtree(left)
+    _sweep(work)
     feedback = FeedbackLog(config.log_dir)
     intent = _intent(config, work, feedback, now=now, seed=seed)
     published = version_of(config.models_dir, intent.identity)
@@ -145,6 +182,7 @@ def _run(config: Config, work: Path, *, now: int, seed: int) -> Retrained:
             result = _work(config, work, feedback, intent)
         except Exception:  # no kill: what failed would fail again on the same window, so the next run takes a later one
             (work / "intent.json").unlink()
+            _sweep(work)
             raise
     else:  # killed between the publication and its end
         meta = checkpoint.read_meta(config.models_dir / str(published) / CHECKPOINT)
@@ -158,8 +196,9 @@ def _run(config: Config, work: Path, *, now: int, seed: int) -> Retrained:
         log.warning("the log was not tidied up: %s", error)
     # keep the result and drop the intent: the run is over. Of runs that waited, the newest: there may be one in five minutes
     name = "waiting" if result.outcome == WAITING else f"{intent.now}-{intent.identity}"
-    (work / f"{name}.json").write_text(json.dumps(asdict(result), indent=1))
+    _write(work / f"{name}.json", json.dumps(asdict(result), indent=1))
     (work / "intent.json").unlink()
+    _prune(work)
     return result
 
 
@@ -279,12 +318,7 @@ def _intent(config: Config, work: Path, feedback: FeedbackLog, *, now: int, seed
     after = None if manifest.window is None else Window.model_validate(manifest.window)
     intent = Intent(window=feedback.window(after, now=now), parent=parent, config_digest=config.digest(), now=now, seed=seed,
                     data_digest=data_digest)
-    staging = path.with_suffix(".new")
-    with staging.open("w") as file:
-        file.write(intent.model_dump_json())
-        file.flush()
-        os.fsync(file.fileno())  # or the file may be there after a power cut, and what it says not
-    staging.replace(path)
+    _write(path, intent.model_dump_json())
     return intent
 
 
@@ -311,7 +345,7 @@ def _behaviour(config: Config, feedback: FeedbackLog, intent: Intent, catalogue:
     past = join(feedback, before, rule, quarantine=quarantine)
     base = None
     if config.data.interactions is not None:
-        base = read_preferences(config.data.interactions, rule, quarantine=quarantine, now=intent.now)
+        base = read_preferences(config.data.interactions, rule, quarantine=quarantine.without_rows(), now=intent.now)
         pseudonyms = load_pseudonyms(config.run)  # the log knows nobody by name
         base = with_users(base, pseudonyms.of)
     left_out = {name: value for name, value in fresh.left_out.items() if value}

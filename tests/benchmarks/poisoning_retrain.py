@@ -4,8 +4,8 @@
 
 The files are MovieTweetings' (see incremental.py). A model learns the first `base` ratings and is published; the next `window`
 come through the log, each attack beside them; then `tfrec.retrain.retrain` runs once, its last check by a server left out.
-Printed for each attack, damped or not: how the run ended, and in how many of 100 top tens of people with a history the pushed film
-is, before, and as the challenger would answer whether it is promoted or not.
+Printed for each attack, damped or not: how the run ended, and in how many of 100 top tens of people with a history the pushed
+film is, before, and as the challenger would answer whether it is promoted or not.
 
     nothing     the window alone
     crowd       fake users, each three well-known films and then the pushed one, in one hour
@@ -14,6 +14,7 @@ is, before, and as the challenger would answer whether it is promoted or not.
 """
 import argparse
 import csv
+import runpy
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -25,8 +26,6 @@ from unittest import mock
 import numpy as np
 
 import tfrec.retrain
-from tests.benchmarks.incremental import read
-from tests.models.tiny import write_bert
 from tfrec.config import Config, load_config
 from tfrec.data.catalogue import Catalogue
 from tfrec.data.damping import Damping
@@ -42,6 +41,9 @@ from tfrec.serving.pseudonym import load_pseudonyms
 from tfrec.serving.release import publish
 from tfrec.training.train import train
 
+BENCHMARKS = Path(__file__).parent
+write_bert = runpy.run_path(str(BENCHMARKS.parent / "models/tiny.py"))["write_bert"]  # `tests` is no package
+read = runpy.run_path(str(BENCHMARKS / "incremental.py"))["read"]
 Row = tuple[str, str, int]
 ATTACKS = ("nothing", "crowd", "one user", "flipped")
 
@@ -105,7 +107,8 @@ def published(run: Path, catalogue: Catalogue, inter: Interactions, base: int, s
     with interactions.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["user", "item", "time", "action"])
-        writer.writerows((inter.users[inter.user[n]], inter.items[inter.item[n]], int(inter.time[n]), "rating") for n in range(base))
+        for n in range(base):
+            writer.writerow([inter.users[inter.user[n]], inter.items[inter.item[n]], int(inter.time[n]), "rating"])
     config = load_config(None, [f"run={run}", f"data.interactions={interactions}", f"text.encoder={write_bert(run / 'bert')}",
                                 "training.epochs=3", *settings])
     trained = train(config, catalogue, inter.slice(0, base))
@@ -142,7 +145,8 @@ def main() -> None:
             for damped in (False, True):
                 copy = config.model_copy(update={"run": Path(directory) / "copy"})
                 shutil.copytree(config.run, copy.run)
-                result, before, after = attempt(copy, rows, film=film, asked_users=asked, now=window[-1][2] + 86_400, damped=damped)
+                now = window[-1][2] + 86_400
+                result, before, after = attempt(copy, rows, film=film, asked_users=asked, now=now, damped=damped)
                 print(f"{kind}, {'damped' if damped else 'not damped'}: top tens {before} -> {after} of {len(asked)}, "
                       f"{result.outcome}: {result.reason[:160]} {result.figures.get('damped', '')}", flush=True)
                 shutil.rmtree(copy.run)

@@ -8,6 +8,7 @@ import itertools
 import random
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -102,9 +103,7 @@ class LogTable:
             self._attempt(lambda: self.open().optimize.compact())
             return
         for limit, most in _TIERS:
-            count, some = self._below(limit)
-            while count >= most and len(some) > 1 and self._rewrite(commits, some):
-                count, some = self._below(limit)
+            self._attempt(partial(self._merge, commits, limit, most))
 
     def vacuum(self, *, retention_hours: float) -> None:
         """Remove the files that no version of the last `retention_hours` uses, and the commits before those versions."""
@@ -231,6 +230,12 @@ class LogTable:
                            strict=True))
         before = itertools.accumulate((size for _, _, size in small), initial=0)
         return len(small), [path for (_, path, _), size in zip(small, before, strict=False) if size < limit]
+
+    def _merge(self, commits: Commits, limit: int, most: int) -> None:
+        """Leave fewer than `most` files below `limit` bytes."""
+        count, some = self._below(limit)
+        while count >= most and len(some) > 1 and self._rewrite(commits, some):
+            count, some = self._below(limit)
 
     def _rewrite(self, commits: Commits, paths: list[str]) -> bool:
         """Put the rows of some files into one file; False when another process removed one of them meanwhile."""

@@ -5,6 +5,7 @@ the first such row stops the read; with one, bad rows are set aside in a file of
 cannot be read to its end is an error either way: nobody can say what the missing part held. So is one of which no row is good:
 then it is not the rows that are wrong.
 """
+import copy
 import json
 import logging
 import math
@@ -42,16 +43,25 @@ class Quarantine:
     def __init__(self, path: str | Path) -> None:
         """Start empty: what an earlier run set aside in the same file is removed."""
         self.path = Path(path)
-        self.count = 0
         self._reasons: Counter[str] = Counter()
+        self._keeps_rows = True
         self.path.unlink(missing_ok=True)
+
+    @property
+    def count(self) -> int:
+        return self._reasons.total()
+
+    def without_rows(self) -> "Quarantine":
+        """The same one, for rows that name people: of those it keeps file, line and reason, and not the row."""
+        other = copy.copy(self)
+        other._keeps_rows = False
+        return other
 
     def add(self, file: str | Path, line: int | str, *, reason: str, row: Any) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        entry = {"file": str(file), "line": line, "reason": reason, "row": row}
+        entry = {"file": str(file), "line": line, "reason": reason} | ({"row": row} if self._keeps_rows else {})
         with self.path.open("a", encoding="utf-8") as out:  # reopened each time: nothing to close, nothing lost by a kill
             out.write(json.dumps(entry, ensure_ascii=False, default=str) + "\n")
-        self.count += 1
         self._reasons[reason] += 1
 
     def commonest(self) -> tuple[str, int]:
