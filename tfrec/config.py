@@ -223,6 +223,8 @@ class GatewayConfig(Section):
     wait_seconds: float = Field(1.0, ge=0)  # for that long; a call that names its time (X-Timeout-Seconds) waits as long as that
     model_seconds: float = Field(10.0, gt=0)  # that the model server has for an answer, unless the call names its time
     model_batch: int = Field(32, ge=1)  # requests in one call of it; at most its max_batch_size
+    live_users: int = Field(3, ge=1)  # who must have chosen an item since the last publish before it moves others' popularity;
+    # one person, or one under two names, then moves nobody else's answers
     stable_label: str = ""  # the version that answers; none: the newest
     canary_label: str = "canary"  # the version that answers `canary_share` of the users, always the same ones
     canary_share: float = Field(0.0, ge=0, le=1)

@@ -6,7 +6,7 @@ import pytest
 
 from tfrec.config import Change, Rating, RewardConfig
 from tfrec.data.records import Item
-from tfrec.data.rewards import FOREVER, ceiling, gains, length_table, lengths, lengths_of, makes_popular, reward_table
+from tfrec.data.rewards import FOREVER, ceiling, gains, length_table, lengths, lengths_of, reward_table
 from tfrec.errors import DataError
 
 SHOP = RewardConfig(weights={"click": 1.0, "purchase": 5.0}, cap=8.0)
@@ -84,11 +84,3 @@ def test_lengths_come_from_the_catalogue():
     assert lengths(SHOP, items) == {}
     with pytest.raises(DataError, match="reward.lengths.watch: expected 'minutes' to be a column of numbers above 0"):
         lengths(FILM, items[1:])
-
-
-def test_what_is_worth_something_makes_popular():
-    weights = {"rating": 1.0, "dislike": -1.0, "watch": 1.0}
-    rule = RewardConfig(weights=weights, lengths={"watch": "minutes"}, rated={"rating": Rating()})
-    acts = [("rating", 4), ("rating", 2), ("dislike", 1), ("scroll", 1), ("watch", 1), ("watch", 0)]
-    action, value = zip(*acts, strict=True)
-    assert makes_popular(rule, action=action, value=value, time=[0] * 6).tolist() == [True, False, False, False, True, False]

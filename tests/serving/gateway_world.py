@@ -8,6 +8,7 @@ import httpx
 
 from tests.serving.tiny import ITEMS
 from tfrec.config import GatewayConfig, RewardConfig
+from tfrec.data.label_rule import LabelRule
 from tfrec.data.log import FeedbackLog, LogWriter
 from tfrec.data.wal import WriteAheadFile
 from tfrec.models.prior import PopularityPrior
@@ -52,10 +53,9 @@ class World:
             self.writer,
             self.models,
             pseudonyms=KEY,
-            behaviour=Behaviour(events=3),
+            behaviour=Behaviour(None if counted is None else LabelRule.of_rewards(counted, None), events=3),
             metrics=self.metrics,
             history=3,
-            counted=counted,
             explore=settings.explore,
             clock=lambda: self.now,
         )

@@ -97,11 +97,12 @@ def test_only_outcomes_since_the_version_move_its_popularity(config: Config) -> 
     clock, before = prior.clock, prior.log_p()
     when = {"i5": clock, "i6": clock + 9_000, "nobody": clock + 1}  # counted already, of a clock that is fast, not an item
     events = [(item, time) for item, time in when.items() for _ in range(40)]
-    outcomes = [Outcome(event_id=str(n), user=f"u{n}", item=item, action="click", time=time)
+    outcomes = [Outcome(event_id=f"known{n}", user=f"u{n}", item="i1", action="hover", time=clock - 90_000) for n in range(120)]
+    outcomes += [Outcome(event_id=str(n), user=f"u{n}", item=item, action="click", time=time)
                 for n, (item, time) in enumerate(events)]
     # neither counts: what she took already, and what is worth nothing
-    outcomes += [outcomes[0].model_copy(update={"event_id": "again", "time": clock + 5}),
-                 outcomes[0].model_copy(update={"event_id": "seen", "action": "hover", "user": "v", "time": clock + 5})]
+    outcomes += [outcomes[120].model_copy(update={"event_id": "again", "time": clock + 5}),
+                 outcomes[120].model_copy(update={"event_id": "seen", "action": "hover", "user": "v", "time": clock + 5})]
     happened = [(seq, outcome.model_dump()) for seq, outcome in enumerate(outcomes, 1)]
     FeedbackLog(config.log_dir).append("outcomes", happened, writer="w")
     new = config.models_dir / str(publish_delta(config, prior=True, now=clock + 10))

@@ -17,8 +17,8 @@ from tfrec.config import RewardConfig
 from tfrec.data.log import FeedbackLog
 from tfrec.errors import DataError
 from tfrec.serving import gateway_verbs
-from tfrec.serving.behaviour import newest_outcomes
 from tfrec.serving.client import Explanation
+from tfrec.serving.known_outcomes import newest_outcomes
 from tfrec.serving.process import free_port
 
 INF = float("inf")
@@ -85,6 +85,7 @@ def test_a_click_changes_the_same_users_next_answer(world: World) -> None:
 
 def test_a_rush_on_an_item_is_seen_by_everyone(world: World) -> None:
     world.is_fresh = True
+    world.models.meet([KEY.of(f"u{n}") for n in range(200)], [0] * 200)
     rush = [{"user": f"u{n}", "item": "c", "action": "click", "time": NOW - 1} for n in range(200)]
     assert world.http.post("/v1/outcomes", json=rush).status_code == 200
     labelled = {"user": "someone", "k": 5, "label": "stable"}
@@ -295,7 +296,8 @@ def test_after_a_restart_it_knows_what_its_log_holds(tmp_path: Path, server: Run
     again.models.observe = lambda *events: observed.append(events)  # type: ignore[method-assign]
     again.gateway.remember(newest_outcomes(again.log), writer="gateway")
     # of 60 outcomes 30 are rewarded
-    assert observed == [(["c"] * 30, [NOW] * 30)]
+    users = {KEY.of(f"u{n}") for n in range(30)}
+    assert [(set(who), items, times) for who, items, times in observed] == [(users, ["c"] * 30, [NOW] * 30)]
     assert items(again.http.post("/v1/recommend", json={"user": "u7", "k": 3}).json()) == ["a", "b", "d"]
     again.http.post("/v1/outcomes", json=done).raise_for_status()
     assert len(again.rows("outcomes")) == 60

@@ -181,6 +181,7 @@ def test_popularity_leaves_out_what_the_request_excludes_and_rolls_on(make: Make
     assert items(ask(world, exclude=["c"])) == ["d", "b"]  # e is what she did
     assert items(ask(world, history=[{"item": "d"}])) == ["e", "c"]
     assert items(ask(world, history=[{"item": "d"}], exclude_history=False)) == ["e", "d"]
+    world.models.meet([KEY.of(f"v{n}") for n in range(20)], [0] * 20)
     world.http.post("/v1/outcomes", json=[{"user": f"v{n}", "item": "a", "action": "click", "time": NOW} for n in range(20)])
     world.now += 1
     assert items(ask(world, k=1, user="w")) == ["a"]
@@ -229,7 +230,7 @@ def test_no_time_of_a_request_changes_the_answer_to_another_user(make: Make, cla
     world.http.post("/v1/outcomes", json=[{"user": f"v{n}", "item": "a", "action": "click", "time": NOW} for n in range(20)])
     world.now += 1
     ask(world, user="x", time=claimed)
-    expected.update([0] * 20, [NOW] * 20)
+    expected.update([0] * 20, [NOW] * 20, newcomer=[True] * 20)
     best = ask(world, k=1, user="w")["items"][0]
     assert (best["item"], best["score"]) == ("a", pytest.approx(float(expected.log_p()[0]), abs=1e-6))
 

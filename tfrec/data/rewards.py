@@ -171,14 +171,3 @@ def lengths_of(known: Lengths, action: Sequence[str], item: Sequence[str]) -> np
         return np.full(len(item), np.nan)
     none: Mapping[str, float] = {}
     return np.array([known.get(act, none).get(name, np.nan) for act, name in zip(action, item, strict=True)], np.float64)
-
-
-def makes_popular(config: RewardConfig, *, action: pa.Array | Sequence[str], value: npt.ArrayLike,
-                  time: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-    """`[n]`: whether each outcome is worth something, whatever the length of its item: what training counts as behaviour."""
-    coded = pa.array(action, pa.string()) if isinstance(action, Sequence) else action
-    coded = coded.combine_chunks() if isinstance(coded, pa.ChunkedArray) else coded
-    coded = coded.dictionary_encode()
-    codes = coded.indices.to_numpy(zero_copy_only=False)
-    any_length = np.ones(len(codes))
-    return gains(config, actions=coded.dictionary.to_pylist(), action=codes, value=value, time=time, length=any_length) > 0

@@ -15,19 +15,20 @@ from pathlib import Path
 import numpy as np
 
 from tfrec.config import Config, RewardConfig
+from tfrec.data.label_rule import LabelRule
 from tfrec.data.log import FeedbackLog
 from tfrec.data.rows import Quarantine
 from tfrec.data.staging import staging
 from tfrec.errors import ServingError, UsageError
 from tfrec.models.recommender import Recommender
 from tfrec.models.text_encoder import load_encoder
-from tfrec.serving.behaviour import first_choices, newest_outcomes
 from tfrec.serving.export import CHECKPOINT
 from tfrec.serving.freshness import HIDDEN_FILE, ITEMS_FILE, PRIOR_FILE, write_prior
 from tfrec.serving.graph import Graph
 from tfrec.serving.index_choice import Given, Lists
 from tfrec.serving.integrity import check_files, digests
 from tfrec.serving.inverted_index import Reach
+from tfrec.serving.known_outcomes import by_newcomers, first_choices, newest_outcomes
 from tfrec.serving.manifest import FILE_NAME, Manifest, Probe, read_manifest, write_manifest
 from tfrec.serving.release import link, newest_dir, publish
 from tfrec.serving.shards import WEIGHTS_INDEX, read_catalogue_array, replace_catalogue
@@ -83,11 +84,13 @@ def publish_delta(
 
 def count_outcomes(recommender: Recommender, log: FeedbackLog, *, reward: RewardConfig, now: int) -> int:
     """Count in the popularity what the log has of rewarded outcomes since its clock; returns their number."""
-    first = first_choices(newest_outcomes(log), reward)
+    outcomes = newest_outcomes(log)
+    first = first_choices(outcomes, LabelRule.of_rewards(reward, recommender.catalogue))
+    newcomer = by_newcomers(first, outcomes, now=now)
     times, names = first["time"].to_numpy(), first["item"].to_pylist()
     index = recommender.catalogue.index
     new = [at for at in np.flatnonzero(times > recommender.prior.clock) if names[at] in index]
-    recommender.prior.update([index[names[at]] for at in new], np.minimum(times[new], now))
+    recommender.prior.update([index[names[at]] for at in new], np.minimum(times[new], now), newcomer=newcomer[new])
     return len(new)
 
 

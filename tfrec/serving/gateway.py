@@ -28,9 +28,12 @@ from pydantic import BaseModel
 
 from tfrec import __version__
 from tfrec.config import Config, GatewayConfig
+from tfrec.data.catalogue import read_catalogue
+from tfrec.data.label_rule import LabelRule
 from tfrec.data.log import FeedbackLog, LogWriter
 from tfrec.data.wal import WriteAheadFile
-from tfrec.serving.behaviour import Behaviour, newest_outcomes
+from tfrec.errors import DataError, TfrecError
+from tfrec.serving.behaviour import Behaviour
 from tfrec.serving.client import Client
 from tfrec.serving.gateway_bodies import (
     MAX_BATCH,
@@ -59,6 +62,7 @@ from tfrec.serving.gateway_metrics import Metrics
 from tfrec.serving.gateway_models import Models
 from tfrec.serving.gateway_verbs import Gateway
 from tfrec.serving.gateway_watch import RunWatch
+from tfrec.serving.known_outcomes import newest_outcomes
 from tfrec.serving.pseudonym import load_pseudonyms
 from tfrec.serving.release import newest_dir
 
@@ -194,14 +198,29 @@ def serve_gateway(
             log_writer,
             Models(client, settings, metrics=metrics, version_dir=version_dir),
             pseudonyms=pseudonyms,
-            behaviour=Behaviour(events=config.model.history),
+            behaviour=Behaviour(_label_rule(config), events=config.model.history),
             metrics=metrics,
             history=config.model.history,
             explore=settings.explore,
-            counted=config.reward,
         )
-        gateway.remember(newest_outcomes(feedback), writer=writer)
+        try:
+            gateway.remember(newest_outcomes(feedback), writer=writer)
+        except DataError as error:  # people are answered all the same
+            metrics.unknown_past.set(1)
+            log.warning("the gateway starts without what people did before: %s Until it starts again with a sound log, histories "
+                        "and live popularity begin now, and outcomes that were sent before are not recognised.", error)
         app = create_app(gateway, max_k=config.serving.max_k, metrics=metrics, keys=keys, config=settings)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)  # uvicorn ends by them, and then raises them again
         make_server(app, host=host, port=port, config=settings, metrics=metrics).run()
+
+
+def _label_rule(config: Config) -> LabelRule:
+    """By which outcomes are behaviour. The catalogue is read where it states lengths that count."""
+    if not config.reward.lengths:
+        return LabelRule.of_rewards(config.reward, None)
+    try:
+        return LabelRule.of_rewards(config.reward, read_catalogue(config.data.items) if config.data.items else None)
+    except TfrecError as error:
+        log.warning("reward.lengths: no item's length is known here, reward.completed stands in where it is set: %s", error)
+        return LabelRule((), 0, config.reward, {action: {} for action in config.reward.lengths})

@@ -53,6 +53,13 @@ class Metrics:
         self.log_set_aside = Gauge(
             "tfrec_gateway_log_set_aside", "Records that no table can hold, or that the disk damaged.", registry=self.registry
         )
+        self.damped = Gauge(
+            "tfrec_gateway_outcomes_damped",
+            "Choices that do not move popularity: of items that too few people chose (few), or newcomers alone (newcomers).",
+            ["reason"], registry=self.registry,
+        )
+        self.unknown_past = Gauge("tfrec_gateway_unknown_past", "1: the log could not be read at the start, and the past is not "
+                                  "known.", registry=self.registry)
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
 

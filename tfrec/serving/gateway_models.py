@@ -16,6 +16,7 @@ from tfrec.config import GatewayConfig
 from tfrec.serving import deadline
 from tfrec.serving.behaviour import Event
 from tfrec.serving.client import Client, Explanation, LabelNotServed, Recommendation, RequestFailed, SignatureNotServed
+from tfrec.serving.first_seen import FirstSeen
 from tfrec.serving.freshness import Freshness
 from tfrec.serving.gateway_metrics import Metrics
 from tfrec.serving.inputs import UNKNOWN_AGE, Behaviour, Wanted
@@ -96,18 +97,27 @@ class Models:
         self._wall = wall
         self._versions: dict[str, int] = {}  # that answered last, by label
         labels = {config.stable_label, config.canary_label} if config.canary_share else {config.stable_label}
+        self._first_seen = FirstSeen()
         self._fresh = {
-            label: Freshness(partial(self._version_dir, label, version_dir), limit=fresh_items) for label in labels
+            label: Freshness(partial(self._version_dir, label, version_dir), limit=fresh_items, users=config.live_users,
+                             first_seen=self._first_seen) for label in labels
         }
+        stable = self._fresh[config.stable_label]
+        metrics.damped.labels("few").set_function(lambda: stable.damped().held)
+        metrics.damped.labels("newcomers").set_function(lambda: stable.damped().newcomers)
         self._failures = 0  # in a row
         self._down_until = self._missing_until = 0.0
         self._last: RequestFailed | None = None
         self._said: dict[str, float] = {}
 
-    def observe(self, items: Collection[str], times: Collection[int]) -> None:
-        """Count items as chosen at these seconds."""
+    def meet(self, users: Collection[str], since: Collection[int]) -> None:
+        """Know users since these seconds."""
+        self._first_seen.fill(users, since)
+
+    def observe(self, users: Collection[str], items: Collection[str], times: Collection[int]) -> None:
+        """Count items as chosen by these users at these seconds."""
         for fresh in self._fresh.values():
-            fresh.observe(items, times)
+            fresh.observe(users, items, times)
 
     def recommend(self, asked: Sequence[Asked], *, popular: bool = True) -> list[Answer]:
         """An answer for each, by few calls of the models.

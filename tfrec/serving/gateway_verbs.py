@@ -7,17 +7,15 @@ import math
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfrec.config import RewardConfig
 from tfrec.data.log import LogWriter
 from tfrec.data.records import Impression, Outcome, Shown
-from tfrec.data.rewards import makes_popular
 from tfrec.errors import TfrecError
-from tfrec.serving.behaviour import Behaviour, Event, first_choices
+from tfrec.serving.behaviour import Behaviour, Event, Memory
 from tfrec.serving.client import Client
 from tfrec.serving.gateway_bodies import (
     Answered,
@@ -37,6 +35,7 @@ from tfrec.serving.gateway_bodies import (
 from tfrec.serving.gateway_errors import NO_ANSWER, without_place
 from tfrec.serving.gateway_metrics import Metrics
 from tfrec.serving.gateway_models import UNKNOWN_TIME, Answer, Asked, Models
+from tfrec.serving.known_outcomes import first_choices, first_seen
 from tfrec.serving.pseudonym import Pseudonyms
 from tfrec.serving.repeats import Repeats
 
@@ -57,7 +56,6 @@ class Gateway:
         behaviour: Behaviour,
         metrics: Metrics,
         history: int = 50,
-        counted: RewardConfig | None = None,
         explore: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -69,7 +67,6 @@ class Gateway:
         self._metrics = metrics
         self._repeats = Repeats()
         self._history = history  # events that the model reads
-        self._counted = counted  # by which an outcome makes its item popular; None: each does
         self._explore = explore
         self._clock = clock
         self._probe = threading.Lock()
@@ -81,9 +78,12 @@ class Gateway:
         """Take up what the log holds (`newest_outcomes`), at the start; `writer` is this process' name in it."""
         self._behaviour.fill(known)
         mine = known.filter(pc.equal(known["writer"], writer)).sort_by("seq")
+        mine = mine.slice(max(0, mine.num_rows - self._repeats.most))
         self._repeats.fill(zip(mine["user"].to_pylist(), mine["event_id"].to_pylist(), strict=True))
-        first = first_choices(known, self._counted)
-        self._models.observe(first["item"].to_pylist(), first["time"].to_pylist())
+        since = first_seen(known, now=int(self._clock()))
+        self._models.meet(since["user"].to_pylist(), since["time"].to_pylist())
+        first = first_choices(known, self._behaviour.rule)
+        self._models.observe(*(first[name].to_pylist() for name in ("user", "item", "time")))
         log.info("%d outcomes of the log are remembered", known.num_rows)
 
     def recommend(self, bodies: Sequence[RecommendRequest]) -> list[RecommendAnswer]:
@@ -110,7 +110,7 @@ class Gateway:
         asked = []
         for body in bodies:
             user = self._pseudonyms.of(body.user)
-            done = self._done(user, body.history, before=body.time)[-self._history :]
+            done = self._done(user, body.history, before=body.time).behaviour[-self._history :]
             asked.append(Asked(user=user, time=_time(body.time, now), query=body.query, k=1, history=done,
                                exclude=(), allow_tags=(), deny_tags=(), label=body.label, explore=False, seed=0))
         found = self._models.explain(asked, [body.item for body in bodies])
@@ -139,8 +139,10 @@ class Gateway:
                     first.setdefault((record.user, record.event_id), record)
             if first:
                 self._writer.outcome(*first.values())
-                self._count(first.values())
-                self._behaviour.add((one.user, Event(one.time, one.item, one.action)) for one in first.values())
+                self._models.meet([one.user for one in first.values()], [now] * len(first))
+                became = self._behaviour.add(first.values())  # everyone's popularity counts what training will count
+                self._models.observe([user for user, _ in became], [event.item for _, event in became],
+                                     [event.time for _, event in became])
         self._metrics.outcomes.inc(len(first))
         self._metrics.repeats.inc(len(records) - len(first))
         return [OutcomeAnswer(event_id=record.event_id) for record in records]
@@ -188,8 +190,8 @@ class Gateway:
             time=_time(body.time, now),
             query=body.query,
             k=body.k,
-            history=done[-self._history :],
-            exclude=[*body.exclude, *(event.item for event in done if body.exclude_history)],
+            history=done.behaviour[-self._history :],
+            exclude=[*body.exclude, *(done.seen if body.exclude_history else ())],
             allow_tags=body.allow_tags,
             deny_tags=body.deny_tags,
             label=body.label,
@@ -197,11 +199,12 @@ class Gateway:
             seed=int(request_id[:15], 16),  # as good as any, and found again from the log; 60 bits
         )
 
-    def _done(self, user: str, history: Sequence[Did] | None, *, before: int | None) -> Sequence[Event]:
-        """What the caller says that the user did, else what the gateway has seen, oldest first."""
+    def _done(self, user: str, history: Sequence[Did] | None, *, before: int | None) -> Memory:
+        """What the caller says that the user did, else what the gateway has seen."""
         if history is None:
             return self._behaviour.of(user, before=before)
-        return [Event(UNKNOWN_TIME if did.time is None else did.time, did.item, did.action) for did in history]
+        told = [Event(UNKNOWN_TIME if did.time is None else did.time, did.item, did.action) for did in history]
+        return Memory([event.item for event in told], told)
 
     def _outcome(self, body: OutcomeRequest, now: int) -> Outcome:
         return Outcome(
@@ -213,20 +216,6 @@ class Gateway:
             value=body.value,
             request_id=body.request_id,
         )
-
-    def _count(self, records: Collection[Outcome]) -> None:
-        """Everyone's popularity counts what training will count: rewarded outcomes, once for a person and an item."""
-        new: dict[tuple[str, str], int] = {}
-        for record, counts in zip(records, self._makes_popular(records), strict=True):
-            if counts and all(event.item != record.item for event in self._behaviour.of(record.user)):
-                new.setdefault((record.user, record.item), record.time)
-        self._models.observe([item for _, item in new], list(new.values()))
-
-    def _makes_popular(self, records: Collection[Outcome]) -> Sequence[bool]:
-        if self._counted is None or not records:
-            return [True] * len(records)
-        action, value, time = zip(*((record.action, record.value, record.time) for record in records), strict=True)
-        return list(makes_popular(self._counted, action=action, value=value, time=time))
 
 
 def _time(claimed: int | None, now: int) -> int:

@@ -18,7 +18,7 @@ class Repeats:
     """The newest `most` event ids. Safe to share between threads."""
 
     def __init__(self, *, most: int = 500_000) -> None:
-        self._most = most  # about 150 bytes each
+        self.most = most  # about 150 bytes each
         self._known: OrderedDict[Hashable, Future[None]] = OrderedDict()  # done when it is on disk
         self._lock = threading.Lock()
 
@@ -52,5 +52,5 @@ class Repeats:
             other.result()  # raises what stopped it
 
     def _forget(self) -> None:
-        while len(self._known) > self._most:
+        while len(self._known) > self.most:
             self._known.popitem(last=False)
