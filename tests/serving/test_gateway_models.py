@@ -227,10 +227,11 @@ def test_no_time_of_a_request_changes_the_answer_to_another_user(make: Make, cla
     popular(world)
     expected = PopularityPrior.load(world.prior / PRIOR_FILE)
     ask(world, user="x", time=claimed)
+    world.models.meet([KEY.of(f"v{n}") for n in range(20)], [0] * 20)
     world.http.post("/v1/outcomes", json=[{"user": f"v{n}", "item": "a", "action": "click", "time": NOW} for n in range(20)])
     world.now += 1
     ask(world, user="x", time=claimed)
-    expected.update([0] * 20, [NOW] * 20, newcomer=[True] * 20)
+    expected.update([0] * 20, [NOW] * 20)
     best = ask(world, k=1, user="w")["items"][0]
     assert (best["item"], best["score"]) == ("a", pytest.approx(float(expected.log_p()[0]), abs=1e-6))
 
