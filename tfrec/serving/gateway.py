@@ -222,5 +222,5 @@ def _label_rule(config: Config) -> LabelRule:
     try:
         return LabelRule.of_rewards(config.reward, read_catalogue(config.data.items) if config.data.items else None)
     except TfrecError as error:
-        log.warning("reward.lengths: no item's length is known here, and acts count by reward.completed or as whole ones: %s", error)
+        log.warning("reward.lengths: no length is known here, acts count by reward.completed or as whole ones: %s", error)
         return LabelRule.of_rewards(config.reward.model_copy(update={"lengths": {}}), None)
