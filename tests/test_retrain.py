@@ -84,7 +84,7 @@ def test_killed_anywhere_it_ends_as_if_left_alone(published: Config, config: Con
     settings.write_text(config.to_toml())
     command = [sys.executable, str(ROOT / "tests" / "killed.py"), str(settings), str(NOW)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    killed = subprocess.run(command, input="\n".join(KILLS), capture_output=True, text=True, env=environment, timeout=180)
+    killed = subprocess.run(command, input="\n".join(KILLS), capture_output=True, text=True, env=environment, timeout=600)
     assert killed.returncode == 0, killed.stderr[-2000:]
     with mock.patch(VERIFY):
         expected, result = retrain(alone, now=NOW), retrain(config, now=NOW + 500)  # the intent's `now` holds

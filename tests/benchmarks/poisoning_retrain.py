@@ -4,8 +4,9 @@
 
 The files are MovieTweetings' (see incremental.py). A model learns the first `base` ratings and is published; the next `window`
 come through the log, each attack beside them; then `tfrec.retrain.retrain` runs once, its last check by a server left out.
-Printed for each attack, damped or not: how the run ended, and in how many of 100 top tens of people with a history the pushed
-film is, before, and as the challenger would answer whether it is promoted or not.
+Printed for each attack, with damping in nothing, in popularity, and in popularity and training: how the run ended, and in how
+many of 100 top tens of people with a history the pushed film is and at which rank, before, and as the challenger would answer
+whether it is promoted or not.
 
     nothing     the window alone
     crowd       fake users, each three well-known films and then the pushed one, in one hour
@@ -45,6 +46,7 @@ BENCHMARKS = Path(__file__).parent
 write_bert = runpy.run_path(str(BENCHMARKS.parent / "models/tiny.py"))["write_bert"]  # `tests` is no package
 read = runpy.run_path(str(BENCHMARKS / "incremental.py"))["read"]
 Row = tuple[str, str, int]
+NOTHING, POPULARITY, BOTH = "nothing", "popularity", "popularity and training"
 ATTACKS = ("nothing", "crowd", "one user", "flipped")
 
 
@@ -66,26 +68,27 @@ def attacked(kind: str, window: list[Row], *, known: list[str], pushed: str, fak
     return window
 
 
-def top_tens(made: Recommender, inter: Interactions, asked: np.ndarray, film: int, prior: PopularityPrior) -> int:
-    """In how many top tens the film is; what a user has chosen is left out."""
+def places(made: Recommender, inter: Interactions, asked: np.ndarray, film: int, prior: PopularityPrior) -> tuple[int, float]:
+    """In how many top tens the film is, and its median rank; what a user has chosen is left out."""
     scores = Scorer(made, inter, counted=len(inter), rolls=False, prior=prior)(asked)
     for row, event in zip(scores, asked, strict=True):
         row[inter.item[(inter.user == inter.user[event]) & (inter.item != film)]] = -np.inf
-    return int((np.argsort(-scores, axis=1)[:, :10] == film).any(1).sum())
+    rank = (scores > scores[:, [film]]).sum(1) + 1
+    return int((rank <= 10).sum()), float(np.median(rank))
 
 
-def attempt(config: Config, rows: list[Row], *, film: str, asked_users: set[str], now: int, damped: bool) -> tuple[Any, int, int]:
-    """One retrain of a copy of the run: its result, and the film's top tens before and after."""
-    counts: list[int] = []
+def attempt(config: Config, rows: list[Row], *, film: str, asked_users: set[str], now: int, damped: str) -> tuple[Any, str]:
+    """One retrain of a copy of the run: its result, and the film's places before and after, in words."""
+    found: list[tuple[int, float]] = []
     learn = tfrec.retrain._learn
 
     def watched(config: Config, challenger: Recommender, optimizer: Any, inter: Interactions, *more: Any, **options: Any) -> None:
         last = {int(user): event for event, user in enumerate(inter.user)}
         asked = np.array([event for user, event in last.items() if inter.users[user] in asked_users])
         at = inter.items.index(film)
-        counts.append(top_tens(challenger, inter, asked, at, challenger.prior))
+        found.append(places(challenger, inter, asked, at, challenger.prior))
         learn(config, challenger, optimizer, inter, *more, **options)
-        counts.append(top_tens(challenger, inter, asked, at, PopularityPrior.counted(inter, weights=challenger.prior.weights)))
+        found.append(places(challenger, inter, asked, at, PopularityPrior.counted(inter, weights=challenger.prior.weights)))
 
     pseudonyms = load_pseudonyms(config.run)
     with LogWriter(FeedbackLog(config.log_dir), WriteAheadFile(config.run / "wal", "attacked")) as log:
@@ -94,10 +97,12 @@ def attempt(config: Config, rows: list[Row], *, film: str, asked_users: set[str]
     with ExitStack() as patches:
         patches.enter_context(mock.patch("tfrec.retrain.Verifier"))
         patches.enter_context(mock.patch("tfrec.retrain._learn", watched))
-        if not damped:
+        if damped == NOTHING:
+            patches.enter_context(mock.patch("tfrec.models.prior.agreed", lambda established, newcomers, **_: newcomers))
+        if damped != BOTH:
             patches.enter_context(mock.patch("tfrec.retrain.damping", lambda inter, *_, **__: Damping(np.ones(len(inter)))))
         result = tfrec.retrain.retrain(config, now=now)
-    return result, *(counts or [-1, -1])
+    return result, " -> ".join(f"{tens} top tens, median rank {median:.0f}" for tens, median in found)
 
 
 def published(run: Path, catalogue: Catalogue, inter: Interactions, base: int, settings: list[str]) -> Config:
@@ -142,12 +147,12 @@ def main() -> None:
         print(f"{len(window)} events of the window, {wish.fakes} fake users, {len(asked)} people asked, film {film}", flush=True)
         for kind in wish.attack or ATTACKS:
             rows = attacked(kind, window, known=known, pushed=film, fakes=wish.fakes, films=list(inter.items))
-            for damped in (False, True):
+            for damped in (NOTHING, POPULARITY, BOTH):
                 copy = config.model_copy(update={"run": Path(directory) / "copy"})
                 shutil.copytree(config.run, copy.run)
                 now = window[-1][2] + 86_400
-                result, before, after = attempt(copy, rows, film=film, asked_users=asked, now=now, damped=damped)
-                print(f"{kind}, {'damped' if damped else 'not damped'}: top tens {before} -> {after} of {len(asked)}, "
+                result, places_of_film = attempt(copy, rows, film=film, asked_users=asked, now=now, damped=damped)
+                print(f"{kind}, damping in {damped}: {places_of_film}; "
                       f"{result.outcome}: {result.reason[:160]} {result.figures.get('damped', '')}", flush=True)
                 shutil.rmtree(copy.run)
 
