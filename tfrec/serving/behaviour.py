@@ -24,7 +24,7 @@ from tfrec.data.rewards import gains, lengths_of, reads_of, rules
 
 _ACTS = 64  # of one user on one item that are kept singly; older ones are added up
 _MINUTES = 4  # of a user, whose acts are counted
-_ROWS = 20  # of the log for each item that is kept of a user: beyond, older ones are not read at the start
+_ROWS = 4  # of the log for each item that is kept of a user, of those that are worth something and of the others
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -99,17 +99,21 @@ class Behaviour:
     def fill(self, outcomes: pa.Table) -> None:
         """Remember outcomes of the log (`newest_outcomes`), before any other. What a user did is looked up when they come."""
         users = outcomes["user"].combine_chunks().dictionary_encode()
-        code, time = users.indices.to_numpy(zero_copy_only=False), outcomes["time"].to_numpy()
-        order = np.lexsort((time, code))
-        first = np.flatnonzero(np.diff(code[order], prepend=-1))
-        ends = np.append(first[1:], len(order))
-        newest = np.argsort(time[order[ends - 1]], kind="stable")[-self._max_users :] if len(first) else first
-        most = _ROWS * self._max_events
-        starts, names = np.maximum(first, ends - most)[newest], users.dictionary.take(pa.array(code[order[first[newest]]]))
-        rows = outcomes.take(pa.array(order))
+        user, time = users.indices.to_numpy(zero_copy_only=False).astype(np.int64), outcomes["time"].to_numpy()
+        gain, once = self._gains(outcomes["action"], outcomes["item"], outcomes["value"].to_numpy(), time)
+        group = 2 * user + (gain > 0)
+        order = np.lexsort((time, group))
+        ends = np.searchsorted(group[order], group[order], side="right")
+        order = order[ends - np.arange(len(order)) <= _ROWS * self._max_events]
+        starts = np.flatnonzero(np.diff(user[order], prepend=-1))
+        stops = np.append(starts[1:], len(order))
+        last = np.maximum.reduceat(time[order], starts) if len(order) else starts
+        newest = np.argsort(last, kind="stable")[-self._max_users :]
+        names = users.dictionary.take(pa.array(user[order[starts[newest]]])).to_pylist()
+        spans = map(slice, starts[newest].tolist(), stops[newest].tolist())
+        rows = outcomes.select(["time", "event_id", "item", "action", "request_id"]).take(pa.array(order))
         with self._lock:
-            self._rows = _Rows(rows, *self._gains(rows["action"], rows["item"], rows["value"].to_numpy(), time[order]))
-            self._logged = dict(zip(names.to_pylist(), map(slice, starts.tolist(), ends[newest].tolist()), strict=True))
+            self._rows, self._logged = _Rows(rows, gain[order], once[order]), dict(zip(names, spans, strict=True))
 
     def _known(self, user: str) -> "_User | None":
         if user in self._users:
@@ -117,7 +121,8 @@ class Behaviour:
         elif self._rows is not None and (span := self._logged.pop(user, None)) is not None:
             known = self._users[user] = _User()
             for act in self._rows.acts(span):
-                known.add(act, is_weighed=self._is_weighed(act.action))
+                known.keep(act, is_weighed=self._is_weighed(act.action))
+            known.count_as_told()
             known.trim(user, self._max_events)
         return self._users.get(user)
 
@@ -155,7 +160,7 @@ class Behaviour:
 
 
 class _Rows(NamedTuple):
-    """Outcomes of the log by user and time."""
+    """Outcomes of the log by user."""
 
     table: pa.Table
     gain: npt.NDArray[np.float64]  # [n]
@@ -182,18 +187,27 @@ class _User:
 
     def add(self, act: _Act, *, is_weighed: bool) -> bool:
         """Whether the item became behaviour by this act, for the first time."""
-        pair = self._pairs.get(act.item)
-        if pair is None:
-            pair = self._pairs[act.item] = _Pair(act.time)
-        elif any(act.event_id == known.event_id for known in pair.acts):
-            return False
-        self._memory = None
-        self._count(act.time // 60)
-        pair.add(act, self._fast, is_weighed=is_weighed)
+        pair = self.keep(act, is_weighed=is_weighed)
         if pair.was_behaviour or pair.event(self._fast) is None:
             return False
         pair.was_behaviour = True
         return True
+
+    def keep(self, act: _Act, *, is_weighed: bool) -> "_Pair":
+        pair = self._pairs.get(act.item)
+        if pair is None:
+            pair = self._pairs[act.item] = _Pair(act.time)
+        elif any(act.event_id == known.event_id for known in pair.acts):
+            return pair
+        self._memory = None
+        self._count(act.time // 60)
+        pair.add(act, self._fast, is_weighed=is_weighed)
+        return pair
+
+    def count_as_told(self) -> None:
+        """What is behaviour now did not become it by what follows."""
+        for pair in self._pairs.values():
+            pair.was_behaviour = pair.event(self._fast) is not None
 
     def event(self, item: str) -> Event | None:
         pair = self._pairs.get(item)
@@ -216,7 +230,7 @@ class _User:
         self._minutes[minute] = self._minutes.get(minute, 0) + 1
         if self._minutes[minute] > MINUTE_LIMIT:
             self._fast.add(minute)
-        while len(self._minutes) > _MINUTES:
+        if len(self._minutes) > _MINUTES:
             del self._minutes[min(self._minutes)]
 
     def _remembered(self, user: str, events: int, before: int | None) -> Memory:
