@@ -15,7 +15,7 @@ from tfrec.data.label_rule import LabelRule
 from tfrec.data.log import FeedbackLog
 from tfrec.data.records import Item, Outcome
 from tfrec.serving.behaviour import Behaviour, Event
-from tfrec.serving.known_outcomes import first_choices, first_seen, newest_outcomes
+from tfrec.serving.known_outcomes import first_choices, first_seen, first_seen_in, newest_outcomes
 
 RULE = LabelRule.of_rewards(
     RewardConfig(weights={"click": 1.0, "purchase": 5.0, "dislike": -2.0, "look": 0.0, "watch": 1.0, "rating": 1.0}, cap=6.0,
@@ -167,6 +167,12 @@ def test_nobody_is_known_for_longer_than_since_they_came() -> None:
     known = first_seen(logged(outcomes), now=450).to_pylist()
     assert sorted(map(tuple, (row.values() for row in known))) == [("u", 100), ("v", 450), ("w", 450)]
     assert first_seen(logged([]), now=0).num_rows == 0
+
+
+def test_people_of_a_file_are_known_since_their_first_event(tmp_path: Path) -> None:
+    (tmp_path / "i.csv").write_text("user,item,time\nann,a,200\nann,b,100\nbob,a,900\nbad,a,never\n")
+    known = first_seen_in(tmp_path / "i.csv", now=500, name=str.upper).to_pylist()
+    assert sorted(map(tuple, (row.values() for row in known))) == [("ANN", 100), ("BOB", 500)]
 
 
 def test_a_large_log_is_read_by_its_newest_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

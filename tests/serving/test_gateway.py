@@ -1,4 +1,5 @@
 """The gateway over sockets: real HTTP, a real model server, a real log."""
+import logging
 import os
 import subprocess
 import sys
@@ -13,11 +14,12 @@ import pytest
 
 from tests.serving.conftest import Running
 from tests.serving.gateway_world import KEY, NOW, World, items
-from tfrec.config import RewardConfig
+from tfrec.config import Config, RewardConfig
 from tfrec.data.log import FeedbackLog
 from tfrec.errors import DataError
 from tfrec.serving import gateway_verbs
 from tfrec.serving.client import Explanation
+from tfrec.serving.gateway import take_up_the_past
 from tfrec.serving.known_outcomes import newest_outcomes
 from tfrec.serving.process import free_port
 
@@ -95,6 +97,12 @@ def test_a_rush_on_an_item_is_seen_by_everyone(world: World) -> None:
     moved = {shown["item"]: shown["score"] for shown in fresh["items"]}
     assert 7.0 < moved.pop("c") < 8.0  # the tiny model adds the log p that was sent
     assert moved == {"a": 10.0, "b": 9.0, "d": 7.0, "e": 6.0}
+    one = [{"user": "u0", "item": "d", "action": "click", "time": NOW - 1}] * 2
+    assert world.http.post("/v1/outcomes", json=one).status_code == 200
+    world.now += 1
+    again = world.http.post("/v1/recommend", json={"user": "someone", "k": 5}).json()
+    assert {shown["item"]: shown["score"] for shown in again["items"]} == {shown["item"]: shown["score"] for shown in fresh["items"]}
+    assert 'tfrec_gateway_outcomes_damped{reason="few"} 1.0' in world.http.get("/metrics").text
 
 
 def test_tags_and_history_go_to_the_model(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,6 +310,20 @@ def test_after_a_restart_it_knows_what_its_log_holds(tmp_path: Path, server: Run
     again.http.post("/v1/outcomes", json=done).raise_for_status()
     assert len(again.rows("outcomes")) == 60
     again.close()
+
+
+@pytest.mark.parametrize("damaged", ["outcomes/*.parquet", "outcomes/_delta_log/*.json"])
+def test_a_damaged_log_does_not_stop_a_gateway(world: World, damaged: str, caplog: pytest.LogCaptureFixture) -> None:
+    world.http.post("/v1/outcomes", json={"user": "u", "item": "a", "action": "click"}).raise_for_status()
+    assert world.rows("outcomes")
+    file = max(Path(world.log.root).glob(damaged))
+    file.write_bytes(file.read_bytes()[:40])
+    with caplog.at_level(logging.WARNING):
+        take_up_the_past(world.gateway, Config(), world.log, KEY, metrics=world.metrics, writer="gateway")
+    assert "starts without what people did before" in caplog.text
+    assert file.name in caplog.text
+    assert "tfrec_gateway_unknown_past 1.0" in world.http.get("/metrics").text
+    assert items(world.http.post("/v1/recommend", json={"user": "u", "k": 2}).json()) == ["b", "c"]
 
 
 def test_ready_means_that_the_model_server_answers_and_records_can_be_kept(

@@ -25,11 +25,12 @@ def by_newcomers(inter: Interactions) -> npt.NDArray[np.bool_]:
 def agreed(established: Floats, newcomers: Floats, *, totals: Floats, chosen: int) -> Floats:
     """What newcomers' events of each item count, at most what they are.
 
-        f'(i) = min(f(i), RATIO * (F - f(i) + 1) / (E - e(i) + 1) * (e(i) + (E + 1) / (n + 1)))
+        expected(i) = RATIO * (e(i) + (E + 1) / (n + 1)) / (E - e(i) + 1)
+        f1(i) = min(f(i), expected(i) * (F - f(i) + 1)),   f'(i) = min(f(i), expected(i) * (F1 - f1(i) + 1))
 
-    e, f: events of people with a history and of newcomers; E, F: of all items; n: items that people with a history chose. The
-    bound does not depend on f(i). Where nobody has a history it is 3 times what newcomers did with all other items: a log
-    that begins counts as it is.
+    e, f: events of people with a history and of newcomers; E, F, F1: of all items (F1 of f1); n: items that people with a history
+    chose. The bound does not depend on f(i), and what does not count for one item loosens no other's. Where nobody has a history
+    it is 3 times what newcomers did with all other items: a log that begins counts as it is.
 
     Args:
         established: `[..., V]`, e.
@@ -38,7 +39,8 @@ def agreed(established: Floats, newcomers: Floats, *, totals: Floats, chosen: in
         chosen: n.
     """
     of_old, of_new = totals
-    others = np.maximum(of_new[..., None] - newcomers, 0) + 1
-    odds = others / (np.maximum(of_old[..., None] - established, 0) + 1)
     average = (of_old + 1) / (chosen + 1)
-    return np.asarray(np.minimum(newcomers, RATIO * odds * (established + average[..., None])))
+    expected = RATIO * (established + average[..., None]) / (np.maximum(of_old[..., None] - established, 0) + 1)
+    found = np.minimum(newcomers, expected * (np.maximum(of_new[..., None] - newcomers, 0) + 1))
+    others = np.maximum(found.sum(-1, keepdims=True) - found, 0) + 1  # what does not count for an item does not for others
+    return np.asarray(np.minimum(newcomers, expected * others))

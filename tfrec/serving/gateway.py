@@ -15,6 +15,7 @@ import logging
 import math
 import signal
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,7 +33,7 @@ from tfrec.data.catalogue import read_catalogue
 from tfrec.data.label_rule import LabelRule
 from tfrec.data.log import FeedbackLog, LogWriter
 from tfrec.data.wal import WriteAheadFile
-from tfrec.errors import DataError, TfrecError
+from tfrec.errors import TfrecError
 from tfrec.serving.behaviour import Behaviour
 from tfrec.serving.client import Client
 from tfrec.serving.gateway_bodies import (
@@ -62,8 +63,8 @@ from tfrec.serving.gateway_metrics import Metrics
 from tfrec.serving.gateway_models import Models
 from tfrec.serving.gateway_verbs import Gateway
 from tfrec.serving.gateway_watch import RunWatch
-from tfrec.serving.known_outcomes import newest_outcomes
-from tfrec.serving.pseudonym import load_pseudonyms
+from tfrec.serving.known_outcomes import first_seen_in, newest_outcomes
+from tfrec.serving.pseudonym import Pseudonyms, load_pseudonyms
 from tfrec.serving.release import newest_dir
 
 log = logging.getLogger(__name__)
@@ -203,16 +204,27 @@ def serve_gateway(
             history=config.model.history,
             explore=settings.explore,
         )
-        try:
-            gateway.remember(newest_outcomes(feedback), writer=writer)
-        except DataError as error:  # people are answered all the same
-            metrics.unknown_past.set(1)
-            log.warning("the gateway starts without what people did before: %s Until it starts again with a sound log, histories "
-                        "and live popularity begin now, and outcomes that were sent before are not recognised.", error)
+        take_up_the_past(gateway, config, feedback, pseudonyms, metrics=metrics, writer=writer)
         app = create_app(gateway, max_k=config.serving.max_k, metrics=metrics, keys=keys, config=settings)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)  # uvicorn ends by them, and then raises them again
         make_server(app, host=host, port=port, config=settings, metrics=metrics).run()
+
+
+def take_up_the_past(gateway: Gateway, config: Config, feedback: FeedbackLog, pseudonyms: Pseudonyms, *, metrics: Metrics,
+                     writer: str) -> None:
+    """Let the gateway know what people did before it starts. What cannot be read is told, and people are answered without it."""
+    if config.data.interactions is not None:
+        try:
+            gateway.meet(first_seen_in(config.data.interactions, now=int(time.time()), name=pseudonyms.of))
+        except TfrecError as error:
+            log.warning("people of data.interactions count as newcomers for a day: %s", error)
+    try:
+        gateway.remember(newest_outcomes(feedback), writer=writer)
+    except TfrecError as error:
+        metrics.unknown_past.set(1)
+        log.warning("the gateway starts without what people did before: %s Until it starts again with a sound log, histories and "
+                    "live popularity begin now, and outcomes that were sent before are not recognised.", error)
 
 
 def _label_rule(config: Config) -> LabelRule:

@@ -80,11 +80,14 @@ class Gateway:
         mine = known.filter(pc.equal(known["writer"], writer)).sort_by("seq")
         mine = mine.slice(max(0, mine.num_rows - self._repeats.most))
         self._repeats.fill(zip(mine["user"].to_pylist(), mine["event_id"].to_pylist(), strict=True))
-        since = first_seen(known, now=int(self._clock()))
-        self._models.meet(since["user"].to_pylist(), since["time"].to_pylist())
+        self.meet(first_seen(known, now=int(self._clock())))
         first = first_choices(known, self._behaviour.rule)
         self._models.observe(*(first[name].to_pylist() for name in ("user", "item", "time")))
         log.info("%d outcomes of the log are remembered", known.num_rows)
+
+    def meet(self, since: pa.Table) -> None:
+        """Know people since a second: columns `user` and `time`."""
+        self._models.meet(since["user"].to_pylist(), since["time"].to_pylist())
 
     def recommend(self, bodies: Sequence[RecommendRequest]) -> list[RecommendAnswer]:
         """Answer all of them, and log the slates."""

@@ -1,13 +1,19 @@
-"""What the log tells a gateway that starts: who did what lately, and since when each person is known."""
+"""What log and files tell a gateway that starts: who did what lately, and since when each person is known."""
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfrec.data.acts import ACTS, acts_of, behaviour, merged
+from tfrec.data.acts import ACTS, acts_of, behaviour, merged, with_users
+from tfrec.data.event_files import read_events
 from tfrec.data.label_rule import LabelRule
 from tfrec.data.log import FeedbackLog
 from tfrec.data.newcomers import HISTORY_SECONDS
+from tfrec.data.rows import Quarantine
 
 _MOST_ROWS = 1_000_000  # outcomes that are read at the start, about a second
 _COLUMNS = ("user", "time", "item", "action", "value", "event_id", "request_id", "writer", "seq")
@@ -60,6 +66,19 @@ def first_seen(outcomes: pa.Table, *, now: int) -> pa.Table:
         np.maximum.accumulate(time[start:stop], out=time[start:stop])
     arrived = pa.table([rows["user"], pa.array(time)], names=["user", "time"])
     return arrived.group_by("user").aggregate([("time", "min")]).rename_columns({"time_min": "time"})
+
+
+def first_seen_in(path: Path, *, now: int, name: Callable[[str], str]) -> pa.Table:
+    """Since when the people of a file of interactions are known, under the names that the log has for them.
+
+    Raises:
+        DataError: the file cannot be used. Bad rows are left out.
+    """
+    with tempfile.TemporaryDirectory() as aside:
+        events = read_events(path, Quarantine(Path(aside, "rows.jsonl")).without_rows())
+    first = events.group_by("user").aggregate([("time", "min")]).rename_columns({"time_min": "time"})
+    first = first.set_column(1, "time", pa.array(np.minimum(first["time"].to_numpy(), now)))
+    return with_users(first.select(["user", "time"]), name)
 
 
 def by_newcomers(events: pa.Table, outcomes: pa.Table, *, now: int) -> npt.NDArray[np.bool_]:
