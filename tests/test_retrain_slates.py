@@ -41,7 +41,7 @@ def test_training_reads_what_was_served(logged: tuple[Config, Recommender]) -> N
     assert (len(slates), left_out) == (REQUESTS, {})
     inter = tiny.interactions(made.catalogue)
     arrays, log_p = window_arrays(made, slates, inter.slice(0, len(inter) // 2), now=NOW)
-    assert len(arrays) == REQUESTS * 2 // 3  # those with tags are left out
+    assert len(arrays) == REQUESTS
     found = SlateViewer(made, log_p)(arrays)
     assert_allclose(found.log_pi, arrays.log_propensity, atol=5e-3)
     assert_allclose(arrays.reward, [[float(clicked(f"i{item}")) for item in row] for row in arrays.item])
@@ -83,4 +83,4 @@ def copied(config: Config, run: Path, *, with_log: bool = True) -> Config:
     known = tiny.interactions(tiny.catalogue()).slice(0, 150)  # whose popularity the version was made with
     rows = zip(known.user.tolist(), known.item.tolist(), known.time.tolist(), strict=True)
     (run / "base.csv").write_text("user,item,time\n" + "".join(f"{known.users[u]},{known.items[i]},{t}\n" for u, i, t in rows))
-    return config.model_copy(update={"run": run / "run", "data": DataConfig(interactions=run / "base.csv")})
+    return config.model_copy(update={"run": run / "run", "data": DataConfig(interactions=run / "base.csv", attribution_hours=1)})

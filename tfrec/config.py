@@ -202,6 +202,9 @@ class RetrainConfig(Section):
         return {self.objective: 1.0} if isinstance(self.objective, str) else dict(self.objective)
 
 
+SHORTLIST = 200  # items
+
+
 class ServingConfig(Section):
     model_name: str = "tfrec"
     max_k: int = Field(200, ge=1)  # the largest k a request may ask for
@@ -210,6 +213,11 @@ class ServingConfig(Section):
     recall_target: float = Field(0.99, gt=0, le=1)  # of the exact best 100, that the index of a large catalogue must find
     newcomer_share: float = Field(0.0, ge=0, lt=1)  # of epsilon, for all items without feedback together; 0: as any other
     index_storage: Literal["float32", "bfloat16", "int8"] = "float32"  # of item vectors, where memory is scarce
+
+    @property
+    def shortlist(self) -> int:
+        """Of how many of the best items Plackett-Luce draws an answer; never fewer than an answer may have."""
+        return max(SHORTLIST, self.max_k)
 
 
 class GatewayConfig(Section):

@@ -1,8 +1,9 @@
 """What a version would have earned, had it explored where another one did: the log and a published version in, its value out.
 
 Slates that were drawn by a policy which knows its propensities are weighed by how likely the version would have drawn them, for
-the same request: history, query, exclusions and tags as served, popularity as the version has it. Only rewards that have matured
-count, as for training.
+the same request: history, query, exclusions, tags and the live popularity as served, all other popularity as the version has it.
+Only rewards that have matured count, as for training. Of slates that were shown before the version had learnt it may have learnt
+the rewards, so these are left out.
 """
 from collections import Counter
 from typing import Any
@@ -59,16 +60,18 @@ def ope(
     temperature = config.gateway.temperature if temperature is None else temperature
     epsilon = config.gateway.epsilon_at(now) if epsilon is None else epsilon
     recommender, _ = checkpoint.load(directory / CHECKPOINT, config)
+    manifest = read_manifest(directory)
+    learnt_until = 0 if manifest.window is None else int(manifest.window["now"])
     feedback = FeedbackLog(config.log_dir)
     slates, left_out = read_slates(
         feedback, feedback.window(None, now=now), LabelRule.of(config, recommender.catalogue), quarantine=quarantine,
-        places=places, most=sample,
+        places=places, most=sample, since=learnt_until,
     )
     if not slates:
         raise DataError(f"{config.log_dir}: no slate can be weighed ({_told(left_out)}). "
                         "Let the gateway draw: gateway.explore=true.")
     encoder = load_encoder(config.text)
-    graph = Graph(recommender, encoder, given=index_of(directory, read_manifest(directory)))
+    graph = Graph(recommender, encoder, given=index_of(directory, manifest), shortlist=manifest.shortlist)
     target = _judged(graph, slates, temperature=temperature, epsilon=epsilon)
     logged = _logged(slates, target)
     diagnosis = diagnose(logged)
@@ -104,12 +107,15 @@ def _judged(graph: Graph, slates: list[Slate], *, temperature: float, epsilon: f
             history = [one["history"] for one in asked]
             ages = [[UNKNOWN_AGE if then < 0 else max(0, one["time"] - then) for then in one["history_time"]]
                     for one in asked]
+            live = [one["live"].items for one in asked]
             inputs = {
                 "history": padded(history, ""),
                 "history_action": padded([one["history_action"] for one in asked], "", like=history),
                 "history_age_s": padded(ages, UNKNOWN_AGE, like=history),
                 "query": text_array([one["query"] for one in asked]),
                 **{name: padded([one[name] for one in asked], "") for name in ("exclude", "allow_tags", "deny_tags")},
+                "prior_items": padded(live, ""),
+                "prior_log_p": padded([one["live"].log_p.tolist() for one in asked], 0.0, like=live),
                 # a slate's first place is its first column: `padded` puts one in front
                 "slate": padded([[place.item for place in slate.places] for slate in some], "")[:, 1:],
                 "temperature": np.full(len(some), temperature, np.float32), "epsilon": np.full(len(some), epsilon, np.float32),

@@ -53,17 +53,18 @@ def writer(log, tmp_path):
 
 def test_an_impression_is_a_row_per_shown_item(log, writer):
     shown = impression("r1", query="heat", history=("x", "y"), history_action=("click", "view"), history_time=(1, 2),
-                       exclude=("x",), deny_tags=("t", "s"))
+                       exclude=("x",), deny_tags=("t", "s"), prior_items=("b",), prior_log_p=(-1.5,))
     writer.impression(shown.model_copy(update={"context": Context(device="tv")}))
     writer.flush()
     first, second = log.read("impressions").to_pylist()
     assert first == {
         "request_id": "r1", "time": 5, "user": "u", "query": "heat", "history": ["x", "y"], "history_action": ["click", "view"],
         "history_time": [1, 2], "exclude": ["x"], "allow_tags": [], "deny_tags": ["t", "s"],
+            "prior_items": ["b"], "prior_log_p": [-1.5],
         "context": '{"place":"","device":"tv","profile":{}}', "policy": "greedy", "model_version": 1,
         "item": "a", "position": 0, "score": 1.0, "log_propensity": 0.0, "writer": "g", "seq": 1,
     }  # fmt: skip
-    once = {"exclude": None, "allow_tags": None, "deny_tags": None, "context": None}
+    once = dict.fromkeys(["exclude", "allow_tags", "deny_tags", "context", "prior_items", "prior_log_p"])
     assert second == first | once | {"item": "b", "position": 1, "score": 0.0}
 
 

@@ -31,12 +31,13 @@ def log(tmp_path) -> FeedbackLog:
     log = FeedbackLog(tmp_path / "log")
     add(log, "impressions", [
         shown("a", [("x", -1.0), ("y", -0.5), ("z", 0.0)], query="q", history=("h",), history_action=("view",), history_time=(5,),
-              exclude=("h",), allow_tags=("t",), deny_tags=("d",)),
+              exclude=("h",), allow_tags=("t",), deny_tags=("d",), prior_items=("x", "z"), prior_log_p=(-1.5, -2.5)),
         shown("b", [("y", -2.0), ("x", -0.1), ("z", 0.0)]),
         shown("greedy", [("x", 0.0), ("y", 0.0)], policy="greedy"),
         shown("thompson", [("x", None), ("y", None)], policy="thompson(alpha=1)"),
         shown("half", [("x", -1.0), ("y", None)]),
         shown("unknown", [("x", -1.0), ("nobody", -0.5)]),
+        shown("nothing", [("nobody", -0.5)]),
         shown("young", [("x", -1.0), ("y", -0.5)], time=NOW - 60),
     ])
     add(log, "outcomes", [click("a", "y"), click("b", "y"), click("young", "x", time=NOW - 30)])
@@ -55,13 +56,15 @@ def test_slates_that_were_drawn_come_with_what_they_earned(log: FeedbackLog) -> 
     (a, b), left_out = read(log)
     assert a.request == {
         "request_id": "a", "time": THEN, "user": "u", "query": "q", "history": ["h"], "history_action": ["view"],
-        "history_time": [5], "exclude": ["h"], "allow_tags": ["t"], "deny_tags": ["d"],
+        "history_time": [5], "exclude": ["h"], "allow_tags": ["t"], "deny_tags": ["d"], "live": a.request["live"],
     }
+    assert (a.request["live"].items, a.request["live"].log_p.tolist()) == (["x", "z"], [-1.5, -2.5])
+    assert b.request["live"].items == []
     assert a.places == [Place("x", -1.0, 0.0), Place("y", -0.5, 2.0, False, 60), Place("z", 0.0, 0.0)]
     assert b.places == [Place("y", -2.0, 2.0, False, 60), Place("x", -0.1, 0.0), Place("z", 0.0, 0.0)]
     assert left_out == {
         "greedy: nothing was left to chance": 1, "thompson: no propensities": 1, "plackett_luce: no propensities": 1,
-        "labels not mature yet, or items that are not in the catalogue": 2,
+        "labels not mature yet, or items that are not in the catalogue": 3,
     }
 
 
@@ -96,9 +99,8 @@ def test_slates_are_learnt_when_all_of_them_has_matured(log: FeedbackLog) -> Non
         slates, left_out = matured_slates(log, window, examples, RULE, after=after, most=100)
         return [slate.request["request_id"] for slate in slates], left_out
 
-    # of any policy; "young" has a label that is final and one that is not, "unknown" an item that the catalogue lacks
-    assert matured(0) == (["a", "b", "greedy", "half", "thompson"],
-                          {"labels not mature yet, or items that are not in the catalogue": 1})
+    # of any policy; "young" has a label that is final and one that is not
+    assert matured(0) == (["a", "b", "greedy", "half", "thompson", "unknown"], {"items that are not in the catalogue": 1})
     assert matured(THEN) == ([], {})
     [thompson] = [slate for slate in matured_slates(log, window, examples, RULE, after=0, most=100)[0]
                   if slate.request["request_id"] == "thompson"]

@@ -7,9 +7,11 @@ import numpy as np
 from tfrec.config import Config, ModelConfig, TrainingConfig
 from tfrec.data.catalogue import Catalogue
 from tfrec.data.interactions import Interactions
+from tfrec.data.ragged import Ragged
 from tfrec.data.records import Item
 from tfrec.data.sequences import PAD, windows
 from tfrec.data.slate_arrays import SlateArrays
+from tfrec.data.tag_filters import TagFilters, positions_by_tag
 from tfrec.models.prior import snapshots
 from tfrec.models.recommender import Recommender, text_cache
 
@@ -76,24 +78,41 @@ def batch(made: Recommender, inter: Interactions, *, learn: np.ndarray | None = 
     }
 
 
-SLATES, PLACES, LIKED = 120, 3, 10  # items 0 to 9 are liked by all; 12 others never
-LOG_P = np.full((1, 40), np.log(1 / 40), np.float32)
+SLATES, PLACES, LIKED = 120, 12, 10  # positions at most; items 0 to 9 are liked by all, 12 others never
+ITEMS = 40
+LOG_P = np.full((1, ITEMS), np.log(1 / ITEMS), np.float32)
 
 
-def slates(n: int = SLATES, *, seed: int = 0, **changed: Any) -> SlateArrays:
-    """Slates of three of 22 items, drawn uniformly; what is liked is clicked, and bought each second time."""
+def slates(n: int = SLATES, *, seed: int = 0, longest: int = PLACES, **changed: Any) -> SlateArrays:
+    """Slates of 1 to 12 of 22 items, of every kind that a gateway logs; what is liked is clicked, and bought each second time.
+
+    In turn: drawn uniformly, drawn with live popularity beside it, answered greedily (certain), by an unknown policy; some with
+    a tag denied. Each 7th has a hole where an item left the catalogue, each 11th brought nothing, each 13th a dismissal. What
+    stands in positions that are not there is garbage: a loss that reads it is wrong.
+    """
     rng = np.random.default_rng(seed)
-    item = np.array([rng.permutation(22)[:PLACES] for _ in range(n)], np.int32)
-    reward = (item < LIKED).astype(np.float32)
-    history = np.where(np.arange(6) < rng.integers(0, 7, n)[:, None], rng.integers(22, 40, (n, 6)), PAD).astype(np.int32)
-    hidden = np.tile(np.arange(22, 40, dtype=np.int32), (n, 1))
-    log_pi = np.log(1 / (22 - np.arange(PLACES)))
+    row = np.arange(n)
+    length = rng.integers(1, longest + 1, n)
+    item = np.array([rng.permutation(22)[:longest] for _ in range(n)], np.int32).reshape(n, longest)
+    hole = ((row % 7 == 3) & (length > 1))[:, None] & (np.arange(longest) == 0)
+    shown = (np.arange(longest) < length[:, None]) & ~hole
+    item = np.where(shown, item, PAD)
+    reward = np.where(item < LIKED, 1.0, 0.0) * (row % 11 != 5)[:, None]
+    reward = np.where((row % 13 == 4)[:, None] & (item >= LIKED), -1.0, reward)
+    history = np.where(np.arange(6) < rng.integers(0, 7, n)[:, None], rng.integers(22, ITEMS, (n, 6)), PAD).astype(np.int32)
+    log_pi = np.where(row[:, None] % 4 < 2, np.log(1 / (22 - np.arange(longest))), np.where(row[:, None] % 4 == 2, 0, np.nan))
+    tags = positions_by_tag([one.tags for one in catalogue(ITEMS).items])
+    live = [np.arange(22)[: 3 * (k % 4 == 1)] for k in row]
     made = {
-        "user": np.arange(n, dtype=np.int32) % 20, "time": np.arange(n) * 60, "history": history,
+        "user": row.astype(np.int32) % 20, "time": row * 60, "history": history,
         "action": np.zeros((n, 6), np.int32), "gap": np.where(history >= 0, 60, -1),
-        "query": np.zeros((n, WIDTH), np.float32), "hidden": hidden, "item": item,
-        "log_propensity": np.tile(log_pi, (n, 1)).astype(np.float32), "reward": reward,
-        "converted": (reward > 0) & (np.arange(n) % 2 == 0)[:, None], "delay": 60 * reward,
+        "query": np.zeros((n, WIDTH), np.float32), "excluded": Ragged.of([np.arange(22, ITEMS)] * n),
+        "tags": TagFilters.of([((), ()) if k % 5 else ((), ("nowhere",)) for k in row], tags),
+        "live_item": Ragged.of(live), "live_log_p": Ragged.of([-3.0 - 0.1 * one for one in live], np.float32),
+        "item": item, "log_propensity": np.where(shown, log_pi, np.inf).astype(np.float32),
+        "reward": np.where(shown, reward, np.nan).astype(np.float32),
+        "converted": np.where(shown, (reward > 0) & (row % 2 == 0)[:, None], True),
+        "delay": np.where(shown, 60 * np.maximum(reward, 0), np.inf).astype(np.float32),
         "elapsed": np.full(n, 3600, np.float32), "snapshot": np.zeros(n, np.int32),
     }
     return SlateArrays(**made | changed)

@@ -15,7 +15,7 @@ FLAT = SlateReading(gain=1.0, intercept=0.0, places=np.ones(1, np.float32), mean
 def update(
     head: BayesianHead, phi: np.ndarray, reward: np.ndarray, *, forgetting: float = 1.0, reading: SlateReading = FLAT
 ) -> None:
-    update_head(head, phi[:, None], reward[:, None], np.ones((len(phi), 1), bool), reading, forgetting=forgetting)
+    update_head(head, [(phi[:, None], reward[:, None], np.ones((len(phi), 1), bool))], reading, forgetting=forgetting)
 
 
 def precision(head: BayesianHead) -> np.ndarray:

@@ -3,11 +3,17 @@ import numpy as np
 import tensorflow as tf
 from numpy.testing import assert_allclose
 
-from tfrec.training.pointwise import delay_chance, entire_space, mean_delay, observed_cross_entropy
+from tfrec.training import pointwise
+from tfrec.training.pointwise import delay_chance, entire_space, mean_delay
 
 
 def const(rows: object) -> tf.Tensor:
     return tf.constant(rows, tf.float32)
+
+
+def observed_cross_entropy(logit: tf.Tensor, happened: tf.Tensor, chance: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+    mask, chance = tf.ones(logit.shape, tf.bool), tf.broadcast_to(chance, logit.shape)
+    return pointwise.observed_cross_entropy(logit, happened, chance, weight, mask)
 
 
 def logit(p: float) -> float:
@@ -16,8 +22,9 @@ def logit(p: float) -> float:
 
 def test_observed_cross_entropy_by_hand() -> None:
     # p = .8, c = .5: seen with .4; weights 1 and 2, and a place that is not there
-    z = const([[logit(0.8), logit(0.8), 5.0]])
-    loss = observed_cross_entropy(z, const([[1, 0, 1]]), const([[0.5, 0.5, 0.5]]), const([[1, 2, 0]]))
+    z = const([[logit(0.8), logit(0.8), np.nan]])
+    loss = pointwise.observed_cross_entropy(z, const([[1, 0, 1]]), const([[0.5, 0.5, 0]]), const([[1, 2, np.inf]]),
+                                            tf.constant([[True, True, False]]))
     assert_allclose(loss, -(np.log(0.4) + 2 * np.log(0.6)), rtol=1e-5)
 
 
@@ -82,8 +89,8 @@ def test_entire_space_by_hand() -> None:
     # click .5, conversion after it .2: both .1; shown to three: nothing, a click, a click and a conversion
     z, w = const([[0.0] * 3]), const([[logit(0.2)] * 3])
     ones = tf.ones([1, 3])
-    loss = entire_space(z, w, const([[0, 1, 1]]), const([[0, 0, 1]]), ones, ones, ones)
+    loss = entire_space(z, w, const([[0, 1, 1]]), const([[0, 0, 1]]), ones, ones, ones > 0)
     assert_allclose(loss, -(3 * np.log(0.5) + 2 * np.log(0.9) + np.log(0.1)), rtol=1e-5)
     # conversions that had half a chance to come in
-    loss = entire_space(z, w, const([[0, 1, 1]]), const([[0, 0, 1]]), ones, 0.5 * ones, ones)
+    loss = entire_space(z, w, const([[0, 1, 1]]), const([[0, 0, 1]]), ones, 0.5 * ones, ones > 0)
     assert_allclose(loss, -(3 * np.log(0.5) + 2 * np.log(0.95) + np.log(0.05)), rtol=1e-5)

@@ -6,13 +6,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from tfrec.training.policy_gradient import NEVER, clipped_surrogate, plackett_luce, reinforce, top_k_correction, with_chance
+from tfrec.training import policy_gradient
+from tfrec.training.policy_gradient import NEVER, clipped_surrogate, policy, reinforce, top_k_correction
+from tfrec.training.slate_mask import slate_length
 
 LN = np.log
 
 
 def const(rows: object) -> tf.Tensor:
     return tf.constant(rows, tf.float32)
+
+
+def all_of(array: tf.Tensor) -> tf.Tensor:
+    return tf.ones(array.shape, tf.bool)
+
+
+def plackett_luce(own: tf.Tensor, rest: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    return policy_gradient.plackett_luce(own, rest, all_of(own), all_of(own))
+
+
+def with_chance(log_pi: tf.Tensor, epsilon: float, own: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
+    return policy_gradient.with_chance(log_pi, all_of(log_pi), epsilon, own, total)
 
 
 def test_plackett_luce_by_hand() -> None:
@@ -23,8 +37,31 @@ def test_plackett_luce_by_hand() -> None:
 
 
 def test_a_shorter_slate_changes_nothing_before_its_end() -> None:
-    log_pi, _ = plackett_luce(const([[LN(2), NEVER]]), const([LN(3)]))
-    assert_allclose(log_pi[0, 0], LN(2 / 5), rtol=1e-6)
+    log_pi, log_first = policy_gradient.plackett_luce(
+        const([[LN(2), np.nan]]), const([LN(3)]), tf.constant([[True, False]]), tf.constant([[True, True]]))
+    assert_allclose(log_pi, [[LN(2 / 5), 0]], rtol=1e-6)
+    assert_allclose(log_first, [[LN(2 / 5), 0]], rtol=1e-6)
+
+
+def test_the_policy_with_a_shortlist_by_hand() -> None:
+    """Listed: a and b, exponentials 2 and 1; shown: a, c (that chance brought; exponential 4), b; 10 may come; epsilon .1."""
+    same = tf.constant([[[True, False], [False, False], [False, True]]])
+    found = policy(const([[LN(2), LN(4), LN(1)]]), const([[LN(2), LN(1)]]), same, tf.ones([1, 3], tf.bool), epsilon=0.1,
+                   mass=(tf.ones([1, 3]), const([10])))
+    assert_allclose(np.exp(found.log_pi), [[0.9 * 2 / 3 + 0.1 / 10, 0.1 / 9, 0.9 * 1 + 0.1 / 8]], rtol=1e-5)
+    assert_allclose(np.exp(found.log_listed), [[0.9 * 2 / 3 + 0.1 / 10, 0.9 * 4 / 5 + 0.1 / 9, 0.9 * 1 + 0.1 / 8]], rtol=1e-5)
+    assert_allclose(np.exp(found.log_first), [[2 / 3, 4 / 7, 1 / 3]], rtol=1e-5)
+
+
+def test_nothing_left_to_chance_and_no_chance_at_all_stay_finite() -> None:
+    logits, mask = tf.Variable([[-400.0, 300.0]]), tf.constant([[True, True]])
+    for epsilon in (0.0, 1.0):
+        with tf.GradientTape() as tape:
+            found = policy(logits, const([[600.0]]), tf.zeros([1, 2, 1], tf.bool), mask, epsilon=epsilon,
+                           mass=(const([[0, 1]]), const([1])))
+            loss = tf.reduce_sum(found.log_pi + found.log_listed + found.log_first)
+        assert np.isfinite(loss)
+        assert np.isfinite(tape.gradient(loss, logits)).all()
 
 
 @given(st.lists(st.floats(-30, 30), min_size=2, max_size=5), st.integers(0, 2**31))
@@ -58,10 +95,20 @@ def test_top_k_correction_by_hand() -> None:
     assert_allclose(top_k_correction(const([LN(0.5), LN(0.1)]), 3.0), [3 * 0.25, 3 * 0.81], rtol=1e-6)
 
 
+def test_the_top_k_correction_takes_each_slates_own_length() -> None:
+    """A slate of one beside a slate of three: p = .1 counts 1 and 3 * .81."""
+    mask = tf.constant([[True, False, False], [True, True, True]])
+    p, one = const(np.full((2, 3), LN(0.1))), tf.ones([2, 3])
+    alone = p[:1]
+    loss = [reinforce(alone, alone, alone, one[:1], its, k=slate_length(its), cap=9.0) for its in (mask[:1], mask[1:])]
+    assert_allclose(loss, [-LN(0.1), -3 * 2.43 * LN(0.1)], rtol=1e-5)
+    assert_allclose(reinforce(p, p, p, one, mask, k=slate_length(mask), cap=9.0), sum(loss), rtol=1e-6)
+
+
 def test_reinforce_by_hand() -> None:
     # weights .2 / .4 = .5, and .9 / .1 capped at 4; correction 2 (1 - pi): 1.6 and 1; rewards 1 and 2
     loss = reinforce(const([[LN(0.2), LN(0.5)]]), const([[LN(0.2), LN(0.9)]]), const([[LN(0.4), LN(0.1)]]), const([[1, 2]]),
-                     k=2.0, cap=4.0)
+                     tf.ones([1, 2], tf.bool), k=2.0, cap=4.0)
     assert_allclose(loss, -(0.5 * 1.6 * 1 * LN(0.2) + 4 * 1 * 2 * LN(0.5)), rtol=1e-6)
 
 
@@ -75,8 +122,8 @@ def test_the_gradient_of_reinforce_is_that_of_the_value() -> None:
         loss = tf.zeros([])
         for i in range(3):
             one = log_pi[i : i + 1]
-            loss += propensity[i] * reinforce(one, one, tf.math.log(propensity[i : i + 1, None]), reward[i : i + 1, None], k=1.0,
-                                              cap=1e6)
+            loss += propensity[i] * reinforce(one, one, tf.math.log(propensity[i : i + 1, None]), reward[i : i + 1, None],
+                                              all_of(one), k=1.0, cap=1e6)
     with tf.GradientTape() as value_tape:
         value_tape.watch(logits)
         value = tf.reduce_sum(tf.nn.softmax(logits) * reward)
@@ -93,7 +140,7 @@ def test_the_gradient_of_reinforce_is_that_of_the_value() -> None:
 def test_clipped_surrogate_by_hand(ratio: float, advantage: float, expected: float, moves: bool) -> None:
     log_pi = tf.Variable([[LN(0.2 * ratio)]], dtype=tf.float32)
     with tf.GradientTape() as tape:
-        loss = clipped_surrogate(log_pi, const([[LN(0.2)]]), const([[advantage]]), clip=0.2)
+        loss = clipped_surrogate(log_pi, const([[LN(0.2)]]), const([[advantage]]), all_of(log_pi), clip=0.2)
     assert_allclose(loss, expected, rtol=1e-5)
     assert_allclose(tape.gradient(loss, log_pi), [[-ratio * advantage if moves else 0]], rtol=1e-5)
 
@@ -113,7 +160,7 @@ def test_slates_by_the_top_k_correction_hold_the_second_best_as_well() -> None:
         for _ in range(400):  # each item logged equally often: the exact gradient
             with tf.GradientTape() as tape:
                 log_first = tf.nn.log_softmax(logits)[:, None]
-                loss = reinforce(log_first, log_first, logged, const(reward[:, None]), k=k, cap=1e6)
+                loss = reinforce(log_first, log_first, logged, const(reward[:, None]), all_of(log_first), k=k, cap=1e6)
             optimizer.apply_gradients([(tape.gradient(loss, logits), logits)])
         return tf.nn.softmax(logits).numpy().astype(np.float64)
 

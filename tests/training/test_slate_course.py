@@ -15,8 +15,9 @@ from tfrec.data.slate_arrays import SlateArrays
 from tfrec.errors import ConfigError, DataError
 from tfrec.models.recommender import Recommender
 from tfrec.training.loop import Course, optimiser
-from tfrec.training.slate_course import SlateCourse, SlateViewer
+from tfrec.training.slate_course import SlateCourse
 from tfrec.training.slate_input import SlateInput
+from tfrec.training.slate_view import Candidates, SlateViewer
 
 SLATE_OBJECTIVES = ("pointwise", "entire_space", "reinforce", "ppo", "q_learning", "sarsa")
 
@@ -60,7 +61,8 @@ def test_what_is_liked_is_shown_more(tmp_path: Path, objective: str) -> None:
 def test_permuted_rewards_teach_nothing_of_the_kind(tmp_path: Path) -> None:
     objective = "reinforce"
     made, shown = world.recommender(settings(tmp_path, objective)), slates(480)
-    rewards = np.random.default_rng(3).permutation(shown.reward.ravel()).reshape(shown.reward.shape)
+    rewards = shown.reward.copy()
+    rewards[shown.shown] = np.random.default_rng(3).permutation(rewards[shown.shown])
     fair, permuted = world.recommender(settings(tmp_path, objective)), slates(480, reward=rewards)
     before = liked(made, shown)
     learn(fair, shown, epochs=2)
@@ -107,25 +109,10 @@ def test_slates_without_propensities_are_learnt_by_a_model_of_who_logged(tmp_pat
     assert liked(made, unknown) > before + 0.02
 
 
-def test_the_policy_is_that_of_the_slates(tmp_path: Path) -> None:
-    """ln pi by hand from the scores of all items, place by place."""
-    made, shown = world.recommender(settings(tmp_path, "ppo")), slates(4)
-    view = SlateViewer(made, LOG_P)
-    found = view(shown)
-    for row in range(4):
-        each = each_item(shown, row, 22)
-        scores = view(each).scores[:, 0].astype(np.float64)
-        left = np.ones(22, bool)
-        for place, item in enumerate(shown.item[row]):
-            expected = 0.9 * np.exp(scores[item]) / np.exp(scores[left]).sum() + 0.1 / left.sum()
-            assert_allclose(np.exp(found.log_pi[row, place]), expected, rtol=1e-4)
-            left[item] = False
-
-
 def test_features_and_scores_agree(tmp_path: Path) -> None:
     made, shown = world.recommender(settings(tmp_path, "ppo")), slates(9)
-    found = SlateViewer(made, LOG_P)(shown)
-    assert_allclose(found.phi.sum(2), found.scores, atol=1e-4)
+    for part, view, phi in SlateViewer(made, LOG_P).parts(shown):
+        assert_allclose(phi.sum(2)[part.shown], view.scores[part.shown], atol=1e-4)
 
 
 def test_what_is_dismissed_is_shown_less(tmp_path: Path) -> None:
@@ -169,9 +156,17 @@ def test_an_objective_is_known_by_name() -> None:
         load_config(None, ["retrain.objective={}"])
 
 
+def candidates(shown: SlateArrays) -> Candidates:
+    n, k = shown.item.shape
+    flat = np.zeros((n, k), np.float32)
+    return Candidates(flat, flat, flat[:, 0], np.zeros((n, 3), np.int32), np.zeros((n, 3), np.float32))
+
+
 def test_the_input_gives_each_request_once_and_its_successor() -> None:
-    shown = slates(50)
-    data = SlateInput(shown, rows=16, with_next=True)
+    n = np.arange(50)
+    shown = slates(50, longest=2, item=np.stack([n % 22, n // 22], axis=1).astype(np.int32),
+                   reward=np.zeros((50, 2), np.float32), log_propensity=np.zeros((50, 2), np.float32))
+    data = SlateInput(shown, candidates(shown), rows=16, with_next=True)
     assert data.steps == 4
     rows = list(data.epoch(1, 2, steps=4))
     kept = np.concatenate([batch["weight"].numpy() for batch in rows]) > 0
@@ -187,5 +182,5 @@ def test_the_input_gives_each_request_once_and_its_successor() -> None:
 
 
 def test_more_steps_than_batches_begin_again() -> None:
-    data = SlateInput(slates(20), rows=16, with_next=False)
+    data = SlateInput(slates(20), candidates(slates(20)), rows=16, with_next=False)
     assert [float(tf.reduce_sum(batch["weight"])) for batch in data.epoch(0, 0, steps=5)] == [16, 4, 16, 4, 16]

@@ -30,11 +30,13 @@ _REQUEST = [
     ("exclude", pa.list_(pa.string())),
     ("allow_tags", pa.list_(pa.string())),
     ("deny_tags", pa.list_(pa.string())),
+    ("prior_items", pa.list_(pa.string())),
+    ("prior_log_p", pa.list_(pa.float32())),
     ("context", pa.string()),  # JSON
     ("policy", pa.string()),
     ("model_version", pa.int64()),
 ]
-ONCE = frozenset({"exclude", "allow_tags", "deny_tags", "context"})
+ONCE = frozenset({"exclude", "allow_tags", "deny_tags", "context", "prior_items", "prior_log_p"})
 _SHOWN = [
     ("item", pa.string()),
     ("position", pa.int32()),

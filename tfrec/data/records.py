@@ -77,6 +77,8 @@ class Impression(Record):
     exclude: tuple[str, ...] = ()  # items that could not come, and the tags asked for:
     allow_tags: tuple[str, ...] = ()  # what another policy could have shown depends on them
     deny_tags: tuple[str, ...] = ()
+    prior_items: tuple[str, ...] = ()  # items whose popularity of that second was sent along,
+    prior_log_p: tuple[float, ...] = ()  # and their log p: scores depend on it
     context: Context = Context()
     slate: tuple[Shown, ...] = Field(min_length=1)
     policy: Key
@@ -98,6 +100,8 @@ class Impression(Record):
             n = len(getattr(self, name))
             if n not in (0, len(self.history)):
                 raise ValueError(f"{name} must be empty or as long as history ({len(self.history)}), got {n}")
+        if len(self.prior_log_p) != len(self.prior_items):
+            raise ValueError(f"prior_log_p must be as long as prior_items ({len(self.prior_items)}), got {len(self.prior_log_p)}")
         return self
 
 

@@ -1,7 +1,9 @@
-"""Slates as arrays of fixed width, for who learns from them: requests with what was shown in, `[requests, places]` out.
+"""Slates by number, for who learns from them: what was asked, what was shown, and what came of it.
 
-Everything is by number: catalogue positions, action codes, snapshots of popularity. Absent places hold `PAD`, unknown
-propensities NaN. A request knows the next one of the same user, which is what an action leads to.
+Everything is by number: catalogue positions, action codes, snapshots of popularity. What is shown is `[requests, K]`, `PAD` where
+a slate is shorter or where an item has left the catalogue; unknown propensities are NaN. What is as long as a caller likes (the
+items that a request excludes, the live popularity that was sent along) is ragged: one long list costs its own length and no more.
+A request knows the next one of the same user, which is what an action leads to.
 """
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -10,8 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tfrec.data.ragged import Ragged
 from tfrec.data.sequences import PAD
-from tfrec.data.slates import Slate
+from tfrec.data.slates import Place, Slate
+from tfrec.data.tag_filters import TagFilters
 from tfrec.errors import DataError
 
 Ints = npt.NDArray[np.int32]
@@ -20,7 +24,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class SlateArrays:
-    """`n` requests in the order of time; `L` events of history, `K` places, `E` items that could not come, `W` text width.
+    """`n` requests in the order of time; `L` events of history, `K` positions of a slate, `W` text width.
 
     Raises:
         DataError: a reward is not finite, a log propensity above 0, or an array of another length.
@@ -32,9 +36,12 @@ class SlateArrays:
     action: Ints  # [n, L] the model's action codes
     gap: npt.NDArray[np.int64]  # [n, L] seconds until the next event, of the newest one until the request; -1 unknown
     query: Floats  # [n, W] text vector; zero without a query
-    hidden: Ints  # [n, E] PAD where there are fewer
-    item: Ints  # [n, K] as shown, PAD behind
-    log_propensity: Floats  # [n, K] given the earlier places; NaN unknown
+    excluded: Ragged  # [n] catalogue positions that could not come
+    tags: TagFilters  # [n]
+    live_item: Ragged  # [n] catalogue positions whose popularity was sent along,
+    live_log_p: Ragged  # [n] and their log p
+    item: Ints  # [n, K] as shown; PAD where a slate is shorter, or an item is not in the catalogue any more
+    log_propensity: Floats  # [n, K] given the earlier positions; NaN unknown
     reward: Floats  # [n, K]
     converted: npt.NDArray[np.bool_]  # [n, K]
     delay: Floats  # [n, K] seconds until the outcome that counts most; 0 without one
@@ -86,17 +93,23 @@ class SlateArrays:
         """The requests numbered `rows` (or where a mask holds)."""
         return SlateArrays(*(getattr(self, f.name)[rows] for f in fields(self)))
 
+    def may_come(self, n_items: int) -> npt.NDArray[np.bool_]:
+        """`[n, n_items]`: whether each item of the catalogue could come, by what the request excludes and by its tags."""
+        may = self.tags.passes(n_items)
+        may[self.excluded.row, self.excluded.values] = False
+        return may
+
 
 def slate_arrays(
-    slates: Sequence[Slate], *, position: Mapping[str, int], codes: Mapping[str, int], other: int, length: int,
-    queries: Mapping[str, Floats], width: int, snapshot_times: Ints, now: int,
-    attribution: int,
+    slates: Sequence[Slate], *, position: Mapping[str, int], tagged: Mapping[str, Ints], codes: Mapping[str, int], other: int,
+    length: int, queries: Mapping[str, Floats], width: int, snapshot_times: Ints, now: int, attribution: int,
 ) -> SlateArrays:
     """Slates as read from the log, by number.
 
     Args:
-        slates: in the order of time, whose items are all in the catalogue.
-        position: catalogue position of an item; items of a history that are not there any more are left out.
+        slates: in the order of time. Items that are not in the catalogue any more leave a hole in a slate, and nothing elsewhere.
+        position: catalogue position of an item.
+        tagged: catalogue positions of the items of each tag.
         codes: the model's code of an action; those that it does not know get `other`.
         length: events of a history that are read, the newest.
         queries: the text vector of each query that is not empty.
@@ -106,8 +119,6 @@ def slate_arrays(
         attribution: but no longer than so many seconds.
     """
     n, places = len(slates), max((len(slate.places) for slate in slates), default=1)
-    excluded = [[position[item] for item in slate.request["exclude"] if item in position] for slate in slates]
-    hidden = np.full((n, max(1, *map(len, excluded)) if n else 1), PAD, np.int32)
     history, action = np.full((n, length), PAD, np.int32), np.zeros((n, length), np.int32)
     gap, query = np.full((n, length), -1, np.int64), np.zeros((n, width), np.float32)
     item, log_propensity = np.full((n, places), PAD, np.int32), np.full((n, places), np.nan, np.float32)
@@ -115,22 +126,45 @@ def slate_arrays(
     delay = np.zeros((n, places), np.float32)
     users: dict[str, int] = {}
     for row, (request, shown) in enumerate(slates):
-        hidden[row, : len(excluded[row])] = excluded[row]
         for place, event in enumerate(_events(request, position)[-length:]):
             history[row, place], action[row, place], gap[row, place] = event[0], codes.get(event[1], other), event[2]
         if request["query"]:
             query[row] = queries[request["query"]]
         for k, place_of in enumerate(shown):
-            item[row, k], reward[row, k], converted[row, k] = position[place_of.item], place_of.reward, place_of.converted
-            log_propensity[row, k] = np.nan if place_of.log_propensity is None else place_of.log_propensity
-            delay[row, k] = place_of.delay
+            if place_of.item in position:
+                item[row, k], log_propensity[row, k] = position[place_of.item], _known(place_of)
+                reward[row, k], converted[row, k], delay[row, k] = place_of.reward, place_of.converted, place_of.delay
     time = np.array([slate.request["time"] for slate in slates], np.int64)
+    excluded = [sorted({position[name] for name in slate.request["exclude"] if name in position}) for slate in slates]
+    live_item, live_log_p = _live(slates, position)
     return SlateArrays(
         user=np.array([users.setdefault(slate.request["user"], len(users)) for slate in slates], np.int32), time=time,
-        history=history, action=action, gap=gap, query=query, hidden=hidden, item=item, log_propensity=log_propensity,
+        history=history, action=action, gap=gap, query=query, excluded=Ragged.of(excluded),
+        tags=TagFilters.of([(slate.request["allow_tags"], slate.request["deny_tags"]) for slate in slates], tagged),
+        live_item=live_item, live_log_p=live_log_p, item=item, log_propensity=log_propensity,
         reward=reward, converted=converted, delay=delay, elapsed=np.minimum(now - time, attribution).astype(np.float32),
         snapshot=np.maximum(np.searchsorted(snapshot_times, time, side="right") - 1, 0).astype(np.int32),
     )
+
+
+def _known(place: Place) -> float:
+    return np.nan if place.log_propensity is None else place.log_propensity
+
+
+def _live(slates: Sequence[Slate], position: Mapping[str, int]) -> tuple[Ragged, Ragged]:
+    """The popularity that was sent along with each request, by catalogue position; of an item named twice the last counts."""
+    items, values = [], []
+    at: dict[int, Ints] = {}  # positions of the names that many requests share
+    for slate in slates:
+        sent = slate.request["live"]
+        if id(sent.names) not in at:
+            at[id(sent.names)] = np.array([position.get(name, PAD) for name in sent.names], np.int32)
+        found = at[id(sent.names)][sent.code][::-1]
+        _, last = np.unique(found, return_index=True)
+        last = last[found[last] != PAD]
+        items.append(found[last])
+        values.append(sent.log_p[::-1][last])
+    return Ragged.of(items), Ragged.of(values, np.float32)
 
 
 def _events(request: Mapping[str, Any], position: Mapping[str, int]) -> list[tuple[int, str, int]]:

@@ -13,6 +13,7 @@ al. 2019, doi:10.1145/3298689.3346996), through a `tfrs.tasks.Retrieval` (`retri
 `negatives` is used whole (q = 1). Negatives and noise depend on (seed, step) alone, so every replica has the same negatives and a
 continued run draws what an uninterrupted one would have drawn.
 """
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,11 +43,9 @@ class SlateScores(NamedTuple):
 
     u: tf.Tensor  # [batch, dim], scaled
     v: tf.Tensor  # [batch, K, dim] of the shown items
-    popularity: tf.Tensor  # [batch, K], beta log p of them
-    own: tf.Tensor  # [batch, K]: <u, v> + popularity, HIDDEN where a slate is shorter
-    candidates: tf.Tensor  # [N, dim]
-    others: tf.Tensor  # [batch, N] of the candidates, HIDDEN for what was shown or could not come
-    log_q: tf.Tensor  # [N]: ln of how often a candidate is expected among the N; 0 when they are the whole catalogue
+    own: tf.Tensor  # [batch, K]: <u, v> + beta log p; HIDDEN where a slate is shorter
+    w: tf.Tensor  # [batch, S, dim] of the shortlist
+    listed: tf.Tensor  # [batch, S] of the shortlist; HIDDEN where it is shorter
 
 
 def capacity_for(n_items: int) -> int:
@@ -105,15 +104,6 @@ class TwoTower(tfrs.Model):
         beyond = (0, rows - self.n_items)
         self._hold("_q", np.pad(q, beyond).astype(np.float32))
         self._hold("_q_below", np.pad(np.cumsum(q), beyond, mode="edge").astype(np.float32))
-
-    def set_slate_prior(self, log_p: np.ndarray, mass: np.ndarray) -> None:
-        """Snapshots of log p `[S, n_items]` for `slate_scores`, which compares all items with `mass` `[n_items]`, touched or not.
-
-        The mass says how likely an item is in the part of exploration that is left to chance, and is 0 for what is not available.
-        """
-        beyond = (0, int(self._slot.shape[0]) - self.n_items)
-        self._hold("_slate_log_p", np.pad(log_p, [(0, 0), beyond]).astype(np.float32))
-        self._hold("_mass", np.pad(mass, beyond).astype(np.float32))
 
     def _hold(self, name: str, array: np.ndarray) -> None:
         """Keep `array` in a variable; in the one that there is, when it fits, as a step that was traced reads that one."""
@@ -212,43 +202,47 @@ class TwoTower(tfrs.Model):
         loss = loss / tf.maximum(total, 1e-6) + SEARCH_WEIGHT * search / tf.maximum(search_total, 1e-6)
         return loss + self.distance() if training else loss
 
-    def slate_scores(self, inputs: Batch, *, exact: bool = False) -> SlateScores:
-        """Scores of shown items and of all others, without noise: as the graph would serve them, beta included.
+    def slate_scores(self, inputs: Batch) -> SlateScores:
+        """Scores of what was shown and of a shortlist, without noise: as the graph would serve them, beta included.
 
         Args:
-            exact: whether a large catalogue is compared whole as well, where a step of training draws `negatives` items.
-            inputs: `history`, `action`, `gap` `[batch, L]`, `query` `[batch, text_width]`, `item` `[batch, K]`, `hidden`
-                `[batch, E]` and `snapshot` `[batch]` of `slate_arrays.SlateArrays`.
+            inputs: what `request_vectors` reads; `item` `[batch, K]` and `shortlist` `[batch, S]`, catalogue positions, negative
+                where there is none; `log_p` `[batch, K]` and `shortlist_log_p` `[batch, S]`, popularity at that time.
         """
-        step_seed = tf.cast(tf.stack([tf.constant(self.seed, tf.int64), self.steps]), tf.int32)
-        whole = exact or self.whole
-        seed = tf.random.experimental.stateless_fold_in(step_seed, 0)
-        look_up, candidates, log_q = self._candidates(None, seed, whole=whole)
+        batch, length = inputs["history"].shape
+        places, listed = inputs["item"].shape[1], inputs["shortlist"].shape[1]
+        look_up = self._look_up(None if batch is None else batch * (length + places + listed))
+        u, beta = self.request_vectors(inputs, look_up)
+
+        def score(rows: tf.Tensor, log_p: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            flat = look_up(tf.reshape(tf.maximum(rows, 0), [-1]))
+            v = tf.reshape(flat, [tf.shape(rows)[0], rows.shape[1], self.items.sizes["dim"]])
+            return v, tf.where(rows >= 0, tf.einsum("bd,bkd->bk", u, v) + beta * log_p, HIDDEN)
+
+        return SlateScores(u, *score(inputs["item"], inputs["log_p"]), *score(inputs["shortlist"], inputs["shortlist_log_p"]))
+
+    def request_vectors(self, inputs: Batch, look_up: Callable[[tf.Tensor], tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """What is multiplied with item vectors `[batch, dim]`, and the weight of popularity beside it `[batch, 1]`; no noise.
+
+        Args:
+            inputs: `history`, `action`, `gap` `[batch, L]` and `query` `[batch, text_width]` of `slate_arrays.SlateArrays`.
+            look_up: gives the vectors of catalogue positions.
+        """
         batch, length = tf.unstack(tf.shape(inputs["history"]))
-        dim = self.items.sizes["dim"]
-        history = tf.reshape(look_up(tf.reshape(tf.maximum(inputs["history"], 0), [-1])), [batch, length, dim])
+        flat = look_up(tf.reshape(tf.maximum(inputs["history"], 0), [-1]))
+        history = tf.reshape(flat, [batch, length, self.items.sizes["dim"]])
         count = tf.reduce_sum(tf.cast(inputs["history"] >= 0, tf.int32), axis=1)
         newest = self.queries(history, inputs["action"], inputs["gap"], at=tf.maximum(count - 1, 0))[:, 0]
         u = tf.where(count[:, None] > 0, self.scale_behaviour(newest), 0.0) + self.scale_query(inputs["query"])
-        shown = tf.maximum(inputs["item"], 0)
-        v = tf.reshape(look_up(tf.reshape(shown, [-1])), [batch, -1, dim])
-        log_p = tf.gather(self._slate_log_p, inputs["snapshot"])
         searched = tf.reduce_any(inputs["query"] != 0.0, axis=1, keepdims=True)
-        beta = tf.where(searched, SEARCH_BETA, self.beta)
-        popularity = beta * tf.gather(log_p, shown, batch_dims=1)
-        own = tf.where(inputs["item"] >= 0, tf.einsum("bd,bkd->bk", u, v) + popularity, HIDDEN)
-        w = look_up(candidates)
-        others = tf.matmul(u, w, transpose_b=True)
-        bias = beta * log_p + tf.where(self._mass > 0, 0.0, HIDDEN)
-        others += bias if whole else tf.gather(bias, candidates, axis=1)
-        others += self._hide(tf.concat([inputs["item"], inputs["hidden"]], axis=1), candidates)
-        return SlateScores(u, v, popularity, own, w, tf.maximum(others, HIDDEN), log_q)
+        return u, tf.where(searched, SEARCH_BETA, self.beta)
 
-    def explored_mass(self, inputs: Batch) -> tuple[tf.Tensor, tf.Tensor]:
-        """The mass of the shown items `[batch, K]`, and of all that could come in answer to each request `[batch]`."""
-        own = tf.gather(self._mass, tf.maximum(inputs["item"], 0)) * tf.cast(inputs["item"] >= 0, tf.float32)
-        hidden = tf.gather(self._mass, tf.maximum(inputs["hidden"], 0)) * tf.cast(inputs["hidden"] >= 0, tf.float32)
-        return own, tf.reduce_sum(self._mass) - tf.reduce_sum(hidden, axis=1)
+    def _look_up(self, rows: int | None) -> Callable[[tf.Tensor], tf.Tensor]:
+        """How to look up as many item vectors as `rows` in a step: through a table of all where that is not more work."""
+        if self.whole or rows is None or rows >= int(self._slot.shape[0]):
+            table = self.item_vectors()
+            return lambda positions: tf.gather(table, positions)
+        return self.item_vectors
 
     def _hide(self, rows: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
         """`[batch, N]`: 0, or HIDDEN for candidates that are among positions `rows` `[batch, n]`; -1 hides nothing."""
@@ -320,11 +314,11 @@ class TwoTower(tfrs.Model):
             average.assign(kept)
 
     def follow(self, other: "TwoTower") -> None:
-        """Take over another's weights, catalogue and popularity: a target network is a copy that stands still."""
+        """Take over another's weights and catalogue: a target network is a copy that stands still."""
         for mine, theirs in zip([*self._averaged(), self.beta], [*other._averaged(), other.beta], strict=True):
             mine.assign(theirs)
         self.n_items, self.whole = other.n_items, other.whole
-        for name in ("_text", "_features", "_slot", "_log_p", "_q", "_q_below", "_slate_log_p", "_mass"):
+        for name in ("_text", "_features", "_slot"):
             setattr(self, name, getattr(other, name))
 
     def clear_residuals(self, slots: np.ndarray) -> None:

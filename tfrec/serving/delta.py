@@ -97,7 +97,7 @@ def count_outcomes(recommender: Recommender, log: FeedbackLog, *, reward: Reward
 def write_delta(made: Path, parent: Path, manifest: Manifest, recommender: Recommender, *, new_items: bool, now: int) -> None:
     """Fill the empty directory `made` with the version `parent`, its catalogue and popularity those of `recommender`."""
     text = recommender.config.text
-    graph = Graph(recommender, load_encoder(text), given=index_of(parent, manifest))
+    graph = Graph(recommender, load_encoder(text), given=index_of(parent, manifest), shortlist=manifest.shortlist)
     for entry in parent.iterdir():
         if entry.name not in _NEW:
             _link_all(entry, made / entry.name)

@@ -14,7 +14,6 @@ import tensorflow as tf
 
 from tfrec.serving.index import LOWEST, ExactIndex, Wishes
 
-SHORTLIST = 200  # of the best items, among which Plackett-Luce chooses; never shorter than an answer may be
 COLDEST = 1e-6  # a lower temperature is 0: scores are float32, and say nothing about smaller differences
 
 _HOTTEST = 1e30  # far enough from infinity that every score of the shortlist is the same

@@ -17,7 +17,7 @@ from tfrec.serving import deadline
 from tfrec.serving.behaviour import Event
 from tfrec.serving.client import Client, Explanation, LabelNotServed, Recommendation, RequestFailed, SignatureNotServed
 from tfrec.serving.first_seen import FirstSeen
-from tfrec.serving.freshness import Freshness
+from tfrec.serving.freshness import Freshness, Override
 from tfrec.serving.gateway_metrics import Metrics
 from tfrec.serving.inputs import UNKNOWN_AGE, Behaviour, Wanted
 
@@ -65,6 +65,7 @@ class Answer:
     policy: str
     log_propensities: Sequence[float | None]  # None: nobody knows it
     fallback: str | None = None  # why it is not what it should be
+    live: Override | None = None  # the popularity that was sent along, where propensities depend on it
 
 
 class _Way(NamedTuple):
@@ -200,7 +201,8 @@ class Models:
             return answers
         self._versions[way.label] = found[0][0].version
         policy = _named(self._config, self._epsilon()) if way.explore else GREEDY
-        return [Answer(one.items, one.scores, one.version, way.label, policy, log_pi, way.instead) for one, log_pi in found]
+        return [Answer(one.items, one.scores, one.version, way.label, policy, log_pi, way.instead, live)
+                for one, log_pi, live in found]
 
     def _first_that_answers(
         self, way: _Way, ask: Callable[[_Way, Sequence[S]], list[T]], some: Sequence[S], *, vital: bool = True
@@ -259,18 +261,24 @@ class Models:
             query=[one.query for one in asked],
         )
 
-    def _ask(self, way: _Way, asked: Sequence[Asked]) -> list[tuple[Recommendation, Sequence[float | None]]]:
+    def _ask(
+        self, way: _Way, asked: Sequence[Asked]
+    ) -> list[tuple[Recommendation, Sequence[float | None], Override | None]]:
+        known = self._known(way.label, asked)
         wanted = Wanted(
-            **self._known(way.label, asked),
+            **known,
             exclude=[one.exclude for one in asked],
             allow_tags=[one.allow_tags for one in asked],
             deny_tags=[one.deny_tags for one in asked],
             k=[one.k for one in asked],
         )
         if way.explore:
-            return self._exploring_answers(wanted, asked, label=way.label)
+            sent = known.get("prior") if _is_drawn(self._config) else None
+            live: Sequence[Override | None] = sent or [None] * len(asked)
+            found = self._exploring_answers(wanted, asked, label=way.label)
+            return [(one, log_pi, beside) for (one, log_pi), beside in zip(found, live, strict=True)]
         # each place had one item that could be there, so its probability is 1
-        return [(one, [0.0] * len(one.items)) for one in self._client.recommend(**wanted, label=way.label)]
+        return [(one, [0.0] * len(one.items), None) for one in self._client.recommend(**wanted, label=way.label)]
 
     def _exploring_answers(
         self, wanted: Wanted, asked: Sequence[Asked], *, label: str

@@ -240,6 +240,9 @@ def _impression(request_id: str, body: RecommendRequest | SearchRequest, asked: 
         exclude=tuple(asked.exclude),
         allow_tags=tuple(asked.allow_tags),
         deny_tags=tuple(asked.deny_tags),
+        prior_items=() if answer.live is None else tuple(answer.live.ids),
+        # 5 digits: a hundred thousandth in log p moves no probability that anybody could tell apart
+        prior_log_p=() if answer.live is None else tuple(round(log_p, 5) for log_p in answer.live.log_p.tolist()),
         context=body.context,
         slate=tuple(Shown(item=i, position=p, score=s, log_propensity=log_pi) for p, (i, s, log_pi) in places),
         policy=answer.policy,

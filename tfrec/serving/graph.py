@@ -27,7 +27,7 @@ from tfrec.models.recommender import Recommender
 from tfrec.models.text_encoder import TextEncoder
 from tfrec.serving.bandits import linucb, thompson
 from tfrec.serving.explanation import leave_one_out
-from tfrec.serving.explore import SHORTLIST, Policy, explore, log_propensities
+from tfrec.serving.explore import Policy, explore, log_propensities
 from tfrec.serving.index import LOWEST, Wishes
 from tfrec.serving.index_choice import Given, choose_index
 from tfrec.serving.inputs import NO_SCORE, UNKNOWN_AGE
@@ -48,9 +48,11 @@ class Graph:
         recommender: its present weights are read whenever a function is called; items, actions and popularity are fixed here.
         encoder: of the texts that `recommender` was built with.
         given: the index of the version whose graph this one shares, for a delta.
+        shortlist: of how many of the best `explore` draws; what the configuration says by default.
     """
 
-    def __init__(self, recommender: Recommender, encoder: TextEncoder, *, given: Given | None = None) -> None:
+    def __init__(self, recommender: Recommender, encoder: TextEncoder, *, given: Given | None = None,
+                 shortlist: int | None = None) -> None:
         self._index, self.measured = choose_index(recommender, given=given)
         self._index.weigh(recommender.explored_mass())
         self._reader = QueryReader(recommender, encoder, self._index)
@@ -62,7 +64,7 @@ class Graph:
             self._searched, input_signature=[vectors, _COUNT, _NUMBER, wishes]
         )
         self.catalogue_state = self._index.state  # the variables that a delta replaces
-        self.shortlist = max(SHORTLIST, recommender.config.serving.max_k)
+        self.shortlist = shortlist or recommender.config.serving.shortlist
         self.functions = {
             "serving_default": function(self._serving_default, input_signature=[TEXTS, TEXT, _COUNT]),
             "recommend": function(self._recommend, input_signature=_WANTED),
@@ -77,7 +79,7 @@ class Graph:
         }
 
         # not for a server: what `explore` would say of slates that were drawn before (`ope.py`)
-        judged = [*_BEHAVIOUR, TEXTS, TEXTS, TEXTS, TEXTS, _NUMBER, _NUMBER]
+        judged = [*_BEHAVIOUR, TEXTS, TEXTS, TEXTS, *_PRIOR, TEXTS, _NUMBER, _NUMBER]
         self.log_propensities = function(self._log_propensities, input_signature=judged)
 
     def module(self) -> tf.Module:
@@ -239,13 +241,14 @@ class Graph:
         exclude: tf.Tensor,
         allow_tags: tf.Tensor,
         deny_tags: tf.Tensor,
+        prior_items: tf.Tensor,
+        prior_log_p: tf.Tensor,
         slate: tf.Tensor,
         temperature: tf.Tensor,
         epsilon: tf.Tensor,
     ) -> tf.Tensor:
         u, beta = self._reader.read(history, history_action, history_age_s, query)
-        none = tf.zeros([tf.shape(query)[0], 0], tf.string)
-        wishes = _wishes(exclude, allow_tags, deny_tags, none, tf.zeros(tf.shape(none)))
+        wishes = _wishes(exclude, allow_tags, deny_tags, prior_items, prior_log_p)
         policy, positions = Policy(temperature, epsilon, tf.zeros_like(epsilon, tf.int64)), self._index.positions(slate)
         return log_propensities(self._index, u, positions, beta=beta, wishes=wishes, policy=policy, shortlist=self.shortlist)
 

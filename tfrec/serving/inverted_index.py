@@ -7,7 +7,8 @@ promise nearly as much as the best one, up to a number of blocks. Where items li
 read on average is half of what a fixed number would have to be. Who wants more, or excludes some of the best, reads further.
 
 Items whose log p comes with the request are scored beside the lists, wherever they stand. A row for which too few items were
-found, or whose tags hide more than half of the items, is answered by all items. All is in stock operators.
+found, whose tags hide more than half of the items, or for which popularity counts against an item (a draw of Thompson sampling
+may say so), is answered by all items. All is in stock operators.
 """
 from typing import NamedTuple
 
@@ -95,7 +96,8 @@ class InvertedIndex(ExactIndex):
         found = self._places(at, blocks, own_places)
         missing = [[0, 0], [0, width - tf.shape(best)[1]]]
         best, found = tf.pad(best, missing, constant_values=LOWEST), tf.pad(found, missing)
-        exact = tf.where((width > 0) & (narrow | tf.reduce_any(best == LOWEST, axis=1)))
+        # what a list promises is no bound when popularity counts against an item
+        exact = tf.where((width > 0) & (narrow | (beta < 0) | tf.reduce_any(best == LOWEST, axis=1)))
         found = tf.where(best > LOWEST, found, 0)
         best, found = tf.cond(
             tf.size(exact) > 0, lambda: self._replaced(best, found, exact, u, beta, wishes), lambda: (best, found)

@@ -13,24 +13,33 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from tfrec.training.slate_mask import masked, masked_sum
+
 _CERTAIN = 1.0 - 1e-6  # a chance of 1 has no finite log of its complement
 
 
-def observed_cross_entropy(logit: tf.Tensor, happened: tf.Tensor, chance: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+def observed_cross_entropy(
+    logit: tf.Tensor, happened: tf.Tensor, chance: tf.Tensor, weight: tf.Tensor, mask: tf.Tensor
+) -> tf.Tensor:
     """-sum  weight [y ln(c sigma(z)) + (1 - y) ln(1 - c sigma(z))].
 
     Args:
         logit: z, `[batch, K]`.
         happened: y, 0 or 1, `[batch, K]`.
-        chance: c, above 0 and at most 1, `[batch, K]` or what broadcasts to it.
-        weight: `[batch, K]`; 0 where a slate is shorter.
+        chance: c, above 0 and at most 1, `[batch, K]`.
+        weight: `[batch, K]`.
+        mask: bool `[batch, K]`, where there is a shown item.
+
+    Raises:
+        ValueError: an array has another shape.
     """
-    return _likelihood_loss(tf.math.log_sigmoid(logit), tf.math.log_sigmoid(-logit), happened, chance, weight)
+    logit, happened, chance, weight = masked(mask, logit=logit, happened=happened, chance=chance, weight=weight)
+    return _likelihood_loss(tf.math.log_sigmoid(logit), tf.math.log_sigmoid(-logit), happened, chance, weight, mask)
 
 
 def entire_space(
     click: tf.Tensor, conversion: tf.Tensor, clicked: tf.Tensor, converted: tf.Tensor, chance: tf.Tensor, delay_chance: tf.Tensor,
-    weight: tf.Tensor,
+    mask: tf.Tensor,
 ) -> tf.Tensor:
     """Click, and click x conversion, each over all that was shown: P(both) = sigma(click) sigma(conversion after a click).
 
@@ -40,16 +49,22 @@ def entire_space(
     Args:
         click, conversion: logits `[batch, K]`; the second given a click.
         clicked, converted: 0 or 1, `[batch, K]`.
-        chance: that a click would have been seen, as in `observed_cross_entropy`.
-        delay_chance: that a conversion would have come in by now.
-        weight: `[batch, K]`.
+        chance: `[batch, K]`, that a click would have been seen, as in `observed_cross_entropy`.
+        delay_chance: `[batch, K]`, that a conversion would have come in by now.
+        mask: bool `[batch, K]`, where there is a shown item.
+
+    Raises:
+        ValueError: an array has another shape.
     """
+    click, conversion, clicked, converted, chance, delay_chance = masked(
+        mask, click=click, conversion=conversion, clicked=clicked, converted=converted, chance=chance, delay_chance=delay_chance)
     log_both = tf.math.log_sigmoid(click) + tf.math.log_sigmoid(conversion)
     # 1 - ab = (1 - a) + a (1 - b)
     log_neither = tf.reduce_logsumexp(
         tf.stack([tf.math.log_sigmoid(-click), tf.math.log_sigmoid(click) + tf.math.log_sigmoid(-conversion)]), axis=0)
-    return (observed_cross_entropy(click, clicked, chance, weight)
-            + _likelihood_loss(log_both, log_neither, converted, chance * delay_chance, weight))
+    one = tf.ones_like(click)
+    return (observed_cross_entropy(click, clicked, chance, one, mask)
+            + _likelihood_loss(log_both, log_neither, converted, chance * delay_chance, one, mask))
 
 
 def delay_chance(elapsed: tf.Tensor, mean_delay: tf.Tensor) -> tf.Tensor:
@@ -73,9 +88,9 @@ def mean_delay(delays: npt.NDArray[np.floating], *, waited: float) -> float:
 
 
 def _likelihood_loss(
-    log_p: tf.Tensor, log_not_p: tf.Tensor, happened: tf.Tensor, chance: tf.Tensor, weight: tf.Tensor
+    log_p: tf.Tensor, log_not_p: tf.Tensor, happened: tf.Tensor, chance: tf.Tensor, weight: tf.Tensor, mask: tf.Tensor
 ) -> tf.Tensor:
     """Of an event that has probability `chance` p; 1 - c p = (1 - p) + (1 - c) p, so that nothing cancels."""
-    chance = tf.minimum(chance, _CERTAIN) * tf.ones_like(log_p)
+    chance = tf.where(mask, tf.minimum(chance, _CERTAIN), 0.5)  # has a finite logarithm, and its complement too
     unseen = tf.reduce_logsumexp(tf.stack([log_not_p, tf.math.log1p(-chance) + log_p]), axis=0)
-    return -tf.reduce_sum(weight * (happened * (tf.math.log(chance) + log_p) + (1.0 - happened) * unseen))
+    return -masked_sum(mask, weight * (happened * (tf.math.log(chance) + log_p) + (1.0 - happened) * unseen))

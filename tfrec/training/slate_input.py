@@ -3,27 +3,34 @@
 A batch that runs short is filled up with requests of weight 0: none is dropped, and one shape is compiled once.
 """
 from collections.abc import Iterator
-from dataclasses import fields
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
 from tfrec.data.slate_arrays import SlateArrays
 
-STATE = ("history", "action", "gap", "query", "hidden", "snapshot")  # of a request, before anything is shown
+if TYPE_CHECKING:
+    from tfrec.training.slate_view import Candidates
+
+STATE = ("history", "action", "gap", "query")  # of a request, before anything is shown
+_CHOICE = ("log_p", "shortlist", "shortlist_log_p")  # of `Candidates`, that scores are made of
+_LABELS = ("item", "log_propensity", "reward", "converted", "elapsed")
 
 
 class SlateInput:
-    """Batches of dictionaries: the arrays of `SlateArrays`, `weight` `[rows]`, and, `with_next`, the next request's as `next_*`.
+    """Batches of dictionaries: arrays of `SlateArrays` and `Candidates`, `weight` `[rows]`, and the next request's as `next_*`.
 
     Args:
         slates: what is learnt from.
+        candidates: of these slates; to be replaced when the weights have moved.
         rows: requests a batch, over all replicas.
-        with_next: whether each request comes with the same user's next one; `has_next` `[rows]` is 0 where there is none.
+        with_next: whether each request comes with the same user's next one; `has_next` `[rows]` is False where there is none.
     """
 
-    def __init__(self, slates: SlateArrays, *, rows: int, with_next: bool) -> None:
-        self._slates, self._rows = slates, rows
+    def __init__(self, slates: SlateArrays, candidates: "Candidates", *, rows: int, with_next: bool) -> None:
+        self._slates, self.candidates, self._rows = slates, candidates, rows
+        self._drawn = slates.drawn
         self._following = slates.following if with_next else None
         self.steps = -(-len(slates) // rows)
 
@@ -47,13 +54,17 @@ class SlateInput:
 
     def _batch(self, order: np.ndarray) -> dict[str, np.ndarray]:
         rows = np.resize(order, self._rows)
-        picked = self._slates.take(rows)
-        batch = {f.name: getattr(picked, f.name) for f in fields(picked) if f.name not in ("user", "time")}
+        batch = self._asked(rows) | {name: getattr(self._slates, name)[rows] for name in _LABELS}
+        batch |= {name: getattr(self.candidates, name)[rows] for name in ("mass", "total_mass")}
         batch["weight"] = (np.arange(self._rows) < len(order)).astype(np.float32)
-        batch["drawn"] = picked.drawn
+        batch["drawn"] = self._drawn[rows]
         if self._following is not None:
             following = self._following[rows]
-            then = self._slates.take(np.maximum(following, 0))
-            batch |= {f"next_{name}": getattr(then, name) for name in (*STATE, "item")}
-            batch["has_next"] = (following >= 0).astype(np.float32)
+            batch |= {f"next_{name}": array for name, array in self._asked(np.maximum(following, 0)).items()}
+            batch["has_next"] = following >= 0
         return batch
+
+    def _asked(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """What scores are made of."""
+        found = {name: getattr(self._slates, name)[rows] for name in (*STATE, "item")}
+        return found | {name: getattr(self.candidates, name)[rows] for name in _CHOICE}

@@ -12,14 +12,14 @@ import tensorflow as tf
 from tfrec.config import Objective
 from tfrec.models.two_tower import SlateScores, TwoTower
 from tfrec.training.pointwise import delay_chance, entire_space, observed_cross_entropy
-from tfrec.training.policy_gradient import clipped_surrogate, policy, reinforce
-from tfrec.training.q_learning import bootstrapped, double_q_value, squared_error
+from tfrec.training.policy_gradient import LogPolicy, clipped_surrogate, policy, reinforce
+from tfrec.training.q_learning import bootstrapped, double_q_value, first_shown, squared_error
+from tfrec.training.slate_mask import masked_sum, slate_length
 from tfrec.training.slate_reading import SlateReading
 
 keras = tf.keras
 Batch = dict[str, tf.Tensor]
 
-_FINITE = -1e4  # a score of a place that is not there, where its square is taken
 TRANSLATION_RATE = 0.01  # of Adam: a handful of numbers that must be right within a window
 
 
@@ -119,85 +119,85 @@ class SlateLearner(keras.Model):
             total += weight * self.losses_by_name[name](batch, scores) / requests
         return total
 
-    # -- one objective each: summed over the batch
+    # -- one objective each: summed over what was shown
 
     def _reinforce(self, batch: Batch, scores: SlateScores) -> tf.Tensor:
-        log_pi, log_first = self._policy(batch, scores, scores.own / self.temperature, scores.others / self.temperature)
+        found, mask = self._policy(batch, scores.own / self.temperature, scores.listed / self.temperature), _shown(batch)
         log_propensity, loss = self._who_logged(batch, scores)
-        k = float(batch["item"].shape[1]) if self.top_k else 1.0
-        return loss + reinforce(log_first, log_pi, log_propensity, batch["reward"] * self._kept(batch), k=k, cap=self.cap)
+        k = slate_length(mask) if self.top_k else 1.0
+        return loss + reinforce(found.log_first, found.log_pi, log_propensity, batch["reward"], mask, k=k, cap=self.cap)
 
     def _ppo(self, batch: Batch, scores: SlateScores) -> tf.Tensor:
-        log_pi, _ = self._policy(batch, scores, scores.own / self.temperature, scores.others / self.temperature)
-        known = self._kept(batch) * tf.cast(batch["drawn"], tf.float32)[:, None]
-        advantage = (batch["reward"] - self.mean_reward) * known
-        return clipped_surrogate(log_pi, _or_zero(batch["log_propensity"]), advantage, clip=self.clip)
+        found = self._policy(batch, scores.own / self.temperature, scores.listed / self.temperature)
+        # the value is the served policy's; what chance brought from outside the shortlist moves as if it stood there
+        log_pi = tf.stop_gradient(found.log_pi - found.log_listed) + found.log_listed
+        advantage, known = batch["reward"] - self.mean_reward, _shown(batch) & batch["drawn"][:, None]
+        return clipped_surrogate(log_pi, batch["log_propensity"], advantage, known, clip=self.clip)
 
     def _q_learning(self, batch: Batch, scores: SlateScores) -> tf.Tensor:
-        then = self._next(batch)
-        online = self.towers.slate_scores(then)
-        target = (self.target or self.towers).slate_scores(then)
-        following = double_q_value(*(tf.concat([s.own, s.others], axis=1) for s in (online, target)))
-        return self._value_loss(batch, scores, self._value(following))
+        then = _next(batch)  # both networks are asked about the same items, those of the next request's shortlist
+        online, target = (network.slate_scores(then).listed for network in (self.towers, self.target or self.towers))
+        best = double_q_value(online, target, then["shortlist"] >= 0)
+        return self._value_loss(batch, scores, best, tf.reduce_any(then["shortlist"] >= 0, axis=1))
 
     def _sarsa(self, batch: Batch, scores: SlateScores) -> tf.Tensor:
-        following = (self.target or self.towers).slate_scores(self._next(batch)).own[:, 0]
-        return self._value_loss(batch, scores, self._value(following))
+        then = _next(batch)
+        following = first_shown((self.target or self.towers).slate_scores(then).own, then["item"] >= 0)
+        return self._value_loss(batch, scores, following, tf.reduce_any(then["item"] >= 0, axis=1))
 
     def _pointwise(self, batch: Batch, scores: SlateScores) -> tf.Tensor:
         reward = batch["reward"]
-        weight = self._kept(batch) * tf.where(reward == 0, 1.0, tf.abs(reward))
+        weight = tf.where(reward == 0, 1.0, tf.abs(reward))
         chance = tf.where(reward < 0, 1.0, self.places)  # what was dismissed was seen
-        return observed_cross_entropy(self._click(scores), tf.cast(reward > 0, tf.float32), chance, weight)
+        return observed_cross_entropy(self._click(scores), tf.cast(reward > 0, tf.float32), chance, weight, _shown(batch))
 
     def _entire_space(self, batch: Batch, scores: SlateScores) -> tf.Tensor:
         own_part = tf.einsum("bd,de,bke->bk", scores.u, self.conversion, scores.v)
-        waited = delay_chance(batch["elapsed"], self.mean_delay)[:, None] if self.mean_delay else tf.ones([1, 1])
+        everywhere = tf.ones_like(scores.own)
+        waited = delay_chance(batch["elapsed"], self.mean_delay)[:, None] if self.mean_delay else 1.0
         return entire_space(
             self._click(scores), self._click(scores) + own_part + self.conversion_level, tf.cast(batch["reward"] > 0, tf.float32),
-            tf.cast(batch["converted"], tf.float32), self.places, waited, self._kept(batch))
+            tf.cast(batch["converted"], tf.float32), self.places * everywhere, waited * everywhere, _shown(batch))
 
     # -- what they have in common
 
-    def _kept(self, batch: Batch) -> tf.Tensor:
-        return tf.cast(batch["item"] >= 0, tf.float32) * batch["weight"][:, None]
-
     def _click(self, scores: SlateScores) -> tf.Tensor:
-        return tf.nn.softplus(self.slope) * (tf.maximum(scores.own, _FINITE) - self.mean_score) + self.level
+        return tf.nn.softplus(self.slope) * (scores.own - self.mean_score) + self.level
 
-    def _policy(self, batch: Batch, scores: SlateScores, own: tf.Tensor, others: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return policy(own, others, scores.log_q, epsilon=self.epsilon, mass=self.towers.explored_mass(batch))
+    def _policy(self, batch: Batch, own: tf.Tensor, listed: tf.Tensor) -> LogPolicy:
+        same = batch["item"][:, :, None] == batch["shortlist"][:, None, :]
+        return policy(own, listed, same, _shown(batch), epsilon=self.epsilon, mass=(batch["mass"], batch["total_mass"]))
 
     def _who_logged(self, batch: Batch, scores: SlateScores) -> tuple[tf.Tensor, tf.Tensor]:
         """ln propensities, where the log has none those of a model of who logged, and that model's loss (Chen et al. 2019)."""
-        logged = _or_zero(batch["log_propensity"])
         if not self.unknown:
-            return logged, tf.zeros([])
-        u, v, own, candidates, others = (tf.stop_gradient(part) for part in (
-            scores.u, scores.v, scores.own, scores.candidates, scores.others))
+            return batch["log_propensity"], tf.zeros([])
+        u, v, own, w, listed = (tf.stop_gradient(part) for part in scores)
         turned = tf.matmul(u, self.behaviour)  # what the towers' score says beside <u, v> stays: popularity, and what is hidden
         own += tf.einsum("bd,bkd->bk", turned, v)
-        others += tf.matmul(turned, candidates, transpose_b=True)
-        log_pi, _ = self._policy(batch, scores, self.behaviour_heat * own, self.behaviour_heat * others)
-        drawn = tf.cast(batch["drawn"], tf.float32)[:, None]
-        loss = -tf.reduce_sum(log_pi * self._kept(batch) * (1 - drawn))
-        return tf.where(drawn > 0, logged, tf.stop_gradient(log_pi)), loss
+        listed += tf.einsum("bd,bsd->bs", turned, w)
+        # who logged had a shortlist of their own, on which it was
+        log_pi = self._policy(batch, self.behaviour_heat * own, self.behaviour_heat * listed).log_listed
+        drawn = batch["drawn"][:, None]
+        loss = -masked_sum(_shown(batch) & ~drawn, log_pi)
+        return tf.where(drawn, batch["log_propensity"], tf.stop_gradient(log_pi)), loss
 
     def _value(self, score: tf.Tensor) -> tf.Tensor:
         return tf.exp(self.log_gain) * score + self.intercept  # a gain below 0 would turn the ranking round
 
-    def _next(self, batch: Batch) -> Batch:
-        return {name.removeprefix("next_"): array for name, array in batch.items() if name.startswith("next_")}
-
-    def _value_loss(self, batch: Batch, scores: SlateScores, following: tf.Tensor) -> tf.Tensor:
-        value = self.places * self._value(tf.maximum(scores.own, _FINITE))
-        goal = bootstrapped(batch["reward"], following, batch["has_next"], discount=self.discount)
+    def _value_loss(self, batch: Batch, scores: SlateScores, following: tf.Tensor, is_known: tf.Tensor) -> tf.Tensor:
+        """Of the score `following` `[batch]` at the next request, where there was one and it `is_known`."""
+        value = self.places * self._value(scores.own)
+        goal = bootstrapped(batch["reward"], self._value(following), batch["has_next"] & is_known, discount=self.discount)
         # what follows belongs to the request, not to a place: a lower place is looked at less, and leads on less
         goal = batch["reward"] + self.places * (goal - batch["reward"])
-        return squared_error(value, goal, self._kept(batch)) / self.noise**2
+        return squared_error(value, goal, _shown(batch)) / self.noise**2
 
 
-def _or_zero(log_propensity: tf.Tensor) -> tf.Tensor:
-    return tf.where(tf.math.is_nan(log_propensity), 0.0, log_propensity)
+def _shown(batch: Batch) -> tf.Tensor:
+    """`[batch, K]`: where an item was shown, and the request is none that fills up a batch."""
+    return (batch["item"] >= 0) & (batch["weight"] > 0)[:, None]
 
 
+def _next(batch: Batch) -> Batch:
+    return {name.removeprefix("next_"): array for name, array in batch.items() if name.startswith("next_")}

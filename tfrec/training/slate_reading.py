@@ -47,24 +47,29 @@ def read_slate_scores(
     """
     if not shown.any():
         raise DataError("slates: nothing was shown, so there is nothing to learn from.")
-    r, s = np.where(shown, reward, 0).astype(np.float64), np.where(shown, scores, 0).astype(np.float64)
-    count = np.maximum(shown.sum(0), 1)
-    mean = r.sum(0) / count
+    n_places = shown.shape[1]
+    place = np.nonzero(shown)[1]  # only what was shown: one long slate is no reason for long arrays
+    r, s = (np.asarray(array[shown], np.float64) for array in (reward, scores))
+
+    def by_place(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return np.bincount(place, values, n_places)
+
+    mean = by_place(r) / np.maximum(np.bincount(place, minlength=n_places), 1)
     first = max(abs(mean[0]), 1e-12)
     places = np.clip(mean / (first if mean[0] >= 0 else -first), LEAST_PLACE, 1.0)
-    least = LEAST_SHARE * max(float(r[shown].std()), 1e-6) / max(float(s[shown].std()), 1e-6)
+    least = LEAST_SHARE * max(float(r.std()), 1e-6) / max(float(s.std()), 1e-6)
     gain, intercept = least, 0.0
     for _ in range(ROUNDS):
-        m = np.where(shown, places, 0)
+        m = places[place]
         # r = gain * (m s) + intercept * m
         system = np.array([[(m * m * s * s).sum(), (m * m * s).sum()], [(m * m * s).sum(), (m * m).sum()]])
         gain, intercept = np.linalg.lstsq(system, np.array([(m * s * r).sum(), (m * r).sum()]), rcond=None)[0]
         if gain < least:
             gain = least
             intercept = (m * (r - m * gain * s)).sum() / max((m * m).sum(), 1e-12)
-        expected = np.where(shown, gain * s + intercept, 0)
-        fitted = (r * expected).sum(0) / np.maximum((expected**2).sum(0), 1e-12)
+        expected = gain * s + intercept
+        fitted = by_place(r * expected) / np.maximum(by_place(expected**2), 1e-12)
         places = np.clip(fitted / max(fitted[0], 1e-12), LEAST_PLACE, 1.0) if fitted[0] > 0 else places
     found = SlateReading(float(gain), float(intercept), places.astype(np.float32), mean.astype(np.float32),
-                         float(s[shown].mean()), noise=1.0)
-    return replace(found, noise=float(max((r - found.expected(s))[shown].std(), 1e-6)))
+                         float(s.mean()), noise=1.0)
+    return replace(found, noise=float(max((r - found.places[place] * (found.gain * s + found.intercept)).std(), 1e-6)))
