@@ -31,8 +31,10 @@ from learning_report import report
 from tfrec.config import Config, GatewayConfig, ModelConfig, RetrainConfig, TextConfig, TrainingConfig
 from tfrec.data.catalogue import Catalogue
 from tfrec.data.interactions import Interactions
+from tfrec.data.ragged import Ragged
 from tfrec.data.sequences import PAD
 from tfrec.data.slate_arrays import SlateArrays
+from tfrec.data.tag_filters import TagFilters
 from tfrec.evaluation.simulator import World, best_first, draw
 from tfrec.models.bayesian_head import PRIOR_SD
 from tfrec.models.prior import PopularityPrior
@@ -44,6 +46,7 @@ from tfrec.training.replay import with_replay
 from tfrec.training.slate_input import STATE, SlateInput
 from tfrec.training.slate_learner import SlateLearner
 from tfrec.training.slate_reading import SlateReading, read_slate_scores
+from tfrec.training.slate_view import Candidates, SlateViewer
 
 PLACES, HISTORY, DAY, EACH = 5, 12, 86_400, 10
 TURNS = 5  # a round's requests come in so many turns, one a user: who clicked in one is known in the next
@@ -81,7 +84,7 @@ class People:
             self.time[u] = np.append(self.time[u, 1:], t)
 
     def state(self, user: np.ndarray, now: np.ndarray, width: int) -> dict[str, np.ndarray]:
-        """Of requests `[n]`, as `slate_scores` reads it: the oldest event first, pads behind."""
+        """Of requests `[n]`, as the towers read it: the oldest event first, pads behind."""
         item, then = self.item[user], self.time[user]
         count = (item >= 0).sum(1)
         turn = (np.arange(HISTORY) + (HISTORY - count)[:, None]) % HISTORY
@@ -90,7 +93,7 @@ class People:
         following = np.where(newest, now[:, None], np.roll(then, -1, axis=1))
         return {
             "history": item, "action": np.zeros_like(item), "gap": np.where(item >= 0, following - then, 0),
-            "query": np.zeros((len(user), width), np.float32), "hidden": item, "snapshot": np.zeros(len(user), np.int32),
+            "query": np.zeros((len(user), width), np.float32),
         }
 
     def interactions(self, names: list[str]) -> Interactions:
@@ -113,17 +116,19 @@ class Model:
         self._train = tf.function(self.model.train_step, reduce_retracing=True)
         self._scores = tf.function(self._all_scores, reduce_retracing=True, autograph=False)
 
-    def _all_scores(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        nothing = tf.fill([tf.shape(batch["history"])[0], 1], -1)
-        found = self.model.slate_scores(batch | {"item": nothing})
-        return found.others[:, : self.model.n_items], found.u, found.candidates[: self.model.n_items]
+    def _all_scores(self, batch: dict[str, tf.Tensor], log_p: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        table = self.model.item_vectors()[: self.model.n_items]
+        u, beta = self.model.request_vectors(batch, lambda rows: tf.gather(table, rows))
+        return tf.matmul(u, table, transpose_b=True) + beta * log_p, u, table
 
     def scores(self, state: dict[str, np.ndarray], log_p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Scores `[n, items]`, -inf for hidden ones; query and item vectors."""
-        self.model.set_slate_prior(log_p[None], np.ones(len(log_p)))
-        scores, u, v = self._scores({name: tf.constant(array) for name, array in state.items()})
-        scores = scores.numpy().astype(np.float64)
-        return np.where(scores < -1e8, -np.inf, scores), u.numpy(), v.numpy()
+        """Scores `[n, items]`, -inf for what a person has had; query and item vectors."""
+        found = self._scores({name: tf.constant(array) for name, array in state.items()}, tf.constant(log_p, tf.float32))
+        scores, u, v = (array.numpy() for array in found)
+        scores = scores.astype(np.float64)
+        row, at = np.nonzero(state["history"] != PAD)
+        scores[row, state["history"][row, at]] = -np.inf
+        return scores, u, v
 
     def weights(self) -> list[np.ndarray]:
         m = self.model
@@ -150,6 +155,7 @@ class Round(NamedTuple):
     """What one round's log holds, and what only the simulator knows."""
 
     slates: SlateArrays
+    candidates: Candidates  # all that could come: they do not change with the weights
     log_p: np.ndarray
     user: np.ndarray
     noise: "Noise"  # of the draws, so that every policy rolls the same dice
@@ -195,6 +201,15 @@ def linucb(model: Model, scores: np.ndarray, u: np.ndarray, v: np.ndarray, log_p
     variance = of_u @ of_v.T + 2 * ((u * inverse[:-1, -1]) @ v.T) * popularity + inverse[-1, -1] * popularity**2
     bound = (mean[:-1] * u) @ v.T + mean[-1] * popularity + np.sqrt(np.maximum(variance, 0))
     return greedy(model, np.where(np.isfinite(scores), bound, -np.inf), u, v, log_p, noise)
+
+
+def slates_of(found: dict[str, np.ndarray]) -> SlateArrays:
+    """Requests of people who are not shown what they have had, a day ago."""
+    n, nothing = len(found["user"]), Ragged.of([[]] * len(found["user"]))
+    return SlateArrays(
+        **found, excluded=Ragged.of([row[row != PAD] for row in found["history"]]), tags=TagFilters.of([((), ())] * n, {}),
+        live_item=nothing, live_log_p=Ragged.of([[]] * n, np.float32), elapsed=np.full(n, DAY, np.float32),
+        snapshot=np.zeros(n, np.int32))
 
 
 def state_of(slates: SlateArrays) -> dict[str, np.ndarray]:
@@ -254,23 +269,25 @@ class Seed:
                 answer = world.answer(user, slate)
                 values.append(world.value(user, slate))
                 if name == "logger":
-                    best.append(world.value(user, world.best(user, PLACES, hidden=state["hidden"])))
-                turns.append((SlateArrays(
+                    best.append(world.value(user, world.best(user, PLACES, hidden=state["history"])))
+                turns.append((dict(
                     user=user.astype(np.int32), time=now, item=slate.astype(np.int32), log_propensity=log_pi.astype(np.float32),
                     reward=answer.clicked.astype(np.float32), converted=answer.converted, delay=answer.delay.astype(np.float32),
-                    elapsed=np.full(len(user), DAY, np.float32), **state), noise))
+                    **state), noise))
                 who, at = np.nonzero(answer.clicked)
                 people.add(user[who], slate[who, at], now[who] + 60 + at)
             self.note(name, np.concatenate(values))
             if best:
                 self.note("oracle", np.concatenate(best))
-            slates = SlateArrays(*(np.concatenate([getattr(t[0], f) for t in turns]) for f in SlateArrays.__dataclass_fields__))
+            slates = slates_of({name: np.concatenate([t[0][name] for t in turns]) for name in turns[0][0]})
             gumbel, uniform = (np.concatenate([t[1][part] for t in turns]) for part in range(2))
             inter = people.interactions(self.names)
             if self.args.permuted:
                 at = np.random.default_rng([self.seed, 11, r]).permutation(slates.reward.size)
                 slates = replace(slates, reward=slates.reward.ravel()[at].reshape(slates.reward.shape))
-            after(r, Round(slates, log_p, slates.user, (gumbel, uniform), inter, world.chance(np.arange(world.users))))
+            viewer = SlateViewer(self.model.recommender, log_p[None], epsilon=EPSILON, shortlist=len(self.names))
+            truth = world.chance(np.arange(world.users))
+            after(r, Round(slates, viewer(slates).candidates, log_p, slates.user, (gumbel, uniform), inter, truth))
 
     def ask(self, name: str, act: Act, round_: Round) -> np.ndarray:
         """What a policy would have shown to the logger's requests, valued by the truth; the scores."""
@@ -307,7 +324,7 @@ class Seed:
                 slates = round_.slates
                 _, u, v = model.scores(state_of(slates), round_.log_p)
                 phi = np.concatenate([u[:, None] * v[slates.item], model.beta * round_.log_p[slates.item][:, :, None]], axis=2)
-                update_head(head, phi, slates.reward, slates.shown, reading_of(scores, slates), forgetting=args.forgetting)
+                update_head(head, [(phi, slates.reward, slates.shown)], reading_of(scores, slates), forgetting=args.forgetting)
             return learn
         return self._slate_learner(arm)
 
@@ -327,10 +344,9 @@ class Seed:
         step = tf.function(learner.train_step, reduce_retracing=True)
 
         def learn(r: int, round_: Round, scores: np.ndarray) -> None:
-            model.model.set_slate_prior(round_.log_p[None], np.ones(len(round_.log_p)))
             learner.read(reading_of(scores, round_.slates))
             model.optimizer.learning_rate = args.rate
-            data = SlateInput(round_.slates, rows=500, with_next=looks_ahead)
+            data = SlateInput(round_.slates, round_.candidates, rows=500, with_next=looks_ahead)
             model.model.restart_average()
             for epoch in range(args.epochs):
                 if target is not None:
