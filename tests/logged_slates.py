@@ -1,4 +1,5 @@
 """A run whose log is known: slates that its version drew, and a click on every item that is liked."""
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from tfrec.serving.export import export
 from tfrec.serving.saved_model import SavedModel
 from tfrec.serving.tensors import text_array
 
-NOW, REQUESTS, K = 3_000_000, 600, 3
+NOW, REQUESTS = 3_000_000, 600
+LENGTHS = tuple(range(1, 13))  # of slates, in turn
 LOGGED = {"temperature": 1.5, "epsilon": 0.3}
 
 
@@ -23,9 +25,10 @@ def clicked(item: str) -> bool:
 
 
 def explored(
-    served: SavedModel, *, rows: int, seed: int, k: int = K, temperature: float, epsilon: float
+    served: SavedModel, *, rows: int, seed: int, lengths: Sequence[int], temperature: float, epsilon: float
 ) -> dict[str, np.ndarray]:
-    """Slates for people of three kinds: with behaviour, with a query, and with items and tags that they do not want."""
+    """Slates of these lengths in turn, for people of three kinds: with behaviour, with a query, and with items and tags that they
+    do not want."""
     kinds = np.arange(rows) % 3
     asked = tiny.request(
         [["i3", "i9"] if kind == 0 else ["", "i4"] for kind in kinds],
@@ -34,27 +37,34 @@ def explored(
         query=["z" if kind == 1 else "" for kind in kinds],
         exclude=[["i3", "i9"] if kind == 2 else ["", ""] for kind in kinds],
         deny_tags=[["tens"] if kind == 2 else [""] for kind in kinds],
-        k=np.full(rows, k, np.int32),
+        k=np.resize(np.array(lengths, np.int32), rows),
     )
     policy = {"temperature": np.full(rows, temperature, np.float32), "epsilon": np.full(rows, epsilon, np.float32),
               "seed": np.arange(seed, seed + rows)}
     return asked | served.run("explore", asked | policy)
 
 
-def logged_run(run: Path, checkpoint: str) -> tuple[Config, Recommender]:
-    """A run with a version, the slates that it drew, and a click on every item that is liked."""
+def logged_run(
+    run: Path, checkpoint: str, *, lengths: Sequence[int] = LENGTHS, unknown: Callable[[int], bool] = lambda row: False
+) -> tuple[Config, Recommender]:
+    """A run with a version, the slates that it drew, and a click on every item that is liked.
+
+    Args:
+        lengths: of the slates, in turn.
+        unknown: of which requests, by number, the log does not hold the propensities.
+    """
     made = tiny.recommender(run, checkpoint)
     serving = made.config.serving.model_copy(update={"newcomer_share": 0.6})
     config = made.config = made.config.model_copy(update={"gateway": GatewayConfig(**LOGGED), "serving": serving})
     export(made, config.models_dir / "1", created_at=5)
-    found = explored(SavedModel(config.models_dir / "1"), rows=REQUESTS, seed=0, **LOGGED)
+    found = explored(SavedModel(config.models_dir / "1"), rows=REQUESTS, seed=0, lengths=lengths, **LOGGED)
     shown, acts = [], []
     for row in range(REQUESTS):
         then = NOW - 500_000 + 60 * row
         events = [(item.decode(), action.decode(), age) for item, action, age in
                   zip(found["history"][row], found["history_action"][row], found["history_age_s"][row], strict=True) if item]
         slate = zip(found["items"][row], found["scores"][row].tolist(), found["log_propensities"][row].tolist(), strict=True)
-        places = [(item.decode(), score, log_pi) for item, score, log_pi in slate]
+        places = [(item.decode(), score, log_pi) for item, score, log_pi in slate if item]
         names = [item for item, _, _ in places]
         shown.append(Impression(
             request_id=f"r{row}", time=then, user=f"u{row % 50}", query=found["query"][row].decode(),
@@ -62,8 +72,9 @@ def logged_run(run: Path, checkpoint: str) -> tuple[Config, Recommender]:
             history_time=[then - age for _, _, age in events],
             exclude=[item.decode() for item in found["exclude"][row] if item],
             deny_tags=[tag.decode() for tag in found["deny_tags"][row] if tag],
-            slate=[Shown(item=i, position=p, score=s, log_propensity=min(0.0, pi)) for p, (i, s, pi) in enumerate(places)],
-            policy="plackett_luce(temperature=1.5, epsilon=0.3)", model_version=1,
+            slate=[Shown(item=i, position=p, score=s, log_propensity=None if unknown(row) else min(0.0, pi))
+                   for p, (i, s, pi) in enumerate(places)],
+            policy="thompson(alpha=1)" if unknown(row) else "plackett_luce(temperature=1.5, epsilon=0.3)", model_version=1,
         ))
         acts += [Outcome(event_id=f"e{row}{name}", request_id=f"r{row}", user=f"u{row % 50}", item=name, action="click",
                          time=then + 30) for name in names if clicked(name)]

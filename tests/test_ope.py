@@ -21,7 +21,7 @@ def earned(found: dict[str, np.ndarray]) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: str) -> Config:
-    return logged_run(tmp_path_factory.mktemp("ope") / "run", tiny_checkpoint)[0]
+    return logged_run(tmp_path_factory.mktemp("ope") / "run", tiny_checkpoint, lengths=(3, 2, 12, 5))[0]
 
 
 @pytest.mark.parametrize("places", [None, 1])
@@ -42,7 +42,7 @@ def test_the_policy_that_logged_earns_what_was_logged(config: Config, places: in
 def test_another_policy_earns_what_it_earns_when_it_is_asked(config: Config, places: int) -> None:
     judged = {"temperature": 3.0, "epsilon": 0.6}
     served = SavedModel(config.models_dir / "1")
-    truth = earned(explored(served, rows=30_000, seed=10**6, k=places, **judged)).sum(axis=1).mean()
+    truth = earned(explored(served, rows=30_000, seed=10**6, lengths=[places], **judged)).sum(axis=1).mean()
     found = ope(config, places=places, now=NOW, **judged)["reward_per_request"]
     for name in ("RIPS",) if places > 1 else ("IPS", "SNIPS"):
         assert found[name]["low"] <= truth <= found[name]["high"]

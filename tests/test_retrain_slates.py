@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from tests.logged_slates import NOW, REQUESTS, clicked, log, logged_run
+from tests.logged_slates import LENGTHS, NOW, REQUESTS, clicked, log, logged_run
 from tests.serving import tiny_recommender as tiny
 from tfrec.config import Config, DataConfig, Objective, RetrainConfig
 from tfrec.data.join import join
@@ -27,7 +27,7 @@ VERIFY = ("tfrec.retrain.Verifier", "tfrec.serving.release.verify")
 
 @pytest.fixture(scope="module")
 def logged(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: str) -> tuple[Config, Recommender]:
-    return logged_run(tmp_path_factory.mktemp("slates") / "run", tiny_checkpoint)
+    return logged_run(tmp_path_factory.mktemp("slates") / "run", tiny_checkpoint, unknown=lambda row: row % 7 == 3)
 
 
 def test_training_reads_what_was_served(logged: tuple[Config, Recommender]) -> None:
@@ -43,8 +43,11 @@ def test_training_reads_what_was_served(logged: tuple[Config, Recommender]) -> N
     arrays, log_p = window_arrays(made, slates, inter.slice(0, len(inter) // 2), now=NOW)
     assert len(arrays) == REQUESTS
     found = SlateViewer(made, log_p)(arrays)
-    assert_allclose(found.log_pi, arrays.log_propensity, atol=5e-3)
-    assert_allclose(arrays.reward, [[float(clicked(f"i{item}")) for item in row] for row in arrays.item])
+    assert sorted(set(arrays.shown.sum(1))) == list(LENGTHS)
+    known = arrays.shown & arrays.drawn[:, None]
+    assert known.any(1).sum() == sum(row % 7 != 3 for row in range(REQUESTS))
+    assert_allclose(found.log_pi[known], arrays.log_propensity[known], atol=5e-3)
+    assert_allclose(arrays.reward[arrays.shown], [clicked(f"i{item}") for item in arrays.item[arrays.shown]])
 
 
 def test_it_learns_teaches_and_goes_on(logged: tuple[Config, Recommender], tmp_path: Path) -> None:
