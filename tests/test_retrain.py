@@ -262,7 +262,7 @@ def test_one_at_a_time(config: Config) -> None:
 def test_rows_that_training_set_aside_do_not_stop_it(config: Config, tmp_path: Path) -> None:
     (tmp_path / "items.jsonl").write_text('{"id": "new", "text": "blue"}\n{"text": "nobody"}\n')
     (tmp_path / "events.csv").write_text("user,item,time\nu1,i1,1000\nu1,i2,yesterday\n")
-    data = DataConfig(items=tmp_path / "items.jsonl", interactions=tmp_path / "events.csv")
+    data = DataConfig(items=tmp_path / "items.jsonl", interactions=tmp_path / "events.csv", withdraw_at_most=1.0)
     waits = config.model_copy(update={"data": data, "retrain": RetrainConfig(min_events=EVENTS + 1)})
     assert retrain(waits, now=NOW).outcome == WAITING
     [quarantine] = (config.run / "retrain").glob("quarantine-*.jsonl")

@@ -295,7 +295,7 @@ def publish(
     unless serving.models_config names them.
 
     With --items or --prior instead, it is the newest version with other items or popularity, in seconds: the weights are shared.
-    A retrain keeps new items, but takes what data.items says of an item over what --items said.
+    A retrain takes what data.items says over what --items said, and does not show items that have no row there.
     """
     settled = load_config(config, settings or ())
     if (export is None) != (items is not None or prior):

@@ -28,6 +28,7 @@ class Section(BaseModel):
 class DataConfig(Section):
     items: Path | None = None  # the catalogue: .jsonl, .csv or .parquet
     interactions: Path | None = None  # what people did before there was a feedback log: .jsonl, .csv or .parquet
+    withdraw_at_most: float = Field(0.5, ge=0, le=1)  # share of the items shown that may be missing in `items` at a retrain
     attribution_hours: float = Field(24.0, gt=0)  # an outcome counts for an impression that is at most this old
 
     @property

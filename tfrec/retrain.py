@@ -210,7 +210,8 @@ def _work(config: Config, work: Path, feedback: FeedbackLog, intent: Intent) -> 
     quarantine = Quarantine(work / f"quarantine-{intent.identity}.jsonl")
     with clock.of("read"):
         check_files(source.parent, read_manifest(source.parent), below=CHECKPOINT)
-        catalogue = checkpoint.grown_catalogue(source, config.data.items, quarantine)
+        catalogue = checkpoint.grown_catalogue(source, config.data.items, quarantine,
+                                               withdraw_at_most=config.data.withdraw_at_most)
         rule = LabelRule.of(config, catalogue)
         behaviour, examples, left_out = _behaviour(config, feedback, intent, catalogue, rule, quarantine)
         slates, unusable = _slates(config, feedback, intent, examples, rule)

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from tests.models import world
 from tfrec.config import Config
-from tfrec.errors import ModelError
+from tfrec.errors import DataError, ModelError
 from tfrec.models.recommender import Recommender
 from tfrec.models.scorer import Scorer
 from tfrec.training import checkpoint
@@ -109,6 +109,22 @@ def test_the_catalogue_grows_by_a_file(made, tmp_path):
     assert grown.texts[3] == "said otherwise"
     with pytest.raises(ModelError, match=r"nowhere: expected a checkpoint, found none\. Train first"):
         checkpoint.grown_catalogue(tmp_path / "nowhere", None)
+
+
+def test_an_item_whose_row_is_gone_is_not_shown_until_it_is_back(made, tmp_path):
+    path, file = checkpoint.save(tmp_path / "checkpoint", made), tmp_path / "items.csv"
+    rows = [f"{item},text {item}\n" for item in made.catalogue.ids]
+    file.write_text("id,text\n" + "".join(rows[1:]))
+    shorter = checkpoint.grown_catalogue(path, file, withdraw_at_most=0.5)
+    assert shorter.ids.tolist() == made.catalogue.ids.tolist()
+    assert shorter.unavailable == [str(made.catalogue.ids[0])]
+    shorter.write(path / "catalogue.jsonl")
+    file.write_text("id,text\n" + "".join(rows))
+    assert checkpoint.grown_catalogue(path, file, withdraw_at_most=0.5).unavailable == []
+    file.write_text("id,text\n" + rows[-1])
+    with pytest.raises(DataError, match="items that are shown have no row any more.*data.withdraw_at_most=1"):
+        checkpoint.grown_catalogue(path, file, withdraw_at_most=0.5)
+    assert len(checkpoint.grown_catalogue(path, file, withdraw_at_most=1.0).unavailable) == len(rows) - 1
 
 
 def test_another_format(made, settings, tmp_path):

@@ -19,7 +19,7 @@ from tfrec.data.catalogue import Catalogue, read_catalogue
 from tfrec.data.item_features import ItemFeatures
 from tfrec.data.rows import Quarantine
 from tfrec.data.staging import recover, replace_directory, staging
-from tfrec.errors import ModelError
+from tfrec.errors import DataError, ModelError
 from tfrec.models.bayesian_head import BayesianHead
 from tfrec.models.checkpoint_files import fingerprint
 from tfrec.models.prior import PopularityPrior
@@ -174,11 +174,35 @@ def read_meta(directory: Path) -> dict[str, Any]:
     return meta
 
 
-def grown_catalogue(directory: Path, items: Path | None, quarantine: Quarantine | None = None) -> Catalogue:
-    """The catalogue of a checkpoint, with the items of the file `items` as they are there: changed, or new at the end."""
+def grown_catalogue(directory: Path, items: Path | None, quarantine: Quarantine | None = None, *,
+                    withdraw_at_most: float | None = None) -> Catalogue:
+    """The catalogue of a checkpoint, with the items of the file `items` as they are there: changed, or new at the end.
+
+    Args:
+        directory: of the checkpoint.
+        items: the file; None: the catalogue as it was.
+        quarantine: where its bad rows go.
+        withdraw_at_most: None where `items` holds changes only. Else it is the whole catalogue: an item without a row is not
+            shown any more (a history may still name it) and comes back with its row. No more than this share of the items that
+            are shown may go at once, or the file is taken for an empty or half-written one.
+
+    Raises:
+        DataError: more would go, or the file cannot be used.
+    """
     _described(directory)
     known = read_catalogue(directory / "catalogue.jsonl")
-    return known if items is None else known.with_items(read_catalogue(items, quarantine, kinds=known.kinds).items)
+    if items is None:
+        return known
+    present = read_catalogue(items, quarantine, kinds=known.kinds)
+    if withdraw_at_most is None:
+        return known.with_items(present.items)
+    gone = [item for item in known.items if item.available and item.id not in present.index]
+    shown = int(known.available.sum())
+    if len(gone) > withdraw_at_most * shown:
+        raise DataError(f"{items}: {len(gone)} of the {shown} items that are shown have no row any more, such as {gone[0].id!r}; "
+                        f"data.withdraw_at_most is {withdraw_at_most:g} of them. Is the file whole? If they are to go, run this "
+                        "once with --set data.withdraw_at_most=1.")
+    return known.with_items([*(item.model_copy(update={"available": False}) for item in gone), *present.items])
 
 
 class Epochs:
