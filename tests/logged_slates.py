@@ -1,12 +1,14 @@
-"""A run whose log is known: slates that its version drew, and a click on every item that is liked."""
-from collections.abc import Callable, Sequence
+"""A run whose log is known: slates that its version drew, a click on every item that is liked, and a dismissal of some others."""
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
 from tests.serving import tiny_recommender as tiny
-from tfrec.config import Config, GatewayConfig
+from tfrec.config import Config, GatewayConfig, RewardConfig
 from tfrec.data.log import FeedbackLog
 from tfrec.data.records import Impression, Outcome, Shown
 from tfrec.models.recommender import Recommender
@@ -17,19 +19,33 @@ from tfrec.serving.tensors import text_array
 NOW, REQUESTS = 3_000_000, 600
 LENGTHS = tuple(range(1, 13))  # of slates, in turn
 LOGGED = {"temperature": 1.5, "epsilon": 0.3}
+LIVE = {"i5": -0.5, "i8": -1.5}  # the popularity that each fifth request brings along
+REWARDS = {"click": 1.0, "view": 1.0, "dismiss": -1.0}
 
 
-def clicked(item: str) -> bool:
-    """The rule: what is liked are the items whose number is divisible by 3."""
-    return int(item[1:]) % 3 == 0
+def act_on(item: str) -> str | None:
+    """The rule: what is liked are the items whose number is divisible by 3, and some of the others are dismissed."""
+    number = int(item[1:])
+    return "click" if number % 3 == 0 else "dismiss" if number % 7 == 5 else None
+
+
+def reward_of(item: str) -> float:
+    return REWARDS.get(act_on(item) or "", 0.0)
+
+
+@contextmanager
+def short_lists() -> Iterator[None]:
+    """Answers are drawn among a third of the catalogue, as they are among 200 of a real one."""
+    with mock.patch("tfrec.config.SHORTLIST", tiny.N_ITEMS // 3):
+        yield
 
 
 def explored(
     served: SavedModel, *, rows: int, seed: int, lengths: Sequence[int], temperature: float, epsilon: float
 ) -> dict[str, np.ndarray]:
     """Slates of these lengths in turn, for people of three kinds: with behaviour, with a query, and with items and tags that they
-    do not want."""
-    kinds = np.arange(rows) % 3
+    do not want; each fifth with live popularity."""
+    kinds, live = np.arange(rows) % 3, np.arange(rows) % 5 == 0
     asked = tiny.request(
         [["i3", "i9"] if kind == 0 else ["", "i4"] for kind in kinds],
         history_action=text_array([["buy", ""] if kind == 0 else ["", "like"] for kind in kinds]),
@@ -37,6 +53,8 @@ def explored(
         query=["z" if kind == 1 else "" for kind in kinds],
         exclude=[["i3", "i9"] if kind == 2 else ["", ""] for kind in kinds],
         deny_tags=[["tens"] if kind == 2 else [""] for kind in kinds],
+        prior_items=[list(LIVE) if is_live else ["", ""] for is_live in live],
+        prior_log_p=np.where(live[:, None], [*LIVE.values()], 0).astype(np.float32),
         k=np.resize(np.array(lengths, np.int32), rows),
     )
     policy = {"temperature": np.full(rows, temperature, np.float32), "epsilon": np.full(rows, epsilon, np.float32),
@@ -47,15 +65,16 @@ def explored(
 def logged_run(
     run: Path, checkpoint: str, *, lengths: Sequence[int] = LENGTHS, unknown: Callable[[int], bool] = lambda row: False
 ) -> tuple[Config, Recommender]:
-    """A run with a version, the slates that it drew, and a click on every item that is liked.
+    """A run with a version, the slates that it drew among `short_lists`, and what came of them.
 
     Args:
         lengths: of the slates, in turn.
         unknown: of which requests, by number, the log does not hold the propensities.
     """
     made = tiny.recommender(run, checkpoint)
-    serving = made.config.serving.model_copy(update={"newcomer_share": 0.6})
-    config = made.config = made.config.model_copy(update={"gateway": GatewayConfig(**LOGGED), "serving": serving})
+    serving = made.config.serving.model_copy(update={"newcomer_share": 0.6, "max_k": max(LENGTHS)})
+    config = made.config = made.config.model_copy(update={
+        "gateway": GatewayConfig(**LOGGED), "serving": serving, "reward": RewardConfig(weights=REWARDS)})
     export(made, config.models_dir / "1", created_at=5)
     found = explored(SavedModel(config.models_dir / "1"), rows=REQUESTS, seed=0, lengths=lengths, **LOGGED)
     shown, acts = [], []
@@ -72,12 +91,15 @@ def logged_run(
             history_time=[then - age for _, _, age in events],
             exclude=[item.decode() for item in found["exclude"][row] if item],
             deny_tags=[tag.decode() for tag in found["deny_tags"][row] if tag],
+            prior_items=[item.decode() for item in found["prior_items"][row] if item],
+            prior_log_p=[log_p for item, log_p in zip(
+                found["prior_items"][row], found["prior_log_p"][row].tolist(), strict=True) if item],
             slate=[Shown(item=i, position=p, score=s, log_propensity=None if unknown(row) else min(0.0, pi))
                    for p, (i, s, pi) in enumerate(places)],
             policy="thompson(alpha=1)" if unknown(row) else "plackett_luce(temperature=1.5, epsilon=0.3)", model_version=1,
         ))
-        acts += [Outcome(event_id=f"e{row}{name}", request_id=f"r{row}", user=f"u{row % 50}", item=name, action="click",
-                         time=then + 30) for name in names if clicked(name)]
+        acts += [Outcome(event_id=f"e{row}{name}", request_id=f"r{row}", user=f"u{row % 50}", item=name, action=action,
+                         time=then + 30) for name in names if (action := act_on(name))]
     log(config, "impressions", shown)
     log(config, "outcomes", acts)
     return config, made

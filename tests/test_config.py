@@ -146,6 +146,7 @@ def test_dates_of_changes_are_toml_dates(tmp_path):
     ("word", "message"),
     [
         ("reward.preset=radio", 'reward.preset is none of the presets: ecommerce, news, video, got "radio".'),
+        ("reward.preset=E-Commerce", "reward.preset is none of the presets: ecommerce, news, video (nearest: 'ecommerce'), got "),
         ("reward.weights.click=nan", "reward.weights.click must be a finite number, got NaN"),
         ("reward.weights.click=inf", "reward.weights.click must be "),
         ("reward.weights.click=1e10", "reward.weights.click must be less than or equal to 1000000000"),

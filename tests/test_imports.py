@@ -24,8 +24,8 @@ ROOMS = [
     "data", "models", "training", "evaluation", "serving", "retrain", "demo_report", "demo_traffic", "demo", "status", "ope",
     "cli_options", "cli_text", "cli", "__main__",
 ]
-ANYWHERE = ["errors", "config", "config_file", "terminal"]
-TENSORFLOW_FREE = ["data", "evaluation", "demo_report", "demo_traffic", "errors", "config", "config_file", "terminal", "__init__"]
+ANYWHERE = ["errors", "nearest", "config", "config_file", "terminal"]
+TENSORFLOW_FREE = ["data", "evaluation", "demo_report", "demo_traffic", *ANYWHERE, "__init__"]
 TRAINS = "tfrec.evaluation.prequential"  # itself on no TensorFlow, but what it measures is
 KERAS_3 = r"TensorFlow was already imported with Keras 3\.\S+ Import tfrec first, or set TF_USE_LEGACY_KERAS=1"
 TENSORFLOW = {"tensorflow", "tensorflow_text", "tensorflow_recommenders", "tensorflow_serving", "tf_keras", "keras"}

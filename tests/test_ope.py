@@ -1,12 +1,13 @@
 """What a version would have earned, from slates that it or another policy drew: on a log whose rewards follow a known rule."""
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from tests.logged_slates import NOW, REQUESTS, clicked, explored, log, logged_run
+from tests.logged_slates import NOW, REQUESTS, explored, log, logged_run, reward_of, short_lists
 from tfrec.cli import app
 from tfrec.config import Config
 from tfrec.data.records import Impression, Shown
@@ -16,12 +17,13 @@ from tfrec.serving.saved_model import SavedModel
 
 
 def earned(found: dict[str, np.ndarray]) -> np.ndarray:
-    return np.array([[clicked(item.decode()) for item in row] for row in found["items"]], float)
+    return np.array([[reward_of(item.decode()) for item in row] for row in found["items"]], float)
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: str) -> Config:
-    return logged_run(tmp_path_factory.mktemp("ope") / "run", tiny_checkpoint, lengths=(3, 2, 12, 5))[0]
+def config(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: str) -> Iterator[Config]:
+    with short_lists():
+        yield logged_run(tmp_path_factory.mktemp("ope") / "run", tiny_checkpoint, lengths=(3, 2, 12, 5))[0]
 
 
 @pytest.mark.parametrize("places", [None, 1])

@@ -1,4 +1,5 @@
 """The retrain job on what was shown: it reads what was served, learns by an objective, teaches the bandits, and goes on."""
+from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from tests.logged_slates import LENGTHS, NOW, REQUESTS, clicked, log, logged_run
+from tests.logged_slates import LENGTHS, LIVE, NOW, REQUESTS, log, logged_run, reward_of, short_lists
 from tests.serving import tiny_recommender as tiny
 from tfrec.config import Config, DataConfig, Objective, RetrainConfig
 from tfrec.data.join import join
@@ -26,8 +27,9 @@ VERIFY = ("tfrec.retrain.Verifier", "tfrec.serving.release.verify")
 
 
 @pytest.fixture(scope="module")
-def logged(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: str) -> tuple[Config, Recommender]:
-    return logged_run(tmp_path_factory.mktemp("slates") / "run", tiny_checkpoint, unknown=lambda row: row % 7 == 3)
+def logged(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: str) -> Iterator[tuple[Config, Recommender]]:
+    with short_lists():
+        yield logged_run(tmp_path_factory.mktemp("slates") / "run", tiny_checkpoint, unknown=lambda row: row % 7 == 3)
 
 
 def test_training_reads_what_was_served(logged: tuple[Config, Recommender]) -> None:
@@ -44,10 +46,12 @@ def test_training_reads_what_was_served(logged: tuple[Config, Recommender]) -> N
     assert len(arrays) == REQUESTS
     found = SlateViewer(made, log_p)(arrays)
     assert sorted(set(arrays.shown.sum(1))) == list(LENGTHS)
+    assert found.candidates.shortlist.shape[1] < len(made.catalogue)
+    assert (arrays.live_item.lengths == len(LIVE)).sum() == REQUESTS // 5
     known = arrays.shown & arrays.drawn[:, None]
     assert known.any(1).sum() == sum(row % 7 != 3 for row in range(REQUESTS))
     assert_allclose(found.log_pi[known], arrays.log_propensity[known], atol=5e-3)
-    assert_allclose(arrays.reward[arrays.shown], [clicked(f"i{item}") for item in arrays.item[arrays.shown]])
+    assert_allclose(arrays.reward[arrays.shown], [reward_of(f"i{item}") for item in arrays.item[arrays.shown]])
 
 
 def test_it_learns_teaches_and_goes_on(logged: tuple[Config, Recommender], tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tfrec import config_file
+from tfrec.nearest import nearest
 
 Weight = Annotated[float, Field(ge=-1e9, le=1e9)]  # times a value of at most 1e15 and a few thousand outcomes it stays a number
 Positive = Annotated[float, Field(gt=0)]
@@ -104,7 +105,7 @@ class RewardConfig(Section):
     @classmethod
     def _is_known(cls, preset: str | None) -> str | None:
         if preset is not None and preset not in (known := config_file.presets()):
-            raise ValueError(f"is none of the presets: {', '.join(known)}")
+            raise ValueError(f"is none of the presets: {', '.join(known)}{nearest(preset, known)}")
         return preset
 
     _in_order = field_validator("changes")(_ascending)

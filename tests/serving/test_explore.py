@@ -20,7 +20,7 @@ from tfrec.serving.inverted_index import InvertedIndex, Reach
 from tfrec.serving.item_lists import centres
 
 N = 6
-CATALOGUE = Catalogue([Item(id=f"i{n}", available=n != 5) for n in range(N)])
+CATALOGUE = Catalogue([Item(id=f"i{n}", available=n != 5, tags=("odd",) if n % 2 else ()) for n in range(N)])
 # with u = 1 and beta = 0 an item's score is its vector
 SCORES = np.log(np.array([4, 2, 1, 1, 0.5, 99], np.float32))
 INDEX = ExactIndex(CATALOGUE, SCORES[:, None], np.zeros(N, np.float32), max_k=5)
@@ -28,38 +28,44 @@ INDEX = ExactIndex(CATALOGUE, SCORES[:, None], np.zeros(N, np.float32), max_k=5)
 
 @lru_cache
 def _drawer(shortlist: int) -> Any:
-    def draw(u: tf.Tensor, k: tf.Tensor, exclude: tf.Tensor, policy: Policy) -> tuple[tf.Tensor, tf.Tensor]:
+    def draw(u: tf.Tensor, k: tf.Tensor, exclude: tf.Tensor, deny: tf.Tensor, policy: Policy) -> tuple[tf.Tensor, tf.Tensor]:
         none = tf.zeros([tf.shape(u)[0], 0], tf.string)
-        wishes = Wishes(exclude, none, none, none, tf.zeros(tf.shape(none)))
+        wishes = Wishes(exclude, none, deny, none, tf.zeros(tf.shape(none)))
         return explore(INDEX, u, k, beta=tf.zeros_like(u[:, 0]), wishes=wishes, policy=policy, shortlist=shortlist)
 
     return tf.function(draw, autograph=False, reduce_retracing=True)
 
 
 def draw(
-    k: int | list[int], *, seed: Any, temperature: Any = 1.0, epsilon: Any = 0.0, exclude: Any = (), shortlist: int = 5,
-    u: Any = 1.0
+    k: int | list[int], *, seed: Any, temperature: Any = 1.0, epsilon: Any = 0.0, exclude: Any = (), deny: Any = (),
+    shortlist: int = 5, u: Any = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Positions and log propensities; a single value is every row's."""
     rows = len(seed)
-    excluded = [exclude] * rows if not exclude or isinstance(exclude[0], str) else exclude
+    excluded, denied = ([said] * rows if not said or isinstance(said[0], str) else said for said in (exclude, deny))
     policy = Policy(*(np.broadcast_to(np.float32(value), rows) for value in (temperature, epsilon)), np.array(seed, np.int64))
     found = _drawer(shortlist)(
         tf.broadcast_to(tf.constant(u, tf.float32), [rows])[:, None],
         tf.broadcast_to(tf.constant(k, tf.int32), [rows]),
-        tf.reshape(tf.constant(excluded, tf.string), [rows, -1]),
+        tf.reshape(tf.constant(excluded, tf.string), [rows, len(excluded[0]) if rows else 0]),
+        tf.reshape(tf.constant(denied, tf.string), [rows, len(denied[0]) if rows else 0]),
         Policy(*map(tf.constant, policy)),
     )
     return found[0].numpy(), found[1].numpy()
 
 
+def may(exclude: tuple[str, ...] = (), deny: tuple[str, ...] = ()) -> list[int]:
+    return [n for n in range(N) if n != 5 and f"i{n}" not in exclude and not (n % 2 and "odd" in deny)]
+
+
 def by_the_formula(
-    slate: tuple[int, ...], *, temperature: float, epsilon: float, exclude: tuple[str, ...] = (), shortlist: int = 5
+    slate: tuple[int, ...], *, temperature: float, epsilon: float, exclude: tuple[str, ...] = (), deny: tuple[str, ...] = (),
+    shortlist: int = 5
 ) -> list[float]:
     """log pi of each place, as the docstring of `explore` says it; a shortlist's ties go to the lower position."""
-    left = [n for n in range(N) if n != 5 and f"i{n}" not in exclude]
+    left = may(exclude, deny)
     best = sorted(left, key=lambda n: -SCORES[n])[:shortlist]
-    log_pi, mass = [], INDEX.mass.numpy().astype(float)
+    log_pi, mass = [], np.diff(INDEX.mass_before.numpy())
     for item in slate:
         weight = {n: exp(SCORES[n] / temperature) if temperature else float(n == best[0]) for n in best}
         own = weight.get(item, 0.0) / sum(weight.values())
@@ -85,7 +91,8 @@ POLICIES: dict[str, dict[str, Any]] = {
     "mixed": {"temperature": 0.7, "epsilon": 0.3, "shortlist": 3},
     "epsilon-greedy": {"temperature": 0.0, "epsilon": 0.4, "shortlist": 3},
     "uniform": {"temperature": 1.0, "epsilon": 1.0, "shortlist": 3},
-    "with exclusions": {"temperature": 0.7, "epsilon": 0.3, "shortlist": 3, "exclude": ("i1", "nobody")},
+    "with exclusions": {"temperature": 0.7, "epsilon": 0.3, "shortlist": 3, "exclude": ("i1", "nobody", "i1", "i5")},
+    "with tags": {"temperature": 0.7, "epsilon": 0.6, "shortlist": 3, "exclude": ("i1", ""), "deny": ("odd", "other")},
 }
 
 
@@ -97,8 +104,8 @@ def test_each_slate_comes_as_often_as_its_propensity_says(name: str) -> None:
     reported = {tuple(slate): row for slate, row in zip(slates.tolist(), log_pi, strict=True)}
     for slate, row in reported.items():
         assert_allclose(row, by_the_formula(slate, **policy), rtol=1e-5, atol=1e-6)
-    may = [i for i in range(5) if f"i{i}" not in policy.get("exclude", ())]
-    expected = {slate: n * exp(sum(by_the_formula(slate, **policy))) for slate in permutations(may, 3)}
+    left = may(policy.get("exclude", ()), policy.get("deny", ()))
+    expected = {slate: n * exp(sum(by_the_formula(slate, **policy))) for slate in permutations(left, 3)}
     assert sum(expected.values()) == pytest.approx(n)
     assert counts.keys() <= expected.keys()
     cells = [(counts[slate], count) for slate, count in expected.items() if count >= 5]
@@ -110,7 +117,7 @@ def test_each_slate_comes_as_often_as_its_propensity_says(name: str) -> None:
     assert float(tf.math.igammac((len(cells) - 1) / 2, statistic / 2)) > 0.01
 
 
-@pytest.mark.parametrize("name", ["mixed", "uniform", "with exclusions"])
+@pytest.mark.parametrize("name", ["mixed", "uniform", "with exclusions", "with tags"])
 def test_newcomers_come_as_often_as_their_mass_says(name: str) -> None:
     INDEX.weigh(np.array([1, 1, 3, 1, 0.5, 1]))
     try:
@@ -128,14 +135,14 @@ def test_the_propensities_of_all_slates_sum_to_one(
     k: int, temperature: float, epsilon: float, shortlist: int, exclude: set[str], seed: int
 ) -> None:
     masses = np.random.default_rng(seed).uniform(0.1, 3, N)
-    may = [n for n in range(5) if f"i{n}" not in exclude]
-    slates = np.array(list(permutations(may, k)), np.int32)
+    left = may(tuple(exclude))
+    slates = np.array(list(permutations(left, k)), np.int32)
     rows = len(slates)
-    best = sorted(may, key=lambda n: -SCORES[n])[:shortlist]
+    best = sorted(left, key=lambda n: -SCORES[n])[:shortlist]
     logits = _logits(tf.constant(SCORES[best])[None], tf.constant([temperature]))
     log_pi = _log_propensities(
         tf.constant(slates), tf.constant([best] * rows), tf.repeat(logits, rows, axis=0),
-        tf.constant([[epsilon]], tf.float64), tf.constant(masses[slates]), tf.fill([rows], masses[may].sum()),
+        tf.constant([[epsilon]], tf.float64), tf.constant(masses[slates]), tf.fill([rows], masses[left].sum()),
     ).numpy()
     assert np.exp(log_pi.sum(axis=1)).sum() == pytest.approx(1.0, abs=1e-9)
 
@@ -149,11 +156,12 @@ def test_a_row_is_the_same_in_every_batch() -> None:
     epsilon = rng.choice([0, 0.1, 0.5, 1], rows)
     u = rng.choice([1.0, -1.0, 0.2], rows)
     exclude = [[["i1"], [""], ["i0"]][row % 3] for row in range(rows)]
-    together = draw(k.tolist(), seed=seed, temperature=temperature, epsilon=epsilon, u=u, exclude=exclude)
+    deny = [[["odd", ""], ["", ""]][row % 2] for row in range(rows)]
+    together = draw(k.tolist(), seed=seed, temperature=temperature, epsilon=epsilon, u=u, exclude=exclude, deny=deny)
     assert together[0].shape == (rows, 5)
     for row in range(rows):
         alone = draw([int(k[row])], seed=seed[row : row + 1], temperature=temperature[row], epsilon=epsilon[row], u=u[row],
-                     exclude=exclude[row])
+                     exclude=exclude[row], deny=deny[row])
         width = max(0, min(5, int(k[row])))
         assert alone[0].shape == (1, width)
         for whole, part in zip(together, alone, strict=True):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tfrec.config import Config, GatewayConfig, ServingConfig
 from tfrec.serving.release import versions
-from tfrec.serving.retention import retire
+from tfrec.serving.retention import retire, warn_of_labels
 
 
 def published(run: Path, numbers: int) -> Path:
@@ -62,3 +62,16 @@ def test_nothing_is_removed_when_the_file_cannot_be_read(
 def test_without_labels_the_newest_stay(tmp_path: Path) -> None:
     config = Config(run=published(tmp_path, 9))
     assert (retire(config), versions(config.models_dir)) == ([1, 2, 3, 4], [5, 6, 7, 8, 9])
+
+
+@pytest.mark.parametrize(("gateway", "said"), [
+    (GatewayConfig(stable_label="stabel"), "gateway.stable_label: {file} names no label 'stabel' (nearest: 'stable'). Until"),
+    (GatewayConfig(canary_share=0.1, canary_label="next"), "gateway.canary_label: {file} names no label 'next'. Until"),
+    (GatewayConfig(stable_label="stable", canary_label="next"), ""),
+])
+def test_a_label_that_nothing_is_served_under_is_told_with_the_nearest(
+        tmp_path: Path, gateway: GatewayConfig, said: str, caplog: pytest.LogCaptureFixture) -> None:
+    file = models_config(tmp_path / "models.config", Path("/srv"), specific=[], labels={"stable": 1, "canary": 2})
+    warn_of_labels(Config(run=tmp_path, serving=ServingConfig(models_config=file), gateway=gateway))
+    assert said.format(file=file) in caplog.text
+    assert bool(said) == bool(caplog.text)

@@ -4,12 +4,12 @@
 """
 import logging
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 
 from tfrec import config_file
 from tfrec.config import RewardConfig
 from tfrec.data.rewards import rules
+from tfrec.nearest import nearest
 
 log = logging.getLogger(__name__)
 _MOST = 5  # names in a message
@@ -28,7 +28,7 @@ def warn_of_actions(counts: Mapping[str, int], reward: RewardConfig, *, where: s
     idle = {action: n for action, n in counts.items() if action not in weighted}
     if idle:
         most = sorted(idle, key=lambda action: (-idle[action], action))
-        told = [f"{idle[action]} of {action!r}{_nearest(action, weighted)}" for action in most[:_MOST]]
+        told = [f"{idle[action]} of {action!r}{nearest(action, weighted)}" for action in most[:_MOST]]
         rest = f" and {len(most) - _MOST} others" if len(most) > _MOST else ""
         log.warning("%s: %d of %d events count nothing, as reward.weights does not name their action: %s%s. Give those that "
                     "matter a weight, and the others the weight 0.", where, sum(idle.values()), sum(counts.values()),
@@ -36,7 +36,7 @@ def warn_of_actions(counts: Mapping[str, int], reward: RewardConfig, *, where: s
     if whole and counts:
         usual = _names(_preset(reward.preset))
         for action, settings in _names(reward).items():
-            near = _nearest(action, idle)
+            near = nearest(action, idle)
             if action not in counts and (near or action not in usual):
                 log.warning("%s: %s names the action %r, which no event has%s. Correct the name, or take it out.", where,
                             " and ".join(f"reward.{name}" for name in settings), action, near)
@@ -60,9 +60,3 @@ def _preset(name: str | None) -> RewardConfig:
     if name is None:
         return RewardConfig()
     return RewardConfig.model_validate(config_file.over_preset({"reward": {"preset": name}})["reward"])
-
-
-def _nearest(action: str, known: Iterable[str]) -> str:
-    plain = {name.strip().casefold(): name for name in known}
-    found = get_close_matches(action.strip().casefold(), plain, n=1)
-    return f" (nearest: {plain[found[0]]!r})" if found else ""

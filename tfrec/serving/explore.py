@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tfrec.serving.chance import Chance
 from tfrec.serving.index import LOWEST, ExactIndex, Wishes
 
 COLDEST = 1e-6  # a lower temperature is 0: scores are float32, and say nothing about smaller differences
 
 _HOTTEST = 1e30  # far enough from infinity that every score of the shortlist is the same
 _ABOVE_0 = 1e-300  # a logarithm of it is finite
-_BEYOND = 1e300  # behind all items
 _BELOW_1 = 1.0 - 1e-12  # so that rounding does not draw an item behind the last
 
 
@@ -43,7 +43,7 @@ def explore(
         the earlier places, -inf where there is no item. The sum over a row is the log probability of its slate.
     """
     width = index.width(k)
-    best, logits, epsilon, mass, count = _choices(index, u, beta, wishes, policy, shortlist)
+    best, logits, epsilon, chance = _choices(index, u, beta, wishes, policy, shortlist)
     noise, coin, pick = tf.unstack(_draws(policy.seed, shortlist), axis=1)
 
     # adding Gumbel noise and sorting draws a Plackett-Luce order (Yellott 1977); what remains of it after any items are taken
@@ -51,10 +51,10 @@ def explore(
     _, order = tf.math.top_k(logits - tf.math.log(-tf.math.log(noise)), width)
     slate = tf.gather(best, order, batch_dims=1)
     place = tf.range(width)
-    uniform = (coin[:, :width] < epsilon) & (place < count[:, None])
-    slate = tf.cond(tf.reduce_any(uniform), lambda: _with_uniform(slate, uniform, pick, mass), lambda: slate)
+    by_chance = (coin[:, :width] < epsilon) & (place < chance.count[:, None])
+    slate = tf.cond(tf.reduce_any(by_chance), lambda: _with_chance(slate, by_chance, pick, chance), lambda: slate)
     slate = tf.where(place < k[:, None], slate, -1)
-    log_propensity = _log_propensities(slate, best, logits, epsilon, *_masses(mass, slate))
+    log_propensity = _log_propensities(slate, best, logits, epsilon, chance.own(slate), chance.total)
     return slate, tf.where(slate >= 0, tf.cast(log_propensity, tf.float32), LOWEST)
 
 
@@ -62,30 +62,20 @@ def log_propensities(
     index: ExactIndex, u: tf.Tensor, slate: tf.Tensor, *, beta: tf.Tensor, wishes: Wishes, policy: Policy, shortlist: int
 ) -> tf.Tensor:
     """What `explore` would say of slates `[batch, K]` of positions that another policy drew; -inf for what it cannot draw."""
-    best, logits, epsilon, mass, _ = _choices(index, u, beta, wishes, policy, shortlist)
-    own, total = _masses(mass, slate)
-    may = (slate >= 0) & (own > 0)
-    log_propensity = _log_propensities(slate, best, logits, epsilon, tf.where(may, own, 0.0), total)
+    best, logits, epsilon, chance = _choices(index, u, beta, wishes, policy, shortlist)
+    may = chance.may(slate)
+    log_propensity = _log_propensities(slate, best, logits, epsilon, tf.where(may, chance.own(slate), 0.0), chance.total)
     return tf.where(may, tf.cast(log_propensity, tf.float32), LOWEST)
 
 
 def _choices(
     index: ExactIndex, u: tf.Tensor, beta: tf.Tensor, wishes: Wishes, policy: Policy, shortlist: int
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The shortlist `[batch, shortlist]`, its logits, epsilon, the mass of each item that may come `[batch, n]`, how many may."""
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, Chance]:
+    """The shortlist `[batch, shortlist]`, its logits, epsilon, and what is left to chance."""
     scores, best = index.best(u, tf.constant(shortlist), beta=beta, wishes=wishes)
     best = tf.where(scores > LOWEST, best, -1)
-    eligible = index.eligible(tf.shape(u)[0], wishes)
-    count = tf.reduce_sum(tf.cast(eligible, tf.int32), axis=1)
     epsilon = tf.clip_by_value(tf.cast(policy.epsilon, tf.float64), 0.0, 1.0)[:, None]
-    mass = tf.where(eligible, index.mass.value()[None], 0.0)
-    return best, _logits(scores, policy.temperature), epsilon, mass, count
-
-
-def _masses(mass: tf.Tensor, slate: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Of the items of a slate `[batch, width]`, and of all that may come `[batch]`."""
-    own = tf.gather(mass, tf.maximum(slate, 0), batch_dims=1)
-    return tf.cast(own, tf.float64), tf.cast(tf.reduce_sum(mass, axis=1), tf.float64)
+    return best, _logits(scores, policy.temperature), epsilon, Chance.of(index, tf.shape(u)[0], wishes)
 
 
 def _logits(scores: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:
@@ -109,34 +99,24 @@ def _draws(seed: tf.Tensor, n: int) -> tf.Tensor:
     return tf.map_fn(of_one, seed, fn_output_signature=tf.TensorSpec([3, n], tf.float64))
 
 
-def _with_uniform(slate: tf.Tensor, uniform: tf.Tensor, pick: tf.Tensor, mass: tf.Tensor) -> tf.Tensor:
-    """The slate `[batch, width]` with a choice by mass among the items left in each place that is `uniform`.
+def _with_chance(slate: tf.Tensor, by_chance: tf.Tensor, pick: tf.Tensor, chance: Chance) -> tf.Tensor:
+    """The slate `[batch, width]` with a choice by chance among the items left in each place that is `by_chance`.
 
     The j-th such place of all rows is done in one step. The choice moves there from its later place, or from outside.
     """
     width = tf.shape(slate)[1]
     place = tf.range(width)
-    mass = tf.cast(mass, tf.float64)
-    until = tf.cumsum(mass, axis=1)  # the mass of all items up to each, itself included
-    at = tf.sort(tf.where(uniform, place, width), axis=1)  # a row with fewer such places has them at the end, where nothing is
+    at = tf.sort(tf.where(by_chance, place, width), axis=1)  # a row with fewer such places has them at the end, where nothing is
 
     def step(j: tf.Tensor, slate: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         here = at[:, j, None]
         earlier = place < here
-        rows = tf.maximum(slate, 0)
-        own = tf.where(earlier, tf.gather(mass, rows, batch_dims=1), 0.0)
-        begin = tf.where(earlier, tf.gather(until, rows, batch_dims=1) - own, _BEYOND)
-        order = tf.argsort(begin, axis=1)
-        begin, own = tf.gather(begin, order, batch_dims=1), tf.gather(own, order, batch_dims=1)
-        drawn = pick[:, j, None] * _BELOW_1 * (until[:, -1:] - tf.reduce_sum(own, axis=1, keepdims=True))
-        # what is drawn lies behind a taken item when the mass before that, less what was taken before it, is no more
-        drawn += tf.reduce_sum(tf.where(begin - tf.cumsum(own, axis=1, exclusive=True) <= drawn, own, 0.0), axis=1, keepdims=True)
-        item = tf.searchsorted(until, drawn, side="right")
+        item = chance.draw(pick[:, j, None] * _BELOW_1, tf.where(earlier, slate, -1))
         came_from = tf.reduce_min(tf.where(slate == item, place, width - 1), axis=1, keepdims=True)
         moved = tf.where(place == here, item, tf.roll(slate, 1, axis=1))
         return j + 1, tf.where(earlier | (place > came_from), slate, moved)
 
-    steps = tf.reduce_max(tf.reduce_sum(tf.cast(uniform, tf.int32), axis=1))
+    steps = tf.reduce_max(tf.reduce_sum(tf.cast(by_chance, tf.int32), axis=1))
     return tf.while_loop(lambda j, _: j < steps, step, [tf.constant(0), slate])[1]
 
 

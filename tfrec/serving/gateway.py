@@ -66,6 +66,7 @@ from tfrec.serving.gateway_watch import RunWatch
 from tfrec.serving.known_outcomes import first_seen_in, newest_outcomes
 from tfrec.serving.pseudonym import Pseudonyms, load_pseudonyms
 from tfrec.serving.release import newest_dir
+from tfrec.serving.retention import warn_of_labels
 
 log = logging.getLogger(__name__)
 _NO_SCRIPTS = "default-src 'none'; style-src 'unsafe-inline'"
@@ -182,6 +183,7 @@ def serve_gateway(
     if is_open:
         log.warning("whoever reaches %s:%d may call the gateway, but for /v1/explain: set gateway.keys, or listen on 127.0.0.1",
                     host, port)
+    warn_of_labels(config)
     pseudonyms = load_pseudonyms(config.run)
     metrics.registry.register(RunWatch(config.run))
     feedback = FeedbackLog(config.log_dir)

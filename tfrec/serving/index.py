@@ -30,6 +30,11 @@ class Wishes(NamedTuple):
     prior_log_p: tf.Tensor  # [batch, P] and what it is
 
 
+def names_tags(wishes: Wishes) -> tf.Tensor:
+    """Whether each row `[batch]` names a tag."""
+    return tf.reduce_any(wishes.allow_tags != NOTHING, axis=1) | tf.reduce_any(wishes.deny_tags != NOTHING, axis=1)
+
+
 class Lookup:
     """Codes 0, 1, ... of names in their order, in the graph; `unknown` for every other name."""
 
@@ -104,7 +109,9 @@ class ExactIndex:
         self._ids = self._keep("ids", np.array([item.id if item else NOTHING for item in items], object))
         self._available = self._keep("available", np.array([item is not None and item.available for item in items]))
         self._order = order
-        self.mass = self._keep("mass", np.ones(len(order), np.float32))  # in the part of exploration that is left to chance
+        # the mass before each item in the part of exploration that is left to chance, and that of all; of what may not come 0
+        self.mass_before = self._keep("mass_before", np.zeros(len(order) + 1))
+        self.weigh(np.ones(len(catalogue)))
         tagged: dict[str, list[int]] = {}
         for position, item in enumerate(items):
             for tag in set(item.tags if item else ()) - {NOTHING}:
@@ -129,7 +136,8 @@ class ExactIndex:
 
     def weigh(self, mass: np.ndarray) -> None:
         """Give the catalogue's items `[n_items]` these masses in the part of exploration that is left to chance."""
-        self.mass.assign(np.where(self._order >= 0, mass[self._order], 1.0).astype(np.float32))
+        own = np.where(self._available.numpy(), mass[self._order], 0.0)
+        self.mass_before.assign(np.concatenate([[0.0], np.cumsum(own, dtype=np.float64)]))
 
     def vectors(self, positions: tf.Tensor) -> tf.Tensor:
         """Item vectors `[..., dim]` at `positions` `[...]`; that of the first item where the position is negative."""
@@ -171,9 +179,22 @@ class ExactIndex:
         return log_p if wishes is None else self._overridden(log_p, wishes.prior_items, wishes.prior_log_p)
 
     def popularity(self, positions: tf.Tensor, beta: tf.Tensor, wishes: Wishes) -> tf.Tensor:
-        """Its part of the scores of `positions` `[batch, n]`, beta log p; the first item's where a position is negative."""
-        log_p = self.log_p(tf.shape(positions)[0], wishes)
-        return beta[:, None] * tf.gather(log_p, tf.maximum(positions, 0), batch_dims=1)
+        """Its part of the scores of `positions` `[batch, n]`, beta log p; the first item's where a position is negative.
+
+        As `log_p` has it, but for these items alone.
+        """
+        positions = tf.maximum(positions, 0)
+        given = tf.pad(self.positions(wishes.prior_items), [[0, 0], [1, 0]], constant_values=-1)  # so that there is one
+        order = tf.argsort(given, axis=1, stable=True)
+        given = tf.gather(given, order, batch_dims=1)
+        at = tf.searchsorted(given, positions, side="right") - 1  # of an item that is named twice the last
+        own = tf.gather(tf.pad(wishes.prior_log_p, [[0, 0], [1, 0]]), tf.gather(order, at, batch_dims=1), batch_dims=1)
+        log_p = tf.gather(self._log_p.value(), positions)
+        return beta[:, None] * tf.where(tf.gather(given, at, batch_dims=1) == positions, own, log_p)
+
+    def count_available(self) -> tf.Tensor:
+        """How many items may come when a request has no wishes."""
+        return tf.math.count_nonzero(self._available, dtype=tf.int32)
 
     def _permitted(self, wishes: Wishes) -> tf.Tensor:
         """Whether the row's tags let each item pass `[rows, n_positions]`."""

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec.data.catalogue import Catalogue
-from tfrec.serving.index import LOWEST, NOTHING, ExactIndex, Wishes
+from tfrec.serving.index import LOWEST, NOTHING, ExactIndex, Wishes, names_tags
 from tfrec.serving.item_lists import BLOCK, layout
 from tfrec.serving.vectors import Storage
 
@@ -88,7 +88,7 @@ class InvertedIndex(ExactIndex):
             own_scores, own_places = self._overriding(u, beta, wishes)
             scores = tf.concat([scores, own_scores], axis=1)
             scores, narrow = tf.cond(
-                tf.reduce_any(_tagged(wishes)),
+                tf.reduce_any(names_tags(wishes)),
                 lambda: self._tag_filtered(scores, self._places(_columns(scores), blocks, own_places), wishes),
                 lambda: (scores, narrow),
             )
@@ -110,7 +110,7 @@ class InvertedIndex(ExactIndex):
             wanted = tf.fill([rows], width)
         else:
             wanted = width + tf.math.count_nonzero(wishes.exclude != NOTHING, axis=1, dtype=tf.int32)
-            wanted = tf.where(_tagged(wishes), FAR, wanted)
+            wanted = tf.where(names_tags(wishes), FAR, wanted)
         return tf.clip_by_value(tf.cast(wanted - NEAR, tf.float32) / (FAR - NEAR), 0.0, 1.0)
 
     def _choose(self, u: tf.Tensor, beta: tf.Tensor, depth: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -196,7 +196,7 @@ class InvertedIndex(ExactIndex):
         """`scores` with -inf where the row's tags do not let an item pass, and whether they hide most items `[batch]`."""
         passes = self._permitted(wishes)
         left = tf.math.count_nonzero(passes & self._available, axis=1, dtype=tf.int32)
-        narrow = 2 * left < tf.math.count_nonzero(self._available, dtype=tf.int32)
+        narrow = 2 * left < self.count_available()
         return tf.where(tf.gather(passes, places, batch_dims=1), scores, LOWEST), narrow
 
     def _replaced(
@@ -207,11 +207,6 @@ class InvertedIndex(ExactIndex):
         width = tf.shape(best)[1]
         scores, places = super().best(tf.gather_nd(u, exact), width, beta=tf.gather_nd(beta, exact), wishes=own)
         return tf.tensor_scatter_nd_update(best, exact, scores), tf.tensor_scatter_nd_update(found, exact, places)
-
-
-def _tagged(wishes: Wishes) -> tf.Tensor:
-    """Whether each row `[batch]` names a tag."""
-    return tf.reduce_any(wishes.allow_tags != NOTHING, axis=1) | tf.reduce_any(wishes.deny_tags != NOTHING, axis=1)
 
 
 def _columns(matrix: tf.Tensor) -> tf.Tensor:

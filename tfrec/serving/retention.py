@@ -4,9 +4,11 @@ The model server's configuration names versions one by one, or by labels, and th
 a canary's stable version must outlive the versions that are published meanwhile.
 """
 import logging
+from pathlib import Path
 
 from tfrec.config import Config
 from tfrec.errors import UsageError
+from tfrec.nearest import nearest
 from tfrec.serving.model_configs import ModelConfig, model_configs
 from tfrec.serving.refusal import Refusal
 from tfrec.serving.release import prune
@@ -36,11 +38,32 @@ def _named(config: Config) -> set[int]:
             raise UsageError("the gateway asks for versions by label, and only the model server's configuration says which "
                              "versions those are. Set serving.models_config to that file.")
         return set()
+    return {version for model in _of_the_run(config, path) for version in _versions(model)}
+
+
+def warn_of_labels(config: Config) -> None:
+    """Log a warning for each label that the gateway asks for and the model server's configuration does not name."""
+    path, gateway = config.serving.models_config, config.gateway
+    asked = {"stable_label": gateway.stable_label, "canary_label": gateway.canary_label if gateway.canary_share else ""}
+    if path is None or not any(asked.values()):
+        return
+    try:
+        named = {label for model in _of_the_run(config, path) for label in model.labels}
+    except UsageError as error:  # it may lie on the model server's machine alone
+        log.warning("whether the labels of the gateway are served is not known: %s", error)
+        return
+    for setting, label in asked.items():
+        if label and label not in named:
+            log.warning("gateway.%s: %s names no label %r%s. Until it does the newest version answers.", setting, path, label,
+                        nearest(label, named))
+
+
+def _of_the_run(config: Config, path: Path) -> list[ModelConfig]:
     try:
         models = model_configs(read_models(str(path)))
     except Refusal as refusal:
         raise UsageError(f"{path}: {refusal.message}") from refusal
-    return {version for model in models if _is_ours(model, config) for version in _versions(model)}
+    return [model for model in models if _is_ours(model, config)]
 
 
 def _is_ours(model: ModelConfig, config: Config) -> bool:
