@@ -233,7 +233,7 @@ def test_rollback_refuses_what_is_not_there(call, published):
 
 
 def test_publish_verifies_prunes_and_says_where(call, tmp_path, monkeypatch):
-    monkeypatch.setattr("tfrec.serving.release.verify", lambda export, *, seconds: 1)  # a real server: tests/serving
+    monkeypatch.setattr("tfrec.serving.release.verify", lambda export, *, seconds, parent: 1)  # a real server: tests/serving
     export = tmp_path / "export"
     export.mkdir()
     for created_at in (1, 2, 3):

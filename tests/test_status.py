@@ -18,7 +18,7 @@ def test_versions_come_newest_first_with_where_they_are_from(tmp_path):
     }.items():
         (config.models_dir / str(number)).mkdir(parents=True)
         write_manifest(config.models_dir / str(number), manifest)
-    FeedbackLog(config.log_dir)
+    config.log_dir.mkdir()
     found = status(config)
     assert (found["model"], found["log"]) == ("tfrec", {"impressions": 0, "outcomes": 0})
     assert [(v["version"], v["parent"], v["copy_of"], v["rolled_back_from"]) for v in found["versions"]] == [
