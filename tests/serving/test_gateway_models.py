@@ -117,6 +117,28 @@ def test_an_exploring_gateway_logs_what_it_drew_with_its_propensities(make: Make
     assert len(drawn) == 1
 
 
+def test_a_drawn_slate_is_logged_with_the_popularity_that_it_was_drawn_with(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make(explore=True)
+    world.is_fresh = True
+    world.models.meet([KEY.of(f"u{n}") for n in range(3)], [0] * 3)
+    rush = [{"user": f"u{n}", "item": "c", "action": "click"} for n in range(3)]
+    world.http.post("/v1/outcomes", json=rush).raise_for_status()
+    drawn: list[dict[str, Any]] = []
+
+    def explore(**inputs: Any) -> list[Exploration]:
+        drawn.append(inputs)
+        return [Exploration(("a",), (10.0,), 4, (-0.5,)) for _ in inputs["k"]]
+
+    monkeypatch.setattr(world.client, "explore", explore)
+    ask(world)
+    ask(world, explore=False)
+    (sent,) = drawn[0]["prior"]
+    assert sent.ids == ["c"]
+    logged, greedy = world.rows("impressions")[0], world.rows("impressions")[-1]
+    assert (logged["prior_items"], logged["prior_log_p"]) == (["c"], pytest.approx(sent.log_p.tolist(), abs=1e-5))
+    assert (greedy["policy"], greedy["prior_items"]) == ("greedy", None)  # nothing was left to chance, so nothing is weighed
+
+
 @pytest.mark.parametrize("policy", ["thompson", "linucb"])
 def test_a_bandits_slate_is_logged_without_propensities(make: Make, monkeypatch: pytest.MonkeyPatch, policy: str) -> None:
     world = make(explore=True, policy=policy, alpha=2.5)

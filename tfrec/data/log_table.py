@@ -85,16 +85,24 @@ class LogTable:
         """
         current = self.open()
         if version is None or version == current.version():
-            return current.to_pyarrow_dataset()
+            return self._arrow(current)
         if version > current.version():
             raise DataError(f"{self.uri}: version {version} asked for, the newest is {current.version()}. Is this the right log?")
         try:
-            pinned = DeltaTable(self.uri, version=version).to_pyarrow_dataset()
+            pinned = self._arrow(DeltaTable(self.uri, version=version))
         except DeltaError:  # its log entry was cleaned up
-            return current.to_pyarrow_dataset()
+            return self._arrow(current)
         found = pinned.filesystem.get_file_info(pinned.files)
         gone = any(file.type == pyarrow.fs.FileType.NotFound for file in found)
-        return current.to_pyarrow_dataset() if gone else pinned
+        return self._arrow(current) if gone else pinned
+
+    def _arrow(self, table: DeltaTable) -> pyarrow.dataset.Dataset:
+        """Its dataset. Local files are read by Arrow itself: the reader that deltalake brings calls Python from Arrow's threads,
+        which ends a program that exits meanwhile by SIGABRT."""
+        if self._commits is None:
+            return table.to_pyarrow_dataset()
+        here = str(Path(self.uri.removeprefix("file://")).absolute())
+        return table.to_pyarrow_dataset(filesystem=pyarrow.fs.SubTreeFileSystem(here, pyarrow.fs.LocalFileSystem()))
 
     def compact(self) -> None:
         """Rewrite small files as few large ones: of those below 8 MiB one is left, of those below 128 MiB at most 15."""
