@@ -1,4 +1,5 @@
 """Set before anything is imported: Keras 2 for the process, and TensorFlow's start-up lines kept out of the test output."""
+import gc
 import logging
 import os
 from collections.abc import Callable, Generator, Iterator
@@ -30,6 +31,15 @@ class QuietDirectories:
 def pytest_configure(config: pytest.Config) -> None:
     # as a plugin: hooks in a conftest.py are not called for directories below it
     config.pluginmanager.register(QuietDirectories())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_collections() -> None:
+    """TensorFlow's graphs are millions of objects, which the collector of cycles would walk again and again: each module's leftovers
+    are taken once, and what stays is not looked at any more."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
 
 
 @pytest.fixture(scope="session")
