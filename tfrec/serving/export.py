@@ -72,7 +72,7 @@ def export(
         text = recommender.config.text
         graph = Graph(recommender, load_encoder(text))
         requests = recorded_requests(recommender)
-        tf.saved_model.save(graph.module(), str(made), signatures=graph.functions)
+        tf.saved_model.save(graph.module(), str(made), signatures=graph.signatures())
         split(made / "variables")
         warm = [request for request in requests if request.signature not in _cold(recommender.config)]
         write_warmup(made, warm, model=recommender.config.serving.model_name)

@@ -82,9 +82,13 @@ class Graph:
         judged = [*_BEHAVIOUR, TEXTS, TEXTS, TEXTS, *_PRIOR, TEXTS, _NUMBER, _NUMBER]
         self.log_propensities = function(self._log_propensities, input_signature=judged)
 
+    def signatures(self) -> dict[str, Any]:
+        """The functions as they are to be saved: traced, since saving a function that is not would trace it once more."""
+        return {name: function.get_concrete_function() for name, function in self.functions.items()}
+
     def module(self) -> tf.Module:
-        """What to save with `functions` as signatures: variables and tables, and nothing that Keras would trace again."""
-        graphs = [function.get_concrete_function().graph for function in self.functions.values()]
+        """What to save with `signatures`: variables and tables, and nothing that Keras would trace again."""
+        graphs = [signature.graph for signature in self.signatures().values()]
         module = tf.Module()
         module.catalogue = self.catalogue_state
         of_catalogue = {id(variable) for variable in self.catalogue_state.values()}
