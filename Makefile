@@ -3,6 +3,7 @@
 # Each makes .venv itself, and again when setup.cfg changes. Another Python: make test PYTHON=python3.12
 
 PYTHON ?= python3
+IN_PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
@@ -19,11 +20,11 @@ demo: $(INSTALLED)
 	$(BIN)/tfrec demo
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(PYTEST)
+	$(BIN)/python -m pytest $(IN_PARALLEL) $(PYTEST)
 
 # imports, readers, the join, Keras layers, an export, its signatures over both protocols
 smoke: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(PYTEST) tests/test_imports.py tests/test_config.py tests/data \
+	$(BIN)/python -m pytest $(IN_PARALLEL) $(PYTEST) tests/test_imports.py tests/test_config.py tests/data \
 		tests/models/test_two_tower.py tests/models/test_tokenizer.py tests/serving/test_signatures.py tests/serving/test_server.py
 
 # a kernel in an environment that has nothing of tfrec: the first cell installs it from this checkout

@@ -17,6 +17,14 @@ from tfrec.terminal import end, held_back  # noqa: E402  before any test module 
 Report = pytest.CollectReport
 
 
+# files that take longest, so that with two workers neither waits for the other's last one; half a minute and more each
+LONGEST_FIRST = (
+    "test_readme_runs", "test_cli_loop", "test_retrain", "test_slate_course", "test_retrain_slates", "test_delta",
+    "test_pretrain", "test_tune", "test_planted_faults", "test_ope", "test_verify", "test_export", "test_replicas",
+    "test_slate_laws", "test_two_tower", "test_notebook", "test_signatures", "test_loop", "test_join", "test_server",
+)
+
+
 class QuietDirectories:
     """pytest captures what test files print when they are imported, but not what the conftest.py of a directory prints."""
 
@@ -33,10 +41,17 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(QuietDirectories())
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def few_collections() -> None:
-    """TensorFlow's graphs are millions of objects, which the collector of cycles would walk again and again: each module's leftovers
-    are taken once, and what stays is not looked at any more."""
+    """TensorFlow's graphs are millions of objects, which the collector of cycles would walk again and again.
+
+    Each module's leftovers are taken once, and what stays is not looked at any more.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)

@@ -128,7 +128,7 @@ def test_from_an_export_to_a_service_that_learns(shop: Path) -> None:
 
         retrain, status = block("tfrec retrain").splitlines()
         assert "AVAILABLE" in run(shop, f"{retrain} || [ $? = 3 ]\n{status.replace('8501', str(rest))}")
-        with (shop / "items.jsonl").open("a") as file:  # the same items again would be no change, and no version to roll back from
+        with (shop / "items.jsonl").open("a") as file:  # the same items would be no change, and no version to roll back from
             file.write('{"id": "40", "title": "robots in paris 40"}\n')
         run(shop, "tfrec publish --items items.jsonl --config shop.toml")
         run(shop, "tfrec rollback --config shop.toml")
