@@ -48,3 +48,16 @@ def test_a_server_that_is_not_there_is_named(tmp_path):
     address = f"127.0.0.1:{free_port()}"
     with pytest.raises(ServingError, match=f"{address}/v1/models/tfrec: no model server answers there"):
         status(Config(run=tmp_path), server=address)
+
+
+def test_a_version_that_cannot_be_read_hides_no_other(tmp_path):
+    config = Config(run=tmp_path)
+    for number in (1, 2, 3):
+        (config.models_dir / str(number)).mkdir(parents=True)
+        write_manifest(config.models_dir / str(number), Manifest(version=number, created_at=60))
+    (config.models_dir / "2" / "manifest.json").write_text("{")
+    (config.models_dir / "3" / "manifest.json").unlink()
+    newest, damaged, sound = status(config)["versions"]
+    assert (newest["version"], "no manifest" in newest["error"]) == (3, True)
+    assert (damaged["version"], "manifest.json: the file: " in damaged["error"]) == (2, True)
+    assert (sound["version"], "error" in sound) == (1, False)

@@ -368,7 +368,8 @@ def _slates(config: Config, feedback: FeedbackLog, intent: Intent, examples: pa.
 def _split(config: Config, behaviour: Behaviour, *, seed: int) -> tuple[Judges, np.ndarray]:
     """Which events judge (of the newest part of the new ones), and which before them are learnt (mask, with replay of old)."""
     inter, wish = behaviour.inter, config.retrain
-    judges = judging_events(inter, behaviour.new, share=wish.gate_share, limit=wish.gate_sample)
+    judges = judging_events(inter, behaviour.new, share=wish.gate_share, limit=wish.gate_sample,
+                            user_share=config.reward.user_share)
     start = int(judges.events[0]) if len(judges) else len(inter)
     before, new = inter.slice(0, start), behaviour.new[:start]
     return judges, with_replay(before, new, ratio=wish.replay, length=config.model.history, seed=seed, evenness=wish.evenness,

@@ -16,7 +16,7 @@ from tfrec.serving.release import versions
 
 
 def status(config: Config, *, server: str | None = None) -> dict[str, Any]:
-    """The versions of the run, newest first, and the rows of its log.
+    """The versions of the run, newest first, and the rows of its log. A version that cannot be read has an `error` for the rest.
 
     Args:
         server: REST address of a model server, such as localhost:8501; with it each version has the server's `state`.
@@ -28,7 +28,10 @@ def status(config: Config, *, server: str | None = None) -> dict[str, Any]:
     states = _states(server, config.serving.model_name) if server else {}
     found = []
     for number in reversed(versions(config.models_dir)):
-        line = _line(read_manifest(config.models_dir / str(number)))
+        try:
+            line = _line(read_manifest(config.models_dir / str(number)))
+        except ServingError as error:  # of one version; what holds of the others is asked for all the more
+            line = {"error": str(error)}
         found.append({"version": number, **({"state": states.get(number, "not served")} if server else {}), **line})
     log: dict[str, int] = {}
     if config.log_dir.is_dir():

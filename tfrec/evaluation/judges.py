@@ -13,7 +13,6 @@ from tfrec.data.histories import Histories
 from tfrec.data.interactions import Interactions
 from tfrec.evaluation.protocol import Ints, askable, hash_sample
 
-USER_SHARE = 0.05  # of the judging events that may be one user's, where there are users enough
 BURST = 10  # new users on one item: fewer are no burst,
 BURST_FACTOR = 3.0  # nor are so many times as many as the other users' events let one expect
 
@@ -29,7 +28,7 @@ class Judges:
         return len(self.events)
 
 
-def judging_events(inter: Interactions, new: NDArray[np.bool_], *, share: float, limit: int,
+def judging_events(inter: Interactions, new: NDArray[np.bool_], *, share: float, limit: int, user_share: float,
                    histories: Histories | None = None) -> Judges:
     """The newest `share` of the new events that can be asked, without bursts and within each user's share.
 
@@ -38,13 +37,14 @@ def judging_events(inter: Interactions, new: NDArray[np.bool_], *, share: float,
         new: `[n]`, which events no model has learnt.
         share: of those of them whose user has a history.
         limit: events that are kept at most, those with the smallest hash.
+        user_share: of the judging events that may be one user's, where there are users enough.
         histories: of `inter`, when the caller has them already.
     """
     asked = askable(inter, np.flatnonzero(new), histories=histories)
     newest = asked[int((1 - share) * len(asked)) :]
     burst = _bursts(inter, new, newest)
     rest = newest[~burst]
-    kept = _within_share(inter, rest)
+    kept = _within_share(inter, rest, share=user_share)
     left_out = {"burst": int(burst.sum()), "user_share": len(rest) - len(kept)}
     return Judges(hash_sample(inter, kept, limit=limit), {why: count for why, count in left_out.items() if count})
 
@@ -68,14 +68,14 @@ def _bursts(inter: Interactions, new: NDArray[np.bool_], events: Ints) -> NDArra
     return np.asarray(fresh & rushed[item])
 
 
-def _within_share(inter: Interactions, events: Ints) -> Ints:
-    """Of each user the events with the smallest hash, as many as no user's share is above `USER_SHARE` or an equal one."""
+def _within_share(inter: Interactions, events: Ints, *, share: float) -> Ints:
+    """Of each user the events with the smallest hash, as many as no user's share is above `share` or an equal one."""
     user = inter.user[events]
     count = np.bincount(user)[np.unique(user)] if len(user) else np.zeros(0, np.int64)
     most = int(count.max(initial=1))
     while most > 1:
         capped = np.minimum(count, most)
-        if most <= max(USER_SHARE * capped.sum(), capped.mean()):
+        if most <= max(share * capped.sum(), capped.mean()):
             break
         most -= 1
     kept = [hash_sample(inter, events[user == who], limit=most) for who in np.flatnonzero(np.bincount(user) > most)]
