@@ -25,22 +25,23 @@ def by_newcomers(inter: Interactions) -> npt.NDArray[np.bool_]:
 def agreed(established: Floats, newcomers: Floats, *, totals: Floats, chosen: int) -> Floats:
     """What newcomers' events of each item count, at most what they are.
 
-        expected(i) = RATIO * (e(i) + (E + 1) / (n + 1)) / (E - e(i) + 1)
+        expected(i) = RATIO * (e(i) / (E - e(i) + 1) + 1 / (n(i) + 1))
         f1(i) = min(f(i), expected(i) * (F - f(i) + 1)),   f'(i) = min(f(i), expected(i) * (F1 - f1(i) + 1))
 
-    e, f: events of people with a history and of newcomers; E, F, F1: of all items (F1 of f1); n: items that people with a history
-    chose. The bound does not depend on f(i), and what does not count for one item loosens no other's. Where nobody has a history
-    it is 3 times what newcomers did with all other items: a log that begins counts as it is.
+    e, f: events of people with a history and of newcomers; E, F, F1: of all items (F1 of f1); n(i): how many other items people
+    with a history chose, so that an item which none of them chose is expected to be an average one. The bound does not depend
+    on f(i), and what does not count for one item loosens no other's. Where nobody has a history it is 3 times what newcomers
+    did with all other items: a log that begins counts as it is.
 
     Args:
         established: `[..., V]`, e.
         newcomers: `[..., V]`, f.
         totals: `[2, ...]`, E and F.
-        chosen: n.
+        chosen: items that people with a history chose, in all.
     """
     of_old, of_new = totals
-    average = (of_old + 1) / (chosen + 1)
-    expected = RATIO * (established + average[..., None]) / (np.maximum(of_old[..., None] - established, 0) + 1)
+    odds = established / (np.maximum(of_old[..., None] - established, 0) + 1)
+    expected = RATIO * (odds + 1 / (chosen - (established > 0) + 1))
     found = np.minimum(newcomers, expected * (np.maximum(of_new[..., None] - newcomers, 0) + 1))
     others = np.maximum(found.sum(-1, keepdims=True) - found, 0) + 1  # what does not count for an item does not for others
     return np.asarray(np.minimum(newcomers, expected * others))
