@@ -39,6 +39,7 @@ class QuietDirectories:
 def pytest_configure(config: pytest.Config) -> None:
     # as a plugin: hooks in a conftest.py are not called for directories below it
     config.pluginmanager.register(QuietDirectories())
+    gc.set_threshold(100_000, 50, 100)  # see `few_collections`
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -54,7 +55,6 @@ def few_collections() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(100_000, 50, 100)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec.data.catalogue import Catalogue
+from tfrec.data.tag_filters import positions_by_tag
 from tfrec.errors import ModelError
 from tfrec.serving.vectors import Storage, Vectors
 
@@ -112,10 +113,7 @@ class ExactIndex:
         # the mass before each item in the part of exploration that is left to chance, and that of all; of what may not come 0
         self.mass_before = self._keep("mass_before", np.zeros(len(order) + 1))
         self.weigh(np.ones(len(catalogue)))
-        tagged: dict[str, list[int]] = {}
-        for position, item in enumerate(items):
-            for tag in set(item.tags if item else ()) - {NOTHING}:
-                tagged.setdefault(tag, []).append(position)
+        tagged = positions_by_tag([item.tags if item else () for item in items])
         names = sorted(tagged)
         self._tags = PlaceLookup(self._keep("tags", np.array(names, object)))
         # positions of the items of tag 0, of tag 1, ...; and where those of each tag begin

@@ -122,7 +122,6 @@ class SlateViewer:
         listed_log_p = tf.gather(log_p, tf.maximum(shortlist, 0), batch_dims=1)
         return own, found.log_pi, phi, shown_log_p, shown_mass, total_mass, shortlist, listed_log_p
 
-
     def _logits(self, own: tf.Tensor, listed: tf.Tensor, same: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         temperature = self._recommender.config.gateway.temperature
         if temperature >= _GREEDY:
