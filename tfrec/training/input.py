@@ -4,13 +4,12 @@ Windows of like length stand together in one of a few shapes of the same number 
 not mostly padding; with `one_shape` (a TPU) there is only the longest. A batch that runs short is filled up with windows of
 weight 0: no window is dropped, and a shape is compiled once.
 """
-from collections.abc import Iterator
-
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
 from tfrec.data.sequences import Windows
+from tfrec.training.batches import dataset
 
 SHORTEST = 4  # places of the narrowest shape; each next one is twice as long, up to the windows' length
 
@@ -48,17 +47,15 @@ class Input:
         kinds = {"item": tf.int32, "action": tf.int32, "gap": tf.int64, "target": tf.int32, "read_at": tf.int32,
                  "weight": tf.float32, "snapshot": tf.int32, "log_p": tf.float32}
         signature = {name: tf.TensorSpec([rows, places], kind) for name, kind in kinds.items()}
-        data = tf.data.Dataset.from_generator(lambda: self._batches(seed, epoch), output_signature=signature)
-        options = tf.data.Options()
-        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-        return data.apply(tf.data.experimental.assert_cardinality(self.steps)).prefetch(2).with_options(options)
-
-    def _batches(self, seed: int, epoch: int) -> Iterator[dict[str, np.ndarray]]:
         rng = np.random.default_rng([seed, epoch])
         chunks = self._chunks(rng)
-        for chosen in rng.permutation(len(chunks)):
-            bucket, order = chunks[chosen]
-            yield self._batch(order, rows=self._rows[bucket], places=self._shapes[bucket])
+        order = rng.permutation(len(chunks))
+
+        def batch(step: int) -> dict[str, np.ndarray]:
+            bucket, windows = chunks[order[step]]
+            return self._batch(windows, rows=self._rows[bucket], places=self._shapes[bucket])
+
+        return dataset(batch, signature, steps=self.steps)
 
     def _chunks(self, rng: np.random.Generator) -> list[tuple[int, npt.NDArray[np.int64]]]:
         """Windows by batch. What does not fill a batch goes to the next wider shape: a step of few targets is mostly noise."""

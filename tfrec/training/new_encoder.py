@@ -4,7 +4,7 @@ Inputs are batches of token ids of one shape, in an order that is a function of 
 """
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from tfrec.models.bert_files import write_encoder
 from tfrec.models.prompts import Role
 from tfrec.models.text_encoder import STEP, TextEncoder
 from tfrec.training import tuning_loop
+from tfrec.training.batches import dataset
 from tfrec.training.devices import choose_strategy, describe
 from tfrec.training.progress import bar
 from tfrec.training.tuned_model import TunedModel
@@ -70,27 +71,22 @@ def change_of(config: Config, encoder: TextEncoder) -> adapters.Change:
 
 
 def batches(arrays: Callable[[npt.NDArray[np.int64], np.random.Generator], dict[str, np.ndarray]], order: npt.NDArray[np.int64],
-            *, batch_size: int, seed: Sequence[int], shuffle: bool = True) -> tf.data.Dataset:
+            *, batch_size: int, seed: Sequence[int]) -> tf.data.Dataset:
     """Batches of one shape, of the rows in `order`; the last is filled up with rows of weight 0.
 
     Args:
         arrays: the arrays of some rows, among them `weight`.
     """
-    def each() -> Iterator[dict[str, np.ndarray]]:
-        rng = np.random.default_rng(list(seed))
-        rows = rng.permutation(order) if shuffle else order
-        for start in range(0, len(rows), batch_size):
-            part = rows[start : start + batch_size]
-            batch = arrays(np.resize(part, batch_size), rng)
-            batch["weight"] = np.where(np.arange(batch_size) < len(part), batch["weight"], 0).astype(np.float32)
-            yield batch
+    rows = np.random.default_rng(list(seed)).permutation(order)
+
+    def batch(step: int) -> dict[str, np.ndarray]:
+        part = rows[step * batch_size : (step + 1) * batch_size]
+        made = arrays(np.resize(part, batch_size), np.random.default_rng([*seed, step]))
+        return made | {"weight": np.where(np.arange(batch_size) < len(part), made["weight"], 0).astype(np.float32)}
 
     signature = {name: tf.TensorSpec(array.shape, array.dtype)
                  for name, array in arrays(np.resize(order, batch_size), np.random.default_rng(0)).items()}
-    options = tf.data.Options()
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    data = tf.data.Dataset.from_generator(each, output_signature=signature)
-    return data.apply(tf.data.experimental.assert_cardinality(-(-len(order) // batch_size))).prefetch(2).with_options(options)
+    return dataset(batch, signature, steps=-(-len(order) // batch_size))
 
 
 def parent_vectors(config: Config, encoder: TextEncoder,

@@ -2,13 +2,14 @@
 
 A batch that runs short is filled up with requests of weight 0: none is dropped, and one shape is compiled once.
 """
-from collections.abc import Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
 from tfrec.data.slate_arrays import SlateArrays
+from tfrec.training.batches import dataset
 
 if TYPE_CHECKING:
     from tfrec.training.slate_view import Candidates
@@ -38,19 +39,15 @@ class SlateInput:
         """`steps` batches; with more than there are, the requests come again in another order."""
         first = self._batch(np.arange(1))
         signature = {name: tf.TensorSpec([self._rows, *array.shape[1:]], array.dtype) for name, array in first.items()}
-        data = tf.data.Dataset.from_generator(lambda: self._batches(seed, epoch, steps), output_signature=signature)
-        options = tf.data.Options()
-        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-        return data.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(2).with_options(options)
+        @lru_cache(maxsize=1)
+        def order(time: int) -> np.ndarray:
+            return np.random.default_rng([seed, epoch, time]).permutation(len(self._slates))
 
-    def _batches(self, seed: int, epoch: int, steps: int) -> Iterator[dict[str, np.ndarray]]:
-        rng = np.random.default_rng([seed, epoch])
-        order = np.zeros(0, np.int64)
-        for step in range(steps):
-            at = step % self.steps * self._rows
-            if at == 0:
-                order = rng.permutation(len(self._slates))
-            yield self._batch(order[at : at + self._rows])
+        def batch(step: int) -> dict[str, np.ndarray]:
+            time, at = divmod(step, self.steps)
+            return self._batch(order(time)[at * self._rows : (at + 1) * self._rows])
+
+        return dataset(batch, signature, steps=steps)
 
     def _batch(self, order: np.ndarray) -> dict[str, np.ndarray]:
         rows = np.resize(order, self._rows)
