@@ -173,6 +173,16 @@ def test_a_compiled_step_equals_a_plain_one(monkeypatch):
         assert_allclose(other, plain, atol=1e-4, rtol=1e-4)
 
 
+def test_it_holds_nothing_that_a_gpu_cannot_run(made):
+    """TensorFlow 2.21 keeps int32 variables on the CPU, and turns norms of 1e-3 into an operator that only a CPU has."""
+    held = {v.name: v.dtype for v in [*made.model.variables, *vars(made.model).values()] if isinstance(v, tf.Variable)}
+    assert len(held) > 20
+    assert tf.int32 not in held.values(), held
+    norms = [module for module in made.model.submodules if isinstance(module, tf.keras.layers.LayerNormalization)]
+    assert len(norms) > 3
+    assert all(norm.epsilon < 1e-4 for norm in norms)
+
+
 def test_the_average_follows_the_weights_and_can_be_exchanged():
     made = build()
     model = made.model

@@ -12,6 +12,9 @@ from tfrec.models.noise import Noise, dropout
 
 keras = tf.keras
 HIDDEN = -1e9  # added to a logit that must not count
+# of all norms. Not 1e-3, Keras's own: beside a GPU, on a processor for which TensorFlow has oneDNN, a graph with a norm of 1e-3
+# does not run (No registered '_MklLayerNorm' OpKernel for 'GPU' devices)
+EPSILON = 1e-6
 GAP_BUCKETS = 33  # bucket 0: unknown; 1 + floor(log2(1 + seconds)) up to 2**31 s, 68 years
 
 
@@ -29,10 +32,10 @@ class CausalBlock(keras.layers.Layer):
     def __init__(self, *, dim: int, heads: int, rate: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.dim, self.heads, self.rate = dim, heads, rate
-        self.attention_norm = keras.layers.LayerNormalization(name="attention_norm")
+        self.attention_norm = keras.layers.LayerNormalization(epsilon=EPSILON, name="attention_norm")
         self.qkv = keras.layers.Dense(3 * dim, name="qkv")
         self.mix = keras.layers.Dense(dim, name="mix")
-        self.inner_norm = keras.layers.LayerNormalization(name="inner_norm")
+        self.inner_norm = keras.layers.LayerNormalization(epsilon=EPSILON, name="inner_norm")
         self.expand = keras.layers.Dense(4 * dim, activation="gelu", name="expand")
         self.contract = keras.layers.Dense(dim, name="contract")
 
@@ -74,9 +77,9 @@ class QueryTower(keras.layers.Layer):
             self.add_weight(name=name, shape=[rows, dim], initializer=keras.initializers.RandomNormal(stddev=0.02))
             for name, rows in (("place", length), ("gap", GAP_BUCKETS), ("action", actions))
         )
-        self.input_norm = keras.layers.LayerNormalization(name="input_norm")
+        self.input_norm = keras.layers.LayerNormalization(epsilon=EPSILON, name="input_norm")
         self.blocks = [CausalBlock(dim=dim, heads=heads, rate=rate, name=f"block_{i}") for i in range(layers)]
-        self.output_norm = keras.layers.LayerNormalization(name="output_norm")
+        self.output_norm = keras.layers.LayerNormalization(epsilon=EPSILON, name="output_norm")
         self.project = keras.layers.Dense(dim, name="project")
 
     def call(

@@ -107,6 +107,8 @@ class TwoTower(tfrs.Model):
 
     def _hold(self, name: str, array: np.ndarray) -> None:
         """Keep `array` in a variable; in the one that there is, when it fits, as a step that was traced reads that one."""
+        if array.dtype == np.int32:  # such a variable stays on the CPU, where a step that XLA compiled for a GPU cannot read it
+            array = array.astype(np.int64)
         held = getattr(self, name, None)
         if held is not None and held.shape == array.shape and held.dtype == array.dtype:
             held.assign(array)
