@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+import tfrec.models.precision  # noqa: F401  products are in whole float32
 from tfrec.errors import ModelError
 from tfrec.models import adapters
 from tfrec.models.bert_names import DENSE, SEGMENTS, TABLE, UNUSED, places

@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
+import tfrec.models.precision  # noqa: F401  products are in whole float32
 from tfrec.models.item_tower import ItemTower
 from tfrec.models.noise import Noise
 from tfrec.models.query_tower import HIDDEN, QueryTower

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from tfrec.config import Config, Tuning
+from tfrec.models.precision import tensor_float_32
 from tfrec.training.devices import compiles
 from tfrec.training.loop import Ticks
 from tfrec.training.progress import bar
@@ -68,7 +69,8 @@ def run(model: TunedModel, epoch: Callable[[int], tf.data.Dataset], validation: 
     done = 0
     with bar(title, total=steps * t.epochs) as advance:
         for number in range(t.epochs):
-            model.fit(epoch(number), epochs=number + 1, initial_epoch=number, verbose=0, callbacks=[Ticks(advance)])
+            with tensor_float_32():
+                model.fit(epoch(number), epochs=number + 1, initial_epoch=number, verbose=0, callbacks=[Ticks(advance)])
             done += steps
             model.swap_average()
             losses.append(_judge(model, validation))
