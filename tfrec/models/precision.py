@@ -1,7 +1,7 @@
 """Matrix products in whole float32, on every device, from the import of the towers on.
 
 GPUs since Ampere round the factors of a float32 product to 10 bits (TensorFloat-32) unless told otherwise. Scores of one model on
-GPU and CPU were then 3e-3 apart (H200), where a published version has to give the answers that were recorded when it was exported.
+GPU and CPU were then 3e-3 apart (H200), where a published version has to give the answers that were recorded at its export.
 Tuning a text encoder is where it pays, and there alone it is allowed.
 """
 from collections.abc import Iterator
