@@ -168,7 +168,7 @@ class TrainingConfig(Section):
     weight_decay: float = Field(0.05, ge=0)
     validation_share: float = Field(0.1, gt=0, lt=0.5)  # of the events, the newest
     device: Device = "auto"  # that trains and retrains; auto: what is there. By name, a missing one is an error
-    jit_compile: bool | None = None  # by XLA; None: on GPU and TPU
+    jit_compile: bool | None = None  # by XLA; None: on a TPU, and text encoders on a GPU
     seed: int = 0
 
 

@@ -74,9 +74,11 @@ def test_a_tpu_is_not_asked_for_where_its_library_is_missing(monkeypatch):
     assert asked == []
 
 
-@pytest.mark.parametrize(("present", "expected"), [({}, False), ({"GPU": 1}, True), ({"TPU": 8}, True)])
-def test_steps_are_compiled_on_accelerators_unless_told_otherwise(monkeypatch, present, expected):
+@pytest.mark.parametrize(("present", "encoders", "towers"), [({}, False, False), ({"GPU": 1}, True, False),
+                                                              ({"TPU": 8}, True, True)])
+def test_steps_are_compiled_where_it_pays_unless_told_otherwise(monkeypatch, present, encoders, towers):
     accelerators(monkeypatch, **present)
-    assert compiles(None) is expected
-    assert compiles(True) is True
-    assert compiles(False) is False
+    for on_gpu, expected in ((True, encoders), (False, towers)):
+        assert compiles(None, on_gpu=on_gpu) is expected
+        assert compiles(True, on_gpu=on_gpu) is True
+        assert compiles(False, on_gpu=on_gpu) is False

@@ -61,12 +61,15 @@ def describe(strategy: tf.distribute.Strategy) -> str:
     return kind if n == 1 else f"{n} x {kind}"
 
 
-def compiles(wanted: bool | None) -> bool:
-    """Whether a step is compiled by XLA: as wanted, by default on accelerators only.
+def compiles(wanted: bool | None, *, on_gpu: bool) -> bool:
+    """Whether a step is compiled by XLA: as wanted, by default on a TPU, and on a GPU where that pays.
 
-    On two CPU cores a compiled step took twice as long as the plain one (245 against 120 ms), and 13 s to compile.
+    It pays for text encoders: on an H200, 141 steps of LoRA on MiniLM took 1 s rather than 5 s, after a minute of compiling. It
+    does not for the towers: 20,000 events of MovieLens took 3 s an epoch rather than 2 s, after a minute that a retrain of two
+    epochs never gets back. On two CPU cores a compiled step took twice as long (245 against 120 ms), and 13 s to compile.
     """
-    return bool(tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU")) if wanted is None else wanted
+    kinds = ["TPU", "GPU"] if on_gpu else ["TPU"]
+    return any(tf.config.list_logical_devices(kind) for kind in kinds) if wanted is None else wanted
 
 
 def _has_libtpu() -> bool:

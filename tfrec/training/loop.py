@@ -104,7 +104,7 @@ def fit(
     after: Callable[[int, float], bool] | None = None,
 ) -> None:
     """Train `model` on the `batches` of (seed, epoch); the rest as in `Course.run`."""
-    model.compile(optimizer=optimizer, jit_compile=compiles(training.jit_compile))
+    model.compile(optimizer=optimizer, jit_compile=compiles(training.jit_compile, on_gpu=False))
     callbacks: list[keras.callbacks.Callback] = [Ticks(advance)] if advance else []
     if log_dir is not None:
         callbacks.append(keras.callbacks.TensorBoard(str(log_dir), write_graph=False, profile_batch=0))

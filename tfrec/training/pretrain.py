@@ -128,7 +128,7 @@ def _train_head(model: TunedModel, data: TextInput) -> None:
     model.train(head_alone=True)
     optimizer = keras.optimizers.Adam(HEAD_RATE, global_clipnorm=1.0)
     optimizer.build(model.trained)
-    model.compile(optimizer=optimizer, jit_compile=compiles(None))
+    model.compile(optimizer=optimizer, jit_compile=compiles(None, on_gpu=False))
     with bar("training the head", total=1):
         model.fit(data.epoch(-1), verbose=0)
     model.train(head_alone=False)

@@ -63,7 +63,7 @@ def run(model: TunedModel, epoch: Callable[[int], tf.data.Dataset], validation: 
     t = config.tuning
     optimizer = optimiser(config, steps=steps * t.epochs)
     optimizer.build(model.trained)
-    model.compile(optimizer=optimizer, jit_compile=compiles(config.training.jit_compile))
+    model.compile(optimizer=optimizer, jit_compile=compiles(config.training.jit_compile, on_gpu=True))
     losses = [_judge(model, validation)]
     best = model.values()
     done = 0
