@@ -23,7 +23,7 @@ SLATE_OBJECTIVES = ("pointwise", "entire_space", "reinforce", "ppo", "q_learning
 
 
 def settings(run: Path, objective: Any, **training: Any) -> Config:
-    made = world.config(run, training=training)
+    made = world.config(run, training=training, layers=0)  # attention has nothing to say here, and takes time to trace
     return made.model_copy(update={"retrain": RetrainConfig(objective=objective, slate_batch=32),
                                    "gateway": GatewayConfig(temperature=1.0, epsilon=0.1)})
 

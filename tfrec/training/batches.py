@@ -33,5 +33,6 @@ def dataset(batch: Callable[[int], Mapping[str, np.ndarray]], signature: Mapping
         return {name: tf.ensure_shape(tensor, signature[name].shape) for name, tensor in found.items()}
 
     options = tf.data.Options()
+    options.autotune.enabled = False  # nothing is tuned, and an iterator's end would wait for its tuner, up to a minute
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return tf.data.Dataset.range(steps).map(tensors).prefetch(PREFETCHED).with_options(options)
