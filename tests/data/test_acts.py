@@ -14,7 +14,7 @@ from tfrec.config import Rating, RewardConfig
 from tfrec.data.acts import ACTS, behaviour, merged
 from tfrec.data.behaviour import gather
 from tfrec.data.catalogue import Catalogue
-from tfrec.data.interactions import Interactions, read_interactions
+from tfrec.data.interactions import Interactions, read_interactions, read_preferences
 from tfrec.data.join import SCHEMA, join
 from tfrec.data.label_rule import LabelRule
 from tfrec.data.log import FeedbackLog
@@ -80,6 +80,15 @@ def test_a_name_of_the_configuration_that_nobody_logged_is_told(setting: str, tm
     with caplog.at_level(logging.WARNING):
         read_interactions(tmp_path / "i.csv", catalogue=None, quarantine=None, reward=reward)
     assert f"reward.{setting} names the action 'clik', which no event has" in caplog.text
+
+
+def test_a_name_that_a_file_beside_a_log_does_not_have_may_be_in_the_log(tmp_path: Path, caplog):
+    (tmp_path / "i.csv").write_text("user,item,time,action\nu,a,1,click\nu,a,2,Click\n")
+    rule = LabelRule.of_rewards(RewardConfig(weights={"click": 1.0, "dismiss": -1.0}), Catalogue([Item(id="a")]))
+    with caplog.at_level(logging.WARNING):
+        read_preferences(tmp_path / "i.csv", rule, quarantine=None)
+    assert "1 of 'Click' (nearest: 'click')" in caplog.text
+    assert "dismiss" not in caplog.text
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])

@@ -17,6 +17,7 @@ from tfrec.data.newcomers import agreed, by_newcomers
 FEW = 5  # events of newcomers on one item that count whole: so few are no burst, and a small log has no others
 LEAST_MEANS = 2.0  # one user may always weigh so many times the mean of all, as in a log of seven users
 _NAMED = 10  # items, and users, that a report names
+_TOLD = 3  # of each, that a log line is written for
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -35,9 +36,10 @@ class Damping:
         return replace(inter, weight=(inter.weight * self.factor).astype(np.float32))
 
     def words(self) -> list[str]:
-        """A sentence each."""
+        """A sentence for each of the `_TOLD` items and users that lose most."""
         by_item = [f"item {item}: {n} events of newcomers count as {m:.1f}" for item, (n, m) in self.items.items()]
-        return by_item + [f"user {user}: {n} events count as {m:.1f}" for user, (n, m) in self.users.items()]
+        by_user = [f"user {user}: {n} events count as {m:.1f}" for user, (n, m) in self.users.items()]
+        return by_item[:_TOLD] + by_user[:_TOLD]
 
     def figures(self) -> dict[str, Any]:
         """For a report; empty when nothing is damped."""

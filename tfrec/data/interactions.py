@@ -191,14 +191,17 @@ def read_interactions(
 
 
 def read_preferences(path: str | Path, rule: LabelRule, *, quarantine: Quarantine | None, now: int | None = None) -> pa.Table:
-    """What the acts of each user on each item of the catalogue are worth together, dismissals too: `acts.merged` of a file."""
+    """What the acts of each user on each item of the catalogue are worth together, dismissals too: `acts.merged` of a file.
+
+    The file lies beside a log: an action that it does not have may be in there, and is not warned of.
+    """
     path = Path(path)
-    return _preferences(path, _known(_read(path, quarantine, now=now), rule.catalogue_ids), rule)
+    return _preferences(path, _known(_read(path, quarantine, now=now), rule.catalogue_ids), rule, whole=False)
 
 
-def _preferences(path: Path, events: pa.Table, rule: LabelRule) -> pa.Table:
+def _preferences(path: Path, events: pa.Table, rule: LabelRule, *, whole: bool = True) -> pa.Table:
     counts = pc.value_counts(events["action"]).to_pylist()
-    warn_of_actions({one["values"]: one["counts"] for one in counts}, rule.reward, where=path)
+    warn_of_actions({one["values"]: one["counts"] for one in counts}, rule.reward, where=path, whole=whole)
     return merged(acts_of(events, rule.reward, rule.lengths), cap=rule.reward.cap)
 
 

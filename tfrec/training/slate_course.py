@@ -97,7 +97,8 @@ def heat_of(gateway: GatewayConfig) -> float:
 def _refuse_the_unteachable(slates: SlateArrays, objectives: Mapping[Objective, float]) -> None:
     reward, wait = slates.reward[slates.shown], "wait for more, or check what is logged."
     if not len(reward):
-        raise NothingToLearn("slates: the window has none. Expected answers of the gateway with matured labels; objective "
+        raise NothingToLearn("slates: the window has none whose labels closed before the newest events, which judge. Expected "
+                             "answers of the gateway that were data.attribution_hours old by then; objective "
                              f"{', '.join(objectives)} learns from them. With behaviour alone: retrain.objective=softmax.")
     if not reward.any():
         raise NothingToLearn(f"slates: none of {len(slates)} has a positive reward, nor a negative one, so nothing says what is "
