@@ -21,11 +21,11 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # data passes the rooms in this order; a module imports from its own room and from those before it
 ROOMS = [
-    "data", "models", "training", "evaluation", "serving", "retrain", "demo_report", "demo_traffic", "demo", "status", "ope",
-    "cli_options", "cli_text", "cli", "__main__",
+    "data", "models", "training", "evaluation", "serving", "retrain", "demo_report", "demo_clock", "demo_traffic",
+    "demo_gateway", "demo", "status", "ope", "cli_options", "cli_text", "cli", "__main__",
 ]
 ANYWHERE = ["errors", "nearest", "config", "config_file", "terminal"]
-TENSORFLOW_FREE = ["data", "evaluation", "demo_report", "demo_traffic", *ANYWHERE, "__init__"]
+TENSORFLOW_FREE = ["data", "evaluation", "demo_report", "demo_clock", "demo_traffic", *ANYWHERE, "__init__"]
 TRAINS = "tfrec.evaluation.prequential"  # itself on no TensorFlow, but what it measures is
 KERAS_3 = r"TensorFlow was already imported with Keras 3\.\S+ Import tfrec first, or set TF_USE_LEGACY_KERAS=1"
 TENSORFLOW = {"tensorflow", "tensorflow_text", "tensorflow_recommenders", "tensorflow_serving", "tf_keras", "keras"}

@@ -23,6 +23,7 @@ from tfrec.data.behaviour import to_table
 from tfrec.data.catalogue import Catalogue
 from tfrec.data.interactions import Interactions
 from tfrec.data.log import FeedbackLog
+from tfrec.demo_clock import ReplayClock
 from tfrec.demo_report import write_report
 from tfrec.demo_report.titles import title
 from tfrec.demo_traffic import Answer, Gateway, Traffic, Visitor
@@ -47,6 +48,7 @@ log = logging.getLogger(__name__)
 ANSWERS = 5  # that the page shows of a search
 ASKED = 1000  # events of a round that are asked, at most
 MARK = "demo.toml"  # in a run directory: it is a demo's, and the next demo may clear it
+CLOCK = "clock"  # in a run directory: the second in which the replay is
 GATEWAY_LOG = "gateway.log"
 HOST = "127.0.0.1"
 WAIT_SECONDS = 180.0  # a busy machine takes its time
@@ -81,6 +83,9 @@ def demo(run: Path, catalogue: Catalogue, inter: Interactions, *, name: str, rou
                                scorecard=found.to_dict()[STATIC], optimizer=found.trained.optimizer)
                 pq.write_table(to_table(inter.slice(0, end)), config.data.interactions)
             with _timed(steps, "verify and publish"):
+                clock = ReplayClock(config.run / CLOCK)
+                stack.callback(clock.close)
+                clock.tell(int(inter.time[end - 1]))
                 # both get ready meanwhile
                 port = stack.enter_context(_gateway(config, f"{HOST}:{options.port}"))
                 server = ServerProcess(options).begin()
@@ -92,7 +97,7 @@ def demo(run: Path, catalogue: Catalogue, inter: Interactions, *, name: str, rou
             gateway = Gateway(HOST, port)
             stack.callback(gateway.close)
             _wait(lambda: _answers(gateway), f"an answer of the gateway (see {config.run / GATEWAY_LOG})")
-        traffic = Traffic(gateway, inter, config.model.history)
+        traffic = Traffic(gateway, inter, config.model.history, clock.tell)
         rows, answers, failed = [], [], 0
         edges = np.linspace(end, len(inter), rounds + 1).astype(int)
         for number, (start, stop) in enumerate(zip(edges[:-1], edges[1:], strict=True), 1):
@@ -143,8 +148,7 @@ def _timed(steps: dict[str, float], name: str) -> Iterator[None]:
 def _gateway(config: Config, server: str) -> Iterator[int]:
     """The gateway in a process of its own; yields its port, on which it will soon listen."""
     port = free_port()
-    words = [sys.executable, "-m", "tfrec", "gateway", "--config", str(config.run / MARK)]
-    words += ["--server", server, "--port", str(port)]
+    words = [sys.executable, "-m", "tfrec.demo_gateway", str(config.run / MARK), server, str(port), str(config.run / CLOCK)]
     with (config.run / GATEWAY_LOG).open("wb") as out:
         process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
     try:

@@ -81,6 +81,7 @@ class Traffic:
     gateway: Gateway
     inter: Interactions
     length: int  # events of a history that the model reads
+    tell: Callable[[int], None]  # what second it is
     failed: int = 0
     _waiting: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
 
@@ -92,6 +93,7 @@ class Traffic:
         wanted, answers = set(map(int, asked)), []
         for event in range(start, stop):
             request_id = None
+            self.tell(int(self.inter.time[event]))
             if event in wanted:
                 self._send(before=int(self.inter.time[event]))
                 if (got := self._ask(event)) is not None:

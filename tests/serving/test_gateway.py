@@ -319,7 +319,7 @@ def test_a_damaged_log_does_not_stop_a_gateway(world: World, damaged: str, caplo
     file = max(Path(world.log.root).glob(damaged))
     file.write_bytes(file.read_bytes()[:40])
     with caplog.at_level(logging.WARNING):
-        take_up_the_past(world.gateway, Config(), world.log, KEY, metrics=world.metrics, writer="gateway")
+        take_up_the_past(world.gateway, Config(), world.log, KEY, metrics=world.metrics, writer="gateway", now=1)
     assert "starts without what people did before" in caplog.text
     assert file.name in caplog.text
     assert "tfrec_gateway_unknown_past 1.0" in world.http.get("/metrics").text

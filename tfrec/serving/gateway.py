@@ -169,13 +169,15 @@ def make_server(app: FastAPI, *, host: str, port: int, config: GatewayConfig, me
 
 
 def serve_gateway(
-    config: Config, *, model_server: str = "127.0.0.1:8500", host: str = "127.0.0.1", port: int = 8080, writer: str = "gateway"
+    config: Config, *, model_server: str = "127.0.0.1:8500", host: str = "127.0.0.1", port: int = 8080, writer: str = "gateway",
+    wall: Callable[[], float] = time.time,
 ) -> None:
     """Serve the run of `config` until SIGTERM or SIGINT; then every accepted record is moved to the log.
 
     Args:
         model_server: host:port of its gRPC.
         writer: the name of this process among the log's writers; two gateways of one run need two names.
+        wall: seconds since 1970: what now is, for all but waiting.
     """
     settings, metrics = config.gateway, Metrics()
     is_open = settings.keys is None and host not in _HERE
@@ -199,14 +201,15 @@ def serve_gateway(
         gateway = Gateway(
             client,
             log_writer,
-            Models(client, settings, metrics=metrics, version_dir=version_dir),
+            Models(client, settings, metrics=metrics, version_dir=version_dir, wall=wall),
             pseudonyms=pseudonyms,
             behaviour=Behaviour(_label_rule(config), events=config.model.history),
             metrics=metrics,
             history=config.model.history,
             explore=settings.explore,
+            clock=wall,
         )
-        take_up_the_past(gateway, config, feedback, pseudonyms, metrics=metrics, writer=writer)
+        take_up_the_past(gateway, config, feedback, pseudonyms, metrics=metrics, writer=writer, now=int(wall()))
         app = create_app(gateway, max_k=config.serving.max_k, metrics=metrics, keys=keys, config=settings)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)  # uvicorn ends by them, and then raises them again
@@ -214,11 +217,11 @@ def serve_gateway(
 
 
 def take_up_the_past(gateway: Gateway, config: Config, feedback: FeedbackLog, pseudonyms: Pseudonyms, *, metrics: Metrics,
-                     writer: str) -> None:
+                     writer: str, now: int) -> None:
     """Let the gateway know what people did before it starts. What cannot be read is told, and people are answered without it."""
     if config.data.interactions is not None:
         try:
-            gateway.meet(first_seen_in(config.data.interactions, now=int(time.time()), name=pseudonyms.of))
+            gateway.meet(first_seen_in(config.data.interactions, now=now, name=pseudonyms.of))
         except TfrecError as error:
             log.warning("people of data.interactions count as newcomers for a day: %s", error)
     try:
