@@ -1,5 +1,6 @@
 """Which devices are chosen, what is said where one is missing, and when steps are compiled."""
 import logging
+from types import SimpleNamespace
 
 import pytest
 import tensorflow as tf
@@ -38,6 +39,17 @@ def broken_tpu(monkeypatch) -> list[str]:
 def test_a_cpu_is_used_as_it_is(wanted):
     assert choose_strategy(wanted) is tf.distribute.get_strategy()
     assert describe(choose_strategy(wanted)) == "CPU"
+
+
+@pytest.mark.parametrize("has_mallopt", [True, False])
+def test_memory_that_is_freed_on_a_cpu_stays_for_the_next_step(monkeypatch, has_mallopt):
+    """What it saves depends on the heap of the process, so it is the settings that are held: M_MMAP_MAX, M_TRIM_THRESHOLD."""
+    told = []
+    library = SimpleNamespace(**{"mallopt": lambda *setting: told.append(setting)} if has_mallopt else {})
+    monkeypatch.setattr(devices.sys, "platform", "linux")
+    monkeypatch.setattr(devices.ctypes, "CDLL", lambda name: library)
+    choose_strategy("cpu")
+    assert told == ([(-4, 0), (-1, 2**30)] if has_mallopt else [])
 
 
 @pytest.mark.parametrize("wanted", ["auto", "gpu"])
