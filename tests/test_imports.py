@@ -103,7 +103,8 @@ def test_help_is_quick_and_brings_no_tensorflow():
         assert not {"numpy", "pyarrow", "duckdb", "deltalake", "fastapi"} & imported
         return took
 
-    assert min(once() for _ in range(3)) < 2.0  # seconds of processor, .9 on an idle machine; TensorFlow alone takes 4
+    # seconds of processor: the wall clock counts other work on the machine, which takes a share of a core from this one as well
+    assert any(once() < 1.0 for _ in range(10))
 
 
 def test_keras_2_is_chosen_when_nothing_is():

@@ -92,14 +92,14 @@ class Traffic:
         """Events start <= i < stop, of which `asked` are asked; the answers in order."""
         wanted, answers = set(map(int, asked)), []
         for event in range(start, stop):
-            request_id = None
-            self.tell(int(self.inter.time[event]))
+            request_id, second = None, int(self.inter.time[event])
+            self.tell(second)
             if event in wanted:
-                self._send(before=int(self.inter.time[event]))
+                self._send(before=second)
                 if (got := self._ask(event)) is not None:
                     answer, request_id = got
                     answers.append(answer)
-            self._waiting.append((int(self.inter.time[event]), self._outcome(event, request_id)))
+            self._waiting.append((second, self._outcome(event, request_id)))
             advance(1)
         self._send()
         return answers

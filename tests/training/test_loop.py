@@ -17,7 +17,7 @@ INTER = world.interactions(world.catalogue(N), users=16)
 
 
 def start(run: Path, *, inter: Interactions = INTER, targets: np.ndarray | None = None) -> tuple[Recommender, Course]:
-    made = world.recommender(world.config(run, layers=0), n=N, stir=False)  # attention only takes time to trace here
+    made = world.recommender(world.config(run), n=N, stir=False)
     chosen = np.ones(len(inter), bool) if targets is None else targets
     return made, Course(made, inter, chosen, prior_weights=made.prior.weights)
 

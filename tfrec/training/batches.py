@@ -2,7 +2,7 @@
 
 Each batch is a function of its number alone. `Dataset.from_generator` is not used: in TensorFlow 2.21 it sets
 `M_TRIM_THRESHOLD` of the process to 128 kB, so that every larger tensor is given back to the system and faulted in again; a
-training on two CPU cores took 1.3 times as long.
+training on two CPU cores took 1.2 times as long.
 """
 from collections.abc import Callable, Mapping
 

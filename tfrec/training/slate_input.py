@@ -39,6 +39,7 @@ class SlateInput:
         """`steps` batches; with more than there are, the requests come again in another order."""
         first = self._batch(np.arange(1))
         signature = {name: tf.TensorSpec([self._rows, *array.shape[1:]], array.dtype) for name, array in first.items()}
+
         @lru_cache(maxsize=1)
         def order(time: int) -> np.ndarray:
             return np.random.default_rng([seed, epoch, time]).permutation(len(self._slates))
