@@ -26,7 +26,7 @@ RULE = RewardConfig(
     lengths={"watch": "minutes"}, rated={"rating": Rating()},
 )  # fmt: skip
 NOW = 10_000
-ACT = st.tuples(st.sampled_from("uv"), st.sampled_from("abcx"), st.sampled_from([5, 6, 7, 900, 1805, 1806, 9000, 10_500]),
+ACT = st.tuples(st.sampled_from("uvpqrs"), st.sampled_from("abcx"), st.sampled_from([5, 6, 7, 900, 1805, 1806, 9000, 10_500]),
                 st.sampled_from(["click", "purchase", "dislike", "look", "watch", "rating", "scroll"]),
                 st.sampled_from([1.0, 3.0, 5.0, 20.0, -4.0]))
 
@@ -91,8 +91,9 @@ def test_a_name_that_a_file_beside_a_log_does_not_have_may_be_in_the_log(tmp_pat
     assert "dismiss" not in caplog.text
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(ACT, max_size=14))
+# A join of many acts costs what one of few does, so there are few examples with many in each.
+@settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(ACT, min_size=30, max_size=90))
 def test_files_and_log_give_the_same_examples_for_the_same_acts(rows):
     rows = [*rows, ("w", "a", NOW, "click", 1.0)]  # so that there is behaviour, and an event of now
     catalogue = Catalogue(ITEMS)
