@@ -37,8 +37,7 @@ for _ in sys.stdin:
         serve_gateway(Config(run=run), model_server="127.0.0.1:1", port=port)
         os._exit(0)
     print(pid, flush=True)
-    os.waitpid(pid, 0)
-    print("ended", flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
 
 
@@ -88,7 +87,10 @@ def answers(port: int, path: str) -> bool:
 
 
 def kill_again_and_again(run: Path, *, kills: int, seed: int) -> dict[str, Any]:
-    """The counts of what happened; `lost` and `repeated_in_log` should be 0."""
+    """The counts of what happened. The last one is told to end, and all it has acknowledged should be in the log by then.
+
+    `lost`, `repeated_in_log` and `exit_code` should be 0.
+    """
     port, rng = free_port(), random.Random(seed)
     parent = subprocess.Popen([sys.executable, "-c", FORKS, str(run), str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                               text=True)
@@ -103,19 +105,24 @@ def kill_again_and_again(run: Path, *, kills: int, seed: int) -> dict[str, Any]:
             while not answers(port, "/healthz"):
                 time.sleep(0.02)
             clients = clients or Clients(port)
+            before = len(clients.acknowledged)
             if number < kills:
                 time.sleep(rng.uniform(0.1, 1.5))  # the log is committed once a second
                 os.kill(pid, signal.SIGKILL)
             else:
+                while len(clients.acknowledged) == before:
+                    time.sleep(0.02)
                 clients.stop()
                 os.kill(pid, signal.SIGTERM)
-            assert parent.stdout.readline() == "ended\n"
+            exit_code = int(parent.stdout.readline())
         parent.stdin.close()
     assert clients is not None
     found = Counter(FeedbackLog(run / "log").read("outcomes")["event_id"].to_pylist())
     return {
         "kills": kills,
+        "exit_code": exit_code,
         "acknowledged": len(clients.acknowledged),
+        "acknowledged_by_the_last": len(clients.acknowledged) - before,
         "calls_without_answer": clients.repeated,
         "lost": len(set(clients.acknowledged) - found.keys()),
         "repeated_in_log": sum(found.values()) - len(found),

@@ -1,21 +1,15 @@
 """The gateway over sockets: real HTTP, a real model server, a real log."""
 import logging
 import os
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.serving.conftest import Running
 from tests.serving.gateway_world import KEY, NOW, World, items
 from tfrec.config import Config, RewardConfig
-from tfrec.data.log import FeedbackLog
 from tfrec.errors import DataError
 from tfrec.serving import gateway_verbs
 from tfrec.serving.client import Explanation
@@ -238,27 +232,6 @@ def test_what_cannot_be_kept_is_not_acknowledged(world: World, monkeypatch: pyte
         assert "/srv" not in response.text
     monkeypatch.undo()
     assert items(world.http.post("/v1/recommend", json={"user": "u", "k": 1}).json()) == ["a"]  # nor is it remembered
-
-
-def test_the_process_ends_gently_and_leaves_everything_in_the_log(tmp_path: Path) -> None:
-    port = free_port()
-    script = (
-        "from tfrec.config import Config; from tfrec.serving.gateway import serve_gateway; "
-        f"serve_gateway(Config(run={str(tmp_path)!r}), model_server='127.0.0.1:{free_port()}', port={port})"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script])
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, transport=httpx.HTTPTransport(retries=0)) as http:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and process.poll() is None:
-            with suppress(httpx.TransportError):
-                http.get("/healthz")
-                break
-            time.sleep(0.05)
-        body = [{"user": "u", "item": f"i{n}", "action": "click"} for n in range(200)]
-        assert http.post("/v1/outcomes", json=body).status_code == 200
-    process.terminate()
-    assert process.wait(20) == 0
-    assert FeedbackLog(tmp_path / "log").read("outcomes").num_rows == 200
 
 
 def test_a_search_is_personal_when_it_names_a_user(world: World) -> None:

@@ -46,6 +46,7 @@ def test_no_request_fails_while_versions_are_swapped(tmp_path: Path) -> None:
                     answers.append((answer.scores[0], answer.version))
                 except ServingError as error:
                     failures.append(str(error))
+                done.wait(0.003)  # as long as an answer takes: the server needs some of the machine as well
 
     with ServerProcess(options(base, poll_seconds=0.1, max_num_load_retries=0)) as server:
         threads = [threading.Thread(target=hammer, args=(server.address,)) for _ in range(3)]
@@ -94,13 +95,21 @@ def test_a_model_that_cannot_be_loaded_ends_the_start(tmp_path: Path) -> None:
 
 
 def test_a_process_that_dies_leaves_its_last_words(tmp_path: Path) -> None:
-    config = tmp_path / "models.config"
-    config.write_text("model_config_list {")
+    binary = tmp_path / "tensorflow_model_server"
+    binary.write_text('#!/bin/sh\necho "cannot serve: $@" >&2\nexit 2\n')
+    binary.chmod(binary.stat().st_mode | stat.S_IXUSR)
+    flags = ServeOptions(port=free_port(), model_base_path="/m")
     with (
-        pytest.raises(ServingError, match=r"(?s)ended with code 2: .*Error parsing text-format tensorflow\.serving\.Model"),
-        ServerProcess(ServeOptions(port=free_port(), model_config_file=str(config))),
+        pytest.raises(ServingError, match=rf"ended with code 2: cannot serve: --port={flags.port} --model_base_path=/m$"),
+        ServerProcess(flags, installed=binary),
     ):
         pass
+
+
+def test_a_config_that_is_wrong_ends_the_server_with_its_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "models.config").write_text("model_config_list {")
+    assert main([f"--port={free_port()}", f"--model_config_file={tmp_path / 'models.config'}"]) == 2
+    assert "Error parsing text-format tensorflow.serving.Model" in capsys.readouterr().err
 
 
 def test_it_waits_for_a_base_path_and_can_be_told_to_end_meanwhile(tmp_path: Path) -> None:

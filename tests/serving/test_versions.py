@@ -228,7 +228,7 @@ def test_a_bad_warm_up_record_fails_the_load_of_a_real_model(tmp_path: Path) -> 
 
 
 def test_an_operator_that_is_not_here_fails_the_load(tmp_path: Path) -> None:
-    graph = save_tiny(tmp_path / "1", requests=()) / "saved_model.pb"
+    graph = save_tiny(tmp_path / "1", has_requests=False) / "saved_model.pb"
     saved = SavedModelProto.FromString(graph.read_bytes())
     for function in saved.meta_graphs[0].graph_def.library.function:
         for node in function.node_def:

@@ -1,6 +1,10 @@
-"""A SavedModel with tfrec's signatures whose answers can be worked out by hand: no weights, no training, 20 ms to write."""
+"""A SavedModel with tfrec's signatures whose answers can be worked out by hand: no weights, no training, made once a process."""
+import atexit
+import shutil
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 
 import tensorflow as tf
 
@@ -98,11 +102,18 @@ def save_two(root: Path) -> Path:
     return config
 
 
-def save_tiny(
-    directory: Path, *, base: float = 10.0, items: Sequence[str] = ITEMS, requests: Sequence[Request] = REQUESTS
-) -> Path:
+def save_tiny(directory: Path, *, base: float = 10.0, has_requests: bool = True) -> Path:
     """A whole export at `directory`: SavedModel, warm-up file, manifest with probes."""
-    model = Tiny(base, items)
+    shutil.copytree(_made(base, has_requests), directory, dirs_exist_ok=True)
+    return directory
+
+
+@cache
+def _made(base: float, has_requests: bool) -> Path:
+    """An export to copy: to trace its functions and to write it takes a second."""
+    directory = Path(mkdtemp(prefix="tiny-"))
+    atexit.register(shutil.rmtree, directory)
+    model, requests = Tiny(base), REQUESTS if has_requests else ()
     functions = {name: getattr(model, name) for name in ("serving_default", "recommend", "similar", "double", "echo")}
     tf.saved_model.save(model, str(directory), signatures=functions)
     if requests:

@@ -20,7 +20,7 @@ num_batch_threads { value: 2 }"""
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("tiny")
-    save_tiny(base / "1", requests=())
+    save_tiny(base / "1", has_requests=False)
     return base
 
 
