@@ -6,6 +6,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from tests.models import world
+from tests.models.eagerly import eagerly
 from tfrec.data.interactions import Interactions
 from tfrec.errors import DataError
 from tfrec.models.recommender import Recommender
@@ -17,11 +18,12 @@ INTER = world.interactions(world.catalogue(N), users=16)
 
 
 def start(run: Path, *, inter: Interactions = INTER, targets: np.ndarray | None = None) -> tuple[Recommender, Course]:
-    made = world.recommender(world.config(run), n=N, stir=False)
+    made = world.recommender(world.config(run, training={"batch_size": 16}, layers=0), n=N, stir=False)
     chosen = np.ones(len(inter), bool) if targets is None else targets
     return made, Course(made, inter, chosen, prior_weights=made.prior.weights)
 
 
+@eagerly()
 def test_two_epochs_and_two_more_are_four(tmp_path):
     whole, course = start(tmp_path)
     optimizer = optimiser(whole.config, learning_rate=0.01)
@@ -65,6 +67,7 @@ def test_what_an_other_training_left_is_not_taken_up(tmp_path):
     assert not (tmp_path / "train").exists()
 
 
+@eagerly()
 def test_false_ends_the_training_and_each_step_is_told(tmp_path):
     made, course = start(tmp_path)
     ticks = []

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.models.eagerly import eagerly
 from tests.models.tiny import PIECES
 from tfrec.config import Config, load_config
 from tfrec.errors import DataError
@@ -18,10 +19,11 @@ TEXTS = [f"{a} {b} {a} {b} {a} {b}" for a in "abcdefgh" for b in "stuvwxyz"]  # 
 
 
 def config(encoder: str, *words: str) -> Config:
-    return load_config(None, [f"text.encoder={encoder}", "text.max_tokens=8", "text.tuning=full", "tuning.batch_size=16",
-                              "tuning.epochs=3", "tuning.learning_rate=0.01", "tuning.average=0", *words])
+    return load_config(None, [f"text.encoder={encoder}", "text.max_tokens=8", "text.tuning=full", "tuning.batch_size=32",
+                              "tuning.epochs=2", "tuning.learning_rate=0.05", "tuning.average=0", *words])
 
 
+@eagerly()
 def test_masked_words_are_learnt_and_the_head_is_dropped(tiny_checkpoint, tmp_path):
     made = pretrain(config(tiny_checkpoint), [*TEXTS, TEXTS[0], " "], tmp_path / "new")
     assert made.examples == 64
@@ -44,11 +46,12 @@ def test_the_loss_by_hand(tiny_checkpoint):
     assert float(model.losses(batch, ids, states, None)) == pytest.approx(np.log(len(PIECES)), rel=1e-5)
 
 
+@eagerly()
 def test_with_replay_whole_texts_stay_where_they_were(tiny_checkpoint, tmp_path):
     parent = TextEncoder(tiny_checkpoint, max_tokens=8).encode(TEXTS, batch_size=64)
     moved = []
     for replay in (0, 30):
-        pretrain(config(tiny_checkpoint, f"tuning.replay={replay}", "tuning.epochs=2"), TEXTS, tmp_path / str(replay))
+        pretrain(config(tiny_checkpoint, f"tuning.replay={replay}"), TEXTS, tmp_path / str(replay))
         vectors = TextEncoder(str(tmp_path / str(replay)), max_tokens=8).encode(TEXTS, batch_size=64)
         moved.append(float(1 - (vectors * parent).sum(1).mean()))
     assert moved[1] < moved[0] / 2

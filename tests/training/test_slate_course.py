@@ -10,6 +10,7 @@ import tensorflow as tf
 from numpy.testing import assert_allclose, assert_array_equal
 
 from tests.models import world
+from tests.models.eagerly import eagerly
 from tests.models.world import LIKED, LOG_P, PLACES, SLATES, slates
 from tfrec.config import Config, GatewayConfig, RetrainConfig, load_config
 from tfrec.data.slate_arrays import SlateArrays
@@ -20,12 +21,13 @@ from tfrec.training.slate_course import SlateCourse
 from tfrec.training.slate_input import SlateInput
 from tfrec.training.slate_view import Candidates, SlateViewer
 
+BATCH = 64  # requests: the second batch of an epoch is filled up
 SLATE_OBJECTIVES = ("pointwise", "entire_space", "reinforce", "ppo", "q_learning", "sarsa")
 
 
 def settings(run: Path, objective: Any, **training: Any) -> Config:
     made = world.config(run, training=training, layers=0)  # attention has nothing to say here, and takes time to trace
-    return made.model_copy(update={"retrain": RetrainConfig(objective=objective, slate_batch=32),
+    return made.model_copy(update={"retrain": RetrainConfig(objective=objective, slate_batch=BATCH),
                                    "gateway": GatewayConfig(temperature=1.0, epsilon=0.1)})
 
 
@@ -53,8 +55,10 @@ class Lesson(NamedTuple):
     after: float
 
 
-def learn(made: Recommender, shown: SlateArrays, *, epochs: int = 6, behaviour: Course | None = None) -> Lesson:
-    view = SlateViewer(made, LOG_P)  # traced once, for all that it is asked
+@eagerly()
+def learn(made: Recommender, shown: SlateArrays, *, epochs: int = 2, behaviour: Course | None = None) -> Lesson:
+    """Four steps by default, which lift the chance of what is liked from 0.42 by 0.2 and more."""
+    view = SlateViewer(made, LOG_P)
     before = liked(view, shown)
     course = SlateCourse(made, shown, view, behaviour=behaviour)
     course.run(optimiser(made.config, learning_rate=0.01), epochs=range(epochs))
@@ -70,7 +74,7 @@ def learnt(objective: str) -> Lesson:
 @pytest.mark.parametrize("objective", SLATE_OBJECTIVES)
 def test_what_is_liked_is_shown_more(objective: str) -> None:
     found = learnt(objective)
-    assert found.after > found.before + 0.02
+    assert found.after > found.before + 0.05
 
 
 def test_permuted_rewards_teach_nothing_of_the_kind(tmp_path: Path) -> None:
@@ -86,8 +90,8 @@ def test_one_word_mixes_them_with_behaviour(tmp_path: Path) -> None:
     made, shown = world.recommender(settings(tmp_path, mixed)), slates()
     inter = world.interactions(made.catalogue)
     course = Course(made, inter, np.ones(len(inter), bool), prior_weights=made.prior.weights)
-    found = learn(made, shown, behaviour=course)
-    assert found.course.steps == max(course.steps, -(-SLATES // 32))
+    found = learn(made, shown, epochs=1, behaviour=course)
+    assert found.course.steps == max(course.steps, -(-SLATES // BATCH))
     assert found.after > found.before
 
 
@@ -98,22 +102,32 @@ def test_the_same_run_gives_the_same_weights(tmp_path: Path) -> None:
 
 
 def test_a_compiled_step_is_the_plain_one(tmp_path: Path) -> None:
-    found = []
-    for compiled in (False, True):
-        made = world.recommender(settings(tmp_path, {"reinforce": 1.0, "sarsa": 1.0, "entire_space": 1.0},
-                                          jit_compile=compiled))
-        learn(made, slates(32), epochs=1)
-        found.append([v.numpy() for v in made.model.trainable_variables])
-    for one, other in zip(*found, strict=True):
-        assert_allclose(one, other, atol=2e-4)
+    """Loss and gradients of all objectives at once. The optimisers' part is Keras', and as large again to compile."""
+    made = world.recommender(settings(tmp_path, dict.fromkeys(SLATE_OBJECTIVES, 1.0)))
+    with eagerly():
+        course = SlateCourse(made, slates(32), SlateViewer(made, LOG_P))
+    course._renew_target()  # of Q-learning, as a training does first
+    learner, variables = course._learner, [*made.model.trainable_variables, *course._learner._translations]
+    batch = next(iter(course._epoch(0, 0)))
+
+    def step(batch: Any) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            loss = learner.compute_losses(batch)
+        slopes = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return [tf.convert_to_tensor(part) for part in (loss, *slopes)]
+
+    compiled = tf.function(step, jit_compile=True, autograph=False)
+    for one, other in zip(compiled(batch), step(batch), strict=True):
+        assert_allclose(one, other, rtol=1e-3, atol=1e-4 * max(1.0, np.abs(other).max()))
 
 
 def test_slates_without_propensities_are_learnt_by_a_model_of_who_logged(tmp_path: Path) -> None:
     unknown = slates(log_propensity=np.full((SLATES, PLACES), np.nan, np.float32))
     found = learn(world.recommender(settings(tmp_path, "reinforce")), unknown)
-    assert found.after > found.before + 0.02
+    assert found.after > found.before + 0.05
 
 
+@eagerly()
 def test_features_and_scores_agree(tmp_path: Path) -> None:
     made, shown = world.recommender(settings(tmp_path, "ppo")), slates(9)
     for part, view, phi in SlateViewer(made, LOG_P).parts(shown):
@@ -124,10 +138,11 @@ def test_what_is_dismissed_is_shown_less(tmp_path: Path) -> None:
     """The others, 10 to 21, are dismissed when they are shown; nothing tells them apart from a skip but the reward."""
     made, shown = world.recommender(settings(tmp_path, "pointwise")), slates()
     dismissed = replace(shown, reward=np.where(shown.reward > 0, 0.2, -3).astype(np.float32))
-    found = learn(made, dismissed, epochs=3)
-    assert found.after > found.before + 0.02
+    found = learn(made, dismissed)
+    assert found.after > found.before + 0.05
 
 
+@eagerly()
 @pytest.mark.parametrize(("objective", "changed", "message"), [
     ("reinforce", {"reward": np.zeros((SLATES, PLACES), np.float32)}, "none of 120 has a positive reward"),
     ("ppo", {"log_propensity": np.full((SLATES, PLACES), np.nan, np.float32)}, "ppo needs log propensities, and none of 120"),

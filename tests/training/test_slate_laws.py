@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from tests.models import world
+from tests.models.eagerly import eagerly
 from tfrec.config import GatewayConfig, ServingConfig
 from tfrec.data.ragged import Ragged
 from tfrec.data.sequences import PAD
@@ -189,6 +190,7 @@ def scores_of(slates: SlateArrays, view: SlateView) -> np.ndarray:
     return recommender().model.slate_scores(batch_of(slates, view) | shown).own.numpy()
 
 
+@eagerly()  # a policy of its own for each example
 @settings(max_examples=10)
 @given(seed=st.integers(0, 99), shortlist=st.sampled_from([1, 3, 21, 39]), temperature=st.sampled_from([0.0, 0.3, 2.0]),
        epsilon=st.sampled_from([0.0, 0.2, 1.0]))
@@ -231,6 +233,7 @@ def test_live_popularity_takes_the_place_of_the_counted_one() -> None:
     assert_allclose(with_live[slates.shown], expected[slates.shown], rtol=1e-6)
 
 
+@eagerly()
 def test_a_shortlist_is_read_anew_in_each_epoch() -> None:
     made, slates = recommender(), padded(world.slates(8), WIDEST)
     course = SlateCourse(made, slates, SlateViewer(made, world.LOG_P, shortlist=3))

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.models.eagerly import eagerly
+from tests.models.tiny import arrays, write_bert
 from tfrec.config import Config, load_config
 from tfrec.data.catalogue import Catalogue
 from tfrec.data.pairs import Pairs
@@ -25,11 +27,11 @@ SPELT = {word: chr(ord("0") + n) * 2 for n, word in enumerate(WORDS)}
 PAIRS = Pairs.of([(f"{SPELT[a]} {b} {n}", f"{a}{b}", 1.0) for a in WORDS for b in "xy" for n in range(12)], ITEMS)
 
 OLD = [f"{a}{b}" for a in "abcdef" for b in "ghijkl"]  # texts to be kept
-RATES = {"lora": 0.02, "prefix": 0.05, "top": 0.01}  # for a BERT of width 16
+RATES = {"lora": 0.1, "prefix": 0.2, "top": 0.05}  # for a BERT of width 16
 
 
 def config(encoder: str, *words: str) -> Config:
-    return load_config(None, [f"text.encoder={encoder}", "text.max_tokens=12", "tuning.batch_size=32", "tuning.epochs=4",
+    return load_config(None, [f"text.encoder={encoder}", "text.max_tokens=12", "tuning.batch_size=96", "tuning.epochs=2",
                               "tuning.average=0.5", *words])
 
 
@@ -47,10 +49,18 @@ def tuned(tiny_checkpoint, tmp_path_factory):
     def of(way: str, *words: str) -> Tuned:
         if (way, *words) not in made:
             settled = config(tiny_checkpoint, f"text.tuning={way}", f"tuning.learning_rate={RATES[way]}", *words)
-            made[way, *words] = tune(settled, ITEMS, PAIRS, tmp_path_factory.mktemp(way) / "new", replay=OLD)
+            with eagerly():
+                made[way, *words] = tune(settled, ITEMS, PAIRS, tmp_path_factory.mktemp(way) / "new", replay=OLD)
         return made[way, *words]
 
     return of
+
+
+@pytest.fixture(scope="module")
+def one_layer(tmp_path_factory) -> str:
+    """Directory of a BERT of one layer: a second one says nothing more of what can be compiled."""
+    weights = {name: array for name, array in arrays().items() if "layer.1." not in name}
+    return str(write_bert(tmp_path_factory.mktemp("one_layer") / "bert", weights=weights, num_hidden_layers=1))
 
 
 @pytest.mark.parametrize("way", RATES)
@@ -110,8 +120,8 @@ def test_optimiser_slots_are_those_of_what_is_trained(tiny_checkpoint):
     assert model.changed.parameters == sum(int(np.prod(v.shape)) for v in model.trained)
 
 
-def test_a_step_compiled_by_xla_does_what_the_plain_one_does(tiny_checkpoint):
-    model, data = built(config(tiny_checkpoint, "text.tuning=full", "tuning.dropout=0"))
+def test_a_step_compiled_by_xla_does_what_the_plain_one_does(one_layer):
+    model, data = built(config(one_layer, "text.tuning=full", "tuning.dropout=0"))
     batch, seed = next(iter(data.epoch(0))), tf.constant([1, 2])
 
     def step(b):
@@ -122,8 +132,8 @@ def test_a_step_compiled_by_xla_does_what_the_plain_one_does(tiny_checkpoint):
     np.testing.assert_allclose(compiled(batch), step(batch), rtol=2e-3)
 
 
-def test_training_is_compiled_by_xla_with_all_noise_on(tiny_checkpoint):
-    settled = config(tiny_checkpoint, "tuning.token_dropout=0.2", "tuning.span_masking=0.2", "tuning.layers=1")
+def test_training_is_compiled_by_xla_with_all_noise_on(one_layer):
+    settled = config(one_layer, "tuning.token_dropout=0.2", "tuning.span_masking=0.2", "tuning.layers=1")
     model, data = built(settled)
     optimizer = tuning_loop.optimiser(settled, steps=10)
     optimizer.build(model.trained)
@@ -189,10 +199,11 @@ def test_a_schedule_is_as_long_as_the_training_and_lower_where_that_is_short():
     np.testing.assert_allclose([float(short(n)) for n in (0, 1, 8)], [0, 0.4, 0], atol=1e-6)
 
 
+@eagerly()
 def test_it_ends_when_nothing_gets_better_and_keeps_the_best(tiny_checkpoint, tmp_path, caplog):
     settled = config(tiny_checkpoint, "tuning.learning_rate=3", "tuning.patience=1", "tuning.layers=1")
     made = tune(settled, ITEMS, PAIRS, tmp_path / "new")
-    steps = -(-int((~PAIRS.held_out(0.1)).sum()) // 32)
+    steps = -(-int((~PAIRS.held_out(0.1)).sum()) // 96)
     assert (made.epochs, made.steps, made.held_out_loss) == (0, steps, made.held_out_loss_before)
     assert "no epoch was better than none" in caplog.text
     same = TextEncoder(str(tmp_path / "new"), max_tokens=12)(ITEMS.texts)
