@@ -10,8 +10,8 @@ import tensorflow as tf
 def eagerly() -> Iterator[None]:
     """No `tf.function` is traced and Keras trains without a graph; `@eagerly()` over a test, or `with eagerly():`.
 
-    To trace a step of training takes as long as to run some ten or twenty of them. So this pays where a handful of steps is all
-    that a test needs. That a step can be traced, or compiled, is for other tests to say.
+    To trace a step of training costs as much as to run about ten of them. So this pays where a handful of steps is all that a
+    test needs. That a step can be traced, or compiled, is for other tests to say.
     """
     with warnings.catch_warnings():
         # what maps over a dataset is traced all the same, and TensorFlow warns of it
