@@ -74,7 +74,7 @@ def learnt(objective: str) -> Lesson:
 @pytest.mark.parametrize("objective", SLATE_OBJECTIVES)
 def test_what_is_liked_is_shown_more(objective: str) -> None:
     found = learnt(objective)
-    assert found.after > found.before + 0.05
+    assert found.after > found.before + 0.2
 
 
 def test_permuted_rewards_teach_nothing_of_the_kind(tmp_path: Path) -> None:
