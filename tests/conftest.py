@@ -3,6 +3,7 @@ import gc
 import logging
 import os
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -12,6 +13,7 @@ settings.load_profile("tfrec")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors that matter are raised, not logged
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
+from tests.once import once  # noqa: E402
 from tfrec.terminal import end, held_back  # noqa: E402  before any test module can import TensorFlow
 
 Report = pytest.CollectReport
@@ -19,7 +21,7 @@ Report = pytest.CollectReport
 
 # files that take longest, so that with two workers neither waits for the other's last one; half a minute and more each
 LONGEST_FIRST = (
-    "test_readme_runs", "test_cli_loop", "test_retrain", "test_slate_course", "test_retrain_slates", "test_delta",
+    "test_shop", "test_retrain", "test_slate_course", "test_retrain_slates", "test_delta",
     "test_pretrain", "test_tune", "test_planted_faults", "test_ope", "test_verify", "test_export", "test_replicas",
     "test_slate_laws", "test_two_tower", "test_notebook", "test_signatures", "test_loop", "test_join", "test_server",
 )
@@ -58,11 +60,18 @@ def few_collections() -> None:
 
 
 @pytest.fixture(scope="session")
-def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that all workers have; see `once`."""
+    own = tmp_path_factory.getbasetemp()
+    return (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(shared: Path) -> str:
     """Directory of a BERT of width 16 with random weights: a text tower that costs nothing."""
     from tests.models.tiny import write_bert
 
-    return str(write_bert(tmp_path_factory.mktemp("tiny") / "bert"))
+    return str(once(shared / "bert", write_bert))
 
 
 @pytest.fixture

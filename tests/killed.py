@@ -9,6 +9,7 @@ import signal
 import sys
 from unittest import mock
 
+from tests.serving import tiny_recommender as tiny
 from tfrec.config import Config, load_config
 from tfrec.retrain import retrain
 
@@ -22,7 +23,7 @@ def retrain_until(config: Config, when: str, name: str, *, now: int) -> None:
             real(*words, **named)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    with mock.patch("tfrec.retrain.Verifier"), mock.patch(name, deadly):
+    with mock.patch("tfrec.retrain.Verifier"), tiny.exporting("recommend"), mock.patch(name, deadly):
         retrain(config, now=now)
 
 

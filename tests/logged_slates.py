@@ -1,4 +1,5 @@
 """A run whose log is known: slates that its version drew, a click on every item that is liked, and a dismissal of some others."""
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,6 +8,7 @@ from unittest import mock
 
 import numpy as np
 
+from tests.once import once
 from tests.serving import tiny_recommender as tiny
 from tfrec.config import Config, GatewayConfig, RewardConfig
 from tfrec.data.log import FeedbackLog
@@ -63,11 +65,13 @@ def explored(
 
 
 def logged_run(
-    run: Path, checkpoint: str, *, lengths: Sequence[int] = LENGTHS, unknown: Callable[[int], bool] = lambda row: False
+    run: Path, checkpoint: str, shared: Path, *, lengths: Sequence[int] = LENGTHS,
+    unknown: Callable[[int], bool] = lambda row: False,
 ) -> tuple[Config, Recommender]:
     """A run with a version, the slates that it drew among `short_lists`, and what came of them.
 
     Args:
+        shared: where its export is, for all that ask (`once`).
         lengths: of the slates, in turn.
         unknown: of which requests, by number, the log does not hold the propensities.
     """
@@ -75,7 +79,9 @@ def logged_run(
     serving = made.config.serving.model_copy(update={"newcomer_share": 0.6, "max_k": max(LENGTHS)})
     config = made.config = made.config.model_copy(update={
         "gateway": GatewayConfig(**LOGGED), "serving": serving, "reward": RewardConfig(weights=REWARDS)})
-    export(made, config.models_dir / "1", created_at=5)
+    with tiny.exporting("recommend", "explore"):
+        exported = once(shared / "logged", lambda directory: export(made, directory, created_at=5))
+    shutil.copytree(exported, config.models_dir / "1")
     found = explored(SavedModel(config.models_dir / "1"), rows=REQUESTS, seed=0, lengths=lengths, **LOGGED)
     shown, acts = [], []
     for row in range(REQUESTS):

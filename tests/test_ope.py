@@ -21,30 +21,39 @@ def earned(found: dict[str, np.ndarray]) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: str) -> Iterator[Config]:
+def config(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: str, shared: Path) -> Iterator[Config]:
     with short_lists():
-        yield logged_run(tmp_path_factory.mktemp("ope") / "run", tiny_checkpoint, lengths=(3, 2, 12, 5))[0]
+        yield logged_run(tmp_path_factory.mktemp("ope") / "run", tiny_checkpoint, shared, lengths=(3, 2, 12, 5))[0]
+
+
+@pytest.fixture(scope="module")
+def served(config: Config) -> SavedModel:
+    return SavedModel(config.models_dir / "1")
 
 
 @pytest.mark.parametrize("places", [None, 1])
-def test_the_policy_that_logged_earns_what_was_logged(config: Config, places: int | None) -> None:
+def test_the_policy_that_logged_earns_what_was_logged(config: Config, tmp_path: Path, places: int | None) -> None:
     """So its propensities, computed from the log, are those that it said when it drew: history, query, exclusions and tags."""
-    found = ope(config, places=places, now=NOW)
+    (tmp_path / "c.toml").write_text(config.to_toml())
+    command = ["ope", "--config", str(tmp_path / "c.toml"), "--json", *(["--places", str(places)] if places else [])]
+    said = CliRunner().invoke(app, command)
+    assert said.exit_code == 0, said.output
+    found = json.loads(said.stdout)
     assert (found["version"], found["slates"], found["left_out"]) == (1, REQUESTS, {})
     assert found["policy"] == "plackett_luce(temperature=1.5, epsilon=0.3)"
     assert found["mean_weight"] == pytest.approx(1, abs=1e-3)
     assert found["largest_weight"] == pytest.approx(1, abs=0.01)
     assert found["effective_slates"] == pytest.approx(REQUESTS, rel=1e-3)
     by = found["reward_per_request"]
+    assert by.keys() == {"logged", "gain", *(["IPS", "SNIPS"] if places else ["RIPS"])}
     assert by["RIPS" if places is None else "IPS"]["mean"] == pytest.approx(by["logged"]["mean"], abs=2e-3)
     assert by["gain"]["mean"] == pytest.approx(0, abs=2e-3)
 
 
 @pytest.mark.parametrize("places", [2, 1])
-def test_another_policy_earns_what_it_earns_when_it_is_asked(config: Config, places: int) -> None:
+def test_another_policy_earns_what_it_earns_when_it_is_asked(config: Config, served: SavedModel, places: int) -> None:
     judged = {"temperature": 3.0, "epsilon": 0.6}
-    served = SavedModel(config.models_dir / "1")
-    truth = earned(explored(served, rows=30_000, seed=10**6, lengths=[places], **judged)).sum(axis=1).mean()
+    truth = earned(explored(served, rows=6_000, seed=10**6, lengths=[places], **judged)).sum(axis=1).mean()
     found = ope(config, places=places, now=NOW, **judged)["reward_per_request"]
     for name in ("RIPS",) if places > 1 else ("IPS", "SNIPS"):
         assert found[name]["low"] <= truth <= found[name]["high"]
@@ -73,11 +82,6 @@ def test_slates_without_propensities_or_labels_are_counted_and_left_out(config: 
         assert words in str(error.value)
 
 
-def test_the_command(config: Config, tmp_path: Path) -> None:
-    path = tmp_path / "c.toml"
-    path.write_text(config.to_toml())
-    found = CliRunner().invoke(app, ["ope", "--config", str(path), "--places", "1", "--json"])
-    assert found.exit_code == 0, found.output
-    assert json.loads(found.stdout)["reward_per_request"].keys() == {"logged", "IPS", "SNIPS", "gain"}
+def test_a_version_must_be_there(config: Config) -> None:
     with pytest.raises(UsageError, match=r"no version 7 to judge; there are \[1\]"):
         ope(config, version=7, now=NOW)

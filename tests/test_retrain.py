@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,12 @@ KILLS = [  # in the order of a run; each leaves something else behind
     "before tfrec.serving.release.write_manifest",  # a whole export, and a version that has not got its number yet
     "after tfrec.retrain.publish",  # a version, and an intent that is carried out
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_signature() -> Iterator[None]:
+    with tiny.exporting("recommend"):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -27,9 +27,10 @@ VERIFY = ("tfrec.retrain.Verifier", "tfrec.serving.release.verify")
 
 
 @pytest.fixture(scope="module")
-def logged(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: str) -> Iterator[tuple[Config, Recommender]]:
+def logged(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: str,
+           shared: Path) -> Iterator[tuple[Config, Recommender]]:
     with short_lists():
-        yield logged_run(tmp_path_factory.mktemp("slates") / "run", tiny_checkpoint, unknown=lambda row: row % 7 == 3)
+        yield logged_run(tmp_path_factory.mktemp("slates") / "run", tiny_checkpoint, shared, unknown=lambda row: row % 7 == 3)
 
 
 def test_training_reads_what_was_served(logged: tuple[Config, Recommender]) -> None:
@@ -58,7 +59,7 @@ def test_it_learns_teaches_and_goes_on(logged: tuple[Config, Recommender], tmp_p
     objective: dict[Objective, float] = {"softmax": 1.0, "reinforce": 0.5}
     config = copied(logged[0], tmp_path).model_copy(update={"retrain": RetrainConfig(
         objective=objective, epochs=1, gate_margin=1.0, forget_margin=1.0, value_margin=10.0, learning_rate=2e-4)})
-    with mock.patch(VERIFY[0]), mock.patch(VERIFY[1]):
+    with mock.patch(VERIFY[0]), mock.patch(VERIFY[1]), tiny.exporting("recommend"):
         result = retrain(config, now=NOW)
         assert result.outcome == PROMOTED, result.reason
         assert result.figures["value"]["slates"] > 50

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.once import once
 from tests.serving.tiny import save_two
 from tests.serving.tiny_recommender import recommender
 from tfrec.models.recommender import Recommender
@@ -43,17 +44,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 @pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: str) -> Recommender:
+def model(shared: Path, tiny_checkpoint: str) -> Recommender:
     """A recommender, to be read only."""
-    return recommender(tmp_path_factory.mktemp("run"), tiny_checkpoint)
+    return recommender(shared / "run", tiny_checkpoint)
 
 
 @pytest.fixture(scope="session")
-def version(tmp_path_factory: pytest.TempPathFactory, model: Recommender) -> Path:
-    """Its export, as version 3 of "tfrec"."""
-    directory = tmp_path_factory.mktemp("models") / "tfrec" / "3"
-    return export(model, directory, created_at=5, parent=2, window={"end": {"gateway": 9}},
-                  scorecard={"hr@10": 0.1}, identity="job-1", held_back=[["u1", "i2"]])
+def version(shared: Path, model: Recommender) -> Path:
+    """Its export, as version 3 of "tfrec"; to be read only."""
+    def build(directory: Path) -> None:
+        export(model, directory, created_at=5, parent=2, window={"end": {"gateway": 9}}, scorecard={"hr@10": 0.1},
+               identity="job-1", held_back=[["u1", "i2"]])
+
+    return once(shared / "models" / "tfrec" / "3", build)
 
 
 @pytest.fixture(scope="session")

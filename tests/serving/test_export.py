@@ -8,7 +8,7 @@ import tensorflow as tf
 from numpy.testing import assert_allclose
 
 import tfrec
-from tests.serving.tiny_recommender import GONE, LENGTH, N_ITEMS, by_item, interactions, recommender, request
+from tests.serving.tiny_recommender import GONE, LENGTH, N_ITEMS, by_item, exporting, interactions, recommender, request
 from tfrec.config import Config, GatewayConfig
 from tfrec.data.histories import Histories
 from tfrec.data.interactions import Interactions
@@ -189,8 +189,14 @@ def test_the_gateways_policy_is_warmed_up(policy: str, warm: str) -> None:
     assert cold == {"explain", "explore", "thompson", "linucb"} - {warm}
 
 
+def test_its_probes_are_answered_as_foretold(version: Path, served: SavedModel) -> None:
+    manifest = read_manifest(version)
+    assert [_difference(served.run, manifest, probe) for probe in manifest.probes] == [""] * len(manifest.probes)
+
+
 def test_behind_a_server(version: Path, served: SavedModel) -> None:
-    options = ServeOptions(port=free_port(), host="127.0.0.1", model_name="tfrec", model_base_path=str(version.parent))
+    options = ServeOptions(port=free_port(), host="127.0.0.1", model_name="tfrec", model_base_path=str(version.parent),
+                           enable_model_warmup=False)
     server = EmbeddedServer(options, stopping=threading.Event())
     server.start()
     try:
@@ -206,9 +212,6 @@ def test_behind_a_server(version: Path, served: SavedModel) -> None:
             first, second = client.recommend(history=[["i3", "i9"]] * 2, k=1, prior=[moved, still])
             assert first.items == (last,)
             assert second.items != (last,)
-            manifest = read_manifest(version)
-            found = [_difference(lambda *asked: client.predict(*asked).outputs, manifest, probe) for probe in manifest.probes]
-            assert found == [""] * len(manifest.probes)
     finally:
         server.stop()
 
@@ -219,7 +222,8 @@ def test_an_item_inserted_by_its_text_is_found_by_a_query(tmp_path: Path, tiny_c
     text = "zebra jazz quiz"
     catalogue = grown.catalogue.with_items([Item(id="new", text=text)])
     grown.extend(catalogue, np.concatenate([grown.text, encoder.encode([text], batch_size=1)]))
-    version = export(grown, tmp_path / "1", created_at=0)
+    with exporting("recommend"):
+        version = export(grown, tmp_path / "1", created_at=0)
     answer = SavedModel(version).run("recommend", request([[]], query=[text], k=np.array([3], np.int32)))
     assert "new" in by_item(answer)
 
@@ -250,6 +254,6 @@ def test_an_output_that_exists_or_cannot_be_written_is_refused_before_any_work(t
 
 
 def test_an_export_that_fails_leaves_nothing(tmp_path: Path, model: Recommender) -> None:
-    with pytest.raises(ValueError, match="JSON|serial"):
+    with exporting("similar"), pytest.raises(ValueError, match="JSON|serial"):
         export(model, tmp_path / "out", created_at=0, scorecard={"hr@10": object()})
     assert list(tmp_path.iterdir()) == []

@@ -178,7 +178,8 @@ def test_what_is_excluded_or_denied_is_never_drawn(served: SavedModel) -> None:
 
 @pytest.fixture(scope="module")
 def client(version: Path) -> Iterator[Client]:
-    options = ServeOptions(port=free_port(), host="127.0.0.1", model_name="tfrec", model_base_path=str(version.parent))
+    options = ServeOptions(port=free_port(), host="127.0.0.1", model_name="tfrec", model_base_path=str(version.parent),
+                           enable_model_warmup=False)
     server = EmbeddedServer(options, stopping=threading.Event())
     server.start()
     with Client(f"127.0.0.1:{options.port}", model="tfrec", timeout=20.0) as client:

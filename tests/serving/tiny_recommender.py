@@ -1,6 +1,9 @@
 """A recommender of 60 items and random weights, with the text tower of the tiny checkpoint: everything moves an answer."""
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -10,6 +13,8 @@ from tfrec.data.interactions import Interactions
 from tfrec.data.records import Item
 from tfrec.models.recommender import Recommender
 from tfrec.models.text_encoder import TextEncoder
+from tfrec.serving.export import recorded_requests
+from tfrec.serving.graph import Graph
 from tfrec.serving.tensors import text_array
 
 N_ITEMS = 60
@@ -64,6 +69,21 @@ def recommender(run: Path, checkpoint: str, *, items: Catalogue | None = None) -
     made.prior.update(inter.item[:half], inter.time[:half])
     made.give_slots(inter.item[:half], np.arange(len(items)))
     return made
+
+
+@contextmanager
+def exporting(*signatures: str) -> Iterator[None]:
+    """Exports have these signatures alone: to trace all ten is most of their time, and tests/serving/test_export.py holds all."""
+    class Few(Graph):
+        def __init__(self, *words: Any, **named: Any) -> None:
+            super().__init__(*words, **named)
+            self.functions = {name: self.functions[name] for name in signatures}
+
+    def requests(made: Recommender) -> list[Any]:
+        return [one for one in recorded_requests(made) if one.signature in signatures]
+
+    with mock.patch("tfrec.serving.export.Graph", Few), mock.patch("tfrec.serving.export.recorded_requests", requests):
+        yield
 
 
 def request(history: list[list[str]], **more: Any) -> dict[str, np.ndarray]:

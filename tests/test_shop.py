@@ -1,0 +1,264 @@
+"""The README's own shop, its commands as they stand, from an evaluation to a service that learns, and what they say on the way.
+
+But for the ports, on a catalogue of 40 items with a BERT of width 16: the README's films take a minute to train on. There is one
+training, one export and one publication for all tests of the file, which therefore depend on the order in which they stand.
+"""
+import json
+import logging
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import chdir, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.serving.tiny_recommender import exporting
+from tfrec.cli import app
+from tfrec.config import load_config
+from tfrec.data.log import FeedbackLog, LogWriter
+from tfrec.data.records import Outcome
+from tfrec.data.wal import WriteAheadFile
+from tfrec.serving.export import held_back, newest_model
+from tfrec.serving.manifest import read_manifest
+from tfrec.serving.process import free_port
+from tfrec.serving.pseudonym import load_pseudonyms
+from tfrec.terminal import end
+
+ROOT = Path(__file__).parent.parent
+OWN_DATA = (ROOT / "README.md").read_text(encoding="utf-8").split("## Your own data")[1].split("## Colab")[0]
+ITEMS, USERS, EVENTS, LIVE = 40, 15, 300, 50
+NOW = int(time.time())
+BETWEEN = NOW - 60 * LIVE - 59  # the events of the file are over, and none of the live ones has come
+WORDS = ("crime", "paris", "robots", "space", "heist")
+METRICS = {"hr@10", "ndcg@10", "hr@50", "cold_hr@10", "untouched_hr@10"}
+RUN = Path("runs", "shop")
+Call = Callable[..., tuple[int, Any, str]]
+
+
+def block(beginning: str, language: str = "sh") -> str:
+    """The README's block of code that begins like this."""
+    (found,) = [text for text in re.findall(rf"^```{language}\n(.*?)^```", OWN_DATA, re.M | re.S) if text.startswith(beginning)]
+    return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shop(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: str) -> Iterator[Path]:
+    """A directory with the three files and the settings that the README speaks of, and `tfrec` on the path; all happens there."""
+    directory = tmp_path_factory.mktemp("shop")
+    rng = np.random.default_rng(3)
+    rows = [{"id": str(n), "title": f"{WORDS[n % 5]} in {WORDS[n // 5 % 5]} {n}"} for n in range(ITEMS)]
+    (directory / "items.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    size = EVENTS + LIVE
+    events = [{"user": f"u{u}", "item": str(i), "time": NOW - 60 * (size - at)}
+              for at, (u, i) in enumerate(zip(rng.integers(USERS, size=size), rng.integers(ITEMS, size=size), strict=True))]
+    lines = [f"{e['user']},{e['item']},{e['time']}\n" for e in events[:EVENTS]]
+    (directory / "interactions.csv").write_text("user,item,time\n" + "".join(lines))
+    (directory / "live.json").write_text(json.dumps([event | {"action": "click"} for event in events[EVENTS:]]))
+    (directory / "shop.toml").write_text(f"""
+        text = {{encoder = "{tiny_checkpoint}", max_tokens = 12}}
+        model = {{dim = 8, layers = 0, history = 6, id_slots = 64}}
+        training = {{epochs = 1, batch_size = 8}}
+        retrain = {{epochs = 1, min_events = 10, gate_margin = 1.0}}
+    """ + block("run =", "toml"))
+    program = directory / "bin" / "tfrec"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m tfrec "$@"\n')
+    program.chmod(0o755)
+    with chdir(directory):
+        yield directory
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Iterator[Call]:
+    """`call("tfrec train --config shop.toml")` -> exit code, standard output, standard error.
+
+    With more words, as in `call("train", "--restart")`, the settings are shop.toml's, and of the output the JSON is given.
+    """
+    def run(first: str, *more: object) -> tuple[int, Any, str]:
+        as_it_stands = first.startswith("tfrec ")
+        given = [first, *map(str, more), "--config=shop.toml", "--json"]
+        words = shlex.split(first, comments=True)[1:] if as_it_stands else given
+        code = end(lambda: app(words, prog_name="tfrec"))
+        out, err = capsys.readouterr()
+        return code, out if as_it_stands else json.loads(out) if out else None, err
+
+    logger = logging.getLogger("tfrec")
+    before = logger.handlers[:], logger.level, logger.propagate
+    yield run
+    logger.handlers[:], logger.level, logger.propagate = before
+
+
+def environment(shop: Path) -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT), "PATH": f"{shop / 'bin'}:{os.environ['PATH']}"}
+
+
+@contextmanager
+def running(shop: Path, command: str, url: str) -> Iterator[None]:
+    """A program in a terminal of its own, from its first answer on."""
+    name = command.split()[1]
+    with (shop / f"{name}.out").open("wb") as out:
+        process = subprocess.Popen(["bash", "-c", f"exec {command}"], cwd=shop, env=environment(shop), stdout=out, stderr=out)
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(url, timeout=5)  # noqa: S310
+                break
+            except OSError:
+                assert process.poll() is None, (shop / f"{name}.out").read_text()
+                assert time.monotonic() < deadline, (shop / f"{name}.out").read_text()
+                time.sleep(0.1)
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def happen(events: list[tuple[str, int, int]], *, writer: str) -> None:
+    """Put (user, item, time) into the log as a gateway would."""
+    pseudonyms = load_pseudonyms(RUN)
+    outcomes = [
+        Outcome(event_id=f"{writer}-{n}", user=pseudonyms.of(user), item=str(item), action="click", time=time)
+        for n, (user, item, time) in enumerate(events)
+    ]
+    with LogWriter(FeedbackLog(RUN / "log"), WriteAheadFile(RUN / "wal", writer)) as log:
+        log.outcome(*outcomes)
+
+
+def test_what_needs_an_earlier_step_says_which(call: Call) -> None:
+    code, out, err = call("retrain")
+    assert (code, out) == (2, None)
+    assert "no published version to continue from. First: tfrec train, tfrec export, tfrec publish." in err
+    code, out, err = call("export")
+    assert (code, out) == (1, None)
+    assert "expected a checkpoint, found none. Train first: tfrec train." in err
+
+
+def test_evaluate_prints_the_model_and_its_peers(call: Call) -> None:
+    code, out, _ = call("evaluate", "--set", "run=evaluated")
+    assert code == 0
+    assert {"static", "frozen", "baselines", "train_seconds", "epochs", "asked"} <= out.keys()
+    assert out["baselines"].keys() == {"popularity", "popularity_7d", "item-kNN", "EASE"}
+    for row in (out["static"], out["frozen"], *out["baselines"].values()):
+        assert row.keys() >= METRICS
+        assert 0 <= row["ndcg@10"] <= row["hr@10"] <= row["hr@50"] == 1  # 40 items: every one is among the first 50
+    events = len({tuple(line.split(",")[:2]) for line in Path("interactions.csv").read_text().split()[1:]})
+    assert (out["epochs"], out["train_events"]) == (1, int(0.8 * events))
+    assert 0 < out["asked"] <= events - out["train_events"]
+    assert out["train_seconds"] > 0
+
+
+def test_train_leaves_a_checkpoint_and_export_a_saved_model_that_publish_verifies(call: Call) -> None:
+    train, export, publish = block("tfrec train").splitlines()
+    assert call(train)[0] == 0
+    assert (RUN / "checkpoint" / "checkpoint.json").is_file()
+    assert call(export)[0] == 0
+    names = {path.name for path in (RUN / "export").iterdir()}
+    assert {"saved_model.pb", "manifest.json", "assets.extra", "checkpoint"} <= names
+    code, out, err = call("export")
+    assert (code, out) == (2, None)
+    assert f"{RUN / 'export'} exists already" in err
+    assert call(publish)[0] == 0  # by a fresh server
+    code, out, _ = call("status")
+    assert (code, [row["version"] for row in out["versions"]], out["log"]) == (0, [1], {})
+
+
+def test_retrain_waits_without_news(call: Call) -> None:
+    code, out, _ = call("retrain")
+    assert (code, out["outcome"], out["version"]) == (0, "waiting", 1)
+    assert out["reason"] == "0 new events, retrain.min_events is 10: left for the next run"
+
+
+def test_retrain_waits_while_it_cannot_compare(call: Call) -> None:
+    # each by somebody new, who has no history: nobody can be asked
+    happen([(f"new{n}", n, BETWEEN + n) for n in range(12)], writer="first")
+    code, out, _ = call("retrain")
+    assert (code, out["outcome"], out["version"], out["events"]) == (0, "waiting", 1, 12)
+    assert "nobody in the window has a history" in out["reason"]
+
+
+def test_the_application_asks_and_says_what_came_of_it(shop: Path, call: Call) -> None:
+    if not shutil.which("curl"):
+        pytest.skip("the README asks with curl")
+    grpc, rest, http = free_port(), free_port(), free_port()
+    serve, gateway = [re.split(r" +#", line)[0] for line in block("tfrec serve").splitlines()]
+    serve += f" --port={grpc} --rest_api_port={rest}"
+    gateway += f" --server 127.0.0.1:{grpc} --port {http}"
+    script = block("ask()").replace("8080", str(http))
+    _, status = block("tfrec retrain").splitlines()
+    with running(shop, serve, f"http://127.0.0.1:{rest}/v1/models/tfrec"), \
+         running(shop, gateway, f"http://127.0.0.1:{http}/readyz"):
+        found = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, env=environment(shop), timeout=240)
+        assert found.returncode == 0, found.stderr
+        code, out, _ = call(status.replace("8501", str(rest)))
+        assert (code, "AVAILABLE" in out) == (0, True)
+    first, item, outcome, second, explored, searched, near, why = found.stdout.splitlines()
+    shown = [one["item"] for one in json.loads(first)["items"]]
+    assert len(shown) == 3
+    assert json.loads(item)["id"] == shown[0]
+    assert json.loads(outcome)["event_id"]
+    assert shown[0] not in [one["item"] for one in json.loads(second)["items"]]  # she has had it
+    assert [len(json.loads(answer)["items"]) for answer in (explored, searched, near)] == [3, 3, 3]
+    parts = json.loads(why)
+    assert [event["item"] for event in parts["history"]] == [shown[0]]
+    assert "".join(part["token"].removeprefix("##") for part in parts["query"]) == "crimeinpar"  # 10 pieces are read
+    assert len(json.loads(Path("live.out").read_text())) == LIVE
+    policies = {row["policy"]: row["log_propensity"] for row in FeedbackLog(RUN / "log").read("impressions").to_pylist()}
+    assert policies.pop("greedy") == 0.0
+    ((policy, log_propensity),) = policies.items()
+    assert policy != "greedy"
+    assert log_propensity < 0
+
+
+def test_retrain_promotes_what_passes_the_gate(call: Call) -> None:
+    # a margin of 1 lets everything pass; the twelve that waited are news still, beside what came over the gateway
+    happen([(f"new{n % 12}", 20 + n, BETWEEN + 12 + n) for n in range(18)], writer="second")
+    retrain, _ = block("tfrec retrain").splitlines()
+    code, out, _ = call(retrain)
+    assert (code, "promoted" in out) == (0, True)
+    code, out, _ = call("status")
+    assert [(row["version"], row["parent"]) for row in out["versions"]] == [(2, 1), (1, None)]
+    (result,) = (RUN / "retrain").glob(f"*-{read_manifest(RUN / 'models' / 'tfrec' / '2').identity}.json")
+    told = json.loads(result.read_text())
+    assert (told["outcome"], told["version"]) == ("promoted", 2)
+    assert told["figures"]["events"] > 0
+    assert told["events"] >= 30
+
+
+def test_export_starts_from_what_is_newest(call: Call) -> None:
+    live = RUN / "models" / "tfrec" / "2"
+    Path("more.jsonl").write_text(json.dumps({"id": "new", "title": "a red kettle"}) + "\n")
+    with exporting("recommend"):
+        code, out, _ = call("export", "grown", "--items", "more.jsonl")
+    assert (code, out["from"], out["items"]) == (0, "version 2", ITEMS + 1)
+    told, before = read_manifest(Path("grown")), read_manifest(live)
+    assert (told.parent, told.window, told.scorecard, told.identity) == (2, before.window, before.scorecard, None)
+    assert held_back(Path("grown")) == held_back(live) != []
+    weights = [np.fromfile(path / "checkpoint" / "weights.data-00000-of-00001", np.uint8) for path in (Path("grown"), live)]
+    assert np.array_equal(*weights)
+    described = RUN / "checkpoint" / "checkpoint.json"
+    content = json.loads(described.read_text())
+    content["meta"]["trained_at"] = before.created_at + 1
+    described.write_text(json.dumps(content))
+    assert newest_model(load_config("shop.toml")) == (described.parent, {})
+
+
+def test_a_version_that_was_regretted_comes_back_and_what_it_learnt_is_no_news(call: Call) -> None:
+    code, out, _ = call("rollback")
+    assert (code, out) == (0, {"version": 3, "copy_of": 1, "rolled_back_from": 2})
+    with Path("items.jsonl").open("a") as file:  # the same items would be no change, and no version
+        file.write('{"id": "40", "title": "robots in paris 40"}\n')
+    assert call("tfrec publish --items items.jsonl --config shop.toml")[0] == 0  # by a fresh server
+    happen([(f"late{n}", n, NOW - n) for n in range(5)], writer="third")
+    code, out, _ = call("retrain")
+    assert (code, out["outcome"], out["version"]) == (0, "waiting", 4)
+    assert out["reason"] == "5 new events, retrain.min_events is 10: left for the next run"  # and not 35
