@@ -34,6 +34,7 @@ from tfrec.serving.manifest import read_manifest
 from tfrec.serving.release import publish, versions
 from tfrec.training.loop import optimiser
 
+pytestmark = pytest.mark.filterwarnings("ignore:Even though the .tf.config.experimental_run_functions_eagerly")
 ROOT = Path(__file__).parent.parent
 NOW, EVENTS = 3_000_000, 40
 VERIFY = "tfrec.retrain.Verifier"
@@ -46,9 +47,12 @@ KILLS = [  # in the order of a run; each leaves something else behind
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_signature() -> Iterator[None]:
+def cheap() -> Iterator[None]:
+    """Each run is a few steps, sooner computed operator by operator than traced; tests/test_shop.py has the graphs."""
+    tf.config.run_functions_eagerly(True)
     with tiny.exporting("recommend"):
         yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="module")

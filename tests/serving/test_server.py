@@ -193,11 +193,30 @@ def test_it_ends_when_its_parent_is_gone(tmp_path: Path) -> None:
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     child = int(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment).stdout)
+    assert is_gone(child)
+
+
+def is_gone(process: int) -> bool:
+    """Whether it ends within a minute."""
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and Path(f"/proc/{child}").exists():
-        time.sleep(0.1)
-    with pytest.raises(ProcessLookupError):
-        os.kill(child, 0)
+    while time.monotonic() < deadline and Path(f"/proc/{process}").exists():
+        time.sleep(0.02)
+    return not Path(f"/proc/{process}").exists()
+
+
+@pytest.mark.parametrize("word", ["exec", "trap '' TERM; exec"], ids=["gentle", "deaf"])
+@pytest.mark.parametrize("seconds", [0.0, 0.5])
+def test_the_installed_server_ends_with_its_process_however_that_is_stopped(tmp_path: Path, word: str, seconds: float) -> None:
+    """Nothing else would end it: the real server knows of no parent."""
+    binary, noted = tmp_path / "tensorflow_model_server", tmp_path / "pid"
+    binary.write_text(f"#!/bin/sh\necho $$ > {noted}.new && mv {noted}.new {noted}\n{word} sleep 600\n")
+    binary.chmod(0o755)
+    server = ServerProcess(ServeOptions(port=free_port(), model_base_path=str(tmp_path)), installed=binary).begin()
+    while not noted.exists():
+        server.check()
+        time.sleep(0.02)
+    server.stop(seconds)
+    assert is_gone(int(noted.read_text()))
 
 
 def test_nothing_to_serve_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,7 +50,8 @@ class ServerProcess:
             command = [sys.executable, "-m", "tfrec.serving.process", str(os.getpid()), str(self._installed), *real.flags()]
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}  # a training parent may hold all memory of the GPU
         self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, env=environment
+            command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, env=environment,
+            start_new_session=self._installed is not None,  # a group of its own, which `stop` ends whole
         )
         return self
 
@@ -80,6 +81,9 @@ class ServerProcess:
             except subprocess.TimeoutExpired:
                 self._process.kill()
         code = self._process.wait()
+        if self._installed is not None:  # who supervises it may have been ended before it could pass that on
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         if not self._log.closed:
             self._log.close()
         return code
