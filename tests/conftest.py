@@ -11,6 +11,8 @@ from hypothesis import settings
 settings.register_profile("tfrec", deadline=None)  # a shared machine stalls for longer than any one example takes
 settings.load_profile("tfrec")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors that matter are raised, not logged
+# what is compiled runs a few times: to compile it well takes twice as long as to compile it
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 from tests.once import once  # noqa: E402

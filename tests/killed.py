@@ -9,11 +9,12 @@ import signal
 import sys
 from unittest import mock
 
-from serving import tiny_recommender as tiny  # by its place beside this file: an installed package may be called `tests`, too
 from tfrec.config import Config, load_config
 from tfrec.retrain import retrain
 
-import tensorflow as tf  # isort: skip  after tfrec, which chooses Keras 2
+# by their places beside this file: an installed package may be called `tests`, too; and after tfrec, which chooses Keras 2
+from models.eagerly import eagerly  # isort: skip
+from serving import tiny_recommender as tiny  # isort: skip
 
 
 def retrain_until(config: Config, when: str, name: str, *, now: int) -> None:
@@ -25,8 +26,7 @@ def retrain_until(config: Config, when: str, name: str, *, now: int) -> None:
             real(*words, **named)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    tf.config.run_functions_eagerly(True)
-    with mock.patch("tfrec.retrain.Verifier"), tiny.exporting("recommend"), mock.patch(name, deadly):
+    with eagerly(), tiny.exporting("recommend"), mock.patch("tfrec.retrain.Verifier"), mock.patch(name, deadly):
         retrain(config, now=now)
 
 

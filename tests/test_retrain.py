@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.models.eagerly import eagerly
 from tests.serving import tiny_recommender as tiny
 from tfrec.config import Config, DataConfig, RetrainConfig
 from tfrec.data.log import FeedbackLog, LogWriter
@@ -34,7 +35,6 @@ from tfrec.serving.manifest import read_manifest
 from tfrec.serving.release import publish, versions
 from tfrec.training.loop import optimiser
 
-pytestmark = pytest.mark.filterwarnings("ignore:Even though the .tf.config.experimental_run_functions_eagerly")
 ROOT = Path(__file__).parent.parent
 NOW, EVENTS = 3_000_000, 40
 VERIFY = "tfrec.retrain.Verifier"
@@ -46,13 +46,11 @@ KILLS = [  # in the order of a run; each leaves something else behind
 ]
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def cheap() -> Iterator[None]:
     """Each run is a few steps, sooner computed operator by operator than traced; tests/test_shop.py has the graphs."""
-    tf.config.run_functions_eagerly(True)
-    with tiny.exporting("recommend"):
+    with eagerly(), tiny.exporting("recommend"):
         yield
-    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +61,8 @@ def published(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: str) ->
     config = made.config.model_copy(update={"retrain": RetrainConfig(epochs=1, min_events=20, gate_margin=1.0)})
     optimizer = optimiser(config, learning_rate=config.retrain.learning_rate)
     optimizer.build(made.model.trainable_variables)
-    directory = export(made, run / "export", created_at=2_000_000, optimizer=optimizer)
+    with tiny.exporting("recommend"):
+        directory = export(made, run / "export", created_at=2_000_000, optimizer=optimizer)
     with mock.patch("tfrec.serving.release.verify"):
         publish(directory, config.models_dir)
     outcomes = [

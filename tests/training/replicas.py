@@ -31,7 +31,7 @@ from tfrec.training.slate_course import SlateCourse, SlateViewer  # noqa: E402
 def measure(strategy: tf.distribute.Strategy, negatives: int) -> dict[str, list[float]]:
     """Loss with everything in; then weights and scores after training on what does not differ between replicas by design."""
     inter = world.interactions(world.catalogue(40), users=20)
-    settings = world.config(Path("unused"), dropout=0.0, id_dropout=0.0, layers=0, training={"negatives": negatives})
+    settings = world.config(Path("unused"), dropout=0.0, id_dropout=0.0, layers=1, training={"negatives": negatives})
     with strategy.scope():
         made = world.recommender(settings, stir=False)
         course = Course(made, inter, inter.weight > 0, prior_weights=made.prior.weights)
