@@ -21,11 +21,11 @@ from tfrec.terminal import end, held_back  # noqa: E402  before any test module 
 Report = pytest.CollectReport
 
 
-# files that take longest, so that with two workers neither waits for the other's last one; half a minute and more each
+# files that take longest, so that with two workers neither waits for the other's last one; 20 seconds and more each
 LONGEST_FIRST = (
-    "test_shop", "test_retrain", "test_slate_course", "test_retrain_slates", "test_delta",
-    "test_pretrain", "test_tune", "test_planted_faults", "test_ope", "test_verify", "test_export", "test_replicas",
-    "test_slate_laws", "test_two_tower", "test_notebook", "test_signatures", "test_loop", "test_join", "test_server",
+    "test_shop", "test_retrain", "test_planted_faults", "test_delta", "test_replicas", "test_tune", "test_slate_course",
+    "test_retrain_slates", "test_verify", "test_notebook", "test_two_tower", "test_slate_laws", "test_join", "test_ope",
+    "test_server", "test_signatures", "test_families", "test_export", "test_checkpoint", "test_pointwise", "test_gateway",
 )
 
 

@@ -18,7 +18,8 @@ import pytest
 from tests.serving.conftest import Running
 from tests.serving.gateway_world import World
 from tfrec.config import GatewayConfig
-from tfrec.serving import gateway_door, gateway_keys
+from tfrec.serving import deadline, gateway_door, gateway_keys
+from tfrec.serving.client import RequestFailed
 
 Make = Callable[..., World]
 ASK = {"user": "u", "k": 1}
@@ -246,6 +247,22 @@ def test_a_call_ends_when_the_time_that_it_names_is_up(make: Make, monkeypatch: 
     response = world.http.post("/v1/recommend", json=[ASK] * 200, headers={"x-timeout-seconds": "0.3"})
     assert response.status_code == 504
     assert "within 0.3 s" in response.json()["errors"][0]["message"]
+
+
+@pytest.mark.parametrize(("verb", "body"), [
+    ("recommend", ASK), ("similar", {"item": "a", "k": 1}), ("explain", {"user": "u", "item": "a", "query": "a"})])
+def test_a_question_that_ends_with_the_time_of_its_call_is_no_word_about_the_model_server(
+        make: Make, monkeypatch: pytest.MonkeyPatch, verb: str, body: Any) -> None:
+    world = make()
+
+    def wait(*_: Any, **__: Any) -> None:
+        seconds = deadline.allowed(5.0)
+        time.sleep(seconds - 0.005)  # gRPC's clock is a little ahead
+        raise RequestFailed("slow", code="DEADLINE_EXCEEDED")
+
+    monkeypatch.setattr(world.client, verb, wait)
+    response = world.http.post(f"/v1/{verb}", json=body, headers={"x-timeout-seconds": "0.2"})
+    assert (response.status_code, "within 0.2 s" in response.text) == (504, True)
 
 
 def test_large_bodies_take_half_of_the_room(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,11 +43,11 @@ class Deadline:
         """Nobody waits for the answer any more. May be called by any thread."""
         self._left_alone = True
 
-    def check(self) -> None:
-        """Raise `CallEnded` when what is left of the work is for nobody."""
+    def check(self, *, within: float = 0.0) -> None:
+        """Raise `CallEnded` when what is left of the work is for nobody, now or `within` so many seconds."""
         if self._left_alone:
             raise CallEnded("The caller has gone.")
-        if self.left <= 0:
+        if self.left <= within:
             advice = "Send fewer requests at once" if self.chosen is False else "Send fewer requests at once, or allow more time"
             raise CallEnded(f"The call was not done within {self.seconds:g} s. {advice}.")
 
@@ -61,10 +61,10 @@ class Deadline:
             _CURRENT.reset(token)
 
 
-def check() -> None:
-    """Raise `CallEnded` when the work of this thread is for nobody any more."""
+def check(*, within: float = 0.0) -> None:
+    """Raise `CallEnded` when the work of this thread is for nobody any more, now or `within` so many seconds."""
     if (deadline := _CURRENT.get()) is not None:
-        deadline.check()
+        deadline.check(within=within)
 
 
 def allowed(usual: float) -> float:
