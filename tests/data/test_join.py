@@ -378,7 +378,7 @@ STEP = st.one_of(
 )
 # What happens before each cut. A join of many steps costs what one of few does, so there are few examples with many in each.
 PARTS = st.lists(st.lists(STEP, min_size=10, max_size=30), min_size=2, max_size=3)
-FEW = settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def play(world, parts):
