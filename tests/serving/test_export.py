@@ -1,5 +1,4 @@
-"""An export against the model in memory: loaded as a SavedModel, and behind a real server over gRPC."""
-import threading
+"""An export against the model in memory: loaded as a SavedModel; tests/serving/test_signatures.py asks it behind a server."""
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +17,11 @@ from tfrec.models.recommender import Recommender
 from tfrec.models.scorer import Scorer
 from tfrec.models.text_encoder import TextEncoder
 from tfrec.models.two_tower import SEARCH_BETA
-from tfrec.serving.client import Client
-from tfrec.serving.embedded import EmbeddedServer
 from tfrec.serving.export import CHECKPOINT, _cold, export, held_back
-from tfrec.serving.freshness import Override, read_prior
+from tfrec.serving.freshness import read_prior
 from tfrec.serving.inputs import NO_SCORE
 from tfrec.serving.manifest import read_manifest, write_manifest
-from tfrec.serving.process import free_port
 from tfrec.serving.saved_model import SavedModel
-from tfrec.serving.server import ServeOptions
 from tfrec.serving.tensors import text_array
 from tfrec.serving.verify import _difference
 from tfrec.serving.warmup import read_warmup
@@ -192,28 +187,6 @@ def test_the_gateways_policy_is_warmed_up(policy: str, warm: str) -> None:
 def test_its_probes_are_answered_as_foretold(version: Path, served: SavedModel) -> None:
     manifest = read_manifest(version)
     assert [_difference(served.run, manifest, probe) for probe in manifest.probes] == [""] * len(manifest.probes)
-
-
-def test_behind_a_server(version: Path, served: SavedModel) -> None:
-    options = ServeOptions(port=free_port(), host="127.0.0.1", model_name="tfrec", model_base_path=str(version.parent),
-                           enable_model_warmup=False)
-    server = EmbeddedServer(options, stopping=threading.Event())
-    server.start()
-    try:
-        with Client(f"127.0.0.1:{options.port}", model="tfrec", timeout=20.0) as client:
-            answer, empty = client.recommend(history=[["i3", "i9"], []], query=["red", ""], k=[4, 2], exclude=[["i1"], []])
-            expected = by_item(served.run("recommend", request([["i3", "i9"]], query=["red"], exclude=[["i1"]])))
-            assert list(answer.items) == list(expected)[:4]
-            assert_allclose(answer.scores, list(expected.values())[:4], atol=1e-4)
-            assert (len(empty.items), answer.version) == (2, 3)
-            assert client.similar(["i4", "nobody"], k=3)[1].items == ()
-            last = answer.items[-1]
-            moved, still = Override([last, "nobody"], np.array([40.0, 50.0], np.float32)), Override([], np.zeros(0, np.float32))
-            first, second = client.recommend(history=[["i3", "i9"]] * 2, k=1, prior=[moved, still])
-            assert first.items == (last,)
-            assert second.items != (last,)
-    finally:
-        server.stop()
 
 
 def test_an_item_inserted_by_its_text_is_found_by_a_query(tmp_path: Path, tiny_checkpoint: str) -> None:

@@ -187,6 +187,20 @@ def client(version: Path) -> Iterator[Client]:
     server.stop()
 
 
+def test_the_client_recommends(client: Client, served: SavedModel) -> None:
+    answer, empty = client.recommend(history=[["i3", "i9"], []], query=["red", ""], k=[4, 2], exclude=[["i1"], []])
+    expected = by_item(served.run("recommend", request([["i3", "i9"]], query=["red"], exclude=[["i1"]])))
+    assert list(answer.items) == list(expected)[:4]
+    assert_allclose(answer.scores, list(expected.values())[:4], atol=1e-4)
+    assert (len(empty.items), answer.version) == (2, 3)
+    assert client.similar(["i4", "nobody"], k=3)[1].items == ()
+    last = answer.items[-1]
+    moved, still = Override([last, "nobody"], np.array([40.0, 50.0], np.float32)), Override([], np.zeros(0, np.float32))
+    first, second = client.recommend(history=[["i3", "i9"]] * 2, k=1, prior=[moved, still])
+    assert first.items == (last,)
+    assert second.items != (last,)
+
+
 def test_the_client_explores(client: Client, served: SavedModel) -> None:
     first, second = client.explore(history=[["i3", "i9"], []], seed=[8, 9], k=[3, 2], temperature=[1.0, 0.0], epsilon=0.3,
                                    exclude=[["i1"], []])
