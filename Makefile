@@ -25,7 +25,7 @@ test: lint
 # imports, readers, the join, Keras layers, an export, its signatures over both protocols
 smoke: $(INSTALLED)
 	$(BIN)/python -m pytest $(IN_PARALLEL) $(PYTEST) tests/test_imports.py tests/test_config.py tests/data \
-		tests/models/test_two_tower.py tests/models/test_tokenizer.py tests/serving/test_signatures.py tests/serving/test_server.py
+		tests/models/test_two_tower.py tests/models/tokenizer tests/graph/test_signatures.py tests/model_server/test_server.py
 
 # a kernel in an environment that has nothing of tfrec: the first cell installs it from this checkout
 notebook:

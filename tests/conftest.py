@@ -2,8 +2,10 @@
 import gc
 import logging
 import os
+import threading
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -18,12 +20,17 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 from tests.once import once  # noqa: E402
 from tfrec.terminal import end, held_back  # noqa: E402  before any test module can import TensorFlow
 
+if TYPE_CHECKING:
+    from tests.model_server.tiny import Running
+    from tfrec.model_server.saved_model import SavedModel
+    from tfrec.models.recommender import Recommender
+
 Report = pytest.CollectReport
 
 
 # files that take longest, so that with two workers neither waits for the other's last one; 20 seconds and more each
 LONGEST_FIRST = (
-    "test_shop", "test_retrain", "test_planted_faults", "test_delta", "test_replicas", "test_tune", "test_slate_course",
+    "test_shop", "test_retrain", "test_planted_faults", "test_delta", "test_replicas", "test_tune", "test_trainer",
     "test_retrain_slates", "test_verify", "test_notebook", "test_two_tower", "test_slate_laws", "test_join", "test_ope",
     "test_server", "test_signatures", "test_families", "test_export", "test_checkpoint", "test_pointwise", "test_gateway",
 )
@@ -76,10 +83,60 @@ def tiny_checkpoint(shared: Path) -> str:
     return str(once(shared / "bert", write_bert))
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Running"]:
+    """A model server in this process; it serves what `save_two` saves."""
+    from tests.model_server.tiny import Running, save_two
+    from tfrec.model_server.embedded import EmbeddedServer
+    from tfrec.model_server.options import ServeOptions
+    from tfrec.model_server.process import free_port
+
+    root = tmp_path_factory.mktemp("models")
+    options = ServeOptions(
+        port=free_port(),
+        rest_api_port=free_port(),
+        model_config_file=str(save_two(root)),
+        allow_version_labels_for_unavailable_models=True,
+        host="127.0.0.1",
+    )
+    running = EmbeddedServer(options, stopping=threading.Event())
+    running.start()
+    yield Running(f"127.0.0.1:{options.port}", f"http://127.0.0.1:{options.rest_api_port}", root / "tiny")
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def model(shared: Path, tiny_checkpoint: str) -> "Recommender":
+    """A recommender of 60 items, to be read only."""
+    from tests.graph.tiny_recommender import recommender
+
+    return recommender(shared / "run", tiny_checkpoint)
+
+
+@pytest.fixture(scope="session")
+def version(shared: Path, model: "Recommender") -> Path:
+    """Its export, as version 3 of "tfrec"; to be read only."""
+    from tfrec.release.export import export
+
+    def build(directory: Path) -> None:
+        export(model, directory, created_at=5, parent=2, window={"end": {"gateway": 9}}, scorecard={"hr@10": 0.1},
+               identity="job-1", held_back=[["u1", "i2"]])
+
+    return once(shared / "models" / "tfrec" / "3", build)
+
+
+@pytest.fixture(scope="session")
+def served(version: Path) -> "SavedModel":
+    """The export as a server has it."""
+    from tfrec.model_server.saved_model import SavedModel
+
+    return SavedModel(version)
+
+
 @pytest.fixture
 def call(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., tuple[int, str, str]]]:
     """`call("join", "--json")` -> exit code, standard output, standard error."""
-    from tfrec.cli import app
+    from tfrec.cli.app import app
 
     def run(*words: object) -> tuple[int, str, str]:
         code = end(lambda: app([str(word) for word in words], prog_name="tfrec"))

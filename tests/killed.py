@@ -14,7 +14,7 @@ from tfrec.retrain import retrain
 
 # by their places beside this file: an installed package may be called `tests`, too; and after tfrec, which chooses Keras 2
 from models.eagerly import eagerly  # isort: skip
-from serving import tiny_recommender as tiny  # isort: skip
+from graph import tiny_recommender as tiny  # isort: skip
 
 
 def retrain_until(config: Config, when: str, name: str, *, now: int) -> None:

@@ -8,15 +8,15 @@ from unittest import mock
 
 import numpy as np
 
+from tests.graph import tiny_recommender as tiny
 from tests.once import once
-from tests.serving import tiny_recommender as tiny
+from tfrec.client.tensors import text_array
 from tfrec.config import Config, GatewayConfig, RewardConfig
-from tfrec.data.log import FeedbackLog
+from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.records import Impression, Outcome, Shown
+from tfrec.model_server.saved_model import SavedModel
 from tfrec.models.recommender import Recommender
-from tfrec.serving.export import export
-from tfrec.serving.saved_model import SavedModel
-from tfrec.serving.tensors import text_array
+from tfrec.release.export import export
 
 NOW, REQUESTS = 3_000_000, 600
 LENGTHS = tuple(range(1, 13))  # of slates, in turn

@@ -130,7 +130,7 @@ def test_every_preset_is_a_rule_that_says_why(name):
     reward = load_config(None, [f"reward.preset={name}"]).reward
     assert (reward.preset, set(reward.valued) | {*reward.completed, *reward.rated} <= {*reward.weights}) == (name, True)
     assert set(reward.conversions) <= {*reward.weights}
-    assert (ROOT / f"tfrec/data/presets/{name}.toml").read_text().startswith("# ")
+    assert (ROOT / f"tfrec/data/labels/presets/{name}.toml").read_text().startswith("# ")
 
 
 def test_dates_of_changes_are_toml_dates(tmp_path):

@@ -16,10 +16,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from tfrec.cli import app
+from tfrec.cli.app import app
 from tfrec.config import load_config
-from tfrec.serving.server import parse_flags
-from tfrec.serving.text_protos import read_batching, read_metrics_path, read_models
+from tfrec.model_server.options import parse_flags
+from tfrec.model_server.text_protos import read_batching, read_metrics_path, read_models
 
 FILES = Path(__file__).parent.parent / "serving"
 COMPOSE = yaml.safe_load((FILES / "docker-compose.yml").read_text())
@@ -120,9 +120,9 @@ def test_prometheus_asks_where_a_service_listens(job: str) -> None:
 
 
 def exported(run: Path) -> set[str]:
-    from tfrec.serving.gateway_metrics import Metrics
-    from tfrec.serving.gateway_watch import RunWatch
-    from tfrec.serving.server_metrics import ServerMetrics
+    from tfrec.gateway.metrics import Metrics
+    from tfrec.gateway.run_metrics import RunWatch
+    from tfrec.model_server.metrics import ServerMetrics
 
     gateway, server = Metrics(), ServerMetrics()
     (run / "retrain").mkdir()

@@ -8,12 +8,12 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.logged_slates import NOW, REQUESTS, explored, log, logged_run, reward_of, short_lists
-from tfrec.cli import app
+from tfrec.cli.app import app
 from tfrec.config import Config
 from tfrec.data.records import Impression, Shown
 from tfrec.errors import DataError, UsageError
+from tfrec.model_server.saved_model import SavedModel
 from tfrec.ope import ope
-from tfrec.serving.saved_model import SavedModel
 
 
 def earned(found: dict[str, np.ndarray]) -> np.ndarray:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import typer
 
-from tfrec.cli import app
+from tfrec.cli.app import app
 from tfrec.config import load_config
-from tfrec.data.catalogue import read_catalogue
-from tfrec.data.interactions import read_interactions
+from tfrec.data.behaviour.interactions import read_interactions
+from tfrec.data.items.catalogue import read_catalogue
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -79,7 +79,7 @@ def test_its_shop_can_be_written(tmp_path):
 
 
 def test_its_requests_are_accepted():
-    from tfrec.serving import gateway_bodies as bodies
+    from tfrec.gateway.http import schemas as bodies
 
     kinds = {"recommend": bodies.RecommendRequest, "search": bodies.SearchRequest, "similar": bodies.SimilarRequest,
              "explain": bodies.ExplainRequest, "outcomes": bodies.OutcomeRequest}
@@ -91,7 +91,7 @@ def test_its_requests_are_accepted():
 
 
 def test_its_signatures_are_those_of_the_graph():
-    from tfrec.serving.graph import Graph
+    from tfrec.graph.signatures import Graph
 
     rows = dict(re.findall(r"^\| `([a-z_]+)` \| (.* \[B.*\]) \| `", README, re.MULTILINE))
     assert rows.keys() == {

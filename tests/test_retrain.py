@@ -1,6 +1,6 @@
 """A retrain that is killed again and again ends as one that was left alone: on a tiny model, with a SIGKILL at each seam.
 
-What the fresh server answers is the business of tests/serving/test_verify.py; here verification passes.
+What the fresh server answers is the business of tests/release/test_verify.py; here verification passes.
 """
 import errno
 import fcntl
@@ -20,19 +20,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.graph import tiny_recommender as tiny
 from tests.models.eagerly import eagerly
-from tests.serving import tiny_recommender as tiny
 from tfrec.config import Config, DataConfig, RetrainConfig
-from tfrec.data.log import FeedbackLog, LogWriter
+from tfrec.data.feedback_log.log import FeedbackLog, LogWriter
+from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
 from tfrec.data.records import Outcome
-from tfrec.data.wal import WriteAheadFile
 from tfrec.errors import DataError, NothingToLearn, NotVerified, ServingError, TfrecError
 from tfrec.evaluation.protocol import askable
 from tfrec.models.recommender import Recommender
+from tfrec.release.export import CHECKPOINT, export
+from tfrec.release.manifest import read_manifest
+from tfrec.release.publish import publish, versions
 from tfrec.retrain import HELD, PROMOTED, WAITING, Intent, Retrained, retrain
-from tfrec.serving.export import CHECKPOINT, export
-from tfrec.serving.manifest import read_manifest
-from tfrec.serving.release import publish, versions
 from tfrec.training.loop import optimiser
 
 ROOT = Path(__file__).parent.parent
@@ -40,8 +40,8 @@ NOW, EVENTS = 3_000_000, 40
 VERIFY = "tfrec.retrain.Verifier"
 KILLS = [  # in the order of a run; each leaves something else behind
     "after tfrec.training.loop.Ticks.on_train_batch_end",  # the intent; one batch of many is learnt
-    "before tfrec.serving.export.write_manifest",  # an export that has not got its name yet
-    "before tfrec.serving.release.write_manifest",  # a whole export, and a version that has not got its number yet
+    "before tfrec.release.export.write_manifest",  # an export that has not got its name yet
+    "before tfrec.release.publish.write_manifest",  # a whole export, and a version that has not got its number yet
     "after tfrec.retrain.publish",  # a version, and an intent that is carried out
 ]
 
@@ -63,7 +63,7 @@ def published(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: str) ->
     optimizer.build(made.model.trainable_variables)
     with tiny.exporting("recommend"):
         directory = export(made, run / "export", created_at=2_000_000, optimizer=optimizer)
-    with mock.patch("tfrec.serving.release.verify"):
+    with mock.patch("tfrec.release.publish.verify"):
         publish(directory, config.models_dir)
     outcomes = [
         Outcome(event_id=f"e{n}", user=f"u{n % 7}", item=f"i{n}", action="view", time=2_000_000 + 3_600 * n)

@@ -7,23 +7,23 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from tests.graph import tiny_recommender as tiny
 from tests.logged_slates import LENGTHS, LIVE, NOW, REQUESTS, log, logged_run, reward_of, short_lists
-from tests.serving import tiny_recommender as tiny
 from tfrec.config import Config, DataConfig, Objective, RetrainConfig
-from tfrec.data.join import join
-from tfrec.data.label_rule import LabelRule
-from tfrec.data.log import FeedbackLog
+from tfrec.data.examples.slates import matured_slates
+from tfrec.data.feedback_log.log import FeedbackLog
+from tfrec.data.labels.join import join
+from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.records import Outcome
-from tfrec.data.slates import matured_slates
 from tfrec.models.recommender import Recommender
+from tfrec.release.export import CHECKPOINT, slates_until
 from tfrec.retrain import PROMOTED, WAITING, retrain
-from tfrec.serving.export import CHECKPOINT, slates_until
 from tfrec.training import checkpoint
-from tfrec.training.slate_course import SlateViewer
-from tfrec.training.slate_window import window_arrays
+from tfrec.training.slates.trainer import SlateViewer
+from tfrec.training.slates.window import window_arrays
 
 DAY = 86_400
-VERIFY = ("tfrec.retrain.Verifier", "tfrec.serving.release.verify")
+VERIFY = ("tfrec.retrain.Verifier", "tfrec.release.publish.verify")
 
 
 @pytest.fixture(scope="module")

@@ -20,15 +20,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.serving.tiny_recommender import exporting
+from tests.graph.tiny_recommender import exporting
 from tfrec.config import load_config
-from tfrec.data.log import FeedbackLog, LogWriter
+from tfrec.data.feedback_log.log import FeedbackLog, LogWriter
+from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
 from tfrec.data.records import Outcome
-from tfrec.data.wal import WriteAheadFile
-from tfrec.serving.export import held_back, newest_model
-from tfrec.serving.manifest import read_manifest
-from tfrec.serving.process import free_port
-from tfrec.serving.pseudonym import load_pseudonyms
+from tfrec.gateway.pseudonym import load_pseudonyms
+from tfrec.model_server.process import free_port
+from tfrec.release.export import held_back, newest_model
+from tfrec.release.manifest import read_manifest
 
 ROOT = Path(__file__).parent.parent
 OWN_DATA = (ROOT / "README.md").read_text(encoding="utf-8").split("## Your own data")[1].split("## Colab")[0]

@@ -2,10 +2,10 @@
 import pytest
 
 from tfrec.config import Config
-from tfrec.data.log import FeedbackLog
+from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.errors import DataError, ServingError
-from tfrec.serving.manifest import Manifest, write_manifest
-from tfrec.serving.process import free_port
+from tfrec.model_server.process import free_port
+from tfrec.release.manifest import Manifest, write_manifest
 from tfrec.status import status
 
 

@@ -87,9 +87,9 @@ class Exploring(Since):
 
 
 class RewardConfig(Section):
-    """What an outcome is worth: weight of its action * what its value says * discount. The formula: tfrec/data/rewards.py."""
+    """What an outcome is worth: weight of its action * what its value says * discount. The formula: data/labels/rewards.py."""
 
-    preset: str | None = None  # a file of tfrec/data/presets, which takes the place of the defaults below: ecommerce, news, video
+    preset: str | None = None  # of data/labels/presets, which takes the place of the defaults below: ecommerce, news, video
     weights: dict[str, Weight] = {"click": 1.0, "view": 1.0, "rating": 1.0, "purchase": 1.0}  # below 0: dismissals
     valued: tuple[str, ...] = ()  # actions whose logged value multiplies their weight: price, seconds watched, stars
     completed: dict[str, Positive] = {}  # actions worth the share value / this, at most 1: seconds of a whole reading

@@ -20,7 +20,7 @@ from tfrec.errors import ConfigError
 M = TypeVar("M", bound=BaseModel)
 Table = dict[str, Any]
 
-_PRESETS = resources.files("tfrec") / "data" / "presets"
+_PRESETS = resources.files("tfrec") / "data" / "labels" / "presets"
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 

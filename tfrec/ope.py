@@ -11,22 +11,22 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfrec.client.inputs import UNKNOWN_AGE, padded
+from tfrec.client.tensors import text_array
 from tfrec.config import Config
-from tfrec.data.label_rule import LabelRule
-from tfrec.data.log import FeedbackLog
-from tfrec.data.rows import Quarantine
-from tfrec.data.slates import Slate, read_slates
+from tfrec.data.examples.slates import Slate, read_slates
+from tfrec.data.feedback_log.log import FeedbackLog
+from tfrec.data.labels.label_rule import LabelRule
+from tfrec.data.readers.rows import Quarantine
 from tfrec.errors import DataError, UsageError
 from tfrec.evaluation.intervals import Interval
 from tfrec.evaluation.off_policy import Logged, diagnose, estimate, ips, snips
+from tfrec.graph.signatures import Graph
 from tfrec.models.text_encoder import load_encoder
-from tfrec.serving.delta import index_of
-from tfrec.serving.export import CHECKPOINT
-from tfrec.serving.graph import Graph
-from tfrec.serving.inputs import UNKNOWN_AGE, padded
-from tfrec.serving.manifest import read_manifest
-from tfrec.serving.release import versions
-from tfrec.serving.tensors import text_array
+from tfrec.release.delta import index_of
+from tfrec.release.export import CHECKPOINT
+from tfrec.release.manifest import read_manifest
+from tfrec.release.publish import versions
 from tfrec.training import checkpoint
 from tfrec.training.progress import bar
 

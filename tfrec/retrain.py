@@ -31,44 +31,44 @@ import tensorflow as tf
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tfrec.config import Config
-from tfrec.data.action_names import warn_of_actions
-from tfrec.data.acts import with_users
-from tfrec.data.behaviour import Behaviour, gather
-from tfrec.data.catalogue import Catalogue
-from tfrec.data.damping import damping
-from tfrec.data.histories import Histories
-from tfrec.data.interactions import Interactions, read_preferences
-from tfrec.data.join import join
-from tfrec.data.label_rule import LabelRule
-from tfrec.data.log import FeedbackLog, Window
-from tfrec.data.log_rows import KINDS
-from tfrec.data.rows import Quarantine
-from tfrec.data.slates import Slate, matured_slates
+from tfrec.data.behaviour.damping import damping
+from tfrec.data.behaviour.histories import Histories
+from tfrec.data.behaviour.interactions import Interactions, read_preferences
+from tfrec.data.behaviour.merge import Behaviour, gather
+from tfrec.data.examples.slates import Slate, matured_slates
+from tfrec.data.feedback_log.log import FeedbackLog, Window
+from tfrec.data.feedback_log.schema import KINDS
+from tfrec.data.items.catalogue import Catalogue
+from tfrec.data.labels.action_names import warn_of_actions
+from tfrec.data.labels.join import join
+from tfrec.data.labels.label_rule import LabelRule
+from tfrec.data.labels.repeated_actions import with_users
+from tfrec.data.readers.rows import Quarantine
 from tfrec.errors import DataError, NothingToLearn, NotVerified, TfrecError, UsageError
 from tfrec.evaluation.baselines import POPULARITY_7D, WEEK, popularity_scorer
 from tfrec.evaluation.gate import Floor, SearchRanks, verdict
-from tfrec.evaluation.judges import Judges, judging_events
+from tfrec.evaluation.gate_events import Judges, judging_events
 from tfrec.evaluation.policy_value import compare_policies
 from tfrec.evaluation.protocol import Ranks, askable, hash_sample, rank_events
-from tfrec.evaluation.search import OWN_TEXTS, Searches, chosen_searches, own_texts, rank_searches
-from tfrec.models.prior import PopularityPrior
+from tfrec.evaluation.search_ranks import OWN_TEXTS, Searches, chosen_searches, own_texts, rank_searches
+from tfrec.gateway.pseudonym import load_pseudonyms
+from tfrec.models.popularity_prior import PopularityPrior
 from tfrec.models.recommender import Recommender
 from tfrec.models.scorer import Scorer, SearchScorer
 from tfrec.models.text_encoder import load_encoder
-from tfrec.serving.export import CHECKPOINT, export, held_back, slates_until
-from tfrec.serving.integrity import check_files
-from tfrec.serving.manifest import Manifest, read_manifest
-from tfrec.serving.pseudonym import load_pseudonyms
-from tfrec.serving.release import publish, version_of, versions
-from tfrec.serving.retention import retire
-from tfrec.serving.verify import Verifier
+from tfrec.release.export import CHECKPOINT, export, held_back, slates_until
+from tfrec.release.file_digests import check_files
+from tfrec.release.manifest import Manifest, read_manifest
+from tfrec.release.publish import publish, version_of, versions
+from tfrec.release.retention import retire
+from tfrec.release.verify import Verifier
 from tfrec.training import checkpoint
 from tfrec.training.devices import choose_strategy
 from tfrec.training.loop import Course, give_slots, optimiser
 from tfrec.training.progress import bar
 from tfrec.training.replay import with_replay
-from tfrec.training.slate_course import SlateCourse
-from tfrec.training.slate_window import SlateWindow
+from tfrec.training.slates.trainer import SlateCourse
+from tfrec.training.slates.window import SlateWindow
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tfrec.config import Config
-from tfrec.data.log import FeedbackLog
+from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.errors import ServingError
-from tfrec.serving.manifest import Manifest, read_manifest
-from tfrec.serving.release import versions
+from tfrec.release.manifest import Manifest, read_manifest
+from tfrec.release.publish import versions
 
 
 def status(config: Config, *, server: str | None = None) -> dict[str, Any]:

@@ -14,8 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tfrec.serving.process import ServerProcess, free_port
-from tfrec.serving.server import ServeOptions
+from tfrec.model_server.options import ServeOptions
+from tfrec.model_server.process import ServerProcess, free_port
 
 beside = runpy.run_path(str(Path(__file__).parent / "gateway.py"))
 

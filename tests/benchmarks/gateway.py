@@ -23,19 +23,19 @@ from typing import Any
 
 import numpy as np
 
+from tfrec.client.client import Client
 from tfrec.config import Config, ModelConfig, TextConfig, load_config
-from tfrec.data.catalogue import Catalogue
+from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Item
-from tfrec.demo_traffic import Gateway
+from tfrec.demo.traffic import Gateway
 from tfrec.errors import ServingError
+from tfrec.model_server.options import ServeOptions
+from tfrec.model_server.process import ServerProcess, free_port
 from tfrec.models.recommender import Recommender
 from tfrec.models.text_encoder import TextEncoder
-from tfrec.serving.client import Client
-from tfrec.serving.export import export
-from tfrec.serving.freshness import read_prior
-from tfrec.serving.process import ServerProcess, free_port
-from tfrec.serving.release import newest_dir
-from tfrec.serving.server import ServeOptions
+from tfrec.release.export import export
+from tfrec.release.popularity_files import read_prior
+from tfrec.release.publish import newest_dir
 
 USERS = 200
 CLIENTS = (1, 4, 8)  # more would meet the 8 threads of a model server on 2 cores

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
+from tfrec.client.client import Client
+from tfrec.client.tensors import from_values
 from tfrec.errors import ServingError
-from tfrec.serving.client import Client
-from tfrec.serving.manifest import read_manifest
-from tfrec.serving.process import ServerProcess, free_port
-from tfrec.serving.server import ServeOptions
-from tfrec.serving.tensors import from_values
+from tfrec.model_server.options import ServeOptions
+from tfrec.model_server.process import ServerProcess, free_port
+from tfrec.release.manifest import read_manifest
 
 
 class Load:

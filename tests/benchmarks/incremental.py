@@ -25,15 +25,15 @@ from typing import Any
 import numpy as np
 
 from tfrec.config import Config, load_config
-from tfrec.data.catalogue import Catalogue
-from tfrec.data.histories import Histories
-from tfrec.data.interactions import Interactions
+from tfrec.data.behaviour.histories import Histories
+from tfrec.data.behaviour.interactions import Interactions
+from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Item
 from tfrec.evaluation.baselines import WEEK, popularity_scorer
 from tfrec.evaluation.intervals import UserBootstrap
 from tfrec.evaluation.metrics import hits, ndcg
 from tfrec.evaluation.protocol import askable, hash_sample, rank_events
-from tfrec.models.prior import PopularityPrior, fit_weights
+from tfrec.models.popularity_prior import PopularityPrior, fit_weights
 from tfrec.models.recommender import Recommender, encode_catalogue
 from tfrec.models.scorer import Scorer
 from tfrec.training import checkpoint

@@ -20,12 +20,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # else the threads of faiss
 import numpy as np
 import tensorflow as tf
 
-from tfrec.data.catalogue import Catalogue
+from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Item
-from tfrec.serving.index import ExactIndex
-from tfrec.serving.index_choice import Queries, Truth, least_reaches
-from tfrec.serving.inverted_index import InvertedIndex, Reach
-from tfrec.serving.item_lists import centres
+from tfrec.graph.clustering import centres
+from tfrec.graph.exact_index import ExactIndex
+from tfrec.graph.index_choice import Queries, Truth, least_reaches
+from tfrec.graph.inverted_index import InvertedIndex, Reach
 
 K = 100
 TARGET = 0.99

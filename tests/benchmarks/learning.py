@@ -27,26 +27,26 @@ import numpy as np  # isort: skip
 import tensorflow as tf  # isort: skip
 
 from learning_report import report
+from simulator import World, best_first, draw
 
 from tfrec.config import Config, GatewayConfig, ModelConfig, RetrainConfig, TextConfig, TrainingConfig
-from tfrec.data.catalogue import Catalogue
-from tfrec.data.interactions import Interactions
-from tfrec.data.ragged import Ragged
-from tfrec.data.sequences import PAD
-from tfrec.data.slate_arrays import SlateArrays
-from tfrec.data.tag_filters import TagFilters
-from tfrec.evaluation.simulator import World, best_first, draw
+from tfrec.data.behaviour.interactions import Interactions
+from tfrec.data.examples.ragged import Ragged
+from tfrec.data.examples.sequences import PAD
+from tfrec.data.examples.slate_arrays import SlateArrays
+from tfrec.data.items.catalogue import Catalogue
+from tfrec.data.items.tag_filters import TagFilters
 from tfrec.models.bayesian_head import PRIOR_SD
-from tfrec.models.prior import PopularityPrior
+from tfrec.models.popularity_prior import PopularityPrior
 from tfrec.models.recommender import Recommender, towers
 from tfrec.models.text_encoder import load_encoder
-from tfrec.training.head_update import update_head
 from tfrec.training.loop import Course, optimiser
 from tfrec.training.replay import with_replay
-from tfrec.training.slate_input import STATE, SlateInput
-from tfrec.training.slate_learner import SlateLearner
-from tfrec.training.slate_reading import SlateReading, read_slate_scores
-from tfrec.training.slate_view import Candidates, SlateViewer
+from tfrec.training.slates.bandit_update import update_head
+from tfrec.training.slates.batches import STATE, Candidates, SlateInput
+from tfrec.training.slates.learner import SlateLearner
+from tfrec.training.slates.policy_scorer import SlateViewer
+from tfrec.training.slates.position_bias import SlateReading, read_slate_scores
 
 PLACES, HISTORY, DAY, EACH = 5, 12, 86_400, 10
 TURNS = 5  # a round's requests come in so many turns, one a user: who clicked in one is known in the next

@@ -11,8 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tfrec.data.log import FeedbackLog
-from tfrec.data.log_rows import KINDS
+from tfrec.data.feedback_log.log import FeedbackLog
+from tfrec.data.feedback_log.schema import KINDS
 from tfrec.data.records import Impression, Outcome, Shown
 
 DAY = 86_400

@@ -8,11 +8,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from tfrec.serving.client import Client
-from tfrec.serving.process import ServerProcess, free_port
-from tfrec.serving.server import ServeOptions
+from tfrec.client.client import Client
+from tfrec.model_server.options import ServeOptions
+from tfrec.model_server.process import ServerProcess, free_port
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "serving"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "model_server"))
 from malformed import attack  # noqa: E402  the suite sends some hundreds of the same
 from tiny import save_tiny  # noqa: E402
 

@@ -14,11 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfrec.data.interactions import Interactions
-from tfrec.data.movielens import load_movielens
-from tfrec.models.prior import PopularityPrior, fit_weights
-from tfrec.serving.first_seen import FirstSeen
-from tfrec.serving.freshness import Freshness, write_prior
+from tfrec.data.behaviour.interactions import Interactions
+from tfrec.data.behaviour.movielens import load_movielens
+from tfrec.gateway.first_seen import FirstSeen
+from tfrec.gateway.live_popularity import Freshness
+from tfrec.models.popularity_prior import PopularityPrior, fit_weights
+from tfrec.release.popularity_files import write_prior
 
 WIDTH, TOP, YEAR = 32, 10, 365 * 86_400
 SCALES = (1.0, 2.0, 4.0, 6.0, 8.0, 12.0)

@@ -28,18 +28,18 @@ import numpy as np
 
 import tfrec.retrain
 from tfrec.config import Config, load_config
-from tfrec.data.catalogue import Catalogue
-from tfrec.data.damping import Damping
-from tfrec.data.interactions import Interactions
-from tfrec.data.log import FeedbackLog, LogWriter
+from tfrec.data.behaviour.damping import Damping
+from tfrec.data.behaviour.interactions import Interactions
+from tfrec.data.feedback_log.log import FeedbackLog, LogWriter
+from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
+from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Outcome
-from tfrec.data.wal import WriteAheadFile
-from tfrec.models.prior import PopularityPrior
+from tfrec.gateway.pseudonym import load_pseudonyms
+from tfrec.models.popularity_prior import PopularityPrior
 from tfrec.models.recommender import Recommender
 from tfrec.models.scorer import Scorer
-from tfrec.serving.export import export
-from tfrec.serving.pseudonym import load_pseudonyms
-from tfrec.serving.release import publish
+from tfrec.release.export import export
+from tfrec.release.publish import publish
 from tfrec.training.train import train
 
 BENCHMARKS = Path(__file__).parent
@@ -98,7 +98,7 @@ def attempt(config: Config, rows: list[Row], *, film: str, asked_users: set[str]
         patches.enter_context(mock.patch("tfrec.retrain.Verifier"))
         patches.enter_context(mock.patch("tfrec.retrain._learn", watched))
         if damped == NOTHING:
-            patches.enter_context(mock.patch("tfrec.models.prior.agreed", lambda established, newcomers, **_: newcomers))
+            patches.enter_context(mock.patch("tfrec.models.popularity_prior.agreed", lambda _, newcomers, **__: newcomers))
         if damped != BOTH:
             patches.enter_context(mock.patch("tfrec.retrain.damping", lambda inter, *_, **__: Damping(np.ones(len(inter)))))
         result = tfrec.retrain.retrain(config, now=now)
@@ -118,7 +118,7 @@ def published(run: Path, catalogue: Catalogue, inter: Interactions, base: int, s
                                 "training.epochs=3", *settings])
     trained = train(config, catalogue, inter.slice(0, base))
     directory = export(trained.recommender, run / "export", created_at=int(inter.time[base - 1]), optimizer=trained.optimizer)
-    with mock.patch("tfrec.serving.release.verify"):
+    with mock.patch("tfrec.release.publish.verify"):
         publish(directory, config.models_dir)
     return config
 

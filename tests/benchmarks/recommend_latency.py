@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tfrec.serving.client import Client
-from tfrec.serving.freshness import read_prior
-from tfrec.serving.manifest import read_manifest
-from tfrec.serving.process import ServerProcess, free_port
-from tfrec.serving.server import ServeOptions
+from tfrec.client.client import Client
+from tfrec.model_server.options import ServeOptions
+from tfrec.model_server.process import ServerProcess, free_port
+from tfrec.release.manifest import read_manifest
+from tfrec.release.popularity_files import read_prior
 
 QUERIES = ("a quiet love story in old new york", "space pirates fight robots for lost gold", "the true story of a boxer")
 LENGTH = 25  # events of a history

@@ -26,18 +26,18 @@ from typing import Any, get_args
 
 import numpy as np
 
+from tfrec.client.inputs import wanted
 from tfrec.config import Config, Objective, RetrainConfig, load_config
-from tfrec.data.catalogue import Catalogue
-from tfrec.data.interactions import Interactions
-from tfrec.data.log import FeedbackLog, LogWriter
-from tfrec.data.movielens import load_movielens
+from tfrec.data.behaviour.interactions import Interactions
+from tfrec.data.behaviour.movielens import load_movielens
+from tfrec.data.feedback_log.log import FeedbackLog, LogWriter
+from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
+from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Impression, Outcome, Shown
-from tfrec.data.wal import WriteAheadFile
+from tfrec.gateway.pseudonym import load_pseudonyms
+from tfrec.model_server.saved_model import SavedModel
+from tfrec.models.popularity_prior import Override
 from tfrec.retrain import retrain
-from tfrec.serving.freshness import Override
-from tfrec.serving.inputs import wanted
-from tfrec.serving.pseudonym import load_pseudonyms
-from tfrec.serving.saved_model import SavedModel
 
 published = runpy.run_path(str(Path(__file__).parent / "poisoning_retrain.py"))["published"]
 OBJECTIVES = get_args(Objective)

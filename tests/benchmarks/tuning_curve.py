@@ -19,13 +19,13 @@ import numpy as np
 from tuning_data import Ranking, documentation, movietweetings, msrd
 
 from tfrec.config import Config, load_config
-from tfrec.data.catalogue import Catalogue
-from tfrec.data.pairs import Pairs
+from tfrec.data.examples.pairs import Pairs
+from tfrec.data.items.catalogue import Catalogue
 from tfrec.models.text_encoder import TextEncoder
-from tfrec.training import tuning_loop
-from tfrec.training.new_encoder import change_of
-from tfrec.training.pretrain import pretrain
-from tfrec.training.tune import PairInput, PairModel, tune
+from tfrec.training.encoder import tuning_loop
+from tfrec.training.encoder.new_encoder import change_of
+from tfrec.training.encoder.pretrain import pretrain
+from tfrec.training.encoder.tune import PairInput, PairModel, tune
 
 import tensorflow as tf  # isort: skip  after tfrec, which chooses Keras 2
 

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tfrec.data.catalogue import Catalogue
-from tfrec.data.interactions import Interactions
-from tfrec.data.pairs import Pairs
+from tfrec.data.behaviour.interactions import Interactions
+from tfrec.data.examples.pairs import Pairs
+from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Item
 from tfrec.models.text_encoder import TextEncoder
 

@@ -1,7 +1,7 @@
 """A log of eight events, small enough to rank by hand."""
 import pytest
 
-from tfrec.data.interactions import Interactions
+from tfrec.data.behaviour.interactions import Interactions
 
 
 @pytest.fixture

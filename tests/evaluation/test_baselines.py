@@ -3,7 +3,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfrec.data.interactions import Interactions
+from tfrec.data.behaviour.interactions import Interactions
 from tfrec.evaluation.baselines import EASE, ITEM_KNN, RollingPopularity, peers, popularity_scorer
 from tfrec.evaluation.protocol import Histories, rank_events
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfrec.data.interactions import Interactions
+from tfrec.data.behaviour.interactions import Interactions
 from tfrec.errors import ModelError
 from tfrec.evaluation.protocol import (
     Histories,

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tfrec.data.catalogue import read_catalogue
-from tfrec.data.interactions import read_interactions
+from tfrec.data.behaviour.interactions import read_interactions
+from tfrec.data.items.catalogue import read_catalogue
 from tfrec.evaluation.baselines import peers
 from tfrec.evaluation.intervals import UserBootstrap
 from tfrec.evaluation.protocol import Histories, asked_events, rank_events

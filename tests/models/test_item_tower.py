@@ -5,8 +5,8 @@ import tensorflow as tf
 from numpy.testing import assert_allclose
 
 from tests.models.world import CLUSTERS, WIDTH, text_vectors
+from tfrec.models.dropout import Noise
 from tfrec.models.item_tower import ItemTower
-from tfrec.models.noise import Noise
 
 DIM, FEATURES = 6, 3
 

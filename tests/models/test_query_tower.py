@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 from numpy.testing import assert_allclose, assert_array_equal
 
-from tfrec.models.noise import Noise
+from tfrec.models.dropout import Noise
 from tfrec.models.query_tower import GAP_BUCKETS, QueryTower, gap_bucket
 
 LENGTH, DIM = 5, 8

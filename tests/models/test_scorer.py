@@ -7,9 +7,9 @@ import tensorflow as tf
 from numpy.testing import assert_allclose, assert_array_equal
 
 from tests.models import world
-from tfrec.data.histories import Histories
-from tfrec.data.interactions import Interactions
-from tfrec.models.prior import PopularityPrior
+from tfrec.data.behaviour.histories import Histories
+from tfrec.data.behaviour.interactions import Interactions
+from tfrec.models.popularity_prior import PopularityPrior
 from tfrec.models.recommender import Recommender
 from tfrec.models.scorer import Scorer
 

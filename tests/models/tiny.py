@@ -57,7 +57,7 @@ def tokenizer_files(pieces: list[str] = PIECES, *, lower_case: bool = True) -> A
     """The tokenizer of a checkpoint with these pieces."""
     from tempfile import TemporaryDirectory
 
-    from tfrec.models.tokenizer_files import read_tokenizer
+    from tfrec.models.pretrained.tokenizer_files import read_tokenizer
 
     with TemporaryDirectory() as directory:
         Path(directory, "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")

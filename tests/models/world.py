@@ -5,14 +5,14 @@ from typing import Any
 import numpy as np
 
 from tfrec.config import Config, ModelConfig, TrainingConfig
-from tfrec.data.catalogue import Catalogue
-from tfrec.data.interactions import Interactions
-from tfrec.data.ragged import Ragged
+from tfrec.data.behaviour.interactions import Interactions
+from tfrec.data.examples.ragged import Ragged
+from tfrec.data.examples.sequences import PAD, windows
+from tfrec.data.examples.slate_arrays import SlateArrays
+from tfrec.data.items.catalogue import Catalogue
+from tfrec.data.items.tag_filters import TagFilters, positions_by_tag
 from tfrec.data.records import Item
-from tfrec.data.sequences import PAD, windows
-from tfrec.data.slate_arrays import SlateArrays
-from tfrec.data.tag_filters import TagFilters, positions_by_tag
-from tfrec.models.prior import snapshots
+from tfrec.models.popularity_prior import snapshots
 from tfrec.models.recommender import Recommender, text_cache
 
 CLUSTERS = 4

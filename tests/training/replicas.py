@@ -25,7 +25,7 @@ from tfrec.config import RetrainConfig  # noqa: E402
 from tfrec.models import two_tower  # noqa: E402
 from tfrec.models.scorer import Scorer  # noqa: E402
 from tfrec.training.loop import Course, optimiser  # noqa: E402
-from tfrec.training.slate_course import SlateCourse, SlateViewer  # noqa: E402
+from tfrec.training.slates.trainer import SlateCourse, SlateViewer  # noqa: E402
 
 
 def measure(strategy: tf.distribute.Strategy, negatives: int) -> dict[str, list[float]]:

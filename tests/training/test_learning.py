@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from tests.models import world
-from tfrec.data.histories import Histories
-from tfrec.data.interactions import Interactions
+from tfrec.data.behaviour.histories import Histories
+from tfrec.data.behaviour.interactions import Interactions
 from tfrec.models.recommender import Recommender
 from tfrec.models.scorer import Scorer
 from tfrec.training.train import Trained, train

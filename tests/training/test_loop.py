@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose
 
 from tests.models import world
 from tests.models.eagerly import eagerly
-from tfrec.data.interactions import Interactions
+from tfrec.data.behaviour.interactions import Interactions
 from tfrec.errors import DataError
 from tfrec.models.recommender import Recommender
 from tfrec.training import checkpoint

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfrec.data.interactions import Interactions
-from tfrec.data.sequences import windows
+from tfrec.data.behaviour.interactions import Interactions
+from tfrec.data.examples.sequences import windows
 from tfrec.training.replay import BANDS, reservoir, slice_weights, slices, with_replay
 
 LENGTH = 4

@@ -51,6 +51,14 @@ def sweep(parent: str | Path, prefix: str) -> list[Path]:
     return swept
 
 
+def link(source: str, target: str) -> None:
+    """A hard link where there can be one, else a copy."""
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)
+
+
 def replace_directory(new: Path, target: Path) -> None:
     """Put the directory `new` in the place of `target`, which may exist; what was there is `new` afterwards, or gone.
 

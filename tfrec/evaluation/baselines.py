@@ -1,7 +1,7 @@
 """The simple peers that a model must beat: popularity, 7-day popularity, item-kNN, EASE.
 
 Counts roll: they hold every event strictly before the second that is asked. Weights of item-kNN and EASE are fitted on the
-training set only (`item_weights.py`), unless that would take more memory than a common machine has.
+training set only (`item_to_item.py`), unless that would take more memory than a common machine has.
 """
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tfrec.data.histories import Histories
-from tfrec.data.interactions import Interactions
-from tfrec.evaluation.item_weights import ItemKnn, Training, ease
+from tfrec.data.behaviour.histories import Histories
+from tfrec.data.behaviour.interactions import Interactions
+from tfrec.evaluation.item_to_item import ItemKnn, Training, ease
 from tfrec.evaluation.protocol import Ints, Scorer
 
 FloatArray = NDArray[np.float64]

@@ -19,7 +19,7 @@ from tfrec.evaluation.intervals import Interval, UserBootstrap
 from tfrec.evaluation.metrics import hits, ndcg
 from tfrec.evaluation.policy_value import PolicyValue
 from tfrec.evaluation.protocol import Ranks
-from tfrec.evaluation.search import is_above_chance
+from tfrec.evaluation.search_ranks import is_above_chance
 
 CALLED = {POPULARITY_7D: "7-day popularity"}
 CERTAIN = 0.01  # chance of so few hits, were the floor true, below which they are too few

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tfrec.config import Config
-from tfrec.data.catalogue import Catalogue
-from tfrec.data.histories import Histories
-from tfrec.data.interactions import Interactions
+from tfrec.data.behaviour.histories import Histories
+from tfrec.data.behaviour.interactions import Interactions
+from tfrec.data.items.catalogue import Catalogue
 from tfrec.evaluation.baselines import EASE, peers
 from tfrec.evaluation.protocol import Asked, Ranks, asked_events, nothing_asked, rank_events
 from tfrec.evaluation.scorecard import Scorecard, scorecard

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tfrec.data.histories import Histories
-from tfrec.data.interactions import Interactions, event_sha1
+from tfrec.data.behaviour.histories import Histories
+from tfrec.data.behaviour.interactions import Interactions, event_sha1
 from tfrec.errors import DataError, ModelError
 
 Ints = NDArray[np.int64]

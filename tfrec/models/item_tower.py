@@ -3,14 +3,14 @@
     v = normalise(P text + F features + id[slot])
 
 The text carries an item from the moment it exists; the residual learns what text does not say. Residuals live in a fixed
-number of slots, given at first feedback (`slots.py`): slot 0 is the zero vector of items without feedback.
+number of slots, given at first feedback (`residual_slots.py`): slot 0 is the zero vector of items without feedback.
 """
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tfrec.models.noise import Noise
+from tfrec.models.dropout import Noise
 
 keras = tf.keras
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfrec.models.noise import Noise, dropout
+from tfrec.models.dropout import Noise, dropout
 
 keras = tf.keras
 HIDDEN = -1e9  # added to a logit that must not count

@@ -11,13 +11,13 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tfrec.config import Config
-from tfrec.data.catalogue import Catalogue
-from tfrec.data.item_features import ItemFeatures
+from tfrec.data.items.catalogue import Catalogue
+from tfrec.data.items.item_features import ItemFeatures
 from tfrec.models.bayesian_head import BayesianHead
 from tfrec.models.item_tower import ItemTower
-from tfrec.models.prior import PopularityPrior
+from tfrec.models.popularity_prior import PopularityPrior
 from tfrec.models.query_tower import QueryTower
-from tfrec.models.slots import assign_slots
+from tfrec.models.residual_slots import assign_slots
 from tfrec.models.text_cache import TextCache
 from tfrec.models.text_encoder import identity, load_encoder
 from tfrec.models.two_tower import TwoTower

@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tfrec.data.histories import Histories
-from tfrec.data.interactions import Interactions
-from tfrec.data.newcomers import by_newcomers
-from tfrec.models.prior import PopularityPrior
+from tfrec.data.behaviour.histories import Histories
+from tfrec.data.behaviour.interactions import Interactions
+from tfrec.data.behaviour.newcomers import by_newcomers
+from tfrec.models.popularity_prior import PopularityPrior
 from tfrec.models.recommender import Recommender
 from tfrec.models.two_tower import SEARCH_BETA
 

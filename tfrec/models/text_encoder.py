@@ -9,11 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec.config import TextConfig
-from tfrec.models.bert import load_bert
-from tfrec.models.checkpoint_files import fingerprint, read_checkpoint
-from tfrec.models.prompts import Role
-from tfrec.models.sentence_modules import Dense
-from tfrec.models.tokenizer import EDGES, Tokenizer
+from tfrec.models.bert.bert_files import load_bert
+from tfrec.models.pretrained.checkpoint_files import fingerprint, read_checkpoint
+from tfrec.models.pretrained.prompts import Role
+from tfrec.models.pretrained.sentence_modules import Dense
+from tfrec.models.tokenizer.tokenizer import EDGES, Tokenizer
 
 STEP = 8  # token lengths are rounded up to multiples of this: few shapes to trace, at most 7 wasted tokens
 READ_AT_ONCE = 4096  # texts whose characters are in memory at the same time

@@ -2,11 +2,11 @@
 
     score(u, i at time t) = <s (u - mean u), v_i> + beta log p_t(i)            u, v unit vectors, s = 1/T learnt
 
-`p_t` is the streaming popularity just before t (`prior.py`). It stands in the training logits, so the towers learn what
-popularity does not say, and the same sum serves; beta is 1 while the towers are trained, and chosen afterwards. Three choices
-keep it so: the mean query is taken off, or <mean u, v_i> would be a second, stale popularity; an item is a negative only once it
-has been touched, or the model would learn from hindsight that what came later is never chosen; the residual of an item without
-feedback is zero (`slots.py`).
+`p_t` is the streaming popularity just before t (`popularity_prior.py`). It stands in the training logits, so the towers learn
+what popularity does not say, and the same sum serves; beta is 1 while the towers are trained, and chosen afterwards. Three
+choices keep it so: the mean query is taken off, or <mean u, v_i> would be a second, stale popularity; an item is a negative only
+once it has been touched, or the model would learn from hindsight that what came later is never chosen; the residual of an item
+without feedback is zero (`residual_slots.py`).
 
 The loss is a softmax over negatives that all positions of the batch share, each corrected by -log q (Bengio & Senecal 2008; Yi et
 al. 2019, doi:10.1145/3298689.3346996), through a `tfrs.tasks.Retrieval` (`retrieval_task.py`). A catalogue up to `WHOLE` times
@@ -20,9 +20,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-import tfrec.models.precision  # noqa: F401  products are in whole float32
+import tfrec.models.bert.precision  # noqa: F401  products are in whole float32
+from tfrec.models.dropout import Noise
 from tfrec.models.item_tower import ItemTower
-from tfrec.models.noise import Noise
 from tfrec.models.query_tower import HIDDEN, QueryTower
 from tfrec.models.retrieval_task import CorrectedRetrieval
 

@@ -15,14 +15,14 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tfrec.config import Config
-from tfrec.data.catalogue import Catalogue, read_catalogue
-from tfrec.data.item_features import ItemFeatures
-from tfrec.data.rows import Quarantine
+from tfrec.data.items.catalogue import Catalogue, read_catalogue
+from tfrec.data.items.item_features import ItemFeatures
+from tfrec.data.readers.rows import Quarantine
 from tfrec.data.staging import recover, replace_directory, staging
 from tfrec.errors import DataError, ModelError
 from tfrec.models.bayesian_head import BayesianHead
-from tfrec.models.checkpoint_files import fingerprint
-from tfrec.models.prior import PopularityPrior
+from tfrec.models.popularity_prior import PopularityPrior
+from tfrec.models.pretrained.checkpoint_files import fingerprint
 from tfrec.models.recommender import Recommender, encode_catalogue, towers
 from tfrec.models.text_encoder import load_encoder
 

@@ -11,13 +11,13 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tfrec.config import Config, TrainingConfig
-from tfrec.data.interactions import Interactions
-from tfrec.data.sequences import windows
+from tfrec.data.behaviour.interactions import Interactions
+from tfrec.data.examples.sequences import windows
 from tfrec.errors import NothingToLearn
-from tfrec.models.prior import snapshots
+from tfrec.models.popularity_prior import snapshots
 from tfrec.models.recommender import Recommender
+from tfrec.training.batches import Input
 from tfrec.training.devices import compiles
-from tfrec.training.input import Input
 from tfrec.training.progress import Advance
 
 SNAPSHOTS = 1024  # of log p over the training time, at most

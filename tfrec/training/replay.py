@@ -7,8 +7,8 @@ mask of targets out; a function of the seed, so a run that is repeated learns th
 import numpy as np
 import numpy.typing as npt
 
-from tfrec.data.interactions import Interactions
-from tfrec.data.sequences import Windows, windows
+from tfrec.data.behaviour.interactions import Interactions
+from tfrec.data.examples.sequences import Windows, windows
 
 PERIODS = 10  # of equal length, from the first to the last event
 BANDS = 4  # of how often: below 10 times, below 100, below 1,000, more

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from tfrec.config import Config
-from tfrec.data.catalogue import Catalogue
-from tfrec.data.histories import Histories
-from tfrec.data.interactions import Interactions
+from tfrec.data.behaviour.histories import Histories
+from tfrec.data.behaviour.interactions import Interactions
+from tfrec.data.items.catalogue import Catalogue
 from tfrec.errors import DataError
-from tfrec.models.prior import PopularityPrior, fit_weights
+from tfrec.models.popularity_prior import PopularityPrior, fit_weights
 from tfrec.models.recommender import Recommender, encode_catalogue
 from tfrec.models.scorer import Scorer
 from tfrec.training import checkpoint

@@ -1,0 +1,1 @@
+"""Training examples: windows of behaviour, slates with their rewards, and pairs of texts."""

@@ -1,0 +1,5 @@
+"""What the demo found, for people: a page with charts, the same as JSON, and the last screen of `tfrec demo`."""
+from tfrec.demo.report.page import write_report
+from tfrec.demo.report.screen import render_screen
+
+__all__ = ["render_screen", "write_report"]

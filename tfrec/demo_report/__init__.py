@@ -1,5 +1,0 @@
-"""What the demo found, for people: a page with charts, the same as JSON, and the last screen of `tfrec demo`."""
-from tfrec.demo_report.page import write_report
-from tfrec.demo_report.screen import render_screen
-
-__all__ = ["render_screen", "write_report"]

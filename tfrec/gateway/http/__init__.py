@@ -1,0 +1,1 @@
+"""HTTP at the gateway: bodies, keys, rate limits, connections, errors, OpenAPI."""

@@ -1,0 +1,1 @@
+"""The served graph: raw strings in, item ids out, inside one SavedModel."""

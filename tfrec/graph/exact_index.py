@@ -1,0 +1,235 @@
+"""The index: item vectors, ids, tags and popularity in the graph; query vectors in, ids of the best items out.
+
+    score(i) = <u, v_i> + beta log p(i)
+
+Exact: one matrix product and one top-k over all items, in stock ops. What replaces it for large catalogues (`inverted_index.py`)
+keeps its methods: filters come as strings and are applied before the best are chosen, so an answer is short only when fewer items
+are left.
+"""
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tfrec.data.items.catalogue import Catalogue
+from tfrec.data.items.tag_filters import positions_by_tag
+from tfrec.errors import ModelError
+from tfrec.graph.quantization import Storage, Vectors
+
+NOTHING = ""  # an answer's place without an item, and a filter's place without a name
+LOWEST = -float("inf")
+
+
+class Wishes(NamedTuple):
+    """What a request says about items besides the query vector; `""` pads, and a name that is not known says nothing."""
+
+    exclude: tf.Tensor  # [batch, E] ids that must not come
+    allow_tags: tf.Tensor  # [batch, T] an item needs one of them; none named: every item passes
+    deny_tags: tf.Tensor  # [batch, T] an item with one of them does not pass, whatever is allowed
+    prior_items: tf.Tensor  # [batch, P] ids whose log p is given with the request,
+    prior_log_p: tf.Tensor  # [batch, P] and what it is
+
+
+def names_tags(wishes: Wishes) -> tf.Tensor:
+    """Whether each row `[batch]` names a tag."""
+    return tf.reduce_any(wishes.allow_tags != NOTHING, axis=1) | tf.reduce_any(wishes.deny_tags != NOTHING, axis=1)
+
+
+class Lookup:
+    """Codes 0, 1, ... of names in their order, in the graph; `unknown` for every other name."""
+
+    def __init__(self, codes: Mapping[str, int], *, unknown: int = -1) -> None:
+        keys, values = tf.constant(list(codes), tf.string), tf.constant(list(codes.values()), tf.int64)
+        self.table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, values), unknown)
+
+    def __call__(self, names: tf.Tensor) -> tf.Tensor:
+        return tf.cast(self.table.lookup(names), tf.int32)
+
+
+class _Places(tf.lookup.KeyValueTensorInitializer):
+    """Fills a table with the place of each name in a variable, `""` left out.
+
+    A server runs it after it has restored the variables, so the table is the variable's, also when that came from a delta.
+    """
+
+    def __init__(self, names: tf.Variable) -> None:
+        super().__init__(tf.zeros([0], tf.string), tf.zeros([0], tf.int64))
+        self._names = names
+
+    def initialize(self, table: tf.lookup.StaticHashTable) -> tf.Operation:
+        places = tf.where(self._names != NOTHING)[:, 0]
+        keys = tf.concat([[NOTHING], tf.gather(self._names.value(), places)], axis=0)  # the operator takes no empty list
+        return tf.raw_ops.LookupTableImportV2(
+            table_handle=table.resource_handle, keys=keys, values=tf.pad(places, [[1, 0]], constant_values=-1)
+        )
+
+
+class PlaceLookup(Lookup):
+    """The place of each name in a variable of names, -1 for every other name."""
+
+    def __init__(self, names: tf.Variable) -> None:
+        self.table = tf.lookup.StaticHashTable(_Places(names), -1)
+
+
+class ExactIndex:
+    """All items of a catalogue, each at its own position.
+
+    All that the catalogue brings is in `state`, variables whose first dimension is open: a later catalogue, other popularity or
+    other vectors are other values of the same graph (`delta.py`).
+
+    Args:
+        catalogue: an item that is not available is never answered.
+        vectors: `[n_items, dim]`.
+        log_p: `[n_items]`, popularity for requests that bring none.
+        max_k: an answer is at most this long.
+        storage: of the vectors (`quantization.py`).
+        order: `[n_positions]` the catalogue's item at each position of the index, -1 for none; by default the catalogue's order.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        vectors: np.ndarray,
+        log_p: np.ndarray,
+        *,
+        max_k: int,
+        storage: Storage = "float32",
+        order: np.ndarray | None = None,
+    ) -> None:
+        if not len(catalogue) == len(vectors) == len(log_p):
+            raise ModelError(
+                f"ExactIndex: expected a vector and a log p for each of {len(catalogue)} items, got {len(vectors)}, {len(log_p)}."
+            )
+        order = np.arange(len(catalogue)) if order is None else order
+        items = [catalogue.items[item] if item >= 0 else None for item in order]
+        self._max_k = max_k
+        self.state: dict[str, tf.Variable] = {}
+        self._vectors = Vectors(np.where((order >= 0)[:, None], vectors[order], 0), storage, keep=self._keep)
+        self._log_p = self._keep("log_p", np.where(order >= 0, log_p[order], 0).astype(np.float32))
+        self._ids = self._keep("ids", np.array([item.id if item else NOTHING for item in items], object))
+        self._available = self._keep("available", np.array([item is not None and item.available for item in items]))
+        self._order = order
+        # the mass before each item in the part of exploration that is left to chance, and that of all; of what may not come 0
+        self.mass_before = self._keep("mass_before", np.zeros(len(order) + 1))
+        self.weigh(np.ones(len(catalogue)))
+        tagged = positions_by_tag([item.tags if item else () for item in items])
+        names = sorted(tagged)
+        self._tags = PlaceLookup(self._keep("tags", np.array(names, object)))
+        # positions of the items of tag 0, of tag 1, ...; and where those of each tag begin
+        self._members = self._keep("tag_members", np.array([place for tag in names for place in tagged[tag]], np.int32))
+        self._begin = self._keep("tag_begin", np.cumsum([0, *(len(tagged[tag]) for tag in names)]).astype(np.int32))
+        self.positions = PlaceLookup(self._ids)
+        self.tables = [self.positions.table, self._tags.table]
+
+    def _keep(self, name: str, value: np.ndarray) -> tf.Variable:
+        """A variable of the catalogue's, of open length.
+
+        Gather from its `.value()`: gathering from the variable itself makes every later read of the whole a copy of it.
+        """
+        dtype = tf.string if value.dtype == object else None
+        open_length = tf.TensorShape([None, *value.shape[1:]])
+        self.state[name] = tf.Variable(tf.constant(value, dtype), trainable=False, shape=open_length, name=f"catalogue_{name}")
+        return self.state[name]
+
+    def weigh(self, mass: np.ndarray) -> None:
+        """Give the catalogue's items `[n_items]` these masses in the part of exploration that is left to chance."""
+        own = np.where(self._available.numpy(), mass[self._order], 0.0)
+        self.mass_before.assign(np.concatenate([[0.0], np.cumsum(own, dtype=np.float64)]))
+
+    def vectors(self, positions: tf.Tensor) -> tf.Tensor:
+        """Item vectors `[..., dim]` at `positions` `[...]`; that of the first item where the position is negative."""
+        return self._vectors.at(tf.maximum(positions, 0))
+
+    def search(self, u: tf.Tensor, k: tf.Tensor, *, beta: tf.Tensor, wishes: Wishes | None = None) -> dict[str, tf.Tensor]:
+        """The best `k` `[batch]` items for query vectors `u` `[batch, dim]`, with popularity weighed by `beta` `[batch]`.
+
+        Returns:
+            items `[batch, K]` and scores `[batch, K]`, K the largest k up to `max_k`; places beyond a row's own k and beyond the
+            items that may come hold `""` and -inf. A k of 0 or less is an empty answer and no error, which would fail the other
+            rows of a batch that the server has put together.
+        """
+        width = self.width(k)
+        scores, positions = self.best(u, width, beta=beta, wishes=wishes)
+        shown = (tf.range(width) < k[:, None]) & (scores > LOWEST)
+        return {"items": self.names(positions, shown), "scores": tf.where(shown, scores, LOWEST)}
+
+    def best(
+        self, u: tf.Tensor, width: tf.Tensor, *, beta: tf.Tensor, wishes: Wishes | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Scores and positions `[batch, width]` of the best items that may come, best first; -inf at 0 where there are fewer."""
+        rows = tf.shape(u)[0]
+        scores = self._vectors.products(u) + beta[:, None] * self.log_p(rows, wishes)
+        scores = tf.where(self.eligible(rows, wishes), scores, LOWEST)
+        best, positions = tf.math.top_k(scores, tf.minimum(width, tf.size(self._ids)))
+        missing = [[0, 0], [0, width - tf.shape(best)[1]]]
+        return tf.pad(best, missing, constant_values=LOWEST), tf.pad(positions, missing)
+
+    def eligible(self, rows: tf.Tensor, wishes: Wishes | None = None) -> tf.Tensor:
+        """Whether each item may come `[rows, n_positions]`: it is available and the row's `wishes` let it pass."""
+        size = tf.stack([rows, tf.size(self._ids)])
+        passes = tf.broadcast_to(self._available, size)
+        return passes if wishes is None else passes & self._permitted(wishes) & ~self._named(wishes.exclude, size)
+
+    def log_p(self, rows: tf.Tensor, wishes: Wishes | None = None) -> tf.Tensor:
+        """Popularity `[rows, n_positions]`: the index's, and for the items that a row brings its own."""
+        log_p = tf.broadcast_to(self._log_p, tf.stack([rows, tf.size(self._ids)]))
+        return log_p if wishes is None else self._overridden(log_p, wishes.prior_items, wishes.prior_log_p)
+
+    def popularity(self, positions: tf.Tensor, beta: tf.Tensor, wishes: Wishes) -> tf.Tensor:
+        """Its part of the scores of `positions` `[batch, n]`, beta log p; the first item's where a position is negative.
+
+        As `log_p` has it, but for these items alone.
+        """
+        positions = tf.maximum(positions, 0)
+        given = tf.pad(self.positions(wishes.prior_items), [[0, 0], [1, 0]], constant_values=-1)  # so that there is one
+        order = tf.argsort(given, axis=1, stable=True)
+        given = tf.gather(given, order, batch_dims=1)
+        at = tf.searchsorted(given, positions, side="right") - 1  # of an item that is named twice the last
+        own = tf.gather(tf.pad(wishes.prior_log_p, [[0, 0], [1, 0]]), tf.gather(order, at, batch_dims=1), batch_dims=1)
+        log_p = tf.gather(self._log_p.value(), positions)
+        return beta[:, None] * tf.where(tf.gather(given, at, batch_dims=1) == positions, own, log_p)
+
+    def count_available(self) -> tf.Tensor:
+        """How many items may come when a request has no wishes."""
+        return tf.math.count_nonzero(self._available, dtype=tf.int32)
+
+    def _permitted(self, wishes: Wishes) -> tf.Tensor:
+        """Whether the row's tags let each item pass `[rows, n_positions]`."""
+        size = tf.stack([tf.shape(wishes.allow_tags)[0], tf.size(self._ids)])
+        allowed = self._tagged(wishes.allow_tags, size) | tf.reduce_all(wishes.allow_tags == NOTHING, axis=1, keepdims=True)
+        return allowed & ~self._tagged(wishes.deny_tags, size)
+
+    def width(self, k: tf.Tensor) -> tf.Tensor:
+        """How many places an answer has: the largest of `k`, up to `max_k`."""
+        return tf.clip_by_value(tf.reduce_max(k), 0, self._max_k)
+
+    def names(self, positions: tf.Tensor, shown: tf.Tensor) -> tf.Tensor:
+        """Ids of the items at `positions`, `""` where none is `shown`."""
+        return tf.where(shown, tf.gather(self._ids.value(), positions), NOTHING)
+
+    def _overridden(self, log_p: tf.Tensor, items: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+        at, position = _known(self.positions(items))
+        return tf.tensor_scatter_nd_update(log_p, tf.stack([at[:, 0], position], axis=1), tf.gather_nd(values, at))
+
+    def _named(self, items: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+        """Whether each item `[batch, n_positions]` is among the row's `items`."""
+        at, position = _known(self.positions(items))
+        return _marked(at[:, 0], position, size)
+
+    def _tagged(self, tags: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+        """Whether each item `[batch, n_positions]` has one of the row's `tags`."""
+        at, tag = _known(self._tags(tags))
+        members = tf.ragged.range(tf.gather(self._begin.value(), tag), tf.gather(self._begin.value(), tag + 1))
+        return _marked(tf.gather(at[:, 0], members.value_rowids()), tf.gather(self._members.value(), members.flat_values), size)
+
+
+def _known(codes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Where in `[batch, n]` a code is known, `[m, 2]`, and those codes `[m]`."""
+    at = tf.cast(tf.where(codes >= 0), tf.int32)
+    return at, tf.gather_nd(codes, at)
+
+
+def _marked(row: tf.Tensor, position: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """True at each (row, position), as often as it is named."""
+    return tf.tensor_scatter_nd_update(tf.zeros(size, tf.bool), tf.stack([row, position], axis=1), tf.ones_like(row, tf.bool))

@@ -1,0 +1,115 @@
+"""A request's strings into what is multiplied with item vectors, in the graph, as training reads them.
+
+    u = behaviour(history, actions, ages) + scale_query(text)        beta: how much popularity says beside it
+
+A history comes as it is: with pads, unknown items and more events than are read.
+"""
+from functools import partial
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tfrec.client.inputs import UNKNOWN_AGE
+from tfrec.graph.exact_index import ExactIndex, Lookup
+from tfrec.models.pretrained.prompts import ROLES, Role
+from tfrec.models.recommender import MAX_ACTIONS, Recommender
+from tfrec.models.text_encoder import TextEncoder
+from tfrec.models.two_tower import SEARCH_BETA
+
+# nothing in the graph branches on a tensor in Python, and autograph's search for that is three quarters of the time of tracing
+function = partial(tf.function, autograph=False)
+TEXT, TEXTS = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.string)
+SECONDS, _CODES = (tf.TensorSpec([None, None], dtype) for dtype in (tf.int64, tf.int32))
+
+
+class Events(NamedTuple):
+    """Of each row, oldest first: `[batch, width]` each."""
+
+    place: tf.Tensor  # in the history that came
+    item: tf.Tensor  # position in the index; negative where there is no event
+    action: tf.Tensor  # code
+    age_s: tf.Tensor  # seconds before now; negative: unknown
+
+
+class QueryReader:
+    """Reads requests with the weights that `recommender` has whenever it is called.
+
+    Args:
+        recommender, encoder: the model, and the encoder of the texts that it was built with.
+        index: knows the items of a history.
+    """
+
+    def __init__(self, recommender: Recommender, encoder: TextEncoder, index: ExactIndex) -> None:
+        self.model, self.encoder = recommender.model, encoder
+        self._index = index
+        self.length = recommender.config.model.history
+        # an event without an action is taken for the first action that the model has met
+        codes = {action: code for code, action in enumerate(recommender.actions[: MAX_ACTIONS - 1])}
+        actions = Lookup({"": 0} | codes, unknown=MAX_ACTIONS - 1)
+        self._actions, self.tables = actions, [actions.table]
+        # traced once each, however many signatures call them
+        one, other = (function(partial(self._encode, role=role), input_signature=[TEXT]) for role in ROLES)
+        prompts = encoder.tokenizer.prompts
+        self.encode = dict(zip(ROLES, (one, one if prompts.query == prompts.item else other), strict=True))
+        self.pool = function(encoder.pool, input_signature=[_CODES])
+        self.behaviour = function(self._behaviour, input_signature=[Events(_CODES, _CODES, _CODES, SECONDS)])
+        self.read = function(self._read, input_signature=[TEXTS, TEXTS, SECONDS, TEXT])
+
+    def _read(self, history: tf.Tensor, action: tf.Tensor, age_s: tf.Tensor, query: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """What is multiplied with item vectors `[batch, dim]`, and the weight of popularity beside it `[batch]`."""
+        text = self.encode["query"](query)
+        searched = tf.reduce_any(text != 0.0, axis=-1)
+        u = self.behaviour(self.events(history, action, age_s)) + self.model.scale_query(text)
+        return u, tf.where(searched, SEARCH_BETA, self.model.beta)
+
+    def _encode(self, texts: tf.Tensor, *, role: Role) -> tf.Tensor:
+        """Text vectors `[batch, text_width]`. Empty texts cost nothing and give zero."""
+        rows = tf.where(texts != "")
+        size = [tf.shape(texts, out_type=tf.int64)[0], self.encoder.width]
+        return tf.cond(
+            tf.size(rows) > 0,
+            lambda: tf.scatter_nd(
+                rows, self.pool(self.encoder.tokenizer(tf.gather_nd(texts, rows), role=role, pad_to_max=False)), size),
+            lambda: tf.zeros(size),
+        )
+
+    def events(self, history: tf.Tensor, action: tf.Tensor, age_s: tf.Tensor) -> Events:
+        """What came, in codes `[batch, L]`."""
+        same_shape("history", history, history_action=action, history_age_s=age_s)
+        place = tf.broadcast_to(tf.range(tf.shape(history)[1]), tf.shape(history))
+        return Events(place, self._index.positions(history), self._actions(action), age_s)
+
+    def _behaviour(self, events: Events) -> tf.Tensor:
+        """The query vector of the newest events `[batch, dim]`; zero for a row without any."""
+        _, item, action, age_s = newest(events, self.length)
+        count = tf.math.count_nonzero(item >= 0, axis=1, dtype=tf.int32)
+        last = tf.range(tf.shape(item)[1]) == count[:, None] - 1
+        # age of the event that followed, or now
+        until = tf.where(last, tf.zeros_like(age_s), tf.pad(age_s[:, 1:], [[0, 0], [0, 1]]))
+        gap = tf.where((age_s < 0) | (until < 0), tf.constant(UNKNOWN_AGE, tf.int64), tf.maximum(age_s - until, 0))
+        items, at = self._index.vectors(item), tf.maximum(count - 1, 0)
+        u = self.model.scale_behaviour(self.model.queries(items, action, gap, at=at)[:, 0])
+        return tf.where(count[:, None] > 0, u, 0.0)
+
+
+def newest(events: Events, most: int) -> Events:
+    """The `most` newest events `[batch, width]`, moved to the front in their order: the tower counts places from the oldest.
+
+    `width` is 1 or more; a row with fewer events has negative items behind them.
+    """
+    # one empty place in front, so that there is one
+    place, item, age_s = (tf.pad(x, [[0, 0], [1, 0]], constant_values=-1) for x in (events.place, events.item, events.age_s))
+    action = tf.pad(events.action, [[0, 0], [1, 0]])
+    known = item >= 0
+    kept = known & (tf.cumsum(tf.cast(known, tf.int32), axis=1, reverse=True) <= most)
+    width = tf.maximum(tf.reduce_max(tf.math.count_nonzero(kept, axis=1, dtype=tf.int32)), 1)
+    column = tf.range(tf.shape(item)[1])
+    order = tf.argsort(tf.where(kept, column, column + tf.size(column)), axis=1)[:, :width]
+    item = tf.where(kept, item, -1)
+    return Events(*(tf.gather(x, order, batch_dims=1) for x in (place, item, action, age_s)))
+
+
+def same_shape(name: str, of: tf.Tensor, **beside: tf.Tensor) -> None:
+    """An error to the caller, who has sent inputs that do not lie beside each other."""
+    for other, tensor in beside.items():
+        tf.debugging.assert_equal(tf.shape(tensor), tf.shape(of), message=f"{other} must have the shape of {name}")

@@ -1,0 +1,1 @@
+"""An embedded model server that speaks TensorFlow Serving's two protocols. It knows nothing of our model."""

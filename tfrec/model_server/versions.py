@@ -1,0 +1,218 @@
+"""The versions of one model under its base path: found by polling, loaded, warmed up, swapped and unloaded.
+
+`poll` is one step of the machine and runs in one thread; requests come in any other. The rules are the real server's: a version
+that is wanted is loaded before one that is not is unloaded; a version that fails is tried again and then ends with its error, and
+what served before goes on; a base path that is missing changes nothing, one that is empty unloads. A version is closed once
+the last request that holds it has ended.
+"""
+import logging
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from grpc import StatusCode
+
+from tfrec.errors import ServingError
+from tfrec.model_server.grpc_status import Refusal, refusal_of
+from tfrec.model_server.model_configs import NOTHING, ModelConfig
+from tfrec.model_server.saved_model import SavedModel
+
+log = logging.getLogger(__name__)
+_MAX_INT64 = (1 << 63) - 1
+
+
+class State(Enum):
+    """The states of the real server, with the numbers of its proto."""
+
+    START = 10
+    LOADING = 20
+    AVAILABLE = 30
+    UNLOADING = 40
+    END = 50
+
+
+@dataclass
+class Version:
+    """One version and where it is in its life."""
+
+    number: int
+    path: Path
+    state: State = State.START
+    failure: Refusal | None = None
+    model: SavedModel | None = None
+    in_flight: int = 0
+    attempts: int = 0
+    next_attempt: float = 0.0
+    left: bool = False  # it stopped being wanted; after its end it is loaded anew when it comes back
+
+
+@dataclass
+class ModelVersions:
+    """All versions of a model, as its `config` wants them, which may be replaced between two steps."""
+
+    config: ModelConfig
+    max_load_retries: int = 5
+    load_retry_seconds: float = 60.0
+    warm_up: bool = True
+    load: Callable[[Path], SavedModel] = SavedModel
+    _versions: dict[int, Version] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.config.name
+
+    def poll(self, now: float) -> None:
+        """Take one step towards what is on disk; `now` is a monotonic time in seconds."""
+        wanted = self._wanted()
+        if wanted is not None:
+            for number in sorted(wanted):
+                version = self._versions.get(number)
+                if version is None or (version.state is State.END and version.left):
+                    with self._lock:
+                        version = self._versions[number] = Version(number, wanted[number])
+                version.left = False
+                if version.state in (State.START, State.LOADING) and now >= version.next_attempt:
+                    self._try_to_load(version, now)
+            self._drop_unwanted(wanted)
+        self._close_idle()
+
+    @contextmanager
+    def use(self, number: int | None = None) -> Iterator[tuple[int, SavedModel]]:
+        """Hold a version for one request: the one asked for, else the newest that is available."""
+        with self._lock:
+            able = {n: version for n, version in self._versions.items() if version.state is State.AVAILABLE}
+            version = able.get(max(able, default=-1) if number is None else number)
+            if version is None:
+                raise not_found(self.name, number)
+            version.in_flight += 1
+        try:
+            assert version.model is not None
+            yield version.number, version.model
+        finally:
+            with self._lock:
+                version.in_flight -= 1
+
+    def status(self) -> list[tuple[int, State, Refusal | None]]:
+        """(number, state, why it failed) of every version ever seen, the newest first."""
+        with self._lock:
+            return [(n, v.state, v.failure) for n, v in sorted(self._versions.items(), reverse=True)]
+
+    def available(self, number: int) -> bool:
+        """Whether version `number` answers."""
+        with self._lock:
+            return number in self._versions and self._versions[number].state is State.AVAILABLE
+
+    def up(self) -> bool:
+        """Whether any version answers; `ServingError` when none does and all that are wanted have failed for good."""
+        with self._lock:
+            versions = list(self._versions.values())
+        if any(version.state is State.AVAILABLE for version in versions):
+            return True
+        ended = [version for version in versions if not version.left]
+        if ended and all(version.state is State.END for version in ended):
+            failures = "; ".join(f"version {version.number}: {version.failure}" for version in ended)
+            raise ServingError(f"{self.name}: no version under {self.config.base_path} could be loaded. {failures}")
+        return False
+
+    def close(self) -> None:
+        """Unload everything; requests that still run are waited for by the caller."""
+        self._drop_unwanted(())
+        self._close_idle()
+
+    def _wanted(self) -> dict[int, Path] | None:
+        config = self.config
+        if config.policy == NOTHING:
+            return {}
+        try:
+            entries = [
+                entry
+                for entry in config.base_path.iterdir()
+                if re.fullmatch(r"[0-9]{1,19}", entry.name) and entry.is_dir()
+            ]
+        except OSError as error:
+            log.warning("%s: cannot list the base path, keeping what is served: %s", self.name, error)
+            return None
+        found = {int(entry.name): entry for entry in entries if int(entry.name) <= _MAX_INT64}
+        return {number: found[number] for number in config.policy.wanted(set(found))}
+
+    def _try_to_load(self, version: Version, now: float) -> None:
+        with self._lock:
+            version.state = State.LOADING
+        try:
+            model, requests = self._load(version.path)
+        except Exception as error:  # a version may be broken in any way; the server must outlive it
+            log.error("%s version %d: loading failed: %s", self.name, version.number, error)
+            with self._lock:
+                version.attempts += 1
+                version.failure = refusal_of(error)
+                version.next_attempt = now + self.load_retry_seconds
+                if version.attempts > self.max_load_retries:
+                    version.state = State.END
+            return
+        with self._lock:
+            version.model, version.failure, version.state = model, None, State.AVAILABLE
+        log.info("%s version %d: available after %d warm-up requests", self.name, version.number, requests)
+
+    def _load(self, path: Path) -> tuple[SavedModel, int]:
+        model = self.load(path)
+        try:
+            if not self.warm_up:
+                return model, 0
+            with self._lock:
+                serving = any(version.state is State.AVAILABLE for version in self._versions.values())
+            return model, _behind_requests(model.warm_up) if serving else model.warm_up()
+        except BaseException:
+            model.close()
+            raise
+
+    def _drop_unwanted(self, wanted: Collection[int]) -> None:
+        with self._lock:
+            serving = any(v.state is State.AVAILABLE for n, v in self._versions.items() if n in wanted)
+            for number, version in self._versions.items():
+                if number in wanted:
+                    continue
+                if version.state is State.AVAILABLE and (serving or not wanted):
+                    version.state = State.UNLOADING
+                elif version.state in (State.START, State.LOADING):
+                    version.state = State.END
+                version.left = True
+
+    def _close_idle(self) -> None:
+        with self._lock:
+            idle = [v for v in self._versions.values() if v.state is State.UNLOADING and not v.in_flight]
+        for version in idle:
+            assert version.model is not None
+            version.model.close()
+            with self._lock:
+                version.model, version.state = None, State.END
+            log.info("%s version %d: unloaded", self.name, version.number)
+
+
+def _behind_requests(work: Callable[[], int]) -> int:
+    """Do `work`, seconds of optimising graphs, in a thread that lets requests go first: 10 steps of niceness, 1/9 of the weight.
+
+    Only this part of loading. The rest holds Python's lock for 50 ms at a time, and a thread that yields the processor while it
+    does holds up everybody. A thread of its own, for only root may take niceness back.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="warm-up", initializer=_lower_priority) as pool:
+        return pool.submit(work).result()
+
+
+def _lower_priority() -> None:
+    if sys.platform == "linux":  # elsewhere a priority is a process's
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + 10)
+
+
+def not_found(name: str, number: int | None) -> Refusal:
+    """No such model, or no such version of it."""
+    which = f"Latest({name})" if number is None else f"Specific({name}, {number})"
+    return Refusal(StatusCode.NOT_FOUND, f"Servable not found for request: {which}")

@@ -1,0 +1,104 @@
+"""BERT (Devlin et al. 2019, arXiv:1810.04805) in Keras 2: token ids in, hidden states out; and its kin, DistilBERT and XLM-R.
+
+Written here because `transformers` 5 has no TensorFlow models and the last 4.x fails on safetensors. Queries, keys and
+values are one matrix product; the rest follows the paper, so a checkpoint gives the hidden states it gives in PyTorch. The
+families differ in two things: DistilBERT has no segments, and XLM-R counts positions from its padding's id on.
+"""
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+import tfrec.models.bert.precision  # noqa: F401  products are in whole float32
+
+keras = tf.keras
+Thin = Callable[[tf.Tensor], tf.Tensor]  # what dropout does to a tensor
+ACTIVATIONS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
+    "gelu": lambda x: tf.nn.gelu(x, approximate=False), "gelu_tanh": lambda x: tf.nn.gelu(x, approximate=True),
+    "relu": tf.nn.relu, "silu": tf.nn.silu}
+
+
+class BertLayer(keras.layers.Layer):
+    """Self-attention and feed-forward, each with residual and layer norm after it: `[batch, tokens, width]` -> same."""
+
+    def __init__(self, *, width: int, heads: int, inner: int, epsilon: float, activation: str = "gelu",
+                 **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.width, self.heads, self.inner, self.epsilon, self.activation = width, heads, inner, epsilon, activation
+        self.qkv = keras.layers.Dense(3 * width, name="qkv")
+        self.attention_output = keras.layers.Dense(width, name="attention_output")
+        self.attention_norm = keras.layers.LayerNormalization(epsilon=epsilon, name="attention_norm")
+        self.intermediate = keras.layers.Dense(inner, name="intermediate")
+        self.output_dense = keras.layers.Dense(width, name="output")
+        self.output_norm = keras.layers.LayerNormalization(epsilon=epsilon, name="output_norm")
+        self.prefix: keras.layers.Layer | None = None  # keys and values before those of the text (`peft.Prefix`)
+
+    def call(self, x: tf.Tensor, mask_bias: tf.Tensor, thin: Thin | None = None) -> tf.Tensor:
+        """`mask_bias` `[batch, 1, 1, tokens]` is added to the attention logits: 0 to keep, large and negative to hide.
+
+        `thin` is dropout where the paper has it (before each residual is added), when training.
+        """
+        batch, tokens = tf.shape(mask_bias)[0], tf.shape(mask_bias)[3]
+        size = self.width // self.heads
+        qkv = tf.reshape(self.qkv(x), [batch, tokens, 3, self.heads, size])
+        q, k, v = tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))
+        if self.prefix is not None:
+            k, v, mask_bias = self.prefix(k, v, mask_bias)
+        weights = tf.nn.softmax(tf.matmul(q * size**-0.5, k, transpose_b=True) + mask_bias)
+        mixed = tf.reshape(tf.transpose(tf.matmul(weights, v), [0, 2, 1, 3]), [-1, self.width])
+        added = self.attention_output(mixed)
+        x = self.attention_norm(x + (added if thin is None else thin(added)))
+        added = self.output_dense(ACTIVATIONS[self.activation](self.intermediate(x)))
+        return self.output_norm(x + (added if thin is None else thin(added)))
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"width": self.width, "heads": self.heads, "inner": self.inner, "epsilon": self.epsilon,
+                                       "activation": self.activation}
+
+
+class Bert(keras.layers.Layer):
+    """Hidden states `[batch, tokens, width]` for token ids `[batch, tokens]`; id `pad` is hidden from attention.
+
+    Args:
+        positions: rows of the table of positions, of which the first token has `first_position`.
+        segments: whether there are embeddings of them.
+    """
+
+    def __init__(self, *, vocabulary: int, width: int, heads: int, inner: int, layers: int, positions: int, epsilon: float,
+                 pad: int, activation: str = "gelu", first_position: int = 0, segments: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.sizes: dict[str, Any] = {"vocabulary": vocabulary, "width": width, "heads": heads, "inner": inner, "layers": layers,
+                                      "positions": positions, "epsilon": epsilon, "pad": pad, "activation": activation,
+                                      "first_position": first_position, "segments": segments}
+        self.pad, self.first_position = pad, first_position
+        self.words = keras.layers.Embedding(vocabulary, width, name="words")
+        self.positions = keras.layers.Embedding(positions, width, name="positions")
+        # every text is one segment, so the embedding of segment 0 is a bias
+        self.segment = keras.layers.Embedding(1, width, name="segment") if segments else None
+        self.norm = keras.layers.LayerNormalization(epsilon=epsilon, name="norm")
+        self.blocks = [
+            BertLayer(width=width, heads=heads, inner=inner, epsilon=epsilon, activation=activation, name=f"layer_{i}")
+            for i in range(layers)
+        ]
+
+    def call(self, token_ids: tf.Tensor) -> tf.Tensor:
+        x = self.through(self.embed(token_ids), token_ids, self.blocks)
+        return tf.reshape(x, tf.concat([tf.shape(token_ids), [-1]], axis=0))
+
+    def embed(self, token_ids: tf.Tensor) -> tf.Tensor:
+        """What the first layer reads, `[batch * tokens, width]`."""
+        x = self.words(token_ids) + self.positions(self.first_position + tf.range(tf.shape(token_ids)[1]))
+        if self.segment is not None:
+            x += self.segment(tf.zeros([1], tf.int32))
+        return tf.reshape(self.norm(x), [-1, self.sizes["width"]])
+
+    def through(self, x: tf.Tensor, token_ids: tf.Tensor, blocks: list[BertLayer], thin: Thin | None = None) -> tf.Tensor:
+        """States `[batch * tokens, width]` after some of the layers, for the states before them."""
+        kept = tf.cast(token_ids != self.pad, tf.float32)
+        bias = (1.0 - kept[:, None, None, :]) * -1e9
+        for block in blocks:
+            x = block(x, bias, thin)
+        return x
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | self.sizes

@@ -1,0 +1,106 @@
+"""The weights of a checkpoint: safetensors in one file or in several in, arrays by their names below the encoder out.
+
+Safetensors hold arrays and nothing that can run. Half precision is read as single. What is no finite floating-point number is
+refused by the array's name: codes of a quantised model would load as if they were weights.
+"""
+from pathlib import Path
+
+import numpy as np
+
+from tfrec.errors import ModelError
+from tfrec.models.pretrained.json_files import read_json
+
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+WORDS = "embeddings.word_embeddings.weight"  # every family that is read has it, so what stands before it is the prefix
+
+
+def read_weights(directory: Path) -> dict[str, np.ndarray]:
+    """Arrays by their name below the encoder: `embeddings.word_embeddings.weight`, ..., of whatever type they are.
+
+    Raises:
+        ModelError: a file is missing or broken, or two encoders are in one checkpoint.
+    """
+    found: dict[str, np.ndarray] = {}
+    for path in _files(directory):
+        arrays = read_arrays(path)
+        if twice := sorted(found.keys() & arrays.keys()):
+            raise ModelError(f"{path}: expected each array in one file, found {twice[0]!r} in an earlier one, too.")
+        found |= arrays
+    prefixes = {name.removesuffix(WORDS) for name in found if name.endswith(WORDS)}
+    if len(prefixes) > 1:
+        raise ModelError(f"{directory}: expected the weights of one encoder, found several: {', '.join(sorted(prefixes))}. "
+                         "Save the one that is meant in a directory of its own.")
+    prefix = next(iter(prefixes), "")
+    return {_name_of_today(name.removeprefix(prefix)): array for name, array in found.items()}
+
+
+def _files(directory: Path) -> list[Path]:
+    if (directory / WHOLE).is_file():
+        return [directory / WHOLE]
+    if not (directory / INDEX).is_file():
+        there = ", ".join(sorted(p.name for p in directory.iterdir()))
+        raise ModelError(f"{directory}: expected {WHOLE} or {INDEX}, found {there}. "
+                         "Convert a pytorch_model.bin with transformers' `save_pretrained(safe_serialization=True)`.")
+    shards = read_json(directory / INDEX).get("weight_map")
+    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+        raise ModelError(f"{directory / INDEX}: expected a weight_map that names a file for each array. Download it again.")
+    names = sorted(set(shards.values()))
+    if outside := [name for name in names if Path(name).name != name]:
+        raise ModelError(f"{directory / INDEX}: expected files beside it, got {outside[0]!r}.")
+    if missing := [name for name in names if not (directory / name).is_file()]:
+        raise ModelError(f"{directory / INDEX}: expected {', '.join(missing)} beside it, found nothing there. Download the "
+                         "checkpoint again.")
+    return [directory / name for name in names]
+
+
+def weights_file(directory: Path) -> Path:
+    """The file that errors about the weights of the encoder in `directory` name."""
+    return directory / (WHOLE if (directory / WHOLE).is_file() else INDEX)
+
+
+def is_weights(path: Path, directory: Path) -> bool:
+    """Whether `path` is among the files of the encoder's weights in `directory`."""
+    return path.parent == directory and (path.suffix == ".safetensors" or path.name == INDEX)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file.
+
+    Raises:
+        ModelError: it is none.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+    try:
+        arrays: dict[str, np.ndarray] = load_file(path)
+    except (SafetensorError, OSError) as e:
+        raise ModelError(f"{path}: not a readable safetensors file ({e}). Download the checkpoint again.") from e
+    except (KeyError, TypeError, ValueError) as e:  # a type that numpy does not have, such as 8-bit floats
+        raise ModelError(f"{path}: an array is of a type that is not read here ({e}). Choose weights of one of "
+                         f"{', '.join(FLOATS)}.") from e
+    return arrays
+
+
+def checked(name: str, array: np.ndarray, shape: tuple[int, ...], where: Path | str) -> np.ndarray:
+    """The array in single precision.
+
+    Raises:
+        ModelError: it has another shape, or holds something else than finite floating-point numbers.
+    """
+    if array.dtype.name not in FLOATS:
+        raise ModelError(f"{where}: expected {name!r} to hold {', '.join(FLOATS)}, got {array.dtype.name}, as quantised "
+                         "checkpoints do. Choose the checkpoint that it was made from.")
+    if array.shape != shape:
+        raise ModelError(f"{where}: expected {name!r} of shape {list(shape)}, as config.json has it, got {list(array.shape)}. "
+                         "The files are of different checkpoints.")
+    single = array.astype(np.float32, copy=False)
+    if not np.isfinite(single).all():
+        raise ModelError(f"{where}: expected finite numbers, found NaN or infinity in {name!r}. Its training failed: choose "
+                         "another checkpoint.")
+    return single
+
+
+def _name_of_today(name: str) -> str:
+    """With the layer norm's names since PyTorch (bert-base has TensorFlow's)."""
+    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")

@@ -1,0 +1,182 @@
+"""Whether the parts of a version agree: graph, item vectors, popularity, catalogue and the checkpoint that the next retrain
+continues from.
+
+Everything here is read from files, without a server. Each part may be sound on its own, and the whole wrong: vectors of another
+catalogue, ids in another order, popularity that is infinite. What a model's own encoder and towers say of a sample of items is
+held against what the graph holds of them.
+"""
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tfrec.client.contract import difference
+from tfrec.client.warmup import read_signatures
+from tfrec.data.items.catalogue import Catalogue, read_catalogue
+from tfrec.errors import ServingError
+from tfrec.models.popularity_prior import PopularityPrior
+from tfrec.models.recommender import Recommender
+from tfrec.models.text_encoder import load_encoder
+from tfrec.models.two_tower import SEARCH_BETA
+from tfrec.release.manifest import FILE_NAME, Manifest
+from tfrec.release.popularity_files import HIDDEN_FILE, ITEMS_FILE, PRIOR_FILE, read_hidden, read_prior
+from tfrec.release.weight_shards import CATALOGUE, SUFFIX
+from tfrec.training import checkpoint
+
+CHECKPOINT = "checkpoint"  # its directory, beside saved_model.pb
+
+SAMPLE = 64  # items whose vectors are made anew
+CLOSE = 1e-3  # of numbers that two programs compute in float32
+ROUNDED = 0.05  # of vectors that are kept in fewer bits
+
+
+class Expected(NamedTuple):
+    """What a server must answer to searches with items' own texts, by the checkpoint's own encoder and towers."""
+
+    texts: list[str]  # [n]
+    items: list[str]  # [n] ids of the items whose texts these are
+    queries: np.ndarray  # [n, dim] vectors of the texts as queries
+    scores: np.ndarray  # [n, n] of each item for each text
+    tolerance: float  # of numbers, relative and absolute
+    catalogue: Catalogue
+
+
+def check_artefacts(version_dir: str | Path, manifest: Manifest) -> Expected:
+    """What a version must answer, once all its parts agree; `ServingError` names the part that does not."""
+    root = Path(version_dir)
+    try:
+        _check_signatures(root, manifest)
+        catalogue = read_catalogue(root / CHECKPOINT / "catalogue.jsonl")
+        prior = _checked_prior(root, manifest, catalogue)
+        served = _served(root)
+        tolerance = CLOSE if manifest.index.get("storage", "float32") == "float32" else ROUNDED
+        _check_catalogue(served, catalogue, prior)
+        _check_checkpoint(root / CHECKPOINT, catalogue, prior)
+        return _expected(root / CHECKPOINT, catalogue, prior, served, tolerance=tolerance)
+    except ServingError as error:
+        raise ServingError(f"its parts do not agree: {error}") from error
+    except Exception as error:  # what reads a damaged file raises whatever it trips over
+        told = str(error).splitlines() or [type(error).__name__]
+        raise ServingError(f"a part of it cannot be used: {told[0]}") from error
+
+
+def _check_signatures(root: Path, manifest: Manifest) -> None:
+    try:
+        found = read_signatures(root)
+    except Exception as error:  # a damaged protobuf raises whatever its parser does
+        raise ServingError(f"saved_model.pb: cannot be read: {error}") from error
+    for file, signatures in (("saved_model.pb", found), (FILE_NAME, manifest.signatures)):
+        if wrong := difference(signatures):
+            raise ServingError(f"{file}: {wrong}")
+
+
+def _checked_prior(root: Path, manifest: Manifest, catalogue: Catalogue) -> PopularityPrior:
+    prior, ids = read_prior(root)
+    if ids != catalogue.ids.tolist():
+        raise ServingError(f"{ITEMS_FILE}: {_first_difference(ids, catalogue.ids.tolist(), 'the catalogue')}")
+    if read_hidden(root) != catalogue.unavailable:
+        raise ServingError(f"{HIDDEN_FILE}: {_first_difference(read_hidden(root), catalogue.unavailable, 'the catalogue')}")
+    if catalogue.digest() != manifest.catalogue_digest:
+        raise ServingError("checkpoint/catalogue.jsonl: is another catalogue than the manifest's")
+    state = prior.state()
+    for name in ("counts", "totals"):
+        bad = ~np.isfinite(state[name]) | (state[name] < 0)
+        if bad.any():
+            raise ServingError(f"{PRIOR_FILE}: {name}: expected finite numbers from 0 on, got {state[name][bad][0]}")
+    log_p = prior.log_p().astype(np.float64)
+    if not np.isfinite(log_p).all() or abs(np.exp(log_p).sum() - 1) > CLOSE:
+        raise ServingError(f"{PRIOR_FILE}: expected probabilities of sum 1, got {np.exp(log_p).sum():.4g}")
+    return prior
+
+
+def _served(root: Path) -> dict[str, np.ndarray]:
+    """The graph's catalogue arrays by name; all variables are finite."""
+    reader = tf.train.load_checkpoint(str(root / "variables" / "variables"))
+    found = {}
+    for name in reader.get_variable_to_dtype_map():
+        array = _finite(reader, name, where="variables")
+        if name.startswith(f"{CATALOGUE}/"):
+            found[name.removeprefix(f"{CATALOGUE}/").removesuffix(SUFFIX)] = array
+    return found
+
+
+def _check_catalogue(served: dict[str, np.ndarray], catalogue: Catalogue, prior: PopularityPrior) -> None:
+    if missing := {"ids", "vectors", "log_p", "available"} - served.keys():
+        raise ServingError(f"variables: the catalogue's {sorted(missing)} are missing")
+    at = _positions(served)
+    if at.keys() != catalogue.index.keys():
+        wrong = sorted(at.keys() ^ catalogue.index.keys())
+        raise ServingError(f"variables: the graph has {len(at)} items and the catalogue {len(catalogue)}; {wrong[0]!r} is in one "
+                           "of them alone")
+    order = np.array([at[item] for item in catalogue.ids.tolist()])
+    if not np.array_equal(served["available"][order], catalogue.available):
+        raise ServingError("variables: the graph shows other items than the catalogue says are available")
+    gap = np.abs(served["log_p"][order] - prior.log_p())
+    if not (gap <= CLOSE).all():
+        item = str(catalogue.ids[int(np.argmax(gap))])
+        raise ServingError(f"variables: the popularity of {item!r} differs from {PRIOR_FILE}'s by {gap.max():.3g} (log p)")
+
+
+def _check_checkpoint(directory: Path, catalogue: Catalogue, prior: PopularityPrior) -> None:
+    reader = tf.train.load_checkpoint(str(directory / "weights"))
+    for name in reader.get_variable_to_dtype_map():
+        if not name.startswith("_"):
+            _finite(reader, name, where="checkpoint/weights")
+    kept = PopularityPrior.load(directory / "prior.npz").state()
+    for name, value in prior.state().items():
+        if kept[name].shape != value.shape or not np.allclose(kept[name], value, equal_nan=True):
+            raise ServingError(f"checkpoint/prior.npz: its {name} are not those of {PRIOR_FILE}")
+    slots = checkpoint.read_slots(directory)
+    if len(slots) != len(catalogue):
+        raise ServingError(f"checkpoint/slots.npz: expected {len(catalogue)} slots, one an item, got {len(slots)}")
+
+
+def _expected(directory: Path, catalogue: Catalogue, prior: PopularityPrior, served: dict[str, np.ndarray], *,
+              tolerance: float) -> Expected:
+    chosen = np.unique(np.linspace(0, len(catalogue) - 1, min(SAMPLE, len(catalogue))).astype(np.int64))
+    model = checkpoint.load_items(directory, chosen.tolist())
+    at = _positions(served)
+    order = np.array([at[item] for item in catalogue.ids[chosen].tolist()])
+    vectors = model.item_vectors()
+    held = served["vectors"][order].astype(np.float32)
+    if "vector_scale" in served:
+        held = held * served["vector_scale"][order][:, None]
+    off = np.abs(held - vectors).max(axis=1)
+    if held.shape != vectors.shape or not (off <= tolerance * max(1.0, float(np.abs(vectors).max()))).all():
+        item = str(catalogue.ids[chosen[int(np.argmax(off))]])
+        raise ServingError(f"variables: the graph's vector of {item!r} is not what the checkpoint's model makes of it: they are "
+                           f"up to {off.max():.3g} apart, in {int((off > tolerance).sum())} of {len(chosen)} items tried")
+    return _answers(model, prior.log_p()[chosen], tolerance=tolerance, catalogue=catalogue)
+
+
+def _answers(model: Recommender, log_p: np.ndarray, *, tolerance: float, catalogue: Catalogue) -> Expected:
+    texts, ids, config = model.catalogue.texts, model.catalogue.ids.tolist(), model.config.text
+    read = load_encoder(config).encode(texts, role="query", batch_size=config.batch_size)
+    queries = model.model.scale_query(tf.constant(read)).numpy()
+    scores = queries @ model.item_vectors().T + np.float32(SEARCH_BETA) * log_p
+    # a text without words is no search: that answers as if nobody had asked
+    said = [row for row, text in enumerate(texts) if text.strip() and read[row].any()]
+    return Expected([texts[row] for row in said], [ids[row] for row in said], queries[said], scores[np.ix_(said, said)],
+                    tolerance, catalogue)
+
+
+def _positions(served: dict[str, np.ndarray]) -> dict[str, int]:
+    return {name.decode(): place for place, name in enumerate(served["ids"].tolist()) if name}
+
+
+def _finite(reader: Any, name: str, *, where: str) -> np.ndarray:
+    array = np.asarray(reader.get_tensor(name))
+    if array.dtype.kind == "f" or array.dtype.name == "bfloat16":
+        bad = ~np.isfinite(array.astype(np.float64))
+        if bad.any():
+            raise ServingError(f"{where}: {name.removesuffix(SUFFIX)}: {int(bad.sum())} of {array.size} numbers are not finite")
+    return array
+
+
+def _first_difference(found: list[str], expected: list[str], of: str) -> str:
+    if len(found) != len(expected):
+        return f"expected the {len(expected)} ids of {of}, got {len(found)}"
+    row = next(row for row, (one, other) in enumerate(zip(found, expected, strict=True)) if one != other)
+    return f"line {row + 1}: expected {json.dumps(expected[row])} as in {of}, got {json.dumps(found[row])}"

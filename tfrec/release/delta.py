@@ -1,0 +1,155 @@
+"""A version whose catalogue or popularity is new and whose weights are its parent's: made in seconds, without training or export.
+
+In come the newest published version and what has changed: a file of items, or the outcomes that the log has since that version's
+popularity was counted. New and changed texts are embedded; an item that is no longer `available` is not answered any more; the
+lists of the index keep their centres. Out comes a directory for `release.publish`: graph, weights and warm-up are hard links.
+
+Its probes are the recommendations among the parent's, answered anew by the model in memory, and a search with the text of the
+newest item: they show what is new. The rest was verified with the parent, whose files the graph and the weights are.
+"""
+import logging
+import shutil
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from tfrec.client.contract import Probe
+from tfrec.client.tensors import from_values
+from tfrec.client.warmup import Request, record_probes
+from tfrec.config import Config, RewardConfig
+from tfrec.data.behaviour.known_outcomes import by_newcomers, first_choices, newest_outcomes
+from tfrec.data.feedback_log.log import FeedbackLog
+from tfrec.data.labels.label_rule import LabelRule
+from tfrec.data.readers.rows import Quarantine
+from tfrec.data.staging import link, staging
+from tfrec.errors import ServingError, UsageError
+from tfrec.graph.index_choice import Given, Lists
+from tfrec.graph.inverted_index import Reach
+from tfrec.graph.signatures import Graph
+from tfrec.models.recommender import Recommender
+from tfrec.models.text_encoder import load_encoder
+from tfrec.release.export import CHECKPOINT
+from tfrec.release.file_digests import check_files, digests
+from tfrec.release.manifest import FILE_NAME, Manifest, read_manifest, write_manifest
+from tfrec.release.popularity_files import HIDDEN_FILE, ITEMS_FILE, PRIOR_FILE, write_prior
+from tfrec.release.publish import newest_dir, publish
+from tfrec.release.verify import ASKED_OF_DELTAS, Verifier
+from tfrec.release.weight_shards import WEIGHTS_INDEX, read_catalogue_array, replace_catalogue
+from tfrec.training import checkpoint
+
+log = logging.getLogger(__name__)
+
+_NEW = {"variables", FILE_NAME, ITEMS_FILE, PRIOR_FILE, HIDDEN_FILE, CHECKPOINT}  # in a version; the rest is the parent's
+
+
+def publish_delta(
+    config: Config, *, items: Path | None = None, prior: bool = False, now: int, quarantine: Quarantine | None = None,
+    verifier: Verifier | None = None,
+) -> int:
+    """Publish the newest version with other items or newer popularity; returns the number of the new version.
+
+    When the newest version has all of that already, nothing is published and its number is returned.
+
+    Args:
+        config: of the run.
+        items: rows that are new or changed; the others stay as they are.
+        prior: count the outcomes in the log that the version has not counted.
+        now: seconds since 1970; an outcome that claims to be later counts as of now.
+        quarantine: where bad rows of `items` go.
+        verifier: begun before; by default one begins here, and gets ready while the version is written.
+
+    Raises:
+        UsageError: nothing is published yet.
+        ServingError: the newest version is of an older tfrec, or the new one answers otherwise than it should.
+    """
+    parent = newest_dir(config.models_dir)
+    if parent is None:
+        raise UsageError(f"{config.models_dir}: no version is published whose items could change. Publish an export first.")
+    if not (parent / "variables" / WEIGHTS_INDEX).is_file():
+        raise ServingError(f"{parent}: weights and items are in one file. Export the model again and publish that first.")
+    manifest = read_manifest(parent)
+    check_files(parent, manifest, below=CHECKPOINT)
+    with ExitStack() as stack:
+        verifier = verifier or stack.enter_context(Verifier.of_delta())
+        catalogue = checkpoint.grown_catalogue(parent / CHECKPOINT, items, quarantine)
+        recommender, _ = checkpoint.load(parent / CHECKPOINT, config, catalogue=catalogue)
+        counted = count_outcomes(recommender, FeedbackLog(config.log_dir), reward=config.reward, now=now) if prior else 0
+        if not counted and manifest.version and catalogue.digest() == manifest.catalogue_digest:
+            log.info("version %d has these items and outcomes already: nothing to publish", manifest.version)
+            return manifest.version  # as when a publish was killed after its version had appeared
+        made = stack.enter_context(staging(config.models_dir.parent, f".{config.models_dir.name}-delta-"))
+        write_delta(made, parent, manifest, recommender, new_items=items is not None, now=now)
+        return publish(made, config.models_dir, verifier=verifier)
+
+
+def count_outcomes(recommender: Recommender, log: FeedbackLog, *, reward: RewardConfig, now: int) -> int:
+    """Count in the popularity what the log has of rewarded outcomes since its clock; returns their number."""
+    outcomes = newest_outcomes(log)
+    first = first_choices(outcomes, LabelRule.of_rewards(reward, recommender.catalogue))
+    newcomer = by_newcomers(first, outcomes, now=now)
+    times, names = first["time"].to_numpy(), first["item"].to_pylist()
+    index = recommender.catalogue.index
+    new = [at for at in np.flatnonzero(times > recommender.prior.clock) if names[at] in index]
+    recommender.prior.update([index[names[at]] for at in new], np.minimum(times[new], now), newcomer=newcomer[new])
+    return len(new)
+
+
+def write_delta(made: Path, parent: Path, manifest: Manifest, recommender: Recommender, *, new_items: bool, now: int) -> None:
+    """Fill the empty directory `made` with the version `parent`, its catalogue and popularity those of `recommender`."""
+    text = recommender.config.text
+    graph = Graph(recommender, load_encoder(text), given=index_of(parent, manifest), shortlist=manifest.shortlist)
+    for entry in parent.iterdir():
+        if entry.name not in _NEW:
+            _link_all(entry, made / entry.name)
+    replace_catalogue(parent / "variables", made / "variables", graph.catalogue_state)
+    (made / CHECKPOINT).mkdir()
+    for entry in (parent / CHECKPOINT).iterdir():
+        if entry.name not in checkpoint.CATALOGUE_FILES:
+            _link_all(entry, made / CHECKPOINT / entry.name)
+    checkpoint.save_catalogue(made / CHECKPOINT, recommender)
+    write_prior(made, recommender.prior, recommender.catalogue.ids.tolist(), hidden=recommender.catalogue.unavailable)
+    shared = {name: digest for name, digest in manifest.files.items() if _is_same(parent / name, made / name)}
+    write_manifest(made, manifest.model_copy(update={
+        "version": None, "identity": None, "copy_of": None, "rolled_back_from": None,
+        "of_copy": manifest.copy_of is not None or manifest.of_copy,
+        "parent": manifest.version, "created_at": now,
+        "catalogue_digest": recommender.catalogue.digest(),
+        "index": graph.measured,
+        "probes": _probes(manifest, graph, recommender, new_items=new_items),
+        "files": digests(made, known=shared),
+    }))
+
+
+def index_of(parent: Path, manifest: Manifest) -> Given:
+    """How the version in the directory `parent` indexes its items."""
+    storage = manifest.index.get("storage", "float32")
+    if manifest.index.get("kind") != "lists":
+        return Given(None, storage)
+    near, far = (Reach(**manifest.index[name]) for name in ("near", "far"))
+    return Given(Lists(read_catalogue_array(parent / "variables", "list_centre"), near, far), storage)
+
+
+def _probes(manifest: Manifest, graph: Graph, recommender: Recommender, *, new_items: bool) -> tuple[Probe, ...]:
+    requests = []
+    for probe in manifest.probes:
+        if probe.signature == ASKED_OF_DELTAS:
+            specs = manifest.signatures[probe.signature].inputs
+            inputs = {name: from_values(values, specs[name].dtype) for name, values in probe.inputs.items()}
+            requests.append(Request(probe.signature, inputs))
+    if new_items:
+        some = requests[0].inputs
+        text = [recommender.catalogue.texts[-1] or "a"] * len(some["query"])
+        requests.append(Request(ASKED_OF_DELTAS, {**some, "query": text}))
+    return record_probes(graph.functions, requests)
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return one.is_file() and other.is_file() and one.samefile(other)
+
+
+def _link_all(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=link)
+    else:
+        link(str(source), str(target))

@@ -1,0 +1,45 @@
+"""The popularity of a version as files: the prior as at its export, the ids of its items, and those that must not be shown."""
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from tfrec.errors import ModelError
+from tfrec.models.popularity_prior import PopularityPrior
+
+PRIOR_FILE = "prior.npz"
+ITEMS_FILE = "items.jsonl"  # a JSON string a line, in the order of the prior's items: an id may hold any character
+HIDDEN_FILE = "unavailable.json"  # a JSON list of ids
+
+
+def write_prior(version_dir: str | Path, prior: PopularityPrior, ids: Sequence[str], *, hidden: Sequence[str] = ()) -> None:
+    """Put the prior as at export, the ids of its items and those that must not be shown into a version directory."""
+    if len(ids) != len(prior):
+        raise ModelError(f"write_prior: expected an id for each of the prior's {len(prior)} items, got {len(ids)}.")
+    prior.save(Path(version_dir) / PRIOR_FILE)
+    lines = "".join(f"{json.dumps(item)}\n" for item in ids)
+    (Path(version_dir) / ITEMS_FILE).write_text(lines, encoding="utf-8")
+    (Path(version_dir) / HIDDEN_FILE).write_text(json.dumps(list(hidden)), encoding="utf-8")
+
+
+def read_prior(version_dir: str | Path) -> tuple[PopularityPrior, list[str]]:
+    """What `write_prior` put there; `ModelError` names the file that is missing or broken."""
+    prior = PopularityPrior.load(Path(version_dir) / PRIOR_FILE)
+    path = Path(version_dir) / ITEMS_FILE
+    try:
+        ids = json.loads(f"[{','.join(path.read_text(encoding='utf-8').splitlines())}]")
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: expected a JSON string a line: {error}. Export the model again.") from error
+    if len(ids) != len(prior) or not all(isinstance(item, str) for item in ids):
+        raise ModelError(f"{path}: expected {len(prior)} ids as {PRIOR_FILE} has items, got {len(ids)}. Export the model again.")
+    return prior, ids
+
+
+def read_hidden(version_dir: str | Path) -> list[str]:
+    """The ids that must not be shown; `ModelError` names a broken file. A version without such a file hides none."""
+    path = Path(version_dir) / HIDDEN_FILE
+    try:
+        return [str(item) for item in json.loads(path.read_text(encoding="utf-8"))]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"{path}: expected a JSON list of ids: {error}. Export the model again.") from error

@@ -1,1 +1,0 @@
-"""From a trained model to answers over the network: index, export, release, server, client, gateway."""

@@ -1,0 +1,54 @@
+"""What a window of slates says of the bandits' weights: features and rewards in, the head's new posterior out, in closed form.
+
+    reward at place k = m_k (gain <w, phi> + intercept) + noise,    noise ~ N(0, sd^2)        (`position_bias`)
+    precision' = f precision + (1 - f) prior + sum  (m_k gain / sd)^2  phi phi'
+    mean'      = precision'^-1 (f precision mean + (1 - f) prior 1 + sum  m_k gain / sd^2 phi (reward - m_k intercept))
+
+That is Bayesian linear regression on the part of the reward that the place leaves over. The forgetting factor f fades old
+evidence towards the prior (w = 1, the model's own score): after a drift the bandit is unsure again, and its precision never grows
+beyond 1 / (1 - f) windows' worth. It is never smaller than (1 - f) of the prior's, so its Cholesky factor exists however many
+windows came before. All in float64.
+"""
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from tfrec.errors import DataError
+from tfrec.models.bayesian_head import PRIOR_SD, BayesianHead
+from tfrec.training.slates.position_bias import SlateReading
+
+Part = tuple[npt.NDArray[np.floating], npt.NDArray[np.floating], npt.NDArray[np.bool_]]
+
+
+def update_head(head: BayesianHead, parts: Iterable[Part], reading: SlateReading, *, forgetting: float) -> None:
+    """Learn a window, whose features need not be in memory at once.
+
+    Args:
+        head: its posterior is replaced.
+        parts: of the window: features phi of shown items `[n, K, dim + 1]`, rewards `[n, K]` and where there is an item `[n, K]`.
+        reading: of the same slates.
+        forgetting: f, above 0 and at most 1; 1 forgets nothing.
+
+    Raises:
+        DataError: a feature or reward is not finite; nothing is changed.
+    """
+    factor = np.asarray(head.factor.numpy(), np.float64)
+    precision, prior = factor @ factor.T, np.eye(len(factor)) / PRIOR_SD**2
+    evidence = precision @ np.asarray(head.mean.numpy(), np.float64)
+    precision = forgetting * precision + (1 - forgetting) * prior
+    evidence = forgetting * evidence + (1 - forgetting) * prior.sum(1)
+    broken = np.zeros(2, np.int64)
+    for phi, reward, shown in parts:
+        x, r = np.asarray(phi[shown], np.float64), np.asarray(reward[shown], np.float64)
+        broken += (~np.isfinite(x)).any(1).sum(), (~np.isfinite(r)).sum()
+        m = np.broadcast_to(reading.places.astype(np.float64), shown.shape)[shown]
+        scaled = x * (m * reading.gain / reading.noise)[:, None]
+        precision += scaled.T @ scaled
+        evidence += scaled.T @ ((r - m * reading.intercept) / reading.noise)
+    if broken.any():
+        raise DataError(f"head: expected finite features and rewards, got {broken[0]} and {broken[1]} rows that are not. Mend "
+                        "the reward rule, or the model that gave them.")
+    lower = np.linalg.cholesky(precision)
+    head.factor.assign(lower)
+    head.mean.assign(np.linalg.solve(lower.T, np.linalg.solve(lower, evidence)))

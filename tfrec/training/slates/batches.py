@@ -1,0 +1,76 @@
+"""Slates in, batches of one shape out, in an order that is a function of (seed, epoch).
+
+A batch that runs short is filled up with requests of weight 0: none is dropped, and one shape is compiled once.
+"""
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tfrec.data.examples.slate_arrays import SlateArrays
+from tfrec.training.generated_dataset import dataset
+
+STATE = ("history", "action", "gap", "query")  # of a request, before anything is shown
+_CHOICE = ("log_p", "shortlist", "shortlist_log_p")  # of `Candidates`, that scores are made of
+_LABELS = ("item", "log_propensity", "reward", "converted", "elapsed")
+
+
+class Candidates(NamedTuple):
+    """What `n` requests chose among; positions are the catalogue's."""
+
+    log_p: npt.NDArray[np.float32]  # [n, K] popularity of the shown items at that time
+    mass: npt.NDArray[np.float32]  # [n, K] of the shown items in the part that is left to chance; 0 where a slate is shorter
+    total_mass: npt.NDArray[np.float32]  # [n] of all items that could come
+    shortlist: npt.NDArray[np.int32]  # [n, S] the best that could come, best first; PAD where there are fewer
+    shortlist_log_p: npt.NDArray[np.float32]  # [n, S]
+
+
+class SlateInput:
+    """Batches of dictionaries: arrays of `SlateArrays` and `Candidates`, `weight` `[rows]`, and the next request's as `next_*`.
+
+    Args:
+        slates: what is learnt from.
+        candidates: of these slates; to be replaced when the weights have moved.
+        rows: requests a batch, over all replicas.
+        with_next: whether each request comes with the same user's next one; `has_next` `[rows]` is False where there is none.
+    """
+
+    def __init__(self, slates: SlateArrays, candidates: Candidates, *, rows: int, with_next: bool) -> None:
+        self._slates, self.candidates, self._rows = slates, candidates, rows
+        self._drawn = slates.drawn
+        self._following = slates.following if with_next else None
+        self.steps = -(-len(slates) // rows)
+
+    def epoch(self, seed: int, epoch: int, *, steps: int) -> tf.data.Dataset:
+        """`steps` batches; with more than there are, the requests come again in another order."""
+        first = self._batch(np.arange(1))
+        signature = {name: tf.TensorSpec([self._rows, *array.shape[1:]], array.dtype) for name, array in first.items()}
+
+        @lru_cache(maxsize=1)
+        def order(time: int) -> np.ndarray:
+            return np.random.default_rng([seed, epoch, time]).permutation(len(self._slates))
+
+        def batch(step: int) -> dict[str, np.ndarray]:
+            time, at = divmod(step, self.steps)
+            return self._batch(order(time)[at * self._rows : (at + 1) * self._rows])
+
+        return dataset(batch, signature, steps=steps)
+
+    def _batch(self, order: np.ndarray) -> dict[str, np.ndarray]:
+        rows = np.resize(order, self._rows)
+        batch = self._asked(rows) | {name: getattr(self._slates, name)[rows] for name in _LABELS}
+        batch |= {name: getattr(self.candidates, name)[rows] for name in ("mass", "total_mass")}
+        batch["weight"] = (np.arange(self._rows) < len(order)).astype(np.float32)
+        batch["drawn"] = self._drawn[rows]
+        if self._following is not None:
+            following = self._following[rows]
+            batch |= {f"next_{name}": array for name, array in self._asked(np.maximum(following, 0)).items()}
+            batch["has_next"] = following >= 0
+        return batch
+
+    def _asked(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """What scores are made of."""
+        found = {name: getattr(self._slates, name)[rows] for name in (*STATE, "item")}
+        return found | {name: getattr(self.candidates, name)[rows] for name in _CHOICE}

@@ -1,0 +1,120 @@
+"""What a recommender, as it is at the moment, says of slates: scores, the shortlist to choose from, and the exploring policy.
+
+The policy is the one that is served (`graph/explore.py`), of the same inputs: history and query as served, the items that could
+come by exclusions, tags and availability, the popularity that was sent along with the request over the one that was counted by
+then, the shortlist of the best, temperature and epsilon. All items are compared, whatever the size of the catalogue, a few
+requests at a time; training then reads the shortlists alone.
+"""
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tfrec.data.examples.sequences import PAD
+from tfrec.data.examples.slate_arrays import SlateArrays
+from tfrec.models.bayesian_head import features
+from tfrec.models.query_tower import HIDDEN
+from tfrec.models.recommender import Recommender
+from tfrec.training.slates.batches import STATE, Candidates
+from tfrec.training.slates.policy_gradient import policy
+
+_GREEDY = 1e-6  # a temperature below that is 0, as in the served graph
+_APART = 1e5  # between the logits of a greedy policy: the best left is certain
+_AT_ONCE, _FLOATS = 1024, 1 << 24  # requests scored in one call, of a large catalogue fewer: a few arrays of 64 MB
+
+Floats = npt.NDArray[np.float32]
+
+
+class SlateView(NamedTuple):
+    """What a model says of slates."""
+
+    scores: Floats  # [n, K]; HIDDEN where a slate is shorter
+    log_pi: Floats  # [n, K]: of the exploring policy, given the earlier positions; 0 where a slate is shorter
+    candidates: Candidates
+
+
+class SlateViewer:
+    """Asks towers, as they are at the moment, for what was shown.
+
+    Args:
+        recommender: whose towers, and whose configuration's exploring policy.
+        log_p: `[S, n_items]` popularity, of which each slate knows its snapshot.
+        epsilon: of that policy; the one that the configuration begins with by default.
+        shortlist: how many of the best it chooses among; as many as an export would by default.
+    """
+
+    def __init__(
+        self, recommender: Recommender, log_p: Floats, *, epsilon: float | None = None, shortlist: int | None = None
+    ) -> None:
+        config = recommender.config
+        self._recommender, self._log_p = recommender, tf.constant(log_p, tf.float32)
+        self.epsilon = config.gateway.epsilon if epsilon is None else epsilon
+        self._shortlist = min(shortlist or config.serving.shortlist, len(recommender.catalogue))
+        length, width, dim = config.model.history, recommender.text.shape[1], config.model.dim
+        shapes = {"history": [None, length], "action": [None, length], "gap": [None, length], "query": [None, width],
+                  "item": [None, None], "snapshot": [None], "may": [None, len(recommender.catalogue)],
+                  "live_at": [None, 2], "live_log_p": [None]}
+        kinds = {"gap": tf.int64, "query": tf.float32, "may": tf.bool, "live_log_p": tf.float32}
+        signature = {name: tf.TensorSpec(shape, kinds.get(name, tf.int32), name) for name, shape in shapes.items()}
+        table, mass = tf.TensorSpec([None, dim]), tf.TensorSpec([len(recommender.catalogue)])
+        # of any size in one trace
+        self._asked = tf.function(self._view, input_signature=[signature, table, mass], autograph=False)
+
+    @property
+    def covers_all(self) -> bool:
+        """Whether a shortlist holds all items that may come: then it does not change with the weights."""
+        return self._shortlist == len(self._recommender.catalogue)
+
+    def __call__(self, slates: SlateArrays) -> SlateView:
+        """All at once."""
+        parts = [view for _, view, _ in self.parts(slates)]
+        candidates = Candidates(*(np.concatenate(arrays) for arrays in zip(*(part.candidates for part in parts), strict=True)))
+        scores, log_pi = (np.concatenate([getattr(part, name) for part in parts]) for name in ("scores", "log_pi"))
+        return SlateView(scores, log_pi, candidates)
+
+    def parts(self, slates: SlateArrays) -> Iterator[tuple[SlateArrays, SlateView, Floats]]:
+        """Some slates after others, what the model says of them, and features `[n, K, dim + 1]` of the bandits' head."""
+        table = self._recommender.model.item_vectors()[: len(self._recommender.catalogue)]
+        mass = tf.constant(self._recommender.explored_mass())
+        rows = max(1, min(_AT_ONCE, _FLOATS // table.shape[0]))
+        for start in range(0, max(len(slates), 1), rows):
+            part = slates.take(np.arange(start, min(start + rows, len(slates))))
+            found = self._asked(self._batch(part, table.shape[0]), table, mass)
+            scores, log_pi, phi, *candidates = (array.numpy() for array in found)
+            yield part, SlateView(scores, log_pi, Candidates(*candidates)), phi
+
+    @staticmethod
+    def _batch(part: SlateArrays, n_items: int) -> dict[str, tf.Tensor]:
+        batch = {name: getattr(part, name) for name in (*STATE, "item", "snapshot")}
+        batch["may"] = part.may_come(n_items)
+        batch["live_at"] = np.stack([part.live_item.row, part.live_item.values], axis=1).astype(np.int32)
+        batch["live_log_p"] = part.live_log_p.values
+        return {name: tf.constant(array) for name, array in batch.items()}
+
+    def _view(self, batch: dict[str, tf.Tensor], table: tf.Tensor, mass: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        model = self._recommender.model
+        u, beta = model.request_vectors(batch, lambda rows: tf.gather(table, rows))
+        log_p = tf.tensor_scatter_nd_update(tf.gather(self._log_p, batch["snapshot"]), batch["live_at"], batch["live_log_p"])
+        scores = tf.matmul(u, table, transpose_b=True) + beta * log_p
+        mask, shown = batch["item"] >= 0, tf.maximum(batch["item"], 0)
+        own = tf.where(mask, tf.gather(scores, shown, batch_dims=1), HIDDEN)
+        may = batch["may"] & (mass > 0)
+        listed, shortlist = tf.math.top_k(tf.where(may, scores, HIDDEN), self._shortlist)
+        shortlist = tf.where(listed > HIDDEN, shortlist, PAD)
+        shown_mass = tf.where(mask, tf.gather(mass, shown), 0.0)
+        total_mass = tf.linalg.matvec(tf.cast(may, tf.float32), mass)
+        same = batch["item"][:, :, None] == shortlist[:, None, :]
+        found = policy(*self._logits(own, listed, same), same, mask, epsilon=self.epsilon, mass=(shown_mass, total_mass))
+        shown_log_p = tf.gather(log_p, shown, batch_dims=1)
+        phi = features(u[:, None], tf.gather(table, shown), beta * shown_log_p)
+        listed_log_p = tf.gather(log_p, tf.maximum(shortlist, 0), batch_dims=1)
+        return own, found.log_pi, phi, shown_log_p, shown_mass, total_mass, shortlist, listed_log_p
+
+    def _logits(self, own: tf.Tensor, listed: tf.Tensor, same: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        temperature = self._recommender.config.gateway.temperature
+        if temperature >= _GREEDY:
+            return own / temperature, listed / temperature
+        apart = -_APART * tf.range(self._shortlist, dtype=tf.float32)
+        return tf.reduce_sum(tf.where(same, apart, 0.0), axis=2), tf.where(listed > HIDDEN, apart, HIDDEN)

@@ -1,0 +1,96 @@
+"""A window's slates, ready to learn from: slates as read from the log and all behaviour in, arrays and popularity out.
+
+What a model reads at serving time it reads here: the history as served, the query's text by the same encoder, and popularity as
+it was counted just before the request (in at most `SNAPSHOTS` steps).
+"""
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tfrec.data.behaviour.interactions import Interactions
+from tfrec.data.examples.slate_arrays import SlateArrays, slate_arrays
+from tfrec.data.examples.slates import Slate
+from tfrec.data.items.tag_filters import positions_by_tag
+from tfrec.models.popularity_prior import snapshots
+from tfrec.models.recommender import MAX_ACTIONS, Recommender
+from tfrec.models.text_encoder import load_encoder
+from tfrec.training.slates.bandit_update import update_head
+from tfrec.training.slates.policy_scorer import SlateViewer
+from tfrec.training.slates.position_bias import read_slate_scores
+
+SNAPSHOTS = 32
+
+
+def window_arrays(
+    recommender: Recommender, slates: Sequence[Slate], inter: Interactions, *, now: int
+) -> tuple[SlateArrays, npt.NDArray[np.float32]]:
+    """The slates by number, and log p `[S, n_items]` of which each knows its snapshot.
+
+    Args:
+        recommender: whose catalogue, action codes and encoder are meant.
+        slates: in the order of time.
+        inter: all behaviour, by the recommender's catalogue.
+        now: seconds since 1970, until which labels have waited.
+    """
+    config, items = recommender.config, recommender.catalogue.items
+    texts = sorted({slate.request["query"] for slate in slates} - {""})
+    vectors = np.zeros((0, recommender.text.shape[1]), np.float32)
+    if texts:
+        encoder = load_encoder(config.text)
+        vectors = encoder.encode(texts, role="query", batch_size=config.text.batch_size)
+    times = np.array([slate.request["time"] for slate in slates] or [now], np.int64)
+    at = np.unique(np.searchsorted(inter.time, times[np.linspace(0, len(times), min(SNAPSHOTS, len(times)), endpoint=False)
+                                                     .astype(np.int64)]))
+    log_p, _ = snapshots(inter, weights=recommender.prior.weights, edges=at)
+    # a snapshot at an event holds from that event on; at the end of the log, from its last second on
+    since = np.where(at < len(inter), inter.time[np.minimum(at, len(inter) - 1)], inter.time[-1] + 1)
+    # an event without an action is read as when serving: as the first action that the model has met
+    codes = {"": 0} | dict(zip(recommender.actions, recommender.action_codes(recommender.actions).tolist(), strict=True))
+    arrays = slate_arrays(
+        slates, position=recommender.catalogue.index, tagged=positions_by_tag([item.tags for item in items]), codes=codes,
+        other=MAX_ACTIONS - 1, length=config.model.history, queries=dict(zip(texts, vectors, strict=True)),
+        width=recommender.text.shape[1], snapshot_times=since, now=now,
+        attribution=config.data.attribution_seconds,
+    )
+    return arrays, log_p
+
+
+@dataclass(frozen=True)
+class SlateWindow:
+    """What a retrain reads of slates: those before a moment are learnt, those after it judge.
+
+    A label may change until its attribution window closes, so a slate is learnt only when that was before the moment: nothing
+    that judges is older than the end of what was learnt. Slates in between are left for the next run.
+    """
+
+    learnt: SlateArrays
+    judged: SlateArrays  # those drawn with propensities
+    view: SlateViewer
+    learnt_until: int  # seconds since 1970: the time of the newest that is learnt; 0 without one
+
+    @classmethod
+    def of(cls, recommender: Recommender, slates: Sequence[Slate], inter: Interactions, *, until: int, now: int) -> "SlateWindow":
+        """Split at `until`, seconds since 1970."""
+        arrays, log_p = window_arrays(recommender, slates, inter, now=now)
+        early = arrays.time + recommender.config.data.attribution_seconds < until
+        judges = (arrays.time >= until) & arrays.drawn & arrays.shown[:, 0]
+        view = SlateViewer(recommender, log_p, epsilon=recommender.config.gateway.epsilon_at(now))
+        newest = int(arrays.time[early].max()) if early.any() else 0
+        return cls(arrays.take(early), arrays.take(judges), view, newest)
+
+    def first_places(self) -> npt.NDArray[np.float64]:
+        """`[judged]`: the probability of each first place under the exploring policy, by the weights that there are now."""
+        if not len(self.judged):
+            return np.zeros(0)
+        found = np.concatenate([view.log_pi[:, 0] for _, view, _ in self.view.parts(self.judged)])
+        return np.exp(found.astype(np.float64))
+
+    def teach_head(self, recommender: Recommender) -> None:
+        """Update what the bandits know, under the weights that the recommender has now."""
+        if len(self.learnt):
+            scores = np.concatenate([view.scores for _, view, _ in self.view.parts(self.learnt)])
+            reading = read_slate_scores(scores, self.learnt.reward, self.learnt.shown)
+            parts = ((phi, part.reward, part.shown) for part, _, phi in self.view.parts(self.learnt))
+            update_head(recommender.head, parts, reading, forgetting=recommender.config.retrain.forgetting)
