@@ -52,7 +52,7 @@ def test_it_is_closed_by_default_and_each_service_has_what_it_needs_alone() -> N
 
 def test_the_gateway_asks_less_at_once_than_the_model_server_answers() -> None:
     options, _ = parse_flags(SERVICES["model-server"]["command"])
-    assert 2 * CONFIG.gateway.in_work < options.grpc_max_threads
+    assert 2 * CONFIG.gateway.max_in_flight < options.grpc_max_threads
 
 
 def test_every_mounted_file_is_there() -> None:
@@ -126,7 +126,7 @@ def exported(run: Path) -> set[str]:
 
     gateway, server = Metrics(), ServerMetrics()
     (run / "retrain").mkdir()
-    (run / "retrain" / "1-a.json").write_text('{"outcome": "held"}')
+    (run / "retrain" / "1-a.json").write_text('{"outcome": "rejected"}')
     gateway.registry.register(RunWatch(run))
     gateway.log_behind(lambda: 0)
     with server.request("m", api="predict", entrypoint="GRPC"):

@@ -189,6 +189,15 @@ def test_every_module_says_what_it_is(path):
     assert ast.get_docstring(parsed(path)), f"{path.relative_to(ROOT)} has no docstring"
 
 
+def test_one_class_name_means_one_thing():
+    places: dict[str, list[str]] = {}
+    for path in MODULES:
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(name_of(path))
+    assert {name: modules for name, modules in places.items() if len(modules) > 1} == {}
+
+
 def test_the_changelog_begins_with_this_version():
     newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert newest is not None

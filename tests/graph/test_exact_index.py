@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Item
 from tfrec.errors import ModelError
-from tfrec.graph.exact_index import ExactIndex, Wishes
+from tfrec.graph.exact_index import ExactIndex, Filters
 
 INF = float("inf")
 CATALOGUE = Catalogue(
@@ -26,16 +26,16 @@ LOG_P = np.array([-1, -2, -3, -4, -0.1], np.float32)
 INDEX = ExactIndex(CATALOGUE, VECTORS, LOG_P, max_k=6)
 
 
-def wishes(rows: int = 1, **some: list[list[str]] | list[list[float]]) -> Wishes:
-    values = {name: some.get(name, [[]] * rows) for name in Wishes._fields}
+def filters(rows: int = 1, **some: list[list[str]] | list[list[float]]) -> Filters:
+    values = {name: some.get(name, [[]] * rows) for name in Filters._fields}
     log_p = tf.constant(values.pop("prior_log_p"), tf.float32)
-    return Wishes(**{name: tf.constant(value, tf.string) for name, value in values.items()}, prior_log_p=log_p)
+    return Filters(**{name: tf.constant(value, tf.string) for name, value in values.items()}, prior_log_p=log_p)
 
 
 def search(
-    u: list[list[float]], k: list[int], *, beta: float = 0.0, asked: Wishes | None = None
+    u: list[list[float]], k: list[int], *, beta: float = 0.0, asked: Filters | None = None
 ) -> tuple[list[list[str]], np.ndarray]:
-    found = INDEX.search(tf.constant(u), tf.constant(k), beta=tf.fill([len(u)], beta), wishes=asked)
+    found = INDEX.search(tf.constant(u), tf.constant(k), beta=tf.fill([len(u)], beta), filters=asked)
     return [[item.decode() for item in row] for row in found["items"].numpy()], found["scores"].numpy()
 
 
@@ -57,39 +57,39 @@ def test_rows_are_padded_to_the_largest_k_and_short_answers_to_theirs() -> None:
 @pytest.mark.parametrize(
     ("asked", "items"),
     [
-        (wishes(exclude=[["a", "nobody", "", "a"]]), ["c", "b", "d"]),
-        (wishes(allow_tags=[["red"]]), ["a", "b"]),
-        (wishes(allow_tags=[["", "new"]]), ["c", "b"]),
-        (wishes(allow_tags=[["red", "new"]]), ["a", "c", "b"]),
-        (wishes(allow_tags=[[""]]), ["a", "c", "b", "d"]),
-        (wishes(allow_tags=[["blue"]]), []),
-        (wishes(deny_tags=[["new", ""]]), ["a", "d"]),
-        (wishes(allow_tags=[["red"]], deny_tags=[["new"]], exclude=[["d"]]), ["a"]),
-        (wishes(prior_items=[["d", "nobody", ""]], prior_log_p=[[3.0, 9.0, 9.0]]), ["d", "a", "b", "c"]),
+        (filters(exclude=[["a", "nobody", "", "a"]]), ["c", "b", "d"]),
+        (filters(allow_tags=[["red"]]), ["a", "b"]),
+        (filters(allow_tags=[["", "new"]]), ["c", "b"]),
+        (filters(allow_tags=[["red", "new"]]), ["a", "c", "b"]),
+        (filters(allow_tags=[[""]]), ["a", "c", "b", "d"]),
+        (filters(allow_tags=[["blue"]]), []),
+        (filters(deny_tags=[["new", ""]]), ["a", "d"]),
+        (filters(allow_tags=[["red"]], deny_tags=[["new"]], exclude=[["d"]]), ["a"]),
+        (filters(prior_items=[["d", "nobody", ""]], prior_log_p=[[3.0, 9.0, 9.0]]), ["d", "a", "b", "c"]),
     ],
 )
-def test_filters_and_priors_of_a_request(asked: Wishes, items: list[str]) -> None:
+def test_filters_and_priors_of_a_request(asked: Filters, items: list[str]) -> None:
     beta = 1.0 if asked.prior_items.shape[1] else 0.0
     assert search([[1.0, 0.0]], [4], beta=beta, asked=asked)[0] == [items + [""] * (4 - len(items))]
 
 
 def test_each_row_has_its_own_wishes() -> None:
-    asked = wishes(3, exclude=[["a"], ["b"], [""]], deny_tags=[[""], ["red"], ["new"]])
+    asked = filters(3, exclude=[["a"], ["b"], [""]], deny_tags=[[""], ["red"], ["new"]])
     assert search([[1.0, 0.0]] * 3, [2, 2, 2], asked=asked)[0] == [["c", "b"], ["c", "d"], ["a", "d"]]
 
 
 def test_a_catalogue_without_tags() -> None:
     index = ExactIndex(Catalogue([Item(id="a")]), np.ones([1, 2], np.float32), np.zeros(1, np.float32), max_k=3)
-    for asked, item in ((wishes(allow_tags=[["red"]]), b""), (wishes(deny_tags=[["red"]]), b"a")):
-        found = index.search(tf.ones([1, 2]), tf.constant([1]), beta=tf.zeros([1]), wishes=asked)
+    for asked, item in ((filters(allow_tags=[["red"]]), b""), (filters(deny_tags=[["red"]]), b"a")):
+        found = index.search(tf.ones([1, 2]), tf.constant([1]), beta=tf.zeros([1]), filters=asked)
         assert found["items"].numpy().tolist() == [[item]]
 
 
 def test_what_a_search_is_made_of() -> None:
-    asked = wishes(2, exclude=[["a", "b"], [""] * 2], prior_items=[["c"], [""]], prior_log_p=[[-9.0], [0.0]])
+    asked = filters(2, exclude=[["a", "b"], [""] * 2], prior_items=[["c"], [""]], prior_log_p=[[-9.0], [0.0]])
     assert INDEX.eligible(tf.constant(2), asked).numpy().tolist() == [[False, False, True, True, False], [True] * 4 + [False]]
     assert_allclose(INDEX.log_p(tf.constant(2), asked), [[-1, -2, -9, -4, -0.1], LOG_P], rtol=1e-6)
-    scores, positions = INDEX.best(tf.constant([[2.0, 1.0]] * 2), tf.constant(7), beta=tf.ones([2]), wishes=asked)
+    scores, positions = INDEX.best(tf.constant([[2.0, 1.0]] * 2), tf.constant(7), beta=tf.ones([2]), filters=asked)
     assert_allclose(scores, [[-6, 1.5 - 9, *[-INF] * 5], [1, -1, -1.5, -6, *[-INF] * 3]], rtol=1e-6)
     assert positions.numpy()[:, :2].tolist() == [[3, 2], [0, 1]]
 
@@ -109,7 +109,7 @@ def test_arrays_must_fit_the_catalogue() -> None:
 )
 def test_an_answer_is_the_sorted_list_of_what_may_come(rows: list[tuple[int, set[str], set[str]]]) -> None:
     k = [row[0] for row in rows]
-    asked = wishes(
+    asked = filters(
         len(rows),
         exclude=[sorted(row[1]) + [""] * (6 - len(row[1])) for row in rows],
         deny_tags=[sorted(row[2]) + [""] * (3 - len(row[2])) for row in rows],

@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Item
 from tfrec.graph.clustering import centres
-from tfrec.graph.exact_index import ExactIndex, Wishes
+from tfrec.graph.exact_index import ExactIndex, Filters
 from tfrec.graph.explore import Policy, _log_propensities, _logits, explore
 from tfrec.graph.inverted_index import InvertedIndex, Reach
 
@@ -30,8 +30,8 @@ INDEX = ExactIndex(CATALOGUE, SCORES[:, None], np.zeros(N, np.float32), max_k=5)
 def _drawer(shortlist: int) -> Any:
     def draw(u: tf.Tensor, k: tf.Tensor, exclude: tf.Tensor, deny: tf.Tensor, policy: Policy) -> tuple[tf.Tensor, tf.Tensor]:
         none = tf.zeros([tf.shape(u)[0], 0], tf.string)
-        wishes = Wishes(exclude, none, deny, none, tf.zeros(tf.shape(none)))
-        return explore(INDEX, u, k, beta=tf.zeros_like(u[:, 0]), wishes=wishes, policy=policy, shortlist=shortlist)
+        filters = Filters(exclude, none, deny, none, tf.zeros(tf.shape(none)))
+        return explore(INDEX, u, k, beta=tf.zeros_like(u[:, 0]), filters=filters, policy=policy, shortlist=shortlist)
 
     texts = tf.TensorSpec([None, None], tf.string)
     policy = Policy(tf.TensorSpec([None]), tf.TensorSpec([None]), tf.TensorSpec([None], tf.int64))
@@ -233,12 +233,12 @@ def test_on_an_index_of_lists() -> None:
     u, beta, k = tf.constant(rng.normal(size=(rows, 4)), tf.float32), tf.ones([rows]), tf.fill([rows], 20)
     excluded = [f"i{i}" for i in range(1, 40)]
     none = tf.zeros([rows, 0], tf.string)
-    wishes = Wishes(tf.constant([excluded] * rows), none, none, none, tf.zeros(tf.shape(none)))
-    found = index.search(u, k, beta=beta, wishes=wishes)["items"].numpy()
+    filters = Filters(tf.constant([excluded] * rows), none, none, none, tf.zeros(tf.shape(none)))
+    found = index.search(u, k, beta=beta, filters=filters)["items"].numpy()
     left = sum(item.available and item.id not in excluded for item in catalogue.items)
     for epsilon in (0.0, 1.0):
         policy = Policy(tf.zeros([rows]), tf.fill([rows], epsilon), tf.range(rows, dtype=tf.int64))
-        slate, log_pi = explore(index, u, k, beta=beta, wishes=wishes, policy=policy, shortlist=30)
+        slate, log_pi = explore(index, u, k, beta=beta, filters=filters, policy=policy, shortlist=30)
         ids = index.names(slate, slate >= 0).numpy()
         if not epsilon:
             assert_array_equal(ids, found)

@@ -89,8 +89,8 @@ def test_recall_is_the_share_of_the_exact_best_that_is_found(model: Recommender)
     assert best.tolist() == np.argsort(-scores, axis=1, kind="stable")[:, : best.shape[1]].tolist()
 
     class Half:
-        def search(self, u, k, *, beta, wishes):  # of every answer the first half, and nothing else
-            found = truth_index.search(u, k, beta=beta, wishes=wishes)
+        def search(self, u, k, *, beta, filters):  # of every answer the first half, and nothing else
+            found = truth_index.search(u, k, beta=beta, filters=filters)
             items = found["items"].numpy()
             items[:, items.shape[1] // 2 :] = b""
             return {"items": Text(items)}

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Item
 from tfrec.graph.clustering import centres
-from tfrec.graph.exact_index import ExactIndex, Wishes
+from tfrec.graph.exact_index import ExactIndex, Filters
 from tfrec.graph.inverted_index import FAR, NEAR, InvertedIndex, Reach
 
 N = 700
@@ -34,18 +34,18 @@ WHOLE = InvertedIndex(CATALOGUE, VECTORS, LOG_P, max_k=80, centres=CENTRES, near
 LITTLE = InvertedIndex(CATALOGUE, VECTORS, LOG_P, max_k=80, centres=CENTRES, near=Reach(12, 9.0), far=ALL)
 
 
-def wishes(rows: int, **some: list[list[str]] | list[list[float]]) -> Wishes:
-    values = {name: some.get(name, [[]] * rows) for name in Wishes._fields}
+def filters(rows: int, **some: list[list[str]] | list[list[float]]) -> Filters:
+    values = {name: some.get(name, [[]] * rows) for name in Filters._fields}
     log_p = tf.constant(values.pop("prior_log_p"), tf.float32, [rows, len(values["prior_items"][0])])
-    return Wishes(**{name: tf.constant(value, tf.string, [rows, len(value[0])]) for name, value in values.items()},
+    return Filters(**{name: tf.constant(value, tf.string, [rows, len(value[0])]) for name, value in values.items()},
                   prior_log_p=log_p)
 
 
 Answer = tuple[list[list[bytes]], np.ndarray]
 
 
-def search(index: ExactIndex, u: np.ndarray, k: list[int], *, beta: float, asked: Wishes | None = None) -> Answer:
-    found = index.search(tf.constant(u), tf.constant(k, tf.int32), beta=tf.fill([len(u)], beta), wishes=asked)
+def search(index: ExactIndex, u: np.ndarray, k: list[int], *, beta: float, asked: Filters | None = None) -> Answer:
+    found = index.search(tf.constant(u), tf.constant(k, tf.int32), beta=tf.fill([len(u)], beta), filters=asked)
     return found["items"].numpy().tolist(), found["scores"].numpy()
 
 
@@ -53,13 +53,13 @@ def traced(index: ExactIndex) -> Callable[..., Answer]:
     """`search` of an index as a graph: traced once for all shapes, as it is served, and then much faster than eagerly."""
     texts = tf.TensorSpec([None, None], tf.string)
     spec = [tf.TensorSpec([None, 6]), tf.TensorSpec([None], tf.int32), tf.TensorSpec([None]),
-            Wishes(texts, texts, texts, texts, tf.TensorSpec([None, None]))]
+            Filters(texts, texts, texts, texts, tf.TensorSpec([None, None]))]
 
     @tf.function(input_signature=spec, autograph=False)
-    def graph(u: tf.Tensor, k: tf.Tensor, beta: tf.Tensor, asked: Wishes) -> dict[str, tf.Tensor]:
-        return index.search(u, k, beta=beta, wishes=asked)
+    def graph(u: tf.Tensor, k: tf.Tensor, beta: tf.Tensor, asked: Filters) -> dict[str, tf.Tensor]:
+        return index.search(u, k, beta=beta, filters=asked)
 
-    def search(u: np.ndarray, k: list[int], *, beta: float, asked: Wishes) -> Answer:
+    def search(u: np.ndarray, k: list[int], *, beta: float, asked: Filters) -> Answer:
         found = graph(tf.constant(u), tf.constant(k, tf.int32), tf.fill([len(u)], beta), asked)
         return found["items"].numpy().tolist(), found["scores"].numpy()
 
@@ -92,7 +92,7 @@ def test_all_that_is_read_is_answered_as_by_the_exact_index(both: Any, data: st.
     overridden = draw(texts, 3)
     # the exact index leaves open which log p counts when an item is named twice
     overridden = [[item if item not in row[:at] else "" for at, item in enumerate(row)] for row in overridden]
-    asked = wishes(rows, exclude=draw(texts, 4), allow_tags=draw(tags, 2), deny_tags=draw(tags, 1), prior_items=overridden,
+    asked = filters(rows, exclude=draw(texts, 4), allow_tags=draw(tags, 2), deny_tags=draw(tags, 1), prior_items=overridden,
                    prior_log_p=[[data.draw(st.sampled_from([-1.0, -9.0]))] * len(row) for row in overridden])
     k = [data.draw(st.integers(-1, 90)) for _ in range(rows)]
     beta = data.draw(st.sampled_from([0.0, 0.8]))
@@ -126,7 +126,7 @@ def test_little_is_read_and_most_is_found() -> None:
 
 def test_a_rush_on_an_item_far_away_is_seen() -> None:
     far = int(np.argmin(VECTORS @ queries(1)[0]))
-    asked = wishes(1, prior_items=[[f"i{far}", f"i{far}"]], prior_log_p=[[0.0, 50.0]])
+    asked = filters(1, prior_items=[[f"i{far}", f"i{far}"]], prior_log_p=[[0.0, 50.0]])
     items, scores = search(LITTLE, queries(1), [2], beta=1.0, asked=asked)
     assert items[0][0] == f"i{far}".encode()
     assert items[0][1] != items[0][0]
@@ -135,7 +135,7 @@ def test_a_rush_on_an_item_far_away_is_seen() -> None:
 
 @pytest.mark.parametrize("tag", ["rare", "three"])
 def test_tags_that_hide_most_items_are_answered_exactly(tag: str) -> None:
-    asked = wishes(3, allow_tags=[[tag], [""], [tag]])
+    asked = filters(3, allow_tags=[[tag], [""], [tag]])
     items, exact = (search(index, queries(3), [5] * 3, beta=0.5, asked=asked)[0] for index in (LITTLE, EXACT))
     assert [items[0], items[2]] == [exact[0], exact[2]]
 
@@ -209,7 +209,7 @@ def test_a_row_reads_the_same_in_every_batch() -> None:
 
 def test_who_wants_more_or_names_a_tag_reaches_farther() -> None:
     index = InvertedIndex(CATALOGUE, VECTORS, LOG_P, max_k=500, centres=CENTRES, near=Reach(1, 0.0), far=ALL)
-    asked = wishes(4, exclude=[[""] * 150, ["x"] * 100 + [""] * 50, ["x"] * 150, [""] * 150],
+    asked = filters(4, exclude=[[""] * 150, ["x"] * 100 + [""] * 50, ["x"] * 150, [""] * 150],
                    deny_tags=[[""], [""], [""], ["no"]])
     rows = tf.constant(4)
     assert (NEAR, FAR) == (100, 300)

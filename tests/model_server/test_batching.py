@@ -10,7 +10,7 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf.meta_graph_pb2 import TensorInfo
 
 from tfrec.model_server.batching import Queue, Scheduler
-from tfrec.model_server.grpc_status import Refusal
+from tfrec.model_server.grpc_status import StatusError
 from tfrec.model_server.metrics import ServerMetrics
 from tfrec.model_server.text_protos import Batching
 
@@ -73,7 +73,7 @@ def test_a_full_batch_opens_the_next_and_a_full_queue_refuses() -> None:
         for value in (rows(1), rows(2), rows(3)):
             others.append(pool.submit(asked, value))
             waiting(asked, len(others))
-        with pytest.raises(Refusal, match="is full; currently 2 batches enqueued and max_enqueued_batches is 2") as caught:
+        with pytest.raises(StatusError, match="is full; currently 2 batches enqueued and max_enqueued_batches is 2") as caught:
             asked(rows(4, 5))
         assert caught.value.code.name == "UNAVAILABLE"
         held.go.release(3)
@@ -115,7 +115,7 @@ def test_an_error_is_everyone_s() -> None:
     ],
 )
 def test_what_is_no_batch_is_refused(inputs: Array, message: str) -> None:
-    with pytest.raises(Refusal, match=message):
+    with pytest.raises(StatusError, match=message):
         queue(lambda x: [x], max_batch_size=2)(np.asarray(inputs))
 
 
@@ -160,6 +160,6 @@ def test_widths(first: object, second: object, expected: object) -> None:
     [(np.float32(1), "Batched output tensor has 0 dimensions"), (rows(1, 2), "0th dimension does not equal the sum")],
 )
 def test_an_answer_that_cannot_be_cut_is_refused(output: Array, message: str) -> None:
-    with pytest.raises(Refusal, match=message) as caught:
+    with pytest.raises(StatusError, match=message) as caught:
         queue(lambda x: [np.asarray(output)])(rows(1))
     assert caught.value.code.name == "FAILED_PRECONDITION"

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 from grpc import StatusCode
 
-from tfrec.model_server.grpc_status import Refusal, refusal_of
+from tfrec.model_server.grpc_status import StatusError, status_error_of
 
 
 @pytest.mark.parametrize(
@@ -22,12 +22,13 @@ from tfrec.model_server.grpc_status import Refusal, refusal_of
     ],
 )
 def test_http_codes(http: int, codes: str) -> None:
-    assert {Refusal(StatusCode[code], "").http for code in codes.split()} == {http}
+    assert {StatusError(StatusCode[code], "").http for code in codes.split()} == {http}
 
 
 def test_tensorflow_errors_keep_their_code() -> None:
-    refusal = refusal_of(tf.errors.NotFoundError(None, None, "Op type not registered 'X'"))
-    assert (refusal.code, refusal.message, refusal.number) == (StatusCode.NOT_FOUND, "Op type not registered 'X'", 5)
-    refusal = refusal_of(KeyError("x"))
-    assert (refusal.code, refusal.message) == (StatusCode.INTERNAL, "KeyError: 'x'")
-    assert refusal_of(refusal) is refusal
+    status_error = status_error_of(tf.errors.NotFoundError(None, None, "Op type not registered 'X'"))
+    found = (status_error.code, status_error.message, status_error.number)
+    assert found == (StatusCode.NOT_FOUND, "Op type not registered 'X'", 5)
+    status_error = status_error_of(KeyError("x"))
+    assert (status_error.code, status_error.message) == (StatusCode.INTERNAL, "KeyError: 'x'")
+    assert status_error_of(status_error) is status_error

@@ -10,23 +10,23 @@ from hypothesis import strategies as st
 from tensorflow.core.framework import types_pb2
 
 from tfrec.model_server import rest_json
-from tfrec.model_server.grpc_status import Refusal
+from tfrec.model_server.grpc_status import StatusError
 
 
 def test_types_without_json_are_refused() -> None:
-    with pytest.raises(Refusal, match="tensor type: half"):
+    with pytest.raises(StatusError, match="tensor type: half"):
         rest_json.write_outputs({"y": np.zeros(1, np.float16)}, by_row=True)
-    with pytest.raises(Refusal, match="to type: half"):
+    with pytest.raises(StatusError, match="to type: half"):
         rest_json.read_inputs(rest_json.parse(b'{"inputs": [1]}'), {"x": types_pb2.DT_HALF})
-    with pytest.raises(Refusal, match="inconsistent batch size: 1 expecting: 2"):
+    with pytest.raises(StatusError, match="inconsistent batch size: 1 expecting: 2"):
         rest_json.write_outputs({"a": np.zeros(2), "b": np.zeros(1)}, by_row=True)
-    with pytest.raises(Refusal, match="invalid batch size: 0"):
+    with pytest.raises(StatusError, match="invalid batch size: 0"):
         rest_json.write_outputs({"a": np.zeros([0, 2])}, by_row=True)
     assert rest_json.write_outputs({"a": np.zeros([0, 2])}, by_row=False) == b'{"outputs": []}'
 
 
 def test_a_value_for_a_signature_without_inputs_is_refused() -> None:
-    with pytest.raises(Refusal, match="Failed to get input map for signature: DEFAULT"):
+    with pytest.raises(StatusError, match="Failed to get input map for signature: DEFAULT"):
         rest_json.read_inputs(rest_json.parse(b'{"inputs": [1]}'), {})
 
 
@@ -73,7 +73,7 @@ def test_numbers_are_taken_whole_or_refused(dtype: int, literal: str, value: Any
         return rest_json.read_inputs(rest_json.parse(b'{"inputs": [%s]}' % literal.encode()), {"x": dtype})[0]["x"].tolist()
 
     if value is None:
-        with pytest.raises(Refusal):
+        with pytest.raises(StatusError):
             read()
     else:
         assert read() == [value]
@@ -81,7 +81,7 @@ def test_numbers_are_taken_whole_or_refused(dtype: int, literal: str, value: Any
 
 def test_a_message_shows_no_more_of_a_document_than_it_has_room_for() -> None:
     large = json.dumps({"instances": {"x": ["a" * 100] * 50_000}}).encode()
-    with pytest.raises(Refusal, match=r"JSON Value: (?s:.*)\.\.\.TRUNCATED") as caught:
+    with pytest.raises(StatusError, match=r"JSON Value: (?s:.*)\.\.\.TRUNCATED") as caught:
         rest_json.read_inputs(rest_json.parse(large), {"x": types_pb2.DT_STRING})
     assert len(caught.value.message) < 1100
 
@@ -95,7 +95,7 @@ JSON = st.recursive(
 @settings(deadline=None)
 @given(JSON, st.sampled_from(["instances", "inputs"]), st.lists(st.sampled_from([1, 3, 7, 9, 10]), min_size=1, max_size=2))
 def test_any_json_is_read_or_refused(value: Any, key: str, dtypes: list[int]) -> None:
-    with suppress(Refusal):  # any other error is a bug
+    with suppress(StatusError):  # any other error is a bug
         body = rest_json.parse(json.dumps({key: value}).encode())
         arrays = rest_json.read_inputs(body, dict(zip("xy", dtypes, strict=False)))
         assert len(arrays[0]) == len(dtypes)

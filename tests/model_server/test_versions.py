@@ -11,8 +11,8 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel as SavedModelPro
 from tests.model_server.tiny import save_tiny
 from tfrec.client.warmup import WARMUP_FILE
 from tfrec.errors import ServingError
-from tfrec.model_server.grpc_status import Refusal
-from tfrec.model_server.model_configs import NOTHING, ModelConfig, Policy
+from tfrec.model_server.grpc_status import StatusError
+from tfrec.model_server.model_configs import NOTHING, ServedModelConfig, VersionPolicy
 from tfrec.model_server.saved_model import SavedModel
 from tfrec.model_server.versions import ModelVersions, State
 
@@ -37,12 +37,12 @@ class Fake:
         self.closed = True
 
 
-LATEST = Policy()
+LATEST = VersionPolicy()
 
 
-def model(base: Path, *, policy: Policy = LATEST, **options: Any) -> ModelVersions:
+def model(base: Path, *, policy: VersionPolicy = LATEST, **options: Any) -> ModelVersions:
     retries = {"max_load_retries": 1, "load_retry_seconds": 60.0}
-    return ModelVersions(ModelConfig("m", base, policy), load=Fake, **{**retries, **options})  # type: ignore[arg-type]
+    return ModelVersions(ServedModelConfig("m", base, policy), load=Fake, **{**retries, **options})  # type: ignore[arg-type]
 
 
 def add(base: Path, *names: object, **files: str) -> None:
@@ -98,7 +98,7 @@ def test_a_version_in_use_is_closed_only_afterwards(tmp_path: Path) -> None:
         assert number == 1
         assert life(versions) == [(2, "AVAILABLE"), (1, "UNLOADING")]
         assert not held.closed  # type: ignore[attr-defined]
-        with pytest.raises(Refusal, match=r"Specific\(m, 1\)"):
+        with pytest.raises(StatusError, match=r"Specific\(m, 1\)"):
             answering(versions, 1)
     versions.poll(2.0)
     assert life(versions) == [(2, "AVAILABLE"), (1, "END")]
@@ -175,15 +175,16 @@ def test_a_missing_base_path_changes_nothing_and_an_empty_one_unloads(tmp_path: 
     base.mkdir()
     versions.poll(3.0)
     assert life(versions) == [(1, "END")]
-    with pytest.raises(Refusal, match=r"Servable not found for request: Latest\(m\)"):
+    with pytest.raises(StatusError, match=r"Servable not found for request: Latest\(m\)"):
         answering(versions)
 
 
 @pytest.mark.parametrize(
     ("policy", "served"),
-    [(Policy(), [4]), (Policy(latest=2), [4, 3]), (Policy(latest=None), [4, 3, 1]), (Policy(specific=frozenset({1, 9})), [1])],
+    [(VersionPolicy(), [4]), (VersionPolicy(latest=2), [4, 3]), (VersionPolicy(latest=None), [4, 3, 1]),
+     (VersionPolicy(specific=frozenset({1, 9})), [1])],
 )
-def test_policies(tmp_path: Path, policy: Policy, served: list[int]) -> None:
+def test_policies(tmp_path: Path, policy: VersionPolicy, served: list[int]) -> None:
     add(tmp_path, 1, 3, 4)
     versions = model(tmp_path, policy=policy)
     versions.poll(0.0)
@@ -222,7 +223,7 @@ def test_a_bad_warm_up_record_fails_the_load_of_a_real_model(tmp_path: Path) -> 
     save_tiny(tmp_path / "1")
     with tf.io.TFRecordWriter(str(tmp_path / "1" / WARMUP_FILE)) as writer:
         writer.write(b"malformed")
-    versions = ModelVersions(ModelConfig("m", tmp_path), max_load_retries=0)
+    versions = ModelVersions(ServedModelConfig("m", tmp_path), max_load_retries=0)
     versions.poll(0.0)
     assert life(versions) == [(1, "END")]
 
@@ -234,7 +235,7 @@ def test_an_operator_that_is_not_here_fails_the_load(tmp_path: Path) -> None:
         for node in function.node_def:
             node.op = "NoSuchOp" if node.op == "Mul" else node.op
     graph.write_bytes(saved.SerializeToString())
-    versions = ModelVersions(ModelConfig("m", tmp_path), max_load_retries=0)
+    versions = ModelVersions(ServedModelConfig("m", tmp_path), max_load_retries=0)
     versions.poll(0.0)
     [(number, state, failure)] = versions.status()
     assert (number, state, failure and failure.code.name) == (1, State.END, "NOT_FOUND")

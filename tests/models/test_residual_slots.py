@@ -37,14 +37,14 @@ def test_laws(batches, slots):
         held = slot[slot > 0]
         assert len(set(held.tolist())) == len(held)  # no two items share a slot
         assert held.max(initial=0) < slots
-        changed = np.flatnonzero((before > 0) & (slot != before))
-        assert sorted(before[changed]) == sorted(taken)
-        assert (slot[changed] == 0).all()  # a slot is kept or lost, never exchanged
+        tuned = np.flatnonzero((before > 0) & (slot != before))
+        assert sorted(before[tuned]) == sorted(taken)
+        assert (slot[tuned] == 0).all()  # a slot is kept or lost, never exchanged
         new = np.flatnonzero((before == 0) & (slot > 0))
         assert set(new) <= set(items.tolist())
         # whoever gave way is no fresher than whoever has a slot among those seen now
-        if len(changed):
-            assert last_seen[changed].max() <= last_seen[new].min()
+        if len(tuned):
+            assert last_seen[tuned].max() <= last_seen[new].min()
         if (slot[items] == 0).any():
             assert len(held) == slots - 1  # nobody goes without while a slot is free
 

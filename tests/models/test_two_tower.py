@@ -112,10 +112,10 @@ def test_items_untouched_at_the_time_are_no_negatives(made):
         own = {*batch["item"].ravel(), *batch["target"].ravel()}
         other = next(i for i in INTER.item[: len(INTER) // 8] if i not in own)
         before = loss(made, batch)
-        changed = made.model._text.numpy()
-        kept = changed.copy()
-        changed[other] *= -3
-        made.model._text.assign(changed)
+        tuned = made.model._text.numpy()
+        kept = tuned.copy()
+        tuned[other] *= -3
+        made.model._text.assign(tuned)
         assert (abs(loss(made, batch) - before) > 1e-4) == felt
         made.model._text.assign(kept)
 

@@ -83,7 +83,7 @@ ITEMS = 40
 LOG_P = np.full((1, ITEMS), np.log(1 / ITEMS), np.float32)
 
 
-def slates(n: int = SLATES, *, seed: int = 0, longest: int = PLACES, **changed: Any) -> SlateArrays:
+def slates(n: int = SLATES, *, seed: int = 0, longest: int = PLACES, **tuned: Any) -> SlateArrays:
     """Slates of 1 to 12 of 22 items, of every kind that a gateway logs; what is liked is clicked, and bought each second time.
 
     In turn: drawn uniformly, drawn with live popularity beside it, answered greedily (certain), by an unknown policy; some with
@@ -115,4 +115,4 @@ def slates(n: int = SLATES, *, seed: int = 0, longest: int = PLACES, **changed: 
         "delay": np.where(shown, 60 * np.maximum(reward, 0), np.inf).astype(np.float32),
         "elapsed": np.full(n, 3600, np.float32), "snapshot": np.zeros(n, np.int32),
     }
-    return SlateArrays(**made | changed)
+    return SlateArrays(**made | tuned)

@@ -24,8 +24,8 @@ spec.loader.exec_module(world)
 from tfrec.config import RetrainConfig  # noqa: E402
 from tfrec.models import two_tower  # noqa: E402
 from tfrec.models.scorer import Scorer  # noqa: E402
-from tfrec.training.loop import Course, optimiser  # noqa: E402
-from tfrec.training.slates.trainer import SlateCourse, SlateViewer  # noqa: E402
+from tfrec.training.loop import Trainer, optimiser  # noqa: E402
+from tfrec.training.slates.trainer import PolicyScorer, SlateTrainer  # noqa: E402
 
 
 def measure(strategy: tf.distribute.Strategy, negatives: int) -> dict[str, list[float]]:
@@ -34,7 +34,7 @@ def measure(strategy: tf.distribute.Strategy, negatives: int) -> dict[str, list[
     settings = world.config(Path("unused"), dropout=0.0, id_dropout=0.0, layers=1, training={"negatives": negatives})
     with strategy.scope():
         made = world.recommender(settings, stir=False)
-        course = Course(made, inter, inter.weight > 0, prior_weights=made.prior.weights)
+        course = Trainer(made, inter, inter.weight > 0, prior_weights=made.prior.weights)
         optimizer = optimiser(settings, learning_rate=0.01)
         made.model.compile(optimizer=optimizer)
         batches = course._input.epoch(0, 0)
@@ -58,7 +58,7 @@ def measure_slates(strategy: tf.distribute.Strategy) -> dict[str, list[float]]:
     settings = settings.model_copy(update={"retrain": RetrainConfig(objective=objectives, slate_batch=16)})
     with strategy.scope():
         made = world.recommender(settings)
-        course = SlateCourse(made, world.slates(40), SlateViewer(made, world.LOG_P))
+        course = SlateTrainer(made, world.slates(40), PolicyScorer(made, world.LOG_P))
         course.run(optimiser(settings, learning_rate=0.01), epochs=range(1))
     return {"weights": [float(tf.reduce_sum(tf.abs(w))) for w in made.model.trainable_variables],
             "steps": [int(made.model.steps.numpy())]}

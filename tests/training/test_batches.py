@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.models import world
 from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.examples.sequences import Windows, windows
-from tfrec.training.batches import Input
+from tfrec.training.batches import WindowBatches
 
 INTER = world.interactions(world.catalogue(40), users=30)
 CODES = np.array([4, 7], np.int32)
@@ -16,11 +16,11 @@ SNAPSHOT = np.arange(len(INTER), dtype=np.int32) // 10
 Batch = dict[str, np.ndarray]
 
 
-def made(found: Windows, *, batch_size: int = 4, replicas: int = 1, one_shape: bool = False) -> Input:
-    return Input(found, CODES, SNAPSHOT, LOG_P, batch_size=batch_size, replicas=replicas, one_shape=one_shape)
+def made(found: Windows, *, batch_size: int = 4, replicas: int = 1, one_shape: bool = False) -> WindowBatches:
+    return WindowBatches(found, CODES, SNAPSHOT, LOG_P, batch_size=batch_size, replicas=replicas, one_shape=one_shape)
 
 
-def epoch(source: Input, *, seed: int = 0, number: int = 0) -> list[Batch]:
+def epoch(source: WindowBatches, *, seed: int = 0, number: int = 0) -> list[Batch]:
     return list(source.epoch(seed, number).as_numpy_iterator())
 
 
@@ -80,7 +80,7 @@ def test_shapes_halve_down_to_four(one_shape, expected):
     n = len(user)
     inter = Interactions(user.astype(np.int32), (np.arange(n) % 60).astype(np.int32), np.arange(n), np.zeros(n, np.int16),
                          np.ones(n, np.float32), tuple(map(str, range(400))), tuple(map(str, range(60))), ("view",))
-    source = Input(windows(inter, length=25), CODES, np.zeros(n, np.int32), np.zeros(n, np.float32), batch_size=4,
+    source = WindowBatches(windows(inter, length=25), CODES, np.zeros(n, np.int32), np.zeros(n, np.float32), batch_size=4,
                    one_shape=one_shape)
     batches = epoch(source)
     assert {b["item"].shape[1] for b in batches} == expected

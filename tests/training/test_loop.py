@@ -11,16 +11,16 @@ from tfrec.data.behaviour.interactions import Interactions
 from tfrec.errors import DataError
 from tfrec.models.recommender import Recommender
 from tfrec.training import checkpoint
-from tfrec.training.loop import Course, log_likelihood, optimiser
+from tfrec.training.loop import Trainer, log_likelihood, optimiser
 
 N = 40
 INTER = world.interactions(world.catalogue(N), users=16)
 
 
-def start(run: Path, *, inter: Interactions = INTER, targets: np.ndarray | None = None) -> tuple[Recommender, Course]:
+def start(run: Path, *, inter: Interactions = INTER, targets: np.ndarray | None = None) -> tuple[Recommender, Trainer]:
     made = world.recommender(world.config(run, training={"batch_size": 16}, layers=0), n=N, stir=False)
     chosen = np.ones(len(inter), bool) if targets is None else targets
-    return made, Course(made, inter, chosen, prior_weights=made.prior.weights)
+    return made, Trainer(made, inter, chosen, prior_weights=made.prior.weights)
 
 
 @eagerly()
@@ -33,11 +33,11 @@ def test_two_epochs_and_two_more_are_four(tmp_path):
     first, course = start(tmp_path)
     optimizer = optimiser(first.config, learning_rate=0.01)
     course.run(optimizer, epochs=range(2))
-    checkpoint.Epochs(tmp_path / "train", identity="a", resume=True).save("fit", first, optimizer, 2, [1.5])
+    checkpoint.TrainingState(tmp_path / "train", identity="a", resume=True).save("fit", first, optimizer, 2, [1.5])
 
     again, course = start(tmp_path)
     optimizer = optimiser(again.config, learning_rate=0.01)
-    assert checkpoint.Epochs(tmp_path / "train", identity="a", resume=True).restore("fit", again, optimizer) == (2, [1.5])
+    assert checkpoint.TrainingState(tmp_path / "train", identity="a", resume=True).restore("fit", again, optimizer) == (2, [1.5])
     more = []
     course.run(optimizer, epochs=range(2, 4), after=lambda epoch, loss: more.append((epoch, loss)) is None)
 
@@ -57,12 +57,13 @@ def test_what_an_other_training_left_is_not_taken_up(tmp_path):
     optimizer = optimiser(made.config, learning_rate=0.01)
     optimizer.build(made.model.trainable_variables)
     for identity, resume in (("b", True), ("a", False)):
-        checkpoint.Epochs(tmp_path / "train", identity="a", resume=True).save("fit", made, optimizer, 1, [])
-        assert checkpoint.Epochs(tmp_path / "train", identity=identity, resume=resume).restore("fit", made, optimizer) == (0, [])
-    store = checkpoint.Epochs(tmp_path / "train", identity="a", resume=True)
+        checkpoint.TrainingState(tmp_path / "train", identity="a", resume=True).save("fit", made, optimizer, 1, [])
+        state = checkpoint.TrainingState(tmp_path / "train", identity=identity, resume=resume)
+        assert state.restore("fit", made, optimizer) == (0, [])
+    store = checkpoint.TrainingState(tmp_path / "train", identity="a", resume=True)
     assert store.result("choose") is None
     store.finish("choose", {"epochs": 3})
-    assert checkpoint.Epochs(tmp_path / "train", identity="a", resume=True).result("choose") == {"epochs": 3}
+    assert checkpoint.TrainingState(tmp_path / "train", identity="a", resume=True).result("choose") == {"epochs": 3}
     store.clear()
     assert not (tmp_path / "train").exists()
 

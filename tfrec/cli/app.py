@@ -36,7 +36,7 @@ def tfrec(
     """Search and recommendation that learns from its own feedback.
 
     Results go to standard output, progress and log lines to standard error.
-    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 held: the retrained model was refused and the old one still serves.
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 rejected: the gate refused the retrained model, and the old one still serves.
     """
     terminal.log_to_standard_error()
 
@@ -167,16 +167,16 @@ def retrain(
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Learn what arrived since the live version, gate it, publish it. Exit 0 done, 1 failed, 2 usage, 3 held."""
+    """Learn what arrived since the live version, gate it, publish it. Exit 0 done, 1 failed, 2 usage, 3 rejected."""
     seconds = terminal.duration(every) if every is not None else None
     settled = load_config(config, settings or ())
     load_tensorflow()
-    from tfrec.retrain import HELD, retrain
+    from tfrec.retrain import REJECTED, retrain
 
     if seconds is None:
         result = retrain(settled, now=int(time.time()))
         terminal.show(result, as_json=as_json)
-        raise typer.Exit(3 if result.outcome == HELD else 0)
+        raise typer.Exit(3 if result.outcome == REJECTED else 0)
     while True:
         began = time.time()
         try:
@@ -254,7 +254,7 @@ def serve(
         "model_name": settled.serving.model_name,
         "model_base_path": str(settled.models_dir.absolute()),
         "rest_api_port": 8501,
-        "grpc_max_threads": max(ServeOptions.grpc_max_threads, 4 * settled.gateway.in_work),  # or a busy gateway is refused
+        "grpc_max_threads": max(ServeOptions.grpc_max_threads, 4 * settled.gateway.max_in_flight),  # or a busy gateway is refused
     }
     named = {word.partition("=")[0] for word in context.args} & {"--model_base_path", "--model_config_file"}
     options, others = parse_flags(context.args, **({} if named else published))

@@ -27,7 +27,7 @@ from tensorflow_serving.apis import (
 )
 
 from tfrec.client.deadline import allowed
-from tfrec.client.inputs import NO_SCORE, Arrays, Behaviour, Wanted, behaviour, checked, each, padded, wanted
+from tfrec.client.inputs import NO_SCORE, Arrays, HistoryInputs, RecommendInputs, behaviour, checked, each, padded, wanted
 from tfrec.client.tensors import from_proto, text_array, to_proto
 from tfrec.errors import ServingError, UsageError
 
@@ -127,12 +127,12 @@ class Client:
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
-    def recommend(self, *, version: int | None = None, label: str = "", **asked: Unpack[Wanted]) -> list[Recommendation]:
+    def recommend(self, *, version: int | None = None, label: str = "", **asked: Unpack[RecommendInputs]) -> list[Recommendation]:
         """The best `k` items for each history (oldest first) and query; either may be empty.
 
         Args:
             version, label: another version than the newest.
-            asked: the history and query of each person, and what they may get (`inputs.Wanted`).
+            asked: the history and query of each person, and what they may get (`inputs.RecommendInputs`).
         """
         return _ranked(self.predict("recommend", checked("recommend", wanted(**asked)), version=version, label=label))
 
@@ -144,7 +144,7 @@ class Client:
         epsilon: float | Sequence[float] = EPSILON,
         version: int | None = None,
         label: str = "",
-        **asked: Unpack[Wanted],
+        **asked: Unpack[RecommendInputs],
     ) -> list[Exploration]:
         """As `recommend`, but drawn at random, with what learning from the outcomes needs to know: the propensities.
 
@@ -173,7 +173,7 @@ class Client:
         alpha: float | Sequence[float] = ALPHA,
         version: int | None = None,
         label: str = "",
-        **asked: Unpack[Wanted],
+        **asked: Unpack[RecommendInputs],
     ) -> list[Recommendation]:
         """As `recommend`, but by weights drawn at random from what feedback leaves uncertain (Thompson sampling).
 
@@ -186,14 +186,15 @@ class Client:
         return _ranked(self.predict("thompson", checked("thompson", inputs), version=version, label=label))
 
     def linucb(
-        self, *, alpha: float | Sequence[float] = ALPHA, version: int | None = None, label: str = "", **asked: Unpack[Wanted]
+        self, *, alpha: float | Sequence[float] = ALPHA, version: int | None = None, label: str = "",
+        **asked: Unpack[RecommendInputs],
     ) -> list[Recommendation]:
         """As `recommend`, but each score is raised by `alpha` times its standard deviation (LinUCB): the unsure is tried."""
         inputs = _hopeful("linucb", alpha, wanted(**asked))
         return _ranked(self.predict("linucb", checked("linucb", inputs), version=version, label=label))
 
     def explain(
-        self, *, item: Sequence[str], version: int | None = None, label: str = "", **known: Unpack[Behaviour]
+        self, *, item: Sequence[str], version: int | None = None, label: str = "", **known: Unpack[HistoryInputs]
     ) -> list[Explanation]:
         """Why each `item` has the score that it has for the history and query beside it."""
         inputs = checked("explain", behaviour(**known) | {"item": text_array(list(item))})
@@ -214,7 +215,7 @@ class Client:
         candidates: Sequence[Sequence[str]],
         version: int | None = None,
         label: str = "",
-        **known: Unpack[Behaviour],
+        **known: Unpack[HistoryInputs],
     ) -> list[tuple[float, ...]]:
         """The score of each history's own `candidates`, in their order, as `recommend` has it; -inf for an unknown item."""
         inputs = checked("rank", behaviour(**known) | {"candidates": padded(candidates, "")})

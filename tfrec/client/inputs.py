@@ -20,7 +20,7 @@ NO_SCORE = float(np.finfo(np.float32).min)
 Arrays = dict[str, np.ndarray]
 
 
-class Behaviour(TypedDict, total=False):
+class HistoryInputs(TypedDict, total=False):
     """What is known of each person, and what they look for."""
 
     history: Required[Sequence[Sequence[str]]]  # items, oldest first
@@ -30,7 +30,7 @@ class Behaviour(TypedDict, total=False):
     prior: Sequence[Override] | None  # for each history, items and the log p that takes the place of the exported one
 
 
-class Wanted(Behaviour, total=False):
+class RecommendInputs(HistoryInputs, total=False):
     """And what they may get."""
 
     k: int | Sequence[int]  # items for each; 10 by default
@@ -66,7 +66,7 @@ def wanted(
     exclude: Sequence[Sequence[str]] | None = None,
     allow_tags: Sequence[Sequence[str]] | None = None,
     deny_tags: Sequence[Sequence[str]] | None = None,
-    **known: Unpack[Behaviour],
+    **known: Unpack[HistoryInputs],
 ) -> Arrays:
     """The inputs of `recommend`."""
     inputs = behaviour(**known)

@@ -16,8 +16,8 @@ def _whole(value: Any) -> Any:
 
 Key = Annotated[str, BeforeValidator(_whole), Field(min_length=1, max_length=512)]
 Seconds = Annotated[int, Field(ge=0, lt=1 << 40)]
-MOST = 1e15  # that a value may be: the sum of a few thousand of them times the largest weight is a number still
-Value = Annotated[float, Field(ge=-MOST, le=MOST)]
+MAX_VALUE = 1e15  # that a value may be: the sum of a few thousand of them times the largest weight is a number still
+Value = Annotated[float, Field(ge=-MAX_VALUE, le=MAX_VALUE)]
 
 
 class Record(BaseModel):

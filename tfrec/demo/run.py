@@ -27,7 +27,7 @@ from tfrec.data.items.catalogue import Catalogue
 from tfrec.demo.clock import ReplayClock
 from tfrec.demo.report import write_report
 from tfrec.demo.report.titles import title
-from tfrec.demo.traffic import Answer, Gateway, Traffic, Visitor
+from tfrec.demo.traffic import AskedEvent, GatewayClient, Traffic, Visitor
 from tfrec.errors import ServingError, UsageError
 from tfrec.evaluation.baselines import POPULARITY_7D, WEEK, popularity_scorer
 from tfrec.evaluation.intervals import UserBootstrap
@@ -40,7 +40,7 @@ from tfrec.models.scorer import Scorer
 from tfrec.release.export import export
 from tfrec.release.publish import publish
 from tfrec.release.verify import Verifier
-from tfrec.retrain import HELD, PROMOTED, Retrained, retrain
+from tfrec.retrain import PROMOTED, REJECTED, Retrained, retrain
 from tfrec.training.progress import bar
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def demo(run: Path, catalogue: Catalogue, inter: Interactions, *, name: str, rou
         with _timed(steps, "start servers"):
             server.wait()
             client = stack.enter_context(Client(server.address, model=config.serving.model_name, timeout=10.0))
-            gateway = Gateway(HOST, port)
+            gateway = GatewayClient(HOST, port)
             stack.callback(gateway.close)
             _wait(lambda: _answers(gateway), f"an answer of the gateway (see {config.run / GATEWAY_LOG})")
         traffic = Traffic(gateway, inter, config.model.history, clock.tell)
@@ -158,7 +158,7 @@ def _gateway(config: Config, server: str) -> Iterator[int]:
         process.wait(30)
 
 
-def _answers(gateway: Gateway) -> bool:
+def _answers(gateway: GatewayClient) -> bool:
     try:
         gateway.recommend({"user": "demo", "k": 1})
     except ServingError:
@@ -183,7 +183,7 @@ def _wait(until: Callable[[], bool], what: str) -> None:
         time.sleep(0.1)
 
 
-def _round(number: int, start: int, stop: int, given: list[Answer], result: Retrained) -> dict[str, Any]:
+def _round(number: int, start: int, stop: int, given: list[AskedEvent], result: Retrained) -> dict[str, Any]:
     seconds = {name: result.seconds.get(name, 0.0) for name in ("read", "train", "evaluate", "export", "verify")}
     return {
         "round": number, "events": int(stop - start), "asked": len(given),
@@ -199,8 +199,8 @@ def _metrics(rank: np.ndarray) -> dict[str, float]:
             "hr@50": float(hits(rank, k=50).mean())}
 
 
-def _report(found: Prequential, name: str, inter: Interactions, rows: list[dict[str, Any]], answers: list[Answer], failed: int,
-            steps: dict[str, float], examples: Mapping[str, Any]) -> dict[str, Any]:
+def _report(found: Prequential, name: str, inter: Interactions, rows: list[dict[str, Any]], answers: list[AskedEvent],
+            failed: int, steps: dict[str, float], examples: Mapping[str, Any]) -> dict[str, Any]:
     end = found.asked.train_end
     events = np.array([a.event for a in answers])
     live = np.array([a.rank for a in answers])
@@ -218,7 +218,7 @@ def _report(found: Prequential, name: str, inter: Interactions, rows: list[dict[
         "data": {"name": name, "users": len(inter.users), "items": len(inter.items), "events": len(inter)},
         "rounds": rows,
         "paired_difference": {"hr@10": gap.mean, "low": gap.low, "high": gap.high} if gap else None,
-        "held": sum(row["outcome"] == HELD for row in rows),
+        "rejected": sum(row["outcome"] == REJECTED for row in rows),
         "failed_requests": failed,
         "request_ms": {"p50": float(np.median(milliseconds)), "p99": float(np.quantile(milliseconds, 0.99))},
         "server_agreement": _agreement(scorer, inter, [a for a in answers if a.version == answers[0].version][:50]),
@@ -227,7 +227,7 @@ def _report(found: Prequential, name: str, inter: Interactions, rows: list[dict[
     }
 
 
-def _agreement(scorer: Scorer, inter: Interactions, answers: list[Answer]) -> float:
+def _agreement(scorer: Scorer, inter: Interactions, answers: list[AskedEvent]) -> float:
     """Largest difference between the server's scores of the first ten and the offline scorer's: they are one model."""
     code = {item: i for i, item in enumerate(inter.items)}
     scores = scorer(np.array([a.event for a in answers]))

@@ -25,7 +25,7 @@ _HEADERS = {"Content-Type": "application/json", "X-Timeout-Seconds": str(_SECOND
 
 
 @dataclass(frozen=True)
-class Answer:
+class AskedEvent:
     """What one asked event was answered."""
 
     event: int
@@ -36,7 +36,7 @@ class Answer:
     milliseconds: float
 
 
-class Gateway:
+class GatewayClient:
     """A kept-alive connection to the gateway; one thread may use it."""
 
     def __init__(self, host: str, port: int) -> None:
@@ -78,7 +78,7 @@ class Gateway:
 class Traffic:
     """Replays `inter` through a gateway; counts what failed."""
 
-    gateway: Gateway
+    gateway: GatewayClient
     inter: Interactions
     length: int  # events of a history that the model reads
     tell: Callable[[int], None]  # what second it is
@@ -88,7 +88,7 @@ class Traffic:
     def __post_init__(self) -> None:
         self._histories = Histories(self.inter)
 
-    def play(self, start: int, stop: int, asked: Sequence[int], *, advance: Callable[[int], None]) -> list[Answer]:
+    def play(self, start: int, stop: int, asked: Sequence[int], *, advance: Callable[[int], None]) -> list[AskedEvent]:
         """Events start <= i < stop, of which `asked` are asked; the answers in order."""
         wanted, answers = set(map(int, asked)), []
         for event in range(start, stop):
@@ -104,7 +104,7 @@ class Traffic:
         self._send()
         return answers
 
-    def _ask(self, event: int) -> tuple[Answer, str | None] | None:
+    def _ask(self, event: int) -> tuple[AskedEvent, str | None] | None:
         inter = self.inter
         seen = self._histories.of(event)
         history = [{"item": inter.items[inter.item[e]], "action": inter.actions[inter.action[e]], "time": int(inter.time[e])}
@@ -127,7 +127,7 @@ class Traffic:
         own = inter.items[inter.item[event]]
         rank = items.index(own) + 1.0 if own in items else np.inf
         scores = tuple(shown["score"] for shown in found["items"])
-        answer = Answer(event, items, scores, rank, found["model_version"], milliseconds)
+        answer = AskedEvent(event, items, scores, rank, found["model_version"], milliseconds)
         return answer, found["request_id"] if own in items else None
 
     def _outcome(self, event: int, request_id: str | None) -> dict[str, Any]:
@@ -159,7 +159,7 @@ class Visitor:
 
     def __init__(self, host: str, port: int, *, pause_seconds: float = 0.05) -> None:
         self.requests = self.failed = 0
-        self._gateway, self._pause = Gateway(host, port), pause_seconds
+        self._gateway, self._pause = GatewayClient(host, port), pause_seconds
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="visitor", daemon=True)
 

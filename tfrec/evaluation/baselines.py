@@ -86,28 +86,28 @@ def popularity_scorer(inter: Interactions, *, window: int | None = None) -> Scor
 
 
 @dataclass(frozen=True)
-class Peers:
+class Baselines:
     """Scorers by name, and the reason for each that is missing."""
 
     scorers: Mapping[str, Scorer]
     skipped: Mapping[str, str]
 
 
-def peers(
+def fit_baselines(
     inter: Interactions,
     *,
     train_end: int,
     histories: Histories | None = None,
     max_side: int = MAX_SIDE,
     max_neighbours: int = MAX_NEIGHBOURS,
-) -> Peers:
+) -> Baselines:
     """All peers over `inter`, the fitted ones on its first `train_end` events."""
     scorers: dict[str, Scorer] = {
         POPULARITY: popularity_scorer(inter),
         POPULARITY_7D: popularity_scorer(inter, window=WEEK),
     }
     if not train_end:
-        return Peers(scorers, dict.fromkeys([ITEM_KNN, EASE], "no training event"))
+        return Baselines(scorers, dict.fromkeys([ITEM_KNN, EASE], "no training event"))
     training = Training.of(inter, end=train_end, histories=histories or Histories(inter))
     users, items, skipped = len(training.users), len(training.items), {}
     if (most := min(training.users.pairs(), items**2)) <= max_neighbours:
@@ -118,4 +118,4 @@ def peers(
         scorers[EASE] = ease(training)
     else:
         skipped[EASE] = f"{users:,} training users and {items:,} training items, both above {max_side:,}"
-    return Peers(scorers, skipped)
+    return Baselines(scorers, skipped)

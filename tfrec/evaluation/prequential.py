@@ -10,8 +10,8 @@ from tfrec.config import Config
 from tfrec.data.behaviour.histories import Histories
 from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.items.catalogue import Catalogue
-from tfrec.evaluation.baselines import EASE, peers
-from tfrec.evaluation.protocol import Asked, Ranks, asked_events, nothing_asked, rank_events
+from tfrec.evaluation.baselines import EASE, fit_baselines
+from tfrec.evaluation.protocol import AskedEvents, Ranks, asked_events, nothing_asked, rank_events
 from tfrec.evaluation.scorecard import Scorecard, scorecard
 from tfrec.models.scorer import Scorer
 from tfrec.training.progress import bar
@@ -25,7 +25,7 @@ SLATE = 10  # items of a slate for coverage and diversity
 class Prequential:
     """The figures, and the model that gave them."""
 
-    asked: Asked
+    asked: AskedEvents
     trained: Trained
     ranks: dict[str, Ranks]
     scorecard: Scorecard
@@ -65,7 +65,7 @@ def prequential(config: Config, catalogue: Catalogue, inter: Interactions) -> Pr
     if (error := nothing_asked(inter, asked)) is not None:
         raise error
     trained = train(config, catalogue, inter.slice(0, asked.train_end))
-    against = peers(inter, train_end=asked.train_end, histories=histories)
+    against = fit_baselines(inter, train_end=asked.train_end, histories=histories)
     scorers = {
         name: Scorer(trained.recommender, inter, counted=asked.train_end, rolls=name == STATIC, histories=histories)
         for name in (STATIC, FROZEN)

@@ -33,7 +33,7 @@ CHUNK_BYTES = 64 << 20  # of scores held at once: 900 events of a catalogue of 9
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedEvents:
     """Which events are asked, as indices in time order, and where the training set ends."""
 
     events: Ints
@@ -76,13 +76,13 @@ def hash_sample(inter: Interactions, events: ArrayLike, *, limit: int) -> Ints:
     return np.sort(np.array([event for _, event in keys[:limit]], np.int64))
 
 
-def asked_events(inter: Interactions, *, share: float = SHARE, limit: int = LIMIT) -> Asked:
+def asked_events(inter: Interactions, *, share: float = SHARE, limit: int = LIMIT) -> AskedEvents:
     """The events of the test part that are asked, at most `limit` of them."""
     train_end = inter.split(share)
-    return Asked(hash_sample(inter, askable(inter, np.arange(train_end, len(inter))), limit=limit), train_end)
+    return AskedEvents(hash_sample(inter, askable(inter, np.arange(train_end, len(inter))), limit=limit), train_end)
 
 
-def nothing_asked(inter: Interactions, asked: Asked, *, share: float = SHARE) -> DataError | None:
+def nothing_asked(inter: Interactions, asked: AskedEvents, *, share: float = SHARE) -> DataError | None:
     """Why no event of the test part can be asked, as an error; None when some can."""
     if len(asked):
         return None

@@ -36,7 +36,7 @@ from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
 from tfrec.data.items.catalogue import read_catalogue
 from tfrec.data.labels.label_rule import LabelRule
 from tfrec.errors import TfrecError
-from tfrec.gateway.history import Behaviour
+from tfrec.gateway.history import UserHistories
 from tfrec.gateway.http.admission import CALLER, CODING, DEADLINE, LARGE_BYTES, Door, room
 from tfrec.gateway.http.connections import IDLE_SECONDS, Connections, open_files
 from tfrec.gateway.http.encoding import unpacked
@@ -196,14 +196,14 @@ def serve_gateway(
 
     with (
         LogWriter(feedback, WriteAheadFile(config.run / "wal", writer)) as log_writer,
-        Client(model_server, model=config.serving.model_name, timeout=settings.model_seconds) as client,
+        Client(model_server, model=config.serving.model_name, timeout=settings.model_timeout_seconds) as client,
     ):
         gateway = Gateway(
             client,
             log_writer,
             Models(client, settings, metrics=metrics, version_dir=version_dir, wall=wall),
             pseudonyms=pseudonyms,
-            behaviour=Behaviour(_label_rule(config), events=config.model.history),
+            behaviour=UserHistories(_label_rule(config), events=config.model.history),
             metrics=metrics,
             history=config.model.history,
             explore=settings.explore,

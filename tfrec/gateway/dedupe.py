@@ -14,7 +14,7 @@ from typing import TypeVar
 T = TypeVar("T", bound=Hashable)
 
 
-class Repeats:
+class Deduplicator:
     """The newest `most` event ids. Safe to share between threads."""
 
     def __init__(self, *, most: int = 500_000) -> None:

@@ -28,7 +28,7 @@ _ROWS = 4  # of the log for each item that is kept of a user, of those that are 
 
 
 @dataclass(frozen=True, order=True, slots=True)
-class Event:
+class PastEvent:
     """One thing that a user did; sorted by time."""
 
     time: int
@@ -40,7 +40,7 @@ class Memory(NamedTuple):
     """What is remembered of a user."""
 
     seen: Sequence[str]  # items, by the time of their newest act
-    behaviour: Sequence[Event]  # oldest first; of one second in the order of training
+    behaviour: Sequence[PastEvent]  # oldest first; of one second in the order of training
 
 
 class _Act(NamedTuple):
@@ -53,7 +53,7 @@ class _Act(NamedTuple):
     once: bool  # a repeat of it says nothing
 
 
-class Behaviour:
+class UserHistories:
     """The newest `events` events of the `users` most recently met users, and as many other items each. Safe to share between
     threads.
 
@@ -76,9 +76,9 @@ class Behaviour:
         """By which acts are behaviour; None: each act is."""
         return self._rule
 
-    def add(self, outcomes: Collection[Outcome]) -> list[tuple[str, Event]]:
+    def add(self, outcomes: Collection[Outcome]) -> list[tuple[str, PastEvent]]:
         """Remember what users did, in any order; returns the (user, event) that became behaviour by it, for the first time."""
-        new: dict[tuple[str, str], Event | None] = {}
+        new: dict[tuple[str, str], PastEvent | None] = {}
         with self._lock:
             for user, act in zip((one.user for one in outcomes), self._acts(outcomes), strict=True):
                 known = self._known(user) or _User()
@@ -209,10 +209,10 @@ class _User:
         for pair in self._pairs.values():
             pair.was_behaviour = pair.event(self._fast) is not None
 
-    def event(self, item: str) -> Event | None:
+    def event(self, item: str) -> PastEvent | None:
         pair = self._pairs.get(item)
         found = None if pair is None else pair.event(self._fast)
-        return None if found is None else Event(found[0], item, found[1])
+        return None if found is None else PastEvent(found[0], item, found[1])
 
     def memory(self, user: str, events: int, before: int | None) -> Memory:
         if before is None:
@@ -234,12 +234,12 @@ class _User:
             del self._minutes[min(self._minutes)]
 
     def _remembered(self, user: str, events: int, before: int | None) -> Memory:
-        done: list[Event] = []
+        done: list[PastEvent] = []
         others: list[tuple[int, str]] = []
         for item, pair in self._pairs.items():
             found = pair.event(self._fast, before)
             if found is not None:
-                done.append(Event(found[0], item, found[1]))
+                done.append(PastEvent(found[0], item, found[1]))
             elif before is None or pair.first_seen < before:
                 others.append((pair.last_seen, item))
         done = sorted(done, key=lambda event: (event.time, event_sha1(user, event.item, event.time)))[-events:]

@@ -100,7 +100,7 @@ class _Rolling:
         return Override([self._ids[place] for place in shown], log_p[shown])
 
 
-class Freshness:
+class LivePopularity:
     """The live version's prior, kept up to date with what happens. Safe to share between threads.
 
     One user moves nobody else's answer: of an item nothing counts until `users` people chose it since the version was exported.

@@ -21,8 +21,8 @@ class Metrics:
             "tfrec_gateway_shed", "Calls that were told 429: too many wait (full), waited too long (late), a key's rate (rate).",
             ["reason"], registry=self.registry,
         )
-        self.in_work = Gauge("tfrec_gateway_in_work", "Calls that are worked on now.", ["role"], registry=self.registry)
-        self.waiting = Gauge("tfrec_gateway_waiting", "Calls that wait to be worked on.", ["role"], registry=self.registry)
+        self.in_flight = Gauge("tfrec_gateway_in_flight", "Calls that are worked on now.", ["role"], registry=self.registry)
+        self.queued = Gauge("tfrec_gateway_queued", "Calls that wait to be worked on.", ["role"], registry=self.registry)
         self.answers = Counter(
             "tfrec_gateway_answers", "Slates that were answered.", ["label", "model_version", "policy"], registry=self.registry
         )

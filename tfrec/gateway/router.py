@@ -15,11 +15,11 @@ from typing import NamedTuple, TypeVar
 
 from tfrec.client import deadline
 from tfrec.client.client import Client, Explanation, LabelNotServed, Recommendation, RequestFailed, SignatureNotServed
-from tfrec.client.inputs import UNKNOWN_AGE, Behaviour, Wanted
+from tfrec.client.inputs import UNKNOWN_AGE, HistoryInputs, RecommendInputs
 from tfrec.config import GatewayConfig
 from tfrec.gateway.first_seen import FirstSeen
-from tfrec.gateway.history import Event
-from tfrec.gateway.live_popularity import Freshness
+from tfrec.gateway.history import PastEvent
+from tfrec.gateway.live_popularity import LivePopularity
 from tfrec.gateway.metrics import Metrics
 from tfrec.models.popularity_prior import Override
 
@@ -41,14 +41,14 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Asked:
+class Question:
     """A question as it goes to a model."""
 
     user: str  # pseudonym
     time: int
     query: str
     k: int
-    history: Sequence[Event]  # oldest first
+    history: Sequence[PastEvent]  # oldest first
     exclude: Sequence[str]
     allow_tags: Sequence[str]
     deny_tags: Sequence[str]
@@ -114,7 +114,7 @@ class Models:
         labels = {config.stable_label, config.canary_label} if config.canary_share else {config.stable_label}
         self._first_seen = FirstSeen()
         self._fresh = {
-            label: Freshness(partial(self._version_dir, label, version_dir), limit=fresh_items, users=config.live_users,
+            label: LivePopularity(partial(self._version_dir, label, version_dir), limit=fresh_items, users=config.live_users,
                              first_seen=self._first_seen) for label in labels
         }
         stable = self._fresh[config.stable_label]
@@ -135,7 +135,7 @@ class Models:
             fresh.observe(users, items, times)
 
     @_in_time()
-    def recommend(self, asked: Sequence[Asked], *, popular: bool = True) -> list[Answer]:
+    def recommend(self, asked: Sequence[Question], *, popular: bool = True) -> list[Answer]:
         """An answer for each, by few calls of the models.
 
         Args:
@@ -174,7 +174,7 @@ class Models:
         return found
 
     @_in_time()
-    def explain(self, asked: Sequence[Asked], items: Sequence[str]) -> list[Explanation]:
+    def explain(self, asked: Sequence[Question], items: Sequence[str]) -> list[Explanation]:
         """Why each item has the score that it has for the question beside it, by the version that would answer that."""
 
         def ask(way: _Way, some: Sequence[int]) -> list[Explanation]:
@@ -194,7 +194,7 @@ class Models:
     def _version_dir(self, label: str, version_dir: Callable[[int | None], Path | None]) -> Path | None:
         return version_dir(self._versions.get(label))
 
-    def _way(self, one: Asked) -> _Way:
+    def _way(self, one: Question) -> _Way:
         """Whom to ask. A pseudonym is a keyed hash, evenly spread, that a caller cannot choose: it splits the users."""
         if one.label:
             return _Way(one.label, one.explore, named=True)
@@ -204,7 +204,7 @@ class Models:
             return _Way(self._config.stable_label, one.explore, instead=_not_served(self._config.canary_label), to=_STABLE)
         return _Way(self._config.canary_label, one.explore)
 
-    def _by(self, way: _Way, asked: Sequence[Asked], *, popular: bool) -> list[Answer]:
+    def _by(self, way: _Way, asked: Sequence[Question], *, popular: bool) -> list[Answer]:
         try:
             way, found = self._first_that_answers(way, self._ask, asked)
         except RequestFailed as error:
@@ -255,7 +255,7 @@ class Models:
             return _Way(stable, way.explore, instead=why, to=_STABLE)
         return _Way("", way.explore, instead=_not_served(stable), to=_NEWEST) if missing else None
 
-    def _counted(self, one: Asked) -> Answer | None:
+    def _counted(self, one: Question) -> Answer | None:
         """The most popular items for someone; None when nothing is counted, or for tags, of which the counts know nothing."""
         if one.allow_tags or one.deny_tags:
             return None
@@ -268,9 +268,9 @@ class Models:
         return Answer([best.ids[place] for place in places], best.log_p[places].tolist(), 0, "", POPULARITY, [None] * len(places),
                       "the model server does not answer")
 
-    def _known(self, label: str, asked: Sequence[Asked]) -> Behaviour:
+    def _known(self, label: str, asked: Sequence[Question]) -> HistoryInputs:
         fresh = self._fresh.get(label)  # the counts roll on from a version that is known; another label may name any
-        return Behaviour(
+        return HistoryInputs(
             history=[[event.item for event in one.history] for one in asked],
             history_action=[[event.action for event in one.history] for one in asked],
             history_age_s=[[_age(event, one.time) for event in one.history] for one in asked],
@@ -279,10 +279,10 @@ class Models:
         )
 
     def _ask(
-        self, way: _Way, asked: Sequence[Asked]
+        self, way: _Way, asked: Sequence[Question]
     ) -> list[tuple[Recommendation, Sequence[float | None], Override | None]]:
         known = self._known(way.label, asked)
-        wanted = Wanted(
+        wanted = RecommendInputs(
             **known,
             exclude=[one.exclude for one in asked],
             allow_tags=[one.allow_tags for one in asked],
@@ -298,7 +298,7 @@ class Models:
         return [(one, [0.0] * len(one.items), None) for one in self._client.recommend(**wanted, label=way.label)]
 
     def _exploring_answers(
-        self, wanted: Wanted, asked: Sequence[Asked], *, label: str
+        self, wanted: RecommendInputs, asked: Sequence[Question], *, label: str
     ) -> list[tuple[Recommendation, Sequence[float | None]]]:
         config, seed = self._config, [one.seed for one in asked]
         if _is_drawn(config):
@@ -317,7 +317,7 @@ class Models:
         While it counts as down, its last failure at once; then one call asks again, and the others are still told the failure
         until that one knows. What is not `vital`, or had less than the usual time, is no sign that the server is down.
         """
-        now, had = self._clock(), deadline.allowed(self._config.model_seconds)
+        now, had = self._clock(), deadline.allowed(self._config.model_timeout_seconds)
         if self._last is not None and self._failures >= _FAILURES:
             if now < self._down_until:
                 raise RequestFailed(str(self._last), code=self._last.code)
@@ -329,7 +329,7 @@ class Models:
             self._metrics.model_errors.labels(error.code).inc()
             if not error.down:
                 self._failures = 0
-            elif error.code != "DEADLINE_EXCEEDED" or (vital and had >= self._config.model_seconds):
+            elif error.code != "DEADLINE_EXCEEDED" or (vital and had >= self._config.model_timeout_seconds):
                 self._failures += 1
                 if self._failures >= _FAILURES:
                     self._last, self._down_until = error, self._clock() + _DOWN_SECONDS
@@ -367,5 +367,5 @@ def _named(config: GatewayConfig, epsilon: float) -> str:
     return f"{config.policy}(alpha={config.alpha:g})"
 
 
-def _age(event: Event, now: int) -> int:
+def _age(event: PastEvent, now: int) -> int:
     return UNKNOWN_AGE if event.time == UNKNOWN_TIME else max(0, now - event.time)

@@ -24,7 +24,7 @@ class RunWatch(Collector):
         yield _gauge("tfrec_run_disk_bytes", "Size of the disk that the run directory is on.", disk.total)
         yield _gauge("tfrec_run_disk_free_bytes", "Of it, free.", disk.free)
         newest = sorted(self._run.glob("retrain/[0-9]*.json"), key=lambda path: path.stat().st_mtime, reverse=True)[:_READ]
-        held = 0
+        rejected = 0
         for path in newest:
             try:
                 outcome = json.loads(path.read_bytes())["outcome"]
@@ -32,8 +32,8 @@ class RunWatch(Collector):
                 continue
             if outcome == "promoted":
                 break
-            held += outcome == "held"
-        yield _gauge("tfrec_retrain_held", "Retrains since the last promotion whose challenger was refused.", held)
+            rejected += outcome == "rejected"
+        yield _gauge("tfrec_retrain_rejected", "Retrains since the last promotion whose challenger was refused.", rejected)
         if newest:
             ended = newest[0].stat().st_mtime
             yield _gauge("tfrec_retrain_ended_seconds", "When a retrain last ended without an error, seconds since 1970.", ended)

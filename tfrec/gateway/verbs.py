@@ -13,19 +13,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec.client.client import Client
-from tfrec.data.behaviour.known_outcomes import first_choices, first_seen
+from tfrec.data.behaviour.known_outcomes import first_positives, first_seen
 from tfrec.data.feedback_log.log import LogWriter
 from tfrec.data.records import Impression, Outcome, Shown
 from tfrec.errors import TfrecError
-from tfrec.gateway.dedupe import Repeats
-from tfrec.gateway.history import Behaviour, Event, Memory
+from tfrec.gateway.dedupe import Deduplicator
+from tfrec.gateway.history import Memory, PastEvent, UserHistories
 from tfrec.gateway.http.error_responses import NO_ANSWER, without_place
 from tfrec.gateway.http.schemas import (
     Answered,
-    Did,
     EventWeight,
     ExplainAnswer,
     ExplainRequest,
+    HistoryEvent,
     OutcomeAnswer,
     OutcomeRequest,
     RecommendAnswer,
@@ -37,7 +37,7 @@ from tfrec.gateway.http.schemas import (
 )
 from tfrec.gateway.metrics import Metrics
 from tfrec.gateway.pseudonym import Pseudonyms
-from tfrec.gateway.router import UNKNOWN_TIME, Answer, Asked, Models
+from tfrec.gateway.router import UNKNOWN_TIME, Answer, Models, Question
 
 log = logging.getLogger(__name__)
 _READY_SECONDS = 1.0  # that an answer to "are you ready" holds, or probes would load the disk
@@ -53,7 +53,7 @@ class Gateway:
         models: Models,
         *,
         pseudonyms: Pseudonyms,
-        behaviour: Behaviour,
+        behaviour: UserHistories,
         metrics: Metrics,
         history: int = 50,
         explore: bool = False,
@@ -65,7 +65,7 @@ class Gateway:
         self._pseudonyms = pseudonyms
         self._behaviour = behaviour
         self._metrics = metrics
-        self._repeats = Repeats()
+        self._repeats = Deduplicator()
         self._history = history  # events that the model reads
         self._explore = explore
         self._clock = clock
@@ -81,7 +81,7 @@ class Gateway:
         mine = mine.slice(max(0, mine.num_rows - self._repeats.most))
         self._repeats.fill(zip(mine["user"].to_pylist(), mine["event_id"].to_pylist(), strict=True))
         self.meet(first_seen(known, now=int(self._clock())))
-        first = first_choices(known, self._behaviour.rule)
+        first = first_positives(known, self._behaviour.rule)
         self._models.observe(*(first[name].to_pylist() for name in ("user", "item", "time")))
         log.info("%d outcomes of the log are remembered", known.num_rows)
 
@@ -114,7 +114,7 @@ class Gateway:
         for body in bodies:
             user = self._pseudonyms.of(body.user)
             done = self._done(user, body.history, before=body.time).behaviour[-self._history :]
-            asked.append(Asked(user=user, time=_time(body.time, now), query=body.query, k=1, history=done,
+            asked.append(Question(user=user, time=_time(body.time, now), query=body.query, k=1, history=done,
                                exclude=(), allow_tags=(), deny_tags=(), label=body.label, explore=False, seed=0))
         found = self._models.explain(asked, [body.item for body in bodies])
         return [
@@ -185,10 +185,10 @@ class Gateway:
                                 policy=answer.policy, label=answer.label, fallback=answer.fallback)
                 for request_id, answer in zip(ids, answers, strict=True)]
 
-    def _asked(self, body: RecommendRequest | SearchRequest, request_id: str, now: int) -> Asked:
+    def _asked(self, body: RecommendRequest | SearchRequest, request_id: str, now: int) -> Question:
         user = self._pseudonyms.of(body.user or request_id)
         done = self._done(user, body.history, before=body.time)
-        return Asked(
+        return Question(
             user=user,
             time=_time(body.time, now),
             query=body.query,
@@ -202,11 +202,11 @@ class Gateway:
             seed=int(request_id[:15], 16),  # as good as any, and found again from the log; 60 bits
         )
 
-    def _done(self, user: str, history: Sequence[Did] | None, *, before: int | None) -> Memory:
+    def _done(self, user: str, history: Sequence[HistoryEvent] | None, *, before: int | None) -> Memory:
         """What the caller says that the user did, else what the gateway has seen."""
         if history is None:
             return self._behaviour.of(user, before=before)
-        told = [Event(UNKNOWN_TIME if did.time is None else did.time, did.item, did.action) for did in history]
+        told = [PastEvent(UNKNOWN_TIME if did.time is None else did.time, did.item, did.action) for did in history]
         return Memory([event.item for event in told], told)
 
     def _outcome(self, body: OutcomeRequest, now: int) -> Outcome:
@@ -226,7 +226,7 @@ def _time(claimed: int | None, now: int) -> int:
     return now if claimed is None else min(claimed, now)
 
 
-def _impression(request_id: str, body: RecommendRequest | SearchRequest, asked: Asked, answer: Answer) -> Impression:
+def _impression(request_id: str, body: RecommendRequest | SearchRequest, asked: Question, answer: Answer) -> Impression:
     times = tuple(event.time for event in asked.history)
     places = enumerate(zip(answer.items, answer.scores, answer.log_propensities, strict=True))
     return Impression(

@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfrec.graph.exact_index import LOWEST, ExactIndex, Wishes
+from tfrec.graph.exact_index import LOWEST, ExactIndex, Filters
 from tfrec.models.bayesian_head import BayesianHead, features, reweighed
 
 
@@ -35,7 +35,7 @@ def thompson(
 
 
 def linucb(
-    index: ExactIndex, head: BayesianHead, u: tf.Tensor, k: tf.Tensor, *, beta: tf.Tensor, wishes: Wishes, alpha: tf.Tensor,
+    index: ExactIndex, head: BayesianHead, u: tf.Tensor, k: tf.Tensor, *, beta: tf.Tensor, filters: Filters, alpha: tf.Tensor,
     shortlist: int,
 ) -> dict[str, Any]:
     """The best by mean + `alpha` `[batch]` standard deviations, and these bounds; otherwise as `ExactIndex.search`.
@@ -45,8 +45,8 @@ def linucb(
     """
     width = index.width(k)
     expected, weight = reweighed(head.expected(), u, beta)
-    scores, places = index.best(expected, tf.constant(shortlist), beta=weight, wishes=wishes)
-    phi = features(u[:, None], index.vectors(places), index.popularity(places, beta, wishes))
+    scores, places = index.best(expected, tf.constant(shortlist), beta=weight, filters=filters)
+    phi = features(u[:, None], index.vectors(places), index.popularity(places, beta, filters))
     upper, order = tf.math.top_k(scores + alpha[:, None] * head.sd(phi), width)
     shown = (tf.range(width) < k[:, None]) & (upper > LOWEST)
     return {"items": index.names(tf.gather(places, order, batch_dims=1), shown), "scores": tf.where(shown, upper, LOWEST)}

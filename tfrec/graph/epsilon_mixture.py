@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfrec.graph.exact_index import ExactIndex, Wishes, names_tags
+from tfrec.graph.exact_index import ExactIndex, Filters, names_tags
 
 
 class Chance(NamedTuple):
@@ -20,13 +20,13 @@ class Chance(NamedTuple):
     count: tf.Tensor  # int32 [batch] of items that may come
 
     @classmethod
-    def of(cls, index: ExactIndex, rows: tf.Tensor, wishes: Wishes) -> "Chance":
+    def of(cls, index: ExactIndex, rows: tf.Tensor, filters: Filters) -> "Chance":
         """For `rows` rows."""
         stored = index.mass_before.value()
         size = tf.size(stored) - 1
 
         def of_each_row() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            passes = index.eligible(rows, wishes._replace(exclude=wishes.exclude[:, :0]))
+            passes = index.eligible(rows, filters._replace(exclude=filters.exclude[:, :0]))
             mass = tf.where(passes, stored[1:] - stored[:-1], 0.0)
             before = tf.concat([[0.0], tf.cumsum(tf.reshape(mass, [-1]))], axis=0)
             return before, tf.range(rows) * size, tf.math.count_nonzero(passes, axis=1, dtype=tf.int32)
@@ -34,8 +34,8 @@ class Chance(NamedTuple):
         def of_all_rows() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             return stored, tf.zeros([rows], tf.int32), tf.fill([rows], index.count_available())
 
-        before, start, count = tf.cond(tf.reduce_any(names_tags(wishes)), of_each_row, of_all_rows)
-        taken = tf.sort(index.positions(wishes.exclude), axis=1)
+        before, start, count = tf.cond(tf.reduce_any(names_tags(filters)), of_each_row, of_all_rows)
+        taken = tf.sort(index.positions(filters.exclude), axis=1)
         taken = tf.where(taken == tf.pad(taken, [[0, 0], [1, 0]], constant_values=-1)[:, :-1], -1, taken)
         all_items = cls(before, start, taken, tf.gather(before, start + size) - tf.gather(before, start), count)
         own = all_items.own(taken)

@@ -21,7 +21,7 @@ NOTHING = ""  # an answer's place without an item, and a filter's place without 
 LOWEST = -float("inf")
 
 
-class Wishes(NamedTuple):
+class Filters(NamedTuple):
     """What a request says about items besides the query vector; `""` pads, and a name that is not known says nothing."""
 
     exclude: tf.Tensor  # [batch, E] ids that must not come
@@ -31,9 +31,9 @@ class Wishes(NamedTuple):
     prior_log_p: tf.Tensor  # [batch, P] and what it is
 
 
-def names_tags(wishes: Wishes) -> tf.Tensor:
+def names_tags(filters: Filters) -> tf.Tensor:
     """Whether each row `[batch]` names a tag."""
-    return tf.reduce_any(wishes.allow_tags != NOTHING, axis=1) | tf.reduce_any(wishes.deny_tags != NOTHING, axis=1)
+    return tf.reduce_any(filters.allow_tags != NOTHING, axis=1) | tf.reduce_any(filters.deny_tags != NOTHING, axis=1)
 
 
 class Lookup:
@@ -141,7 +141,7 @@ class ExactIndex:
         """Item vectors `[..., dim]` at `positions` `[...]`; that of the first item where the position is negative."""
         return self._vectors.at(tf.maximum(positions, 0))
 
-    def search(self, u: tf.Tensor, k: tf.Tensor, *, beta: tf.Tensor, wishes: Wishes | None = None) -> dict[str, tf.Tensor]:
+    def search(self, u: tf.Tensor, k: tf.Tensor, *, beta: tf.Tensor, filters: Filters | None = None) -> dict[str, tf.Tensor]:
         """The best `k` `[batch]` items for query vectors `u` `[batch, dim]`, with popularity weighed by `beta` `[batch]`.
 
         Returns:
@@ -150,43 +150,43 @@ class ExactIndex:
             rows of a batch that the server has put together.
         """
         width = self.width(k)
-        scores, positions = self.best(u, width, beta=beta, wishes=wishes)
+        scores, positions = self.best(u, width, beta=beta, filters=filters)
         shown = (tf.range(width) < k[:, None]) & (scores > LOWEST)
         return {"items": self.names(positions, shown), "scores": tf.where(shown, scores, LOWEST)}
 
     def best(
-        self, u: tf.Tensor, width: tf.Tensor, *, beta: tf.Tensor, wishes: Wishes | None = None
+        self, u: tf.Tensor, width: tf.Tensor, *, beta: tf.Tensor, filters: Filters | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Scores and positions `[batch, width]` of the best items that may come, best first; -inf at 0 where there are fewer."""
         rows = tf.shape(u)[0]
-        scores = self._vectors.products(u) + beta[:, None] * self.log_p(rows, wishes)
-        scores = tf.where(self.eligible(rows, wishes), scores, LOWEST)
+        scores = self._vectors.products(u) + beta[:, None] * self.log_p(rows, filters)
+        scores = tf.where(self.eligible(rows, filters), scores, LOWEST)
         best, positions = tf.math.top_k(scores, tf.minimum(width, tf.size(self._ids)))
         missing = [[0, 0], [0, width - tf.shape(best)[1]]]
         return tf.pad(best, missing, constant_values=LOWEST), tf.pad(positions, missing)
 
-    def eligible(self, rows: tf.Tensor, wishes: Wishes | None = None) -> tf.Tensor:
-        """Whether each item may come `[rows, n_positions]`: it is available and the row's `wishes` let it pass."""
+    def eligible(self, rows: tf.Tensor, filters: Filters | None = None) -> tf.Tensor:
+        """Whether each item may come `[rows, n_positions]`: it is available and the row's `filters` let it pass."""
         size = tf.stack([rows, tf.size(self._ids)])
         passes = tf.broadcast_to(self._available, size)
-        return passes if wishes is None else passes & self._permitted(wishes) & ~self._named(wishes.exclude, size)
+        return passes if filters is None else passes & self._permitted(filters) & ~self._named(filters.exclude, size)
 
-    def log_p(self, rows: tf.Tensor, wishes: Wishes | None = None) -> tf.Tensor:
+    def log_p(self, rows: tf.Tensor, filters: Filters | None = None) -> tf.Tensor:
         """Popularity `[rows, n_positions]`: the index's, and for the items that a row brings its own."""
         log_p = tf.broadcast_to(self._log_p, tf.stack([rows, tf.size(self._ids)]))
-        return log_p if wishes is None else self._overridden(log_p, wishes.prior_items, wishes.prior_log_p)
+        return log_p if filters is None else self._overridden(log_p, filters.prior_items, filters.prior_log_p)
 
-    def popularity(self, positions: tf.Tensor, beta: tf.Tensor, wishes: Wishes) -> tf.Tensor:
+    def popularity(self, positions: tf.Tensor, beta: tf.Tensor, filters: Filters) -> tf.Tensor:
         """Its part of the scores of `positions` `[batch, n]`, beta log p; the first item's where a position is negative.
 
         As `log_p` has it, but for these items alone.
         """
         positions = tf.maximum(positions, 0)
-        given = tf.pad(self.positions(wishes.prior_items), [[0, 0], [1, 0]], constant_values=-1)  # so that there is one
+        given = tf.pad(self.positions(filters.prior_items), [[0, 0], [1, 0]], constant_values=-1)  # so that there is one
         order = tf.argsort(given, axis=1, stable=True)
         given = tf.gather(given, order, batch_dims=1)
         at = tf.searchsorted(given, positions, side="right") - 1  # of an item that is named twice the last
-        own = tf.gather(tf.pad(wishes.prior_log_p, [[0, 0], [1, 0]]), tf.gather(order, at, batch_dims=1), batch_dims=1)
+        own = tf.gather(tf.pad(filters.prior_log_p, [[0, 0], [1, 0]]), tf.gather(order, at, batch_dims=1), batch_dims=1)
         log_p = tf.gather(self._log_p.value(), positions)
         return beta[:, None] * tf.where(tf.gather(given, at, batch_dims=1) == positions, own, log_p)
 
@@ -194,11 +194,11 @@ class ExactIndex:
         """How many items may come when a request has no wishes."""
         return tf.math.count_nonzero(self._available, dtype=tf.int32)
 
-    def _permitted(self, wishes: Wishes) -> tf.Tensor:
+    def _permitted(self, filters: Filters) -> tf.Tensor:
         """Whether the row's tags let each item pass `[rows, n_positions]`."""
-        size = tf.stack([tf.shape(wishes.allow_tags)[0], tf.size(self._ids)])
-        allowed = self._tagged(wishes.allow_tags, size) | tf.reduce_all(wishes.allow_tags == NOTHING, axis=1, keepdims=True)
-        return allowed & ~self._tagged(wishes.deny_tags, size)
+        size = tf.stack([tf.shape(filters.allow_tags)[0], tf.size(self._ids)])
+        allowed = self._tagged(filters.allow_tags, size) | tf.reduce_all(filters.allow_tags == NOTHING, axis=1, keepdims=True)
+        return allowed & ~self._tagged(filters.deny_tags, size)
 
     def width(self, k: tf.Tensor) -> tf.Tensor:
         """How many places an answer has: the largest of `k`, up to `max_k`."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfrec.graph.epsilon_mixture import Chance
-from tfrec.graph.exact_index import LOWEST, ExactIndex, Wishes
+from tfrec.graph.exact_index import LOWEST, ExactIndex, Filters
 
 COLDEST = 1e-6  # a lower temperature is 0: scores are float32, and say nothing about smaller differences
 
@@ -31,7 +31,7 @@ class Policy(NamedTuple):
 
 
 def explore(
-    index: ExactIndex, u: tf.Tensor, k: tf.Tensor, *, beta: tf.Tensor, wishes: Wishes, policy: Policy, shortlist: int
+    index: ExactIndex, u: tf.Tensor, k: tf.Tensor, *, beta: tf.Tensor, filters: Filters, policy: Policy, shortlist: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Draw a slate of `k` `[batch]` for query vectors `u` `[batch, dim]`; otherwise as `ExactIndex.search`.
 
@@ -43,7 +43,7 @@ def explore(
         the earlier places, -inf where there is no item. The sum over a row is the log probability of its slate.
     """
     width = index.width(k)
-    best, logits, epsilon, chance = _choices(index, u, beta, wishes, policy, shortlist)
+    best, logits, epsilon, chance = _choices(index, u, beta, filters, policy, shortlist)
     noise, coin, pick = tf.unstack(_draws(policy.seed, shortlist), axis=1)
 
     # adding Gumbel noise and sorting draws a Plackett-Luce order (Yellott 1977); what remains of it after any items are taken
@@ -59,23 +59,23 @@ def explore(
 
 
 def log_propensities(
-    index: ExactIndex, u: tf.Tensor, slate: tf.Tensor, *, beta: tf.Tensor, wishes: Wishes, policy: Policy, shortlist: int
+    index: ExactIndex, u: tf.Tensor, slate: tf.Tensor, *, beta: tf.Tensor, filters: Filters, policy: Policy, shortlist: int
 ) -> tf.Tensor:
     """What `explore` would say of slates `[batch, K]` of positions that another policy drew; -inf for what it cannot draw."""
-    best, logits, epsilon, chance = _choices(index, u, beta, wishes, policy, shortlist)
+    best, logits, epsilon, chance = _choices(index, u, beta, filters, policy, shortlist)
     may = chance.may(slate)
     log_propensity = _log_propensities(slate, best, logits, epsilon, tf.where(may, chance.own(slate), 0.0), chance.total)
     return tf.where(may, tf.cast(log_propensity, tf.float32), LOWEST)
 
 
 def _choices(
-    index: ExactIndex, u: tf.Tensor, beta: tf.Tensor, wishes: Wishes, policy: Policy, shortlist: int
+    index: ExactIndex, u: tf.Tensor, beta: tf.Tensor, filters: Filters, policy: Policy, shortlist: int
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, Chance]:
     """The shortlist `[batch, shortlist]`, its logits, epsilon, and what is left to chance."""
-    scores, best = index.best(u, tf.constant(shortlist), beta=beta, wishes=wishes)
+    scores, best = index.best(u, tf.constant(shortlist), beta=beta, filters=filters)
     best = tf.where(scores > LOWEST, best, -1)
     epsilon = tf.clip_by_value(tf.cast(policy.epsilon, tf.float64), 0.0, 1.0)[:, None]
-    return best, _logits(scores, policy.temperature), epsilon, Chance.of(index, tf.shape(u)[0], wishes)
+    return best, _logits(scores, policy.temperature), epsilon, Chance.of(index, tf.shape(u)[0], filters)
 
 
 def _logits(scores: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.graph.clustering import BLOCK, centres, layout
-from tfrec.graph.exact_index import ExactIndex, Wishes
+from tfrec.graph.exact_index import ExactIndex, Filters
 from tfrec.graph.inverted_index import FAR, NEAR, InvertedIndex, Reach
 from tfrec.graph.quantization import Storage
 from tfrec.models.recommender import Recommender
@@ -186,14 +186,14 @@ class Truth:
         for u, beta, best in self.best(queries, passes=passes, skip=exclude):
             rows = len(u)
             none = tf.zeros([rows, 0], tf.string)
-            wishes = Wishes(
+            filters = Filters(
                 tf.constant(self.ids[best[:, :exclude]].tolist(), tf.string, [rows, min(exclude, best.shape[1])]),
                 none if tag is None else tf.fill([rows, 1], tag), none, none, tf.zeros([rows, 0]),
             )
             best = best[:, exclude:]
             if not best.shape[1]:
                 continue
-            answer = index.search(tf.constant(u), tf.fill([rows], best.shape[1]), beta=tf.constant(beta), wishes=wishes)
+            answer = index.search(tf.constant(u), tf.fill([rows], best.shape[1]), beta=tf.constant(beta), filters=filters)
             for row, ids in zip(best, answer["items"].numpy(), strict=True):
                 items = {self._index[item.decode()] for item in ids if item}
                 shares.append(len(items.intersection(row.tolist())) / len(row))

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.graph.clustering import BLOCK, layout
-from tfrec.graph.exact_index import LOWEST, NOTHING, ExactIndex, Wishes, names_tags
+from tfrec.graph.exact_index import LOWEST, NOTHING, ExactIndex, Filters, names_tags
 from tfrec.graph.quantization import Storage
 
 NEAR, FAR = 100, 300  # how many of the best, excluded ones included, the two reaches of an index are made to find
@@ -74,22 +74,22 @@ class InvertedIndex(ExactIndex):
         return True
 
     def best(
-        self, u: tf.Tensor, width: tf.Tensor, *, beta: tf.Tensor, wishes: Wishes | None = None
+        self, u: tf.Tensor, width: tf.Tensor, *, beta: tf.Tensor, filters: Filters | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         rows, head = tf.shape(u)[0], self._head[0]
-        blocks, read = self._choose(u, beta, self._depth(rows, width, wishes))
+        blocks, read = self._choose(u, beta, self._depth(rows, width, filters))
         listed = self._listed(u, beta, blocks, read)
         popular = self._vectors.products(u, 0, head) + beta[:, None] * self._log_p[:head]
         popular = tf.where(self._available[:head], popular, LOWEST)
         scores = tf.concat([popular, listed], axis=1)
         own_places, narrow = tf.zeros([rows, 0], tf.int32), tf.zeros([rows], tf.bool)
-        if wishes is not None:
-            scores = self._without(scores, blocks, tf.concat([wishes.exclude, wishes.prior_items], axis=1))
-            own_scores, own_places = self._overriding(u, beta, wishes)
+        if filters is not None:
+            scores = self._without(scores, blocks, tf.concat([filters.exclude, filters.prior_items], axis=1))
+            own_scores, own_places = self._overriding(u, beta, filters)
             scores = tf.concat([scores, own_scores], axis=1)
             scores, narrow = tf.cond(
-                tf.reduce_any(names_tags(wishes)),
-                lambda: self._tag_filtered(scores, self._places(_columns(scores), blocks, own_places), wishes),
+                tf.reduce_any(names_tags(filters)),
+                lambda: self._tag_filtered(scores, self._places(_columns(scores), blocks, own_places), filters),
                 lambda: (scores, narrow),
             )
         best, at = tf.math.top_k(scores, tf.minimum(width, tf.shape(scores)[1]))
@@ -100,17 +100,17 @@ class InvertedIndex(ExactIndex):
         exact = tf.where((width > 0) & (narrow | (beta < 0) | tf.reduce_any(best == LOWEST, axis=1)))
         found = tf.where(best > LOWEST, found, 0)
         best, found = tf.cond(
-            tf.size(exact) > 0, lambda: self._replaced(best, found, exact, u, beta, wishes), lambda: (best, found)
+            tf.size(exact) > 0, lambda: self._replaced(best, found, exact, u, beta, filters), lambda: (best, found)
         )
         return best, found
 
-    def _depth(self, rows: tf.Tensor, width: tf.Tensor, wishes: Wishes | None) -> tf.Tensor:
+    def _depth(self, rows: tf.Tensor, width: tf.Tensor, filters: Filters | None) -> tf.Tensor:
         """How far each row `[batch]` reaches, from 0 (near) to 1 (far)."""
-        if wishes is None:
+        if filters is None:
             wanted = tf.fill([rows], width)
         else:
-            wanted = width + tf.math.count_nonzero(wishes.exclude != NOTHING, axis=1, dtype=tf.int32)
-            wanted = tf.where(names_tags(wishes), FAR, wanted)
+            wanted = width + tf.math.count_nonzero(filters.exclude != NOTHING, axis=1, dtype=tf.int32)
+            wanted = tf.where(names_tags(filters), FAR, wanted)
         return tf.clip_by_value(tf.cast(wanted - NEAR, tf.float32) / (FAR - NEAR), 0.0, 1.0)
 
     def _choose(self, u: tf.Tensor, beta: tf.Tensor, depth: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -181,31 +181,31 @@ class InvertedIndex(ExactIndex):
         at = tf.stack([tf.gather_nd(row, there), tf.gather_nd(column, there)], axis=1)
         return tf.tensor_scatter_nd_update(scores, at, tf.fill([tf.shape(there)[0]], LOWEST))
 
-    def _overriding(self, u: tf.Tensor, beta: tf.Tensor, wishes: Wishes) -> tuple[tf.Tensor, tf.Tensor]:
+    def _overriding(self, u: tf.Tensor, beta: tf.Tensor, filters: Filters) -> tuple[tf.Tensor, tf.Tensor]:
         """Scores and places `[batch, P]` of the items whose log p the row brings; -inf for those that may not come."""
-        place = self.positions(wishes.prior_items)
-        scores = tf.linalg.matvec(self.vectors(place), u) + beta[:, None] * wishes.prior_log_p
+        place = self.positions(filters.prior_items)
+        scores = tf.linalg.matvec(self.vectors(place), u) + beta[:, None] * filters.prior_log_p
         number = tf.range(tf.shape(place)[1])
         later = (place[:, :, None] == place[:, None, :]) & (number[:, None] < number)  # named twice: the last one counts
-        excluded = tf.reduce_any(place[:, :, None] == self.positions(wishes.exclude)[:, None, :], axis=2)
+        excluded = tf.reduce_any(place[:, :, None] == self.positions(filters.exclude)[:, None, :], axis=2)
         place, known = tf.maximum(place, 0), place >= 0
         may = known & tf.gather(self._available.value(), place) & ~excluded & ~tf.reduce_any(later, axis=2)
         return tf.where(may, scores, LOWEST), place
 
-    def _tag_filtered(self, scores: tf.Tensor, places: tf.Tensor, wishes: Wishes) -> tuple[tf.Tensor, tf.Tensor]:
+    def _tag_filtered(self, scores: tf.Tensor, places: tf.Tensor, filters: Filters) -> tuple[tf.Tensor, tf.Tensor]:
         """`scores` with -inf where the row's tags do not let an item pass, and whether they hide most items `[batch]`."""
-        passes = self._permitted(wishes)
+        passes = self._permitted(filters)
         left = tf.math.count_nonzero(passes & self._available, axis=1, dtype=tf.int32)
         narrow = 2 * left < self.count_available()
         return tf.where(tf.gather(passes, places, batch_dims=1), scores, LOWEST), narrow
 
     def _replaced(
-        self, best: tf.Tensor, found: tf.Tensor, exact: tf.Tensor, u: tf.Tensor, beta: tf.Tensor, wishes: Wishes | None
+        self, best: tf.Tensor, found: tf.Tensor, exact: tf.Tensor, u: tf.Tensor, beta: tf.Tensor, filters: Filters | None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Answers with the rows `exact` `[m, 1]` from all items."""
-        own = None if wishes is None else Wishes(*(tf.gather(wish, exact[:, 0]) for wish in wishes))
+        own = None if filters is None else Filters(*(tf.gather(wish, exact[:, 0]) for wish in filters))
         width = tf.shape(best)[1]
-        scores, places = super().best(tf.gather_nd(u, exact), width, beta=tf.gather_nd(beta, exact), wishes=own)
+        scores, places = super().best(tf.gather_nd(u, exact), width, beta=tf.gather_nd(beta, exact), filters=own)
         return tf.tensor_scatter_nd_update(best, exact, scores), tf.tensor_scatter_nd_update(found, exact, places)
 
 

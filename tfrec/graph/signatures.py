@@ -25,7 +25,7 @@ import tensorflow as tf
 
 from tfrec.client.inputs import NO_SCORE, UNKNOWN_AGE
 from tfrec.graph.bandits import linucb, thompson
-from tfrec.graph.exact_index import LOWEST, Wishes
+from tfrec.graph.exact_index import LOWEST, Filters
 from tfrec.graph.explain import leave_one_out
 from tfrec.graph.explore import Policy, explore, log_propensities
 from tfrec.graph.index_choice import Given, choose_index
@@ -58,10 +58,10 @@ class Graph:
         self._reader = QueryReader(recommender, encoder, self._index)
         self._head = recommender.head
         # traced once, however many signatures call it
-        wishes = Wishes(TEXTS, TEXTS, TEXTS, *_PRIOR)
+        filters = Filters(TEXTS, TEXTS, TEXTS, *_PRIOR)
         vectors = tf.TensorSpec([None, recommender.config.model.dim])
-        self._search: Callable[[tf.Tensor, tf.Tensor, tf.Tensor, Wishes], Answer] = function(
-            self._searched, input_signature=[vectors, _COUNT, _NUMBER, wishes]
+        self._search: Callable[[tf.Tensor, tf.Tensor, tf.Tensor, Filters], Answer] = function(
+            self._searched, input_signature=[vectors, _COUNT, _NUMBER, filters]
         )
         self.catalogue_state = self._index.state  # the variables that a delta replaces
         self.shortlist = shortlist or recommender.config.serving.shortlist
@@ -117,8 +117,8 @@ class Graph:
         prior_log_p: tf.Tensor,
     ) -> Answer:
         u, beta = self._reader.read(history, history_action, history_age_s, query)
-        wishes = _wishes(exclude, allow_tags, deny_tags, prior_items, prior_log_p)
-        return self._search(u, k, beta, wishes)
+        filters = _wishes(exclude, allow_tags, deny_tags, prior_items, prior_log_p)
+        return self._search(u, k, beta, filters)
 
     def _explore(
         self,
@@ -137,12 +137,12 @@ class Graph:
         seed: tf.Tensor,
     ) -> Answer:
         u, beta = self._reader.read(history, history_action, history_age_s, query)
-        wishes = _wishes(exclude, allow_tags, deny_tags, prior_items, prior_log_p)
+        filters = _wishes(exclude, allow_tags, deny_tags, prior_items, prior_log_p)
         policy = Policy(temperature, epsilon, seed)
-        slate, log_propensities = explore(self._index, u, k, beta=beta, wishes=wishes, policy=policy, shortlist=self.shortlist)
+        slate, log_propensities = explore(self._index, u, k, beta=beta, filters=filters, policy=policy, shortlist=self.shortlist)
         return _finite({
             "items": self._index.names(tf.maximum(slate, 0), slate >= 0),
-            "scores": self._scores(u, slate, beta, wishes),
+            "scores": self._scores(u, slate, beta, filters),
             "log_propensities": log_propensities,
         })
 
@@ -162,9 +162,9 @@ class Graph:
         seed: tf.Tensor,
     ) -> Answer:
         u, beta = self._reader.read(history, history_action, history_age_s, query)
-        wishes = _wishes(exclude, allow_tags, deny_tags, prior_items, prior_log_p)
+        filters = _wishes(exclude, allow_tags, deny_tags, prior_items, prior_log_p)
         drawn, popularity = thompson(self._head, u, beta, alpha=alpha, seed=seed)
-        return self._search(drawn, k, popularity, wishes)
+        return self._search(drawn, k, popularity, filters)
 
     def _linucb(
         self,
@@ -181,8 +181,8 @@ class Graph:
         alpha: tf.Tensor,
     ) -> Answer:
         u, beta = self._reader.read(history, history_action, history_age_s, query)
-        wishes = _wishes(exclude, allow_tags, deny_tags, prior_items, prior_log_p)
-        answer = linucb(self._index, self._head, u, k, beta=beta, wishes=wishes, alpha=alpha, shortlist=self.shortlist)
+        filters = _wishes(exclude, allow_tags, deny_tags, prior_items, prior_log_p)
+        answer = linucb(self._index, self._head, u, k, beta=beta, filters=filters, alpha=alpha, shortlist=self.shortlist)
         return _finite(answer)
 
     def _rank(
@@ -196,8 +196,8 @@ class Graph:
         prior_log_p: tf.Tensor,
     ) -> Answer:
         u, beta = self._reader.read(history, history_action, history_age_s, query)
-        wishes = _prior_alone(prior_items, prior_log_p)
-        return {"scores": self._scores(u, self._index.positions(candidates), beta, wishes)}
+        filters = _prior_alone(prior_items, prior_log_p)
+        return {"scores": self._scores(u, self._index.positions(candidates), beta, filters)}
 
     def _explain(
         self,
@@ -210,13 +210,13 @@ class Graph:
         prior_log_p: tf.Tensor,
     ) -> Answer:
         u, beta = self._reader.read(history, history_action, history_age_s, query)
-        wishes, position = _prior_alone(prior_items, prior_log_p), self._index.positions(item)[:, None]
+        filters, position = _prior_alone(prior_items, prior_log_p), self._index.positions(item)[:, None]
         known = tf.cast(position >= 0, tf.float32)  # about an item that is not known there is nothing to say
         v = self._index.vectors(position)[:, 0] * known
         history_weights, tokens, token_weights = leave_one_out(self._reader, history, history_action, history_age_s, query, v)
         return {
-            "scores": self._scores(u, position, beta, wishes)[:, 0],
-            "popularity": (self._index.popularity(position, beta, wishes) * known)[:, 0],
+            "scores": self._scores(u, position, beta, filters)[:, 0],
+            "popularity": (self._index.popularity(position, beta, filters) * known)[:, 0],
             "history_weights": history_weights,
             "tokens": tokens,
             "token_weights": token_weights,
@@ -225,9 +225,9 @@ class Graph:
     def _similar(self, item: tf.Tensor, k: tf.Tensor) -> Answer:
         position = self._index.positions(item)
         none = tf.zeros([tf.shape(item)[0], 0], tf.string)
-        wishes = Wishes(item[:, None], none, none, none, tf.zeros(tf.shape(none)))
+        filters = Filters(item[:, None], none, none, none, tf.zeros(tf.shape(none)))
         u = self._index.vectors(position)
-        return self._search(u, tf.where(position >= 0, k, 0), tf.zeros_like(position, tf.float32), wishes)
+        return self._search(u, tf.where(position >= 0, k, 0), tf.zeros_like(position, tf.float32), filters)
 
     def _embed_query(self, history: tf.Tensor, query: tf.Tensor) -> Answer:
         u, _ = self._reader.read(history, tf.zeros_like(history), _no_age(history), query)
@@ -252,18 +252,18 @@ class Graph:
         epsilon: tf.Tensor,
     ) -> tf.Tensor:
         u, beta = self._reader.read(history, history_action, history_age_s, query)
-        wishes = _wishes(exclude, allow_tags, deny_tags, prior_items, prior_log_p)
+        filters = _wishes(exclude, allow_tags, deny_tags, prior_items, prior_log_p)
         policy, positions = Policy(temperature, epsilon, tf.zeros_like(epsilon, tf.int64)), self._index.positions(slate)
-        return log_propensities(self._index, u, positions, beta=beta, wishes=wishes, policy=policy, shortlist=self.shortlist)
+        return log_propensities(self._index, u, positions, beta=beta, filters=filters, policy=policy, shortlist=self.shortlist)
 
     # -- what signatures share
 
-    def _searched(self, u: tf.Tensor, k: tf.Tensor, beta: tf.Tensor, wishes: Wishes) -> Answer:
-        return _finite(self._index.search(u, k, beta=beta, wishes=wishes))
+    def _searched(self, u: tf.Tensor, k: tf.Tensor, beta: tf.Tensor, filters: Filters) -> Answer:
+        return _finite(self._index.search(u, k, beta=beta, filters=filters))
 
-    def _scores(self, u: tf.Tensor, positions: tf.Tensor, beta: tf.Tensor, wishes: Wishes) -> tf.Tensor:
+    def _scores(self, u: tf.Tensor, positions: tf.Tensor, beta: tf.Tensor, filters: Filters) -> tf.Tensor:
         """Of the items at `positions` `[batch, n]`, `NO_SCORE` where that is negative."""
-        scores = tf.linalg.matvec(self._index.vectors(positions), u) + self._index.popularity(positions, beta, wishes)
+        scores = tf.linalg.matvec(self._index.vectors(positions), u) + self._index.popularity(positions, beta, filters)
         return tf.where(positions >= 0, scores, NO_SCORE)
 
 
@@ -281,11 +281,11 @@ def _no_age(history: tf.Tensor) -> tf.Tensor:
 
 def _wishes(
     exclude: tf.Tensor, allow_tags: tf.Tensor, deny_tags: tf.Tensor, prior_items: tf.Tensor, prior_log_p: tf.Tensor
-) -> Wishes:
+) -> Filters:
     same_shape("prior_items", prior_items, prior_log_p=prior_log_p)
-    return Wishes(exclude, allow_tags, deny_tags, prior_items, prior_log_p)
+    return Filters(exclude, allow_tags, deny_tags, prior_items, prior_log_p)
 
 
-def _prior_alone(prior_items: tf.Tensor, prior_log_p: tf.Tensor) -> Wishes:
+def _prior_alone(prior_items: tf.Tensor, prior_log_p: tf.Tensor) -> Filters:
     none = tf.zeros([tf.shape(prior_items)[0], 0], tf.string)
     return _wishes(none, none, none, prior_items, prior_log_p)

@@ -14,7 +14,7 @@ import tensorflow as tf
 from grpc import StatusCode
 from tensorflow.core.protobuf.meta_graph_pb2 import TensorInfo
 
-from tfrec.model_server.grpc_status import Refusal, invalid, refusal_of
+from tfrec.model_server.grpc_status import StatusError, invalid, status_error_of
 from tfrec.model_server.metrics import ServerMetrics
 from tfrec.model_server.text_protos import Batching
 
@@ -54,7 +54,7 @@ class Queue:
         self._waiting: list[_Batch] = []  # the last of them takes requests
 
     def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
-        """The answer to one request; raises `Refusal`, or TensorFlow's error of whatever failed in its batch."""
+        """The answer to one request; raises `StatusError`, or TensorFlow's error of whatever failed in its batch."""
         if any(array.dtype != dtype for array, dtype in zip(inputs, self._dtypes, strict=True)):
             return self._run(*inputs)  # which TensorFlow refuses, for this request alone
         batch, place = self._join(inputs)
@@ -63,7 +63,7 @@ class Queue:
         else:
             batch.done.wait()
         if batch.error is not None:
-            raise refusal_of(batch.error)
+            raise status_error_of(batch.error)
         return batch.answers[place]
 
     def _join(self, inputs: Sequence[np.ndarray]) -> tuple[_Batch, int]:
@@ -76,7 +76,7 @@ class Queue:
             if batch is None or sum(batch.sizes) + size > limit:
                 most = self._scheduler.batching.max_enqueued_batches
                 if len(self._waiting) >= most:
-                    raise Refusal(
+                    raise StatusError(
                         StatusCode.UNAVAILABLE,
                         "The batch scheduling queue to which this task was submitted is full; currently "
                         f"{len(self._waiting)} batches enqueued and max_enqueued_batches is {most}",
@@ -121,7 +121,7 @@ class Queue:
             if batching.pad_variable_length_inputs:
                 parts = _widened(parts)
             elif any(part.shape[1:] != parts[0].shape[1:] for part in parts):
-                raise Refusal(
+                raise StatusError(
                     StatusCode.FAILED_PRECONDITION,
                     f"Tensors with name '{name}' from different tasks have different shapes and padding is turned off."
                     "Set pad_variable_length_inputs to true, or ensure that all tensors with the same name"
@@ -169,9 +169,9 @@ def _cut(outputs: list[np.ndarray], sizes: Sequence[int], batching: Batching) ->
     total = _padded_size(sum(sizes), batching)
     for output in outputs:
         if output.ndim == 0:
-            raise Refusal(StatusCode.FAILED_PRECONDITION, "Batched output tensor has 0 dimensions")
+            raise StatusError(StatusCode.FAILED_PRECONDITION, "Batched output tensor has 0 dimensions")
         if len(output) != total:
-            raise Refusal(
+            raise StatusError(
                 StatusCode.FAILED_PRECONDITION,
                 "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of the input tensors",
             )

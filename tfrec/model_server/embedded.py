@@ -12,9 +12,9 @@ import grpc
 from tfrec.errors import TfrecError, UsageError
 from tfrec.model_server.batching import Scheduler
 from tfrec.model_server.grpc_api import start_grpc
-from tfrec.model_server.grpc_status import Refusal
+from tfrec.model_server.grpc_status import StatusError
 from tfrec.model_server.metrics import ServerMetrics
-from tfrec.model_server.model_configs import ModelConfig, model_configs
+from tfrec.model_server.model_configs import ServedModelConfig, model_configs
 from tfrec.model_server.options import LOOPBACK, ServeOptions
 from tfrec.model_server.registry import Registry
 from tfrec.model_server.rest_api import RestServer
@@ -55,9 +55,10 @@ class EmbeddedServer:
         options = self.options
         try:
             self._registry.start(self._configs)
-        except Refusal as refusal:
+        except StatusError as status_error:
             advice = "Add --allow_version_labels_for_unavailable_models=true."
-            raise UsageError(f"{options.model_config_file}: {refusal.message}. At the start no version is. {advice}") from refusal
+            where = options.model_config_file
+            raise UsageError(f"{where}: {status_error.message}. At the start no version is. {advice}") from status_error
         if self._stopping.is_set():
             return
         host, threads = options.address, options.grpc_max_threads
@@ -105,15 +106,15 @@ class EmbeddedServer:
         while not self._stopping.wait(self.options.model_config_file_poll_wait_seconds):
             try:
                 self._registry.reload(model_configs(read_models(self.options.model_config_file)))
-            except (TfrecError, Refusal) as error:
+            except (TfrecError, StatusError) as error:
                 log.error("%s: not taken: %s", self.options.model_config_file, error)
 
 
-def _configs(options: ServeOptions) -> list[ModelConfig]:
+def _configs(options: ServeOptions) -> list[ServedModelConfig]:
     path = options.model_config_file
     if not path:
-        return [ModelConfig(options.model_name, Path(options.model_base_path).absolute())]
+        return [ServedModelConfig(options.model_name, Path(options.model_base_path).absolute())]
     try:
         return model_configs(read_models(path))
-    except Refusal as refusal:
-        raise UsageError(f"{path}: {refusal.message}") from refusal
+    except StatusError as status_error:
+        raise UsageError(f"{path}: {status_error.message}") from status_error

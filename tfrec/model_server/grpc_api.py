@@ -25,7 +25,7 @@ from tensorflow_serving.apis import (
 
 from tfrec.client.tensors import from_proto, to_proto
 from tfrec.errors import ServingError
-from tfrec.model_server.grpc_status import invalid, refusal_of
+from tfrec.model_server.grpc_status import invalid, status_error_of
 from tfrec.model_server.metrics import ServerMetrics
 from tfrec.model_server.model_configs import model_configs
 from tfrec.model_server.registry import Registry
@@ -49,10 +49,10 @@ def _answered(method: _Method) -> _Method:
         try:
             return method(self, request, context)
         except Exception as error:
-            refusal = refusal_of(error)
-            if refusal.code is grpc.StatusCode.INTERNAL:
+            status_error = status_error_of(error)
+            if status_error.code is grpc.StatusCode.INTERNAL:
                 log.exception("%s failed", method.__name__)
-            context.abort(refusal.code, refusal.message)
+            context.abort(status_error.code, status_error.message)
 
     return handler
 

@@ -23,7 +23,7 @@ _HTTP = {
 }
 
 
-class Refusal(Exception):
+class StatusError(Exception):
     """A request that ends with `code` and `message`; not an error of tfrec, and no traceback is worth printing."""
 
     def __init__(self, code: StatusCode, message: str) -> None:
@@ -44,15 +44,15 @@ class Refusal(Exception):
         return _HTTP.get(self.code, 500)
 
 
-def invalid(message: str) -> Refusal:
+def invalid(message: str) -> StatusError:
     """The request itself is wrong."""
-    return Refusal(StatusCode.INVALID_ARGUMENT, message)
+    return StatusError(StatusCode.INVALID_ARGUMENT, message)
 
 
-def refusal_of(error: Exception) -> Refusal:
+def status_error_of(error: Exception) -> StatusError:
     """What a client is told about `error`: TensorFlow's own code where it has one."""
-    if isinstance(error, Refusal):
+    if isinstance(error, StatusError):
         return error
     if isinstance(error, tf.errors.OpError):
-        return Refusal(_BY_NUMBER.get(error.error_code, StatusCode.UNKNOWN), str(error.message))
-    return Refusal(StatusCode.INTERNAL, f"{type(error).__name__}: {error}")
+        return StatusError(_BY_NUMBER.get(error.error_code, StatusCode.UNKNOWN), str(error.message))
+    return StatusError(StatusCode.INTERNAL, f"{type(error).__name__}: {error}")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from tfrec.model_server.grpc_status import refusal_of
+from tfrec.model_server.grpc_status import status_error_of
 
 _Labels = tuple[tuple[str, str], ...]
 _PREFIX = ":tensorflow:serving:"
@@ -44,7 +44,7 @@ class ServerMetrics:
         try:
             yield
         except Exception as error:
-            self._ended(model, refusal_of(error).code.name)
+            self._ended(model, status_error_of(error).code.name)
             raise
         self._ended(model, "OK")
         labels = (("model_name", model), ("API", api), ("entrypoint", entrypoint))

@@ -7,13 +7,13 @@ from typing import Any
 from grpc import StatusCode
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from tfrec.model_server.grpc_status import Refusal, invalid
+from tfrec.model_server.grpc_status import StatusError, invalid
 
 _PLATFORM = "tensorflow"
 
 
 @dataclass(frozen=True)
-class Policy:
+class VersionPolicy:
     """Which of the versions on disk are wanted: the `latest` n, or `specific` ones, or with neither all."""
 
     latest: int | None = 1
@@ -26,26 +26,26 @@ class Policy:
         return found if self.latest is None else set(sorted(found)[-self.latest :])
 
 
-NOTHING = Policy(specific=frozenset())  # of a model that is no longer in the list; its versions stay known
+NOTHING = VersionPolicy(specific=frozenset())  # of a model that is no longer in the list; its versions stay known
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ServedModelConfig:
     """One model of the list."""
 
     name: str
     base_path: Path
-    policy: Policy = field(default_factory=Policy)
+    policy: VersionPolicy = field(default_factory=VersionPolicy)
     labels: Mapping[str, int] = field(default_factory=dict)
 
 
-def model_configs(config: ModelServerConfig) -> list[ModelConfig]:
-    """The models of a config; raises `Refusal` where the real server would take none of it."""
+def model_configs(config: ModelServerConfig) -> list[ServedModelConfig]:
+    """The models of a config; raises `StatusError` where the real server would take none of it."""
     if config.WhichOneof("config") != "model_config_list":
         raise invalid(
             "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently supported"
         )
-    found: dict[str, ModelConfig] = {}
+    found: dict[str, ServedModelConfig] = {}
     for entry in config.model_config_list.config:
         if entry.name in found:
             raise invalid(f"Illegal to list model {entry.name} multiple times in config list")
@@ -58,16 +58,16 @@ def model_configs(config: ModelServerConfig) -> list[ModelConfig]:
         if entry.model_platform != _PLATFORM:
             raise invalid(f"Model {entry.name} requests unsupported platform {entry.model_platform}")
         if entry.HasField("logging_config"):
-            raise Refusal(StatusCode.FAILED_PRECONDITION, "No request-logger-creator provided.")
+            raise StatusError(StatusCode.FAILED_PRECONDITION, "No request-logger-creator provided.")
         labels = dict(entry.version_labels)
-        found[entry.name] = ModelConfig(entry.name, Path(entry.base_path), _policy(entry.model_version_policy), labels)
+        found[entry.name] = ServedModelConfig(entry.name, Path(entry.base_path), _policy(entry.model_version_policy), labels)
     return list(found.values())
 
 
-def _policy(proto: Any) -> Policy:
+def _policy(proto: Any) -> VersionPolicy:
     choice = proto.WhichOneof("policy_choice")
     if choice == "all":
-        return Policy(latest=None)
+        return VersionPolicy(latest=None)
     if choice == "specific":
-        return Policy(specific=frozenset(proto.specific.versions))
-    return Policy(latest=max(1, proto.latest.num_versions))
+        return VersionPolicy(specific=frozenset(proto.specific.versions))
+    return VersionPolicy(latest=max(1, proto.latest.num_versions))

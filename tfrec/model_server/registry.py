@@ -9,13 +9,13 @@ from dataclasses import replace
 from grpc import StatusCode
 
 from tfrec.errors import ServingError
-from tfrec.model_server.grpc_status import Refusal, invalid
-from tfrec.model_server.model_configs import NOTHING, ModelConfig
+from tfrec.model_server.grpc_status import StatusError, invalid
+from tfrec.model_server.model_configs import NOTHING, ServedModelConfig
 from tfrec.model_server.saved_model import SavedModel
 from tfrec.model_server.versions import ModelVersions, State, not_found
 
 log = logging.getLogger(__name__)
-Status = tuple[int, State, Refusal | None]
+Status = tuple[int, State, StatusError | None]
 
 
 class Registry:
@@ -23,7 +23,7 @@ class Registry:
 
     def __init__(
         self,
-        make: Callable[[ModelConfig], ModelVersions],
+        make: Callable[[ServedModelConfig], ModelVersions],
         *,
         poll_seconds: float,
         labels_ahead: bool,
@@ -45,7 +45,7 @@ class Registry:
         self._stepped = threading.Condition()
         self._thread = threading.Thread(target=self._keep_polling, name="versions", daemon=True)
 
-    def start(self, configs: Sequence[ModelConfig]) -> None:
+    def start(self, configs: Sequence[ServedModelConfig]) -> None:
         """Load every model, waiting for base paths that are not there yet; `ServingError` when a model cannot be loaded."""
         waiting = self._take(configs)
         told = 0
@@ -60,10 +60,10 @@ class Registry:
                 self._stopping.wait(self._poll_seconds or 1.0)
         self._thread.start()
 
-    def reload(self, configs: Sequence[ModelConfig], *, wanted: Callable[[], bool] = lambda: True) -> None:
+    def reload(self, configs: Sequence[ServedModelConfig], *, wanted: Callable[[], bool] = lambda: True) -> None:
         """Serve these models and no others; returns once those that are new answer, or are no longer `wanted`.
 
-        Raises `Refusal`: for a label that may not be given, with nothing changed, and for a new model that cannot be loaded.
+        Raises `StatusError`: for a label that may not be given, with nothing changed, and for a new model that cannot be loaded.
         """
         with self._reloading:
             waiting = self._take(configs)
@@ -74,7 +74,7 @@ class Registry:
                     try:
                         waiting = [model for model in waiting if not model.up()]
                     except ServingError as error:
-                        raise Refusal(StatusCode.UNKNOWN, f"1 model(s) did not become available: {{{error}}}") from error
+                        raise StatusError(StatusCode.UNKNOWN, f"1 model(s) did not become available: {{{error}}}") from error
 
     def stop(self) -> None:
         """End the polling and unload; call it when no request runs any more."""
@@ -112,10 +112,10 @@ class Registry:
             found = [status for status in found if status[0] == number]
         if not found:
             what = "any versions" if number is None else f"version {number}"
-            raise Refusal(StatusCode.NOT_FOUND, f"Could not find {what} of model {name}")
+            raise StatusError(StatusCode.NOT_FOUND, f"Could not find {what} of model {name}")
         return found
 
-    def _take(self, configs: Sequence[ModelConfig]) -> list[ModelVersions]:
+    def _take(self, configs: Sequence[ServedModelConfig]) -> list[ModelVersions]:
         """Make `configs` the server's, labels first as the real server does; returns the models that are new."""
         for config in configs:
             self._check_labels(config)
@@ -134,14 +134,14 @@ class Registry:
         self._models = models
         return new
 
-    def _check_labels(self, config: ModelConfig) -> None:
+    def _check_labels(self, config: ServedModelConfig) -> None:
         model = self._models.get(config.name)
         for label, number in config.labels.items():
             moved = model is not None and model.config.labels.get(label, number) != number
             if self._labels_ahead and not moved:
                 continue
             if model is None or not model.available(number):
-                raise Refusal(
+                raise StatusError(
                     StatusCode.FAILED_PRECONDITION,
                     f"Request to assign label to version {number} of model {config.name}, which is not currently available for "
                     "inference",

@@ -27,7 +27,7 @@ from tensorflow_serving.apis import get_model_metadata_pb2
 
 from tfrec.errors import ServingError
 from tfrec.model_server import grpc_api, rest_json
-from tfrec.model_server.grpc_status import Refusal, invalid, refusal_of
+from tfrec.model_server.grpc_status import StatusError, invalid, status_error_of
 from tfrec.model_server.http_limits import LimitedHttp
 from tfrec.model_server.metrics import ServerMetrics
 from tfrec.model_server.registry import Registry
@@ -142,10 +142,10 @@ class RestApi:
         except _NoNumber:
             return 400, b""  # so the real server, which has a message for it and does not send it
         except Exception as error:
-            refusal = refusal_of(error)
-            if refusal.code is StatusCode.INTERNAL:
+            status_error = status_error_of(error)
+            if status_error.code is StatusCode.INTERNAL:
                 log.exception("%s %s failed", method, target)
-            return refusal.http, _error(refusal.message)
+            return status_error.http, _error(status_error.message)
 
     def _measured(self, match: re.Match[str], body: bytes, encoding: bytes) -> bytes:
         target = _target(match)
@@ -156,7 +156,7 @@ class RestApi:
 
     def _predict(self, method: str, target: tuple[str, int | None, str | None], body: bytes) -> bytes:
         if method != "predict":
-            raise Refusal(StatusCode.UNIMPLEMENTED, f"tfrec's embedded server has no {method}; tensorflow_model_server has.")
+            raise StatusError(StatusCode.UNIMPLEMENTED, f"tfrec's embedded server has no {method}; tensorflow_model_server has.")
         document = rest_json.parse(body)
         name = rest_json.signature_name(document)
         with self._registry.use(*target) as (_, model):

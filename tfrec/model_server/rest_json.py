@@ -18,7 +18,7 @@ import tensorflow as tf
 from grpc import StatusCode
 from tensorflow.core.framework import types_pb2
 
-from tfrec.model_server.grpc_status import MAX_MESSAGE, Refusal, invalid
+from tfrec.model_server.grpc_status import MAX_MESSAGE, StatusError, invalid
 from tfrec.model_server.saved_model import DEFAULT_SIGNATURE
 
 _MULTIPLE = "multiple input tensors required as per tensorinfo_map"
@@ -163,7 +163,7 @@ def _from_rows(rows: list[Any], types: Mapping[str, int]) -> dict[str, np.ndarra
                     raise invalid(f"JSON object: does not have named input: {name}")
                 leaves, shape = _leaves(value, types[name])
                 _same_shape(shapes.setdefault(name, shape), shape)
-            except Refusal as error:
+            except StatusError as error:
                 what = f"Failed to process element: {i}" + (f" key: {name}" if named else "")
                 raise invalid(f"{what} of 'instances' list. Error: {error.code.name}: {error.message}") from error
             columns[name].extend(leaves)
@@ -229,7 +229,7 @@ def _typed(raw: list[Any], dtype: int) -> list[Any]:
         return [v.encode("utf-8", "surrogateescape") if type(v) is str else _decoded(v) for v in raw]
     fits = _fits(dtype)
     if fits is None:
-        raise Refusal(StatusCode.UNIMPLEMENTED, f"Conversion of JSON Value: {_shown(raw[0])} to type: {_named(dtype)}")
+        raise StatusError(StatusCode.UNIMPLEMENTED, f"Conversion of JSON Value: {_shown(raw[0])} to type: {_named(dtype)}")
     for value in raw:
         if not fits(value):
             raise _wrong_type(value, dtype)
@@ -248,7 +248,7 @@ def _fits(dtype: int) -> Callable[[Any], bool] | None:
     return lambda value: type(value) is int and low <= value <= high
 
 
-def _wrong_type(value: Any, dtype: int) -> Refusal:
+def _wrong_type(value: Any, dtype: int) -> StatusError:
     return invalid(f"JSON Value: {_shown(value)} Type: {_type(value)} is not of expected type: {_named(dtype)}")
 
 

@@ -20,7 +20,7 @@ from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 from tfrec.client.tensors import from_proto
 from tfrec.client.warmup import MAX_RECORDS, WARMUP_FILE, read_warmup
 from tfrec.model_server.batching import Queue, Scheduler
-from tfrec.model_server.grpc_status import Refusal, invalid
+from tfrec.model_server.grpc_status import StatusError, invalid
 
 if find_spec("tensorflow_text") is not None:  # its operators are linked into the real server
     import tensorflow_text  # noqa: F401
@@ -54,11 +54,11 @@ class SavedModel:
         """The signature called `name`."""
         found = self.signatures.get(name)
         if found is None:
-            raise Refusal(StatusCode.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
+            raise StatusError(StatusCode.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
         return found
 
     def wanted(self, name: str, sent: Collection[str]) -> list[str]:
-        """Those of the inputs `sent` that the signature called `name` takes; `Refusal` unless they are right."""
+        """Those of the inputs `sent` that the signature called `name` takes; `StatusError` unless they are right."""
         signature = self.signature(name)
         known, came = set(signature.inputs), set(sent)
         for alias in sorted(known - came - set(signature.defaults)):
@@ -73,7 +73,7 @@ class SavedModel:
         return sorted(came)
 
     def run(self, name: str, inputs: Mapping[str, np.ndarray], *, output_filter: Iterable[str] = ()) -> Arrays:
-        """Answer one request; raises `Refusal`, or TensorFlow's error of the operator that failed."""
+        """Answer one request; raises `StatusError`, or TensorFlow's error of the operator that failed."""
         signature = self.signature(name)
         if inputs.keys() != signature.inputs.keys():
             self.wanted(name, inputs.keys())
@@ -109,7 +109,7 @@ class SavedModel:
         for log in read_warmup(self.directory):
             kind = log.WhichOneof("log_type")
             if kind != "predict_log":
-                raise Refusal(StatusCode.UNIMPLEMENTED, f"{WARMUP_FILE}: only predict_log is replayed here, got {kind}.")
+                raise StatusError(StatusCode.UNIMPLEMENTED, f"{WARMUP_FILE}: only predict_log is replayed here, got {kind}.")
             request = log.predict_log.request
             inputs = {alias: from_proto(proto) for alias, proto in request.inputs.items()}
             self.run(request.model_spec.signature_name or DEFAULT_SIGNATURE, inputs, output_filter=request.output_filter)

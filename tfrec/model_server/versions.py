@@ -20,8 +20,8 @@ from pathlib import Path
 from grpc import StatusCode
 
 from tfrec.errors import ServingError
-from tfrec.model_server.grpc_status import Refusal, refusal_of
-from tfrec.model_server.model_configs import NOTHING, ModelConfig
+from tfrec.model_server.grpc_status import StatusError, status_error_of
+from tfrec.model_server.model_configs import NOTHING, ServedModelConfig
 from tfrec.model_server.saved_model import SavedModel
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Version:
     number: int
     path: Path
     state: State = State.START
-    failure: Refusal | None = None
+    failure: StatusError | None = None
     model: SavedModel | None = None
     in_flight: int = 0
     attempts: int = 0
@@ -57,7 +57,7 @@ class Version:
 class ModelVersions:
     """All versions of a model, as its `config` wants them, which may be replaced between two steps."""
 
-    config: ModelConfig
+    config: ServedModelConfig
     max_load_retries: int = 5
     load_retry_seconds: float = 60.0
     warm_up: bool = True
@@ -101,7 +101,7 @@ class ModelVersions:
             with self._lock:
                 version.in_flight -= 1
 
-    def status(self) -> list[tuple[int, State, Refusal | None]]:
+    def status(self) -> list[tuple[int, State, StatusError | None]]:
         """(number, state, why it failed) of every version ever seen, the newest first."""
         with self._lock:
             return [(n, v.state, v.failure) for n, v in sorted(self._versions.items(), reverse=True)]
@@ -153,7 +153,7 @@ class ModelVersions:
             log.error("%s version %d: loading failed: %s", self.name, version.number, error)
             with self._lock:
                 version.attempts += 1
-                version.failure = refusal_of(error)
+                version.failure = status_error_of(error)
                 version.next_attempt = now + self.load_retry_seconds
                 if version.attempts > self.max_load_retries:
                     version.state = State.END
@@ -212,7 +212,7 @@ def _lower_priority() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + 10)
 
 
-def not_found(name: str, number: int | None) -> Refusal:
+def not_found(name: str, number: int | None) -> StatusError:
     """No such model, or no such version of it."""
     which = f"Latest({name})" if number is None else f"Specific({name}, {number})"
-    return Refusal(StatusCode.NOT_FOUND, f"Servable not found for request: {which}")
+    return StatusError(StatusCode.NOT_FOUND, f"Servable not found for request: {which}")

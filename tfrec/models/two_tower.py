@@ -287,7 +287,7 @@ class TwoTower(tfrs.Model):
     def anchor(self, strength: float) -> None:
         """From now on training pulls the towers back to the weights that they have now (`distance`); 0 lets them go.
 
-        What was compiled before goes on without: `compile` after it, as `Course.run` does.
+        What was compiled before goes on without: `compile` after it, as `Trainer.run` does.
         """
         self._anchored = strength
         self._anchor = tuple(tf.identity(w) for w in self._towers()) if strength else ()

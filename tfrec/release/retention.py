@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tfrec.config import Config
 from tfrec.errors import UsageError
-from tfrec.model_server.grpc_status import Refusal
-from tfrec.model_server.model_configs import ModelConfig, model_configs
+from tfrec.model_server.grpc_status import StatusError
+from tfrec.model_server.model_configs import ServedModelConfig, model_configs
 from tfrec.model_server.text_protos import read_models
 from tfrec.nearest import nearest
 from tfrec.release.publish import prune
@@ -58,18 +58,18 @@ def warn_of_labels(config: Config) -> None:
                         nearest(label, named))
 
 
-def _of_the_run(config: Config, path: Path) -> list[ModelConfig]:
+def _of_the_run(config: Config, path: Path) -> list[ServedModelConfig]:
     try:
         models = model_configs(read_models(str(path)))
-    except Refusal as refusal:
-        raise UsageError(f"{path}: {refusal.message}") from refusal
+    except StatusError as status_error:
+        raise UsageError(f"{path}: {status_error.message}") from status_error
     return [model for model in models if _is_ours(model, config)]
 
 
-def _is_ours(model: ModelConfig, config: Config) -> bool:
+def _is_ours(model: ServedModelConfig, config: Config) -> bool:
     """By name or by place: in a container the base path may be another."""
     return model.name == config.serving.model_name or model.base_path == config.models_dir.absolute()
 
 
-def _versions(model: ModelConfig) -> set[int]:
+def _versions(model: ServedModelConfig) -> set[int]:
     return set(model.policy.specific or ()) | set(model.labels.values())

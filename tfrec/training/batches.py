@@ -14,7 +14,7 @@ from tfrec.training.generated_dataset import dataset
 SHORTEST = 4  # places of the narrowest shape; each next one is twice as long, up to the windows' length
 
 
-class Input:
+class WindowBatches:
     """Batches of dictionaries of arrays `[windows, places]` with windows * places = `batch_size` * length, or just below.
 
     Args:

@@ -205,7 +205,7 @@ def grown_catalogue(directory: Path, items: Path | None, quarantine: Quarantine 
     return known.with_items([*(item.model_copy(update={"available": False}) for item in gone), *present.items])
 
 
-class Epochs:
+class TrainingState:
     """The last finished epoch of each pass of a training, so that an interrupted one goes on.
 
     Args:

@@ -16,7 +16,7 @@ from tfrec.data.examples.sequences import windows
 from tfrec.errors import NothingToLearn
 from tfrec.models.popularity_prior import snapshots
 from tfrec.models.recommender import Recommender
-from tfrec.training.batches import Input
+from tfrec.training.batches import WindowBatches
 from tfrec.training.devices import compiles
 from tfrec.training.progress import Advance
 
@@ -32,7 +32,7 @@ def optimiser(config: Config, *, learning_rate: float) -> keras.optimizers.Optim
     return keras.optimizers.AdamW(learning_rate, weight_decay=config.training.weight_decay)
 
 
-class Course:
+class Trainer:
     """What one training reads: windows, snapshots of the prior, and the residual slots given out.
 
     Args:
@@ -64,7 +64,7 @@ class Course:
         snapshot = np.maximum(np.searchsorted(edges, np.arange(len(inter)), side="right") - 1, 0).astype(np.int32)
         strategy = tf.distribute.get_strategy()
         one_shape = one_shape or isinstance(strategy, tf.distribute.TPUStrategy)
-        self._input = Input(
+        self._input = WindowBatches(
             found, recommender.action_codes(inter.actions), snapshot, log_p[snapshot, inter.item],
             batch_size=config.training.batch_size, replicas=strategy.num_replicas_in_sync,
             one_shape=one_shape or len(found) <= FEW * config.training.batch_size,
@@ -103,7 +103,7 @@ def fit(
     training: TrainingConfig, *, epochs: range, advance: Advance | None = None, log_dir: Path | None = None,
     after: Callable[[int, float], bool] | None = None,
 ) -> None:
-    """Train `model` on the `batches` of (seed, epoch); the rest as in `Course.run`."""
+    """Train `model` on the `batches` of (seed, epoch); the rest as in `Trainer.run`."""
     model.compile(optimizer=optimizer, jit_compile=compiles(training.jit_compile, on_gpu=False))
     callbacks: list[keras.callbacks.Callback] = [Ticks(advance)] if advance else []
     if log_dir is not None:

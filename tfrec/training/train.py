@@ -23,7 +23,7 @@ from tfrec.models.recommender import Recommender, encode_catalogue
 from tfrec.models.scorer import Scorer
 from tfrec.training import checkpoint
 from tfrec.training.devices import choose_strategy, describe
-from tfrec.training.loop import Course, log_likelihood, optimiser
+from tfrec.training.loop import Trainer, log_likelihood, optimiser
 from tfrec.training.progress import bar
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def train(config: Config, catalogue: Catalogue, inter: Interactions, *, resume: 
     strategy = choose_strategy(config.training.device)
     log.info("training on %s: %d events, %d items", describe(strategy), len(inter), len(catalogue))
     with strategy.scope():
-        store = checkpoint.Epochs(config.run / "train", identity=_identity(config, catalogue, inter), resume=resume)
+        store = checkpoint.TrainingState(config.run / "train", identity=_identity(config, catalogue, inter), resume=resume)
         epochs, beta = _choose(config, catalogue, inter, text, validation, prior_weights, store)
         recommender, optimizer = _fit(config, catalogue, inter, text, prior_weights, epochs, store)
     recommender.model.beta.assign(beta)
@@ -79,14 +79,14 @@ def train(config: Config, catalogue: Catalogue, inter: Interactions, *, resume: 
 
 
 def _choose(config: Config, catalogue: Catalogue, inter: Interactions, text: np.ndarray, validation: int,
-            prior_weights: np.ndarray, store: checkpoint.Epochs) -> tuple[int, float]:
+            prior_weights: np.ndarray, store: checkpoint.TrainingState) -> tuple[int, float]:
     """Epochs and beta that suit the validation events best, learnt without them."""
     if (known := store.result("choose")) is not None:
         return int(known["epochs"]), float(known["beta"])
     recommender = Recommender.build(config, catalogue, text, actions=inter.actions)
-    course = Course(recommender, inter, np.arange(len(inter)) < validation, prior_weights=prior_weights)
+    course = Trainer(recommender, inter, np.arange(len(inter)) < validation, prior_weights=prior_weights)
     optimizer = optimiser(config, learning_rate=config.training.learning_rate)
-    judge = _Judge(recommender, inter, validation, prior_weights)
+    judge = _Validator(recommender, inter, validation, prior_weights)
     first, curve = store.restore("choose", recommender, optimizer)
 
     def after(epoch: int, loss: float) -> bool:
@@ -120,9 +120,9 @@ def _best(curve: list[Any]) -> int:
 
 
 def _fit(config: Config, catalogue: Catalogue, inter: Interactions, text: np.ndarray, prior_weights: np.ndarray, epochs: int,
-         store: checkpoint.Epochs) -> tuple[Recommender, Any]:
+         store: checkpoint.TrainingState) -> tuple[Recommender, Any]:
     recommender = Recommender.build(config, catalogue, text, actions=inter.actions)
-    course = Course(recommender, inter, np.ones(len(inter), bool), prior_weights=prior_weights)
+    course = Trainer(recommender, inter, np.ones(len(inter), bool), prior_weights=prior_weights)
     optimizer = optimiser(config, learning_rate=config.training.learning_rate)
     first, curve = store.restore("fit", recommender, optimizer)
 
@@ -137,7 +137,7 @@ def _fit(config: Config, catalogue: Catalogue, inter: Interactions, text: np.nda
     return recommender, optimizer
 
 
-class _Judge:
+class _Validator:
     """What the validation events say of the recommender's present weights."""
 
     def __init__(self, recommender: Recommender, inter: Interactions, validation: int, prior_weights: np.ndarray) -> None:

@@ -5,7 +5,7 @@ from numpy.testing import assert_array_equal
 
 from tfrec.data.examples.sequences import PAD
 from tfrec.data.examples.slate_arrays import SlateArrays, slate_arrays
-from tfrec.data.examples.slates import LivePopularity, Place, Slate
+from tfrec.data.examples.slates import Place, PopularityAtRequest, Slate
 
 POSITION = {"a": 0, "b": 1, "c": 2, "d": 3}
 
@@ -16,8 +16,8 @@ def request(user: str, time: int, **more: object) -> dict[str, object]:
     return nothing | {"user": user, "time": time} | more
 
 
-def live(**log_p: float) -> LivePopularity:
-    return LivePopularity(list(log_p), np.arange(len(log_p), dtype=np.int32), np.array(list(log_p.values()), np.float32))
+def live(**log_p: float) -> PopularityAtRequest:
+    return PopularityAtRequest(list(log_p), np.arange(len(log_p), dtype=np.int32), np.array(list(log_p.values()), np.float32))
 
 
 def arrays(*slates: Slate) -> SlateArrays:
@@ -78,7 +78,7 @@ def test_tags_and_exclusions_say_what_could_come() -> None:
 
 
 def test_live_popularity_is_kept_by_position() -> None:
-    sent = LivePopularity(["b", "gone", "a"], np.array([0, 1, 2, 0], np.int32), np.array([-1, -2, -3, -4], np.float32))
+    sent = PopularityAtRequest(["b", "gone", "a"], np.array([0, 1, 2, 0], np.int32), np.array([-1, -2, -3, -4], np.float32))
     found = arrays(SECOND, Slate(request("ann", 100, live=sent), [Place("a", None, 0.0)]))
     assert_array_equal(found.live_item.lengths, [0, 2])
     assert dict(zip(found.live_item.values.tolist(), found.live_log_p.values.tolist(), strict=True)) == {0: -3, 1: -4}

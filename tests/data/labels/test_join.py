@@ -14,7 +14,7 @@ from deltalake import DeltaTable, write_deltalake
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tfrec.config import Change, Rating, RewardConfig
+from tfrec.config import Rating, RewardConfig, WeightChange
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.labels import join as join_module
 from tfrec.data.labels.join import SCHEMA, join, statement
@@ -73,7 +73,7 @@ def world(tmp_path):
 
 
 def changes(*steps):
-    return tuple(Change(since=datetime.fromtimestamp(since, UTC), weights=weights) for since, weights in steps)
+    return tuple(WeightChange(since=datetime.fromtimestamp(since, UTC), weights=weights) for since, weights in steps)
 
 
 def brief(examples):

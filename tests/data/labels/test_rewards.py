@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from tfrec.config import Change, Rating, RewardConfig
+from tfrec.config import Rating, RewardConfig, WeightChange
 from tfrec.data.labels.rewards import FOREVER, ceiling, gains, length_table, lengths, lengths_of, reward_table
 from tfrec.data.records import Item
 from tfrec.errors import DataError
@@ -15,8 +15,8 @@ STARS = RewardConfig(weights={"rating": 2.0}, rated={"rating": Rating(neutral=3.
 FILM = RewardConfig(weights={"watch": 2.0}, completed={"watch": 100.0}, lengths={"watch": "minutes"})
 
 
-def since(time: int, **weights: float) -> Change:
-    return Change(since=datetime.fromtimestamp(time, UTC), weights=weights)
+def since(time: int, **weights: float) -> WeightChange:
+    return WeightChange(since=datetime.fromtimestamp(time, UTC), weights=weights)
 
 
 def test_the_relations_of_the_join():

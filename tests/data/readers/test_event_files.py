@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfrec.data.readers.event_files import Event, read_events
+from tfrec.data.readers.event_files import FileEvent, read_events
 from tfrec.data.readers.rows import Quarantine, read_records
 from tfrec.errors import DataError
 
@@ -31,7 +31,7 @@ def test_column_by_column_reads_what_row_by_row_does(rows):
                 return str(error)
 
         fast = outcome(lambda: read_events(path, None).to_pylist())
-        slow = outcome(lambda: [event.model_dump() for event in read_records(path, Event, quarantine=None)])
+        slow = outcome(lambda: [event.model_dump() for event in read_records(path, FileEvent, quarantine=None)])
     assert fast == slow
 
 

@@ -56,7 +56,7 @@ def sample() -> dict[str, Any]:
             a_round(5, 0.0829, 0.0851, 0.0248, promoted=True, verdict=better),
         ],
         "paired_difference": {"hr@10": 0.0031, "low": -0.0019, "high": 0.0083},
-        "held": 1,
+        "rejected": 1,
         "failed_requests": 0,
         "request_ms": {"p50": 8.4, "p99": 31.0},
         "steps": {

@@ -53,10 +53,10 @@ def test_numpy_and_nan_are_written(tmp_path):
     report = sample()
     report["static"]["hr@10"] = np.float32(0.25)
     report["static"]["auc"] = float("nan")
-    report["held"] = np.int64(1)
+    report["rejected"] = np.int64(1)
     path = write_report(report, tmp_path)
     again = json.loads(path.with_name("report.json").read_text(encoding="utf-8"))
-    assert (again["static"]["hr@10"], again["static"]["auc"], again["held"]) == (0.25, None, 1)
+    assert (again["static"]["hr@10"], again["static"]["auc"], again["rejected"]) == (0.25, None, 1)
     assert ">.2500<" in path.read_text(encoding="utf-8")
 
 
@@ -114,7 +114,7 @@ def test_whatever_is_missing_is_left_out():
 
 def test_a_loss_and_many_rounds_are_drawn():
     report = sample()
-    report["rounds"] = [a_round(i, 0.08, 0.074, 0.08, promoted=i % 2 == 0, verdict="held") for i in range(1, 11)]
+    report["rounds"] = [a_round(i, 0.08, 0.074, 0.08, promoted=i % 2 == 0, verdict="rejected") for i in range(1, 11)]
     page = render_page(report | {"failed_requests": 3})
     Text(page)
     assert "−60" in page

@@ -17,11 +17,11 @@ def screen(report) -> list[str]:
 def test_screen():
     lines = screen(sample())
     assert lines[1].startswith("Retraining made no difference that can be told from chance")
-    assert "    3    993   .0791      .0810       .0263     18 s  held              3" in lines
+    assert "    3    993   .0791      .0810       .0263     18 s  rejected          3" in lines
     assert "  2–5  3,974   .0832      .0863       .0239" in lines
     assert "train                 1 min 28 s    export                 2.4 s" in lines
     assert "retrained − static  +.0031 HR@10, 95% interval [−.0019, +.0083]" in lines
-    assert "gate                held 1 of 5" in lines
+    assert "gate                rejected 1 of 5" in lines
     assert "requests            4,965 asked, 0 failed; p50 8.4 ms, p99 31 ms" in lines
     assert "report              runs/demo/report.html" in lines
     assert max(map(len, lines)) <= 80

@@ -50,13 +50,13 @@ def test_no_difference_that_can_be_told_from_chance(low, said):
     assert said in found.detail
 
 
-def test_every_retrain_was_held():
+def test_every_retrain_was_rejected():
     report = report_with(0.0, 0.0, 0.0)
     for entry in report["rounds"]:
         entry["promoted"] = False
     found = finding(report)
-    assert found.mood == "held"
-    assert found.headline.startswith("No retrained model went live: the gate held each one")
+    assert found.mood == "rejected"
+    assert found.headline.startswith("No retrained model went live: the gate rejected each one")
 
 
 @pytest.mark.parametrize("gap", [None, {"hr@10": math.nan, "low": math.nan, "high": math.nan}])

@@ -43,11 +43,11 @@ def draw(seed: int) -> tuple[list[str], list[str]]:
     return ["user,item,time", *rows], ["item,text", *(f"i{k},Item number {k}" for k in range(n_items))]
 
 
-def reference(peers: Path, *files: str) -> dict[str, object]:
+def reference(baselines: Path, *files: str) -> dict[str, object]:
     """What peers.py prints, as numbers."""
-    source = peers.read_text().replace(".4f", ".17g").replace(".3f", ".17g")
+    source = baselines.read_text().replace(".4f", ".17g").replace(".3f", ".17g")
     space: dict[str, object] = {"__name__": "peers"}
-    exec(compile(source, str(peers), "exec"), space)
+    exec(compile(source, str(baselines), "exec"), space)
     out = io.StringIO()
     with contextlib.redirect_stdout(out), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -81,7 +81,7 @@ def test_a_body_that_is_too_large_is_not_read(make: Make) -> None:
 
 def test_a_body_that_does_not_arrive_holds_up_nobody(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tfrec.gateway.http.admission._BODY_SECONDS", 0.2)
-    world = make(in_work=1, waiting=0)
+    world = make(max_in_flight=1, max_queued=0)
     slow = http.client.HTTPConnection(world.http.base_url.host, world.http.base_url.port or 0)
     slow.putrequest("POST", "/v1/outcomes")
     slow.putheader("content-length", "100")
@@ -109,7 +109,7 @@ def test_above_its_rate_a_key_waits_and_another_does_not(make: Make, tmp_path: P
 
 
 def test_what_cannot_be_answered_in_time_is_shed_and_outcomes_get_through(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    world = make(in_work=2, waiting=3, wait_seconds=0.3)
+    world = make(max_in_flight=2, max_queued=3, queue_seconds=0.3)
     real, go = world.client.recommend, threading.Event()
     monkeypatch.setattr(world.client, "recommend", lambda **inputs: (go.wait(10), real(**inputs))[1])
 
@@ -130,7 +130,7 @@ def test_what_cannot_be_answered_in_time_is_shed_and_outcomes_get_through(make: 
     text = world.http.get("/metrics").text
     assert 'tfrec_gateway_shed_total{reason="full"} 15.0' in text
     assert 'tfrec_gateway_shed_total{reason="late"} 3.0' in text
-    assert 'tfrec_gateway_in_work{role="serve"} 0.0' in text
+    assert 'tfrec_gateway_in_flight{role="serve"} 0.0' in text
     assert ask(0).status_code == 200
 
 
@@ -267,7 +267,7 @@ def test_a_question_that_ends_with_the_time_of_its_call_is_no_word_about_the_mod
 
 
 def test_large_bodies_take_half_of_the_room(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    world = make(in_work=2, waiting=9, wait_seconds=0.2)
+    world = make(max_in_flight=2, max_queued=9, queue_seconds=0.2)
     go, real = threading.Event(), world.client.recommend
     monkeypatch.setattr(world.client, "recommend", lambda **inputs: (len(inputs["k"]) > 1 and go.wait(20), real(**inputs))[1])
     large = [{"user": "u", "k": 1, "exclude": [f"item {n}" for n in range(4000)]}] * 2

@@ -151,9 +151,9 @@ def test_labels_follow_a_reload_when_their_versions_are_up(launch: Launch, base:
         assert (answered(running, label="stable"), answered(running, label="canary")) == (1, 2)
         running.models.HandleReloadConfigRequest(reload_to(config(entry("m", base, labelled(2, 2)))), timeout=30)
         assert answered(running, label="stable") == 2
-        refusal = "Request to assign label to version 7 of model m, which is not currently available for inference"
+        status_error = "Request to assign label to version 7 of model m, which is not currently available for inference"
         for wish in (labelled(2, 7), f'{labelled(2, 2)} version_labels {{ key: "next" value: 7 }}'):
-            assert reload_refused(running, config(entry("m", base, wish))) == (Code.FAILED_PRECONDITION, refusal)
+            assert reload_refused(running, config(entry("m", base, wish))) == (Code.FAILED_PRECONDITION, status_error)
         assert answered(running, label="canary") == 2
         unknown = running.http.post("/v1/models/m/labels/next:predict", content="{}")
         assert unknown.status_code == 400

@@ -11,7 +11,7 @@ from tests.models.bert.test_peft import stir
 from tests.models.tiny import from_saved_model
 from tfrec.models.bert import peft
 from tfrec.models.bert.bert_files import write_encoder
-from tfrec.models.bert.peft import Change
+from tfrec.models.bert.peft import PeftConfig
 from tfrec.models.pretrained.prompts import ROLES
 from tfrec.models.text_encoder import TextEncoder
 
@@ -32,13 +32,13 @@ def test_vectors_are_those_of_pytorch(family):
 
 
 @pytest.mark.parametrize("way", ["lora", "adapters", "prefix", "top", "full"])
-def test_each_family_is_tuned_by_each_way(tmp_path, family, way):
+def test_each_family_is_tuned_by_each_way(tmp_path, family, method):
     name, _ = family
     encoder = TextEncoder(str(write_family(tmp_path / "parent", name)), max_tokens=32)
-    changed = peft.apply(encoder.bert, Change(way, peft.RANKS.get(way, 0), 1 if way == "top" else 0))
-    stir(changed.trained, by=0.1)
+    tuned = peft.apply(encoder.bert, PeftConfig(method, peft.RANKS.get(method, 0), 1 if method == "top" else 0))
+    stir(tuned.trained, by=0.1)
     expected = encoder(tf.constant(TEXTS))
-    write_encoder(encoder.bert, encoder.files, tmp_path / "new", changed=changed, said={})
+    write_encoder(encoder.bert, encoder.files, tmp_path / "new", tuned=tuned, said={})
     np.testing.assert_allclose(TextEncoder(str(tmp_path / "new"), max_tokens=32)(tf.constant(TEXTS)), expected, atol=1e-5)
     assert np.abs(expected - np.array(GOLDEN[name])).max() > 1e-3
 

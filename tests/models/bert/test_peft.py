@@ -8,15 +8,16 @@ from tfrec.errors import ModelError
 from tfrec.models.bert import peft
 from tfrec.models.bert.bert import Bert
 from tfrec.models.bert.bert_files import load_bert
-from tfrec.models.bert.peft import Change
+from tfrec.models.bert.peft import PeftConfig
 from tfrec.models.pretrained.checkpoint_files import read_checkpoint
 
 IDS = tf.constant([[2, 5, 6, 7, 3], [2, 9, 3, 0, 0]])
-WAYS = [Change("lora", 4, 0), Change("adapters", 3, 0), Change("prefix", 5, 0), Change("lora", 2, 1), Change("prefix", 2, 1)]
+METHODS = [PeftConfig("lora", 4, 0), PeftConfig("adapters", 3, 0), PeftConfig("prefix", 5, 0), PeftConfig("lora", 2, 1),
+           PeftConfig("prefix", 2, 1)]
 
 
-def name(change: Change) -> str:
-    return f"{change.way}-{change.first}"
+def name(peft_config: PeftConfig) -> str:
+    return f"{peft_config.method}-{peft_config.first}"
 
 
 @pytest.fixture
@@ -69,27 +70,27 @@ def test_a_prefix_by_hand():
     np.testing.assert_allclose(bias, [[[[-0.5, 0, -1e9]]]])
 
 
-@pytest.mark.parametrize("change", WAYS, ids=name)
-def test_a_change_begins_as_none_or_nearly(bert, change):
+@pytest.mark.parametrize("change", METHODS, ids=name)
+def test_a_change_begins_as_none_or_nearly(bert, peft_config):
     before = bert(IDS)
-    peft.apply(bert, change)
-    np.testing.assert_allclose(bert(IDS)[0], before[0], atol=0.2 if change.way == "prefix" else 1e-6)
+    peft.apply(bert, peft_config)
+    np.testing.assert_allclose(bert(IDS)[0], before[0], atol=0.2 if peft_config.method == "prefix" else 1e-6)
 
 
-@pytest.mark.parametrize("change", WAYS, ids=name)
-def test_each_trained_variable_changes_the_states(bert, change):
-    changed = peft.apply(bert, change)
-    stir(changed.trained, by=0.1)
+@pytest.mark.parametrize("change", METHODS, ids=name)
+def test_each_trained_variable_changes_the_states(bert, peft_config):
+    tuned = peft.apply(bert, peft_config)
+    stir(tuned.trained, by=0.1)
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(bert(IDS)[..., 0] ** 2)
-    gradients = tape.gradient(loss, changed.trained)
+    gradients = tape.gradient(loss, tuned.trained)
     assert all(g is not None and np.abs(tf.convert_to_tensor(g)).max() > 0 for g in gradients)
 
 
 def test_the_gradient_is_the_slope(bert):
     """Of a direction in all low-rank matrices, against differences."""
-    changed = peft.apply(bert, Change("lora", 3, 0))
-    stir(changed.trained)
+    tuned = peft.apply(bert, PeftConfig("lora", 3, 0))
+    stir(tuned.trained)
 
     def loss() -> tf.Tensor:
         return tf.reduce_mean(bert(IDS)[:, :3, 0] ** 2)
@@ -97,11 +98,11 @@ def test_the_gradient_is_the_slope(bert):
     with tf.GradientTape() as tape:
         value = loss()
     rng = np.random.default_rng(1)
-    way = [rng.normal(size=v.shape).astype(np.float32) for v in changed.trained]
-    slope = sum(float(tf.reduce_sum(g * w)) for g, w in zip(tape.gradient(value, changed.trained), way, strict=True))
+    method = [rng.normal(size=v.shape).astype(np.float32) for v in tuned.trained]
+    slope = sum(float(tf.reduce_sum(g * w)) for g, w in zip(tape.gradient(value, tuned.trained), method, strict=True))
     ends = []
     for step in (1e-3, -2e-3):
-        for variable, w in zip(changed.trained, way, strict=True):
+        for variable, w in zip(tuned.trained, method, strict=True):
             variable.assign_add(step * w)
         ends.append(float(loss()))
     assert (ends[0] - ends[1]) / 2e-3 == pytest.approx(slope, rel=0.03)
@@ -110,9 +111,9 @@ def test_the_gradient_is_the_slope(bert):
 def test_what_each_way_trains(bert, tiny_checkpoint):
     width, inner = CONFIG["hidden_size"], CONFIG["intermediate_size"]
     counts = {}
-    for way, first in (("lora", 0), ("adapters", 0), ("prefix", 0), ("top", 1), ("full", 0)):
+    for method, first in (("lora", 0), ("adapters", 0), ("prefix", 0), ("top", 1), ("full", 0)):
         fresh = load_bert(read_checkpoint(tiny_checkpoint))
-        counts[way] = peft.apply(fresh, Change(way, 2, first)).parameters
+        counts[method] = peft.apply(fresh, PeftConfig(method, 2, first)).parameters
     # of both layers: A and B of qkv, the attention's output, and both matrices of the feed-forward
     assert counts["lora"] == 2 * 2 * (width + 3 * width + 2 * width + 2 * (width + inner))
     # two adapters and two norms a layer
@@ -135,8 +136,8 @@ def test_the_share_that_lora_and_adapters_train_of_minilm_is_below_3_percent():
 
 
 def test_merged_equals_unmerged(bert):
-    changed = peft.apply(bert, Change("lora", 4, 0))
-    stir(changed.trained)
+    tuned = peft.apply(bert, PeftConfig("lora", 4, 0))
+    stir(tuned.trained)
     expected = bert(IDS)
     peft.merge(bert)
     np.testing.assert_allclose(bert(IDS)[:, :3], expected[:, :3], atol=1e-5)
@@ -144,24 +145,24 @@ def test_merged_equals_unmerged(bert):
 
 
 def test_a_layer_number_that_is_not_said():
-    assert [peft.first_layer(way, None, of=6) for way in ("top", "lora", "full")] == [4, 0, 0]
+    assert [peft.first_layer(method, None, of=6) for method in ("top", "lora", "full")] == [4, 0, 0]
     assert [peft.first_layer("lora", n, of=6) for n in (2, 6, 9)] == [4, 0, 0]
 
 
-@pytest.mark.parametrize("change", WAYS[:3], ids=name)
-def test_compiled_by_xla_equals_eager(bert, change):
-    stir(peft.apply(bert, change).trained, by=0.1)
+@pytest.mark.parametrize("change", METHODS[:3], ids=name)
+def test_compiled_by_xla_equals_eager(bert, peft_config):
+    stir(peft.apply(bert, peft_config).trained, by=0.1)
     np.testing.assert_allclose(tf.function(bert, jit_compile=True)(IDS)[0], bert(IDS)[0], atol=1e-5)
 
 
 def test_other_adapters_than_those_that_are_carried_are_refused(bert):
-    peft.apply(bert, Change("adapters", 3, 0))
-    assert peft.apply(bert, Change("adapters", 3, 0)).parameters > 0
+    peft.apply(bert, PeftConfig("adapters", 3, 0))
+    assert peft.apply(bert, PeftConfig("adapters", 3, 0)).parameters > 0
     with pytest.raises(ModelError, match=r"carries adapters of size 3 from layer 0 on, .* tuned by lora of size 8"):
-        peft.apply(bert, Change("lora", 8, 0))
+        peft.apply(bert, PeftConfig("lora", 8, 0))
 
 
 def test_an_array_that_a_checkpoint_promises_must_be_there(tmp_path):
-    directory = write_bert(tmp_path / "bert", **Change("prefix", 2, 0).entry())
+    directory = write_bert(tmp_path / "bert", **PeftConfig("prefix", 2, 0).entry())
     with pytest.raises(ModelError, match=r"expected an array 'tfrec.layer.0.prefix.keys', found none"):
         load_bert(read_checkpoint(str(directory)))

@@ -9,7 +9,7 @@ from tfrec.errors import ModelError
 from tfrec.models.pretrained.tokenizer_files import read_tokenizer
 from tfrec.models.tokenizer.tokenizer import Tokenizer
 
-MOST = 64
+MAX_VALUE = 64
 TEXTS = [
     "Amélie à Montmartre — Über-Grön, naïve façade, Łódź, Straße", "Съешь ещё этих булок, ЁЖИК", "Ξεσκεπάζω ΟΔΟΣ ΐ",
     "مرحبا، كيف حالُكَ؟", "שָׁלוֹם עוֹלָם", "हिन्दी में किताबें", "ภาษาไทยเป็นภาษาที่มีระดับเสียงของคำแน่นอน" * 2,
@@ -54,9 +54,9 @@ def saved(directory, normalizer, splitter, *, added=()):
 
 
 def same(files, texts):
-    got = Tokenizer(files, max_tokens=MOST)(tf.constant(texts), pad_to_max=False).numpy().tolist()
+    got = Tokenizer(files, max_tokens=MAX_VALUE)(tf.constant(texts), pad_to_max=False).numpy().tolist()
     for text, ids in zip(texts, got, strict=True):
-        expected = files.reference.encode(text, add_special_tokens=False).ids[: MOST - 2]
+        expected = files.reference.encode(text, add_special_tokens=False).ids[: MAX_VALUE - 2]
         assert ids[: len(expected) + 2] == [files.start, *expected, files.end], text
         assert set(ids[len(expected) + 2 :]) <= {files.pad}
 
@@ -91,7 +91,7 @@ def test_ids_may_have_holes(tmp_path):
 )
 def test_what_is_not_done_is_refused_by_name(tmp_path, normalizer, splitter, words):
     with pytest.raises(ModelError, match=rf"tokenizer\.json: {words}"):
-        Tokenizer(saved(tmp_path / "t", normalizer, splitter), max_tokens=MOST)
+        Tokenizer(saved(tmp_path / "t", normalizer, splitter), max_tokens=MAX_VALUE)
 
 
 def test_settings_go_over_a_normalizer_of_bert(tmp_path):

@@ -74,10 +74,10 @@ def test_a_short_text_has_one_word_to_be_guessed(tokenizer):
     lambda n, t: drop_tokens(IDS, 0.5, n, t), lambda n, t: mask_spans(IDS, 0.5, n, t),
     lambda n, t: mask_words(IDS, n, t, vocabulary=len(PIECES))[0],
 ], ids=["drop_tokens", "mask_spans", "mask_words"])
-def test_the_same_seed_does_the_same(tokenizer, change):
-    np.testing.assert_array_equal(change(noise(), tokenizer), change(noise(), tokenizer))
-    assert (change(noise(), tokenizer).numpy() != change(noise(4), tokenizer).numpy()).any()
-    compiled = tf.function(lambda: change(noise(), tokenizer), jit_compile=True, autograph=False)
+def test_the_same_seed_does_the_same(tokenizer, peft_config):
+    np.testing.assert_array_equal(peft_config(noise(), tokenizer), peft_config(noise(), tokenizer))
+    assert (peft_config(noise(), tokenizer).numpy() != peft_config(noise(4), tokenizer).numpy()).any()
+    compiled = tf.function(lambda: peft_config(noise(), tokenizer), jit_compile=True, autograph=False)
     first = compiled().numpy()  # XLA draws other numbers than the plain kernels do
     np.testing.assert_array_equal(first, compiled())
     assert (first[:, ~FREE] == IDS.numpy()[:, ~FREE]).all()

@@ -12,7 +12,7 @@ from tfrec.errors import DataError
 from tfrec.models.bert.bert_files import load_bert
 from tfrec.models.pretrained.checkpoint_files import read_checkpoint
 from tfrec.models.text_encoder import TextEncoder
-from tfrec.training.encoder.new_encoder import change_of
+from tfrec.training.encoder.new_encoder import peft_config_of
 from tfrec.training.encoder.pretrain import MaskedWords, TextInput, pretrain
 
 TEXTS = [f"{a} {b} {a} {b} {a} {b}" for a in "abcdefgh" for b in "stuvwxyz"]  # two letters, again and again
@@ -38,7 +38,7 @@ def test_the_loss_by_hand(tiny_checkpoint):
     """A head of zeros says every piece is as likely as its bias has it."""
     settled = config(tiny_checkpoint)
     encoder = TextEncoder(tiny_checkpoint, max_tokens=8)
-    model = MaskedWords(encoder, change_of(settled, encoder), settings=settled.tuning, seed=0)
+    model = MaskedWords(encoder, peft_config_of(settled, encoder), settings=settled.tuning, seed=0)
     model.norm.gamma.assign(tf.zeros_like(model.norm.gamma))
     batch = next(iter(TextInput(encoder, TEXTS, config=settled, vectors=None).epoch(0)))
     ids = model.texts(batch, None)

@@ -17,7 +17,7 @@ from tfrec.models.bert.bert_files import load_bert
 from tfrec.models.pretrained.checkpoint_files import read_checkpoint
 from tfrec.models.text_encoder import TextEncoder
 from tfrec.training.encoder import tuning_loop
-from tfrec.training.encoder.new_encoder import Tuned, change_of, parent_vectors
+from tfrec.training.encoder.new_encoder import Tuned, parent_vectors, peft_config_of
 from tfrec.training.encoder.tune import PairInput, PairModel, tune
 
 WORDS = ("heat", "ice", "dune", "moon", "star", "jaws", "big", "up")
@@ -37,7 +37,7 @@ def config(encoder: str, *words: str) -> Config:
 
 def built(settled: Config) -> tuple[PairModel, PairInput]:
     encoder = TextEncoder(settled.text.encoder, max_tokens=12)
-    model = PairModel(encoder, change_of(settled, encoder), settings=settled.tuning, seed=0)
+    model = PairModel(encoder, peft_config_of(settled, encoder), settings=settled.tuning, seed=0)
     return model, PairInput(encoder, PAIRS, ITEMS.texts, config=settled)
 
 
@@ -46,12 +46,12 @@ def tuned(tiny_checkpoint, tmp_path_factory):
     """`tuned("lora")` -> what tuning by it made, once for all tests."""
     made = {}
 
-    def of(way: str, *words: str) -> Tuned:
-        if (way, *words) not in made:
-            settled = config(tiny_checkpoint, f"text.tuning={way}", f"tuning.learning_rate={RATES[way]}", *words)
+    def of(method: str, *words: str) -> Tuned:
+        if (method, *words) not in made:
+            settled = config(tiny_checkpoint, f"text.tuning={method}", f"tuning.learning_rate={RATES[method]}", *words)
             with eagerly():
-                made[way, *words] = tune(settled, ITEMS, PAIRS, tmp_path_factory.mktemp(way) / "new", replay=OLD)
-        return made[way, *words]
+                made[method, *words] = tune(settled, ITEMS, PAIRS, tmp_path_factory.mktemp(method) / "new", replay=OLD)
+        return made[method, *words]
 
     return of
 
@@ -64,13 +64,13 @@ def one_layer(tmp_path_factory) -> str:
 
 
 @pytest.mark.parametrize("way", RATES)
-def test_it_learns_and_says_what_it_trained(tiny_checkpoint, tuned, caplog, way):
+def test_it_learns_and_says_what_it_trained(tiny_checkpoint, tuned, caplog, method):
     caplog.set_level(logging.INFO)
-    made = tuned(way)
+    made = tuned(method)
     assert made.held_out_loss < made.held_out_loss_before - 0.02
-    assert f"{way} trains {made.trained_parameters:,} of 7,280 parameters" in caplog.text
+    assert f"{method} trains {made.trained_parameters:,} of 7,280 parameters" in caplog.text
     told = json.loads((made.encoder / "tuning.json").read_text())
-    assert (told["parent"], told["by"], told["text"]["tuning"]) == (tiny_checkpoint, "tuning", way)
+    assert (told["parent"], told["by"], told["text"]["tuning"]) == (tiny_checkpoint, "tuning", method)
     again = TextEncoder(str(made.encoder), max_tokens=12)
     assert np.abs(again(ITEMS.texts) - TextEncoder(tiny_checkpoint, max_tokens=12)(ITEMS.texts)).max() > 1e-3
 
@@ -117,7 +117,7 @@ def test_optimiser_slots_are_those_of_what_is_trained(tiny_checkpoint):
     optimizer = tuning_loop.optimiser(settled, steps=10)
     optimizer.build(model.trained)
     assert len(optimizer.variables) <= 2 * len(model.trained) + 2
-    assert model.changed.parameters == sum(int(np.prod(v.shape)) for v in model.trained)
+    assert model.tuned.parameters == sum(int(np.prod(v.shape)) for v in model.trained)
 
 
 def test_a_step_compiled_by_xla_does_what_the_plain_one_does(one_layer):
@@ -225,7 +225,7 @@ def test_it_trains_inside_the_scope_of_a_strategy(tiny_checkpoint):
         encoder = TextEncoder(tiny_checkpoint, max_tokens=12)
         kept = parent_vectors(settled, encoder, ITEMS.texts)
         data = PairInput(encoder, PAIRS, ITEMS.texts, config=settled, replay=kept)
-        model = PairModel(encoder, change_of(settled, encoder), settings=settled.tuning, seed=0)
+        model = PairModel(encoder, peft_config_of(settled, encoder), settings=settled.tuning, seed=0)
         course = tuning_loop.run(model, data.epoch, data.validation(), settled, steps=data.steps, title="tuning")
     assert course.steps == data.steps == int(model.steps.numpy())
     assert np.isfinite(course.losses).all()

@@ -6,16 +6,17 @@ from numpy.testing import assert_allclose
 from tfrec.errors import DataError
 from tfrec.models.bayesian_head import PRIOR_SD, BayesianHead
 from tfrec.training.slates.bandit_update import update_head
-from tfrec.training.slates.position_bias import SlateReading
+from tfrec.training.slates.position_bias import PositionBiasModel
 
-FLAT = SlateReading(gain=1.0, intercept=0.0, places=np.ones(1, np.float32), mean_reward=np.zeros(1, np.float32), mean_score=0.0,
+FLAT = PositionBiasModel(gain=1.0, intercept=0.0, places=np.ones(1, np.float32), mean_reward=np.zeros(1, np.float32),
+                        mean_score=0.0,
                     noise=1.0)
 
 
 def update(
-    head: BayesianHead, phi: np.ndarray, reward: np.ndarray, *, forgetting: float = 1.0, reading: SlateReading = FLAT
+    head: BayesianHead, phi: np.ndarray, reward: np.ndarray, *, bandit_decay: float = 1.0, reading: PositionBiasModel = FLAT
 ) -> None:
-    update_head(head, [(phi[:, None], reward[:, None], np.ones((len(phi), 1), bool))], reading, forgetting=forgetting)
+    update_head(head, [(phi[:, None], reward[:, None], np.ones((len(phi), 1), bool))], reading, bandit_decay=bandit_decay)
 
 
 def precision(head: BayesianHead) -> np.ndarray:
@@ -35,7 +36,7 @@ def test_one_observation_by_hand() -> None:
 def test_the_place_the_gain_and_the_noise_by_hand() -> None:
     # m = .5, gain 4, intercept 1, noise 2: a reward of 3.5 at that place is (3.5 - .5) / (.5 * 4) = 1.5 in scores,
     # known with precision (.5 * 4 / 2)^2 = 1
-    reading = SlateReading(4.0, 1.0, np.array([0.5], np.float32), np.zeros(1, np.float32), 0.0, 2.0)
+    reading = PositionBiasModel(4.0, 1.0, np.array([0.5], np.float32), np.zeros(1, np.float32), 0.0, 2.0)
     head = BayesianHead(1)
     head.factor.assign(np.eye(2))
     update(head, np.array([[1.0, 0.0]]), np.array([3.5]), reading=reading)
@@ -61,7 +62,7 @@ def test_the_truth_is_found_and_what_is_forgotten_falls_back_to_the_prior() -> N
     update(head, phi, phi @ w + rng.normal(size=5000))
     assert_allclose(head.mean, w, atol=0.06)
     for _ in range(400):
-        update(head, np.zeros((1, 3)), np.zeros(1), forgetting=0.9)
+        update(head, np.zeros((1, 3)), np.zeros(1), bandit_decay=0.9)
     assert_allclose(head.mean, np.ones(3), atol=1e-6)
     assert_allclose(precision(head), np.eye(3) / PRIOR_SD**2, atol=1e-9)
 
@@ -81,7 +82,7 @@ def test_many_forgetting_updates_stay_bounded() -> None:
     head = BayesianHead(2)
     rng = np.random.default_rng(2)
     for _ in range(3000):
-        update(head, rng.normal(size=(4, 3)), rng.normal(size=4), forgetting=0.9)
+        update(head, rng.normal(size=(4, 3)), rng.normal(size=4), bandit_decay=0.9)
     assert np.linalg.eigvalsh(precision(head)).max() < 4 + 10 * 4 * 5
     assert np.linalg.eigvalsh(precision(head)).min() > 0.4
 

@@ -6,13 +6,13 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from tfrec.errors import DataError
-from tfrec.training.slates.position_bias import LEAST_SHARE, read_slate_scores
+from tfrec.training.slates.position_bias import LEAST_SHARE, fit_position_bias
 
 
 def test_what_made_the_rewards_is_found() -> None:
     scores = np.random.default_rng(0).normal(0, 2, (400, 3))
     places = np.array([1.0, 0.6, 0.3])
-    found = read_slate_scores(scores, places * (0.25 * scores + 1.5), np.ones((400, 3), bool))
+    found = fit_position_bias(scores, places * (0.25 * scores + 1.5), np.ones((400, 3), bool))
     assert_allclose([found.gain, found.intercept], [0.25, 1.5], rtol=1e-4)
     assert_allclose(found.places, places, rtol=1e-4)
     assert_allclose(found.expected(scores[:1]), places * (0.25 * scores[:1] + 1.5), rtol=1e-3)
@@ -21,13 +21,13 @@ def test_what_made_the_rewards_is_found() -> None:
 
 def test_scores_that_mislead_are_taken_to_say_little() -> None:
     scores = np.random.default_rng(0).normal(size=(200, 2))
-    found = read_slate_scores(scores, 1 - 0.2 * scores, np.ones((200, 2), bool))
+    found = fit_position_bias(scores, 1 - 0.2 * scores, np.ones((200, 2), bool))
     assert_allclose(found.gain, LEAST_SHARE * 0.2, rtol=1e-6)  # rewards spread .2 times as wide as scores
 
 
 def test_nothing_shown_is_refused() -> None:
     with pytest.raises(DataError, match="nothing was shown"):
-        read_slate_scores(np.zeros((2, 2)), np.zeros((2, 2)), np.zeros((2, 2), bool))
+        fit_position_bias(np.zeros((2, 2)), np.zeros((2, 2)), np.zeros((2, 2), bool))
 
 
 @given(st.integers(0, 2**31), st.integers(1, 4))
@@ -36,7 +36,7 @@ def test_it_is_always_usable(seed: int, places: int) -> None:
     rng = np.random.default_rng(seed)
     shown = rng.random((30, places)) < 0.8
     shown[0, 0] = True
-    found = read_slate_scores(rng.normal(0, 5, (30, places)), rng.normal(0, 1, (30, places)) * (rng.random() < 0.8), shown)
+    found = fit_position_bias(rng.normal(0, 5, (30, places)), rng.normal(0, 1, (30, places)) * (rng.random() < 0.8), shown)
     assert found.gain > 0
     assert np.isfinite(found.intercept)
     assert found.noise > 0

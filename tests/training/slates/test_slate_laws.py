@@ -19,17 +19,17 @@ from tfrec.data.examples.sequences import PAD
 from tfrec.data.examples.slate_arrays import SlateArrays
 from tfrec.models.recommender import Recommender
 from tfrec.models.two_tower import TwoTower
-from tfrec.training.slates.batches import SlateInput
+from tfrec.training.slates.batches import SlateBatches
 from tfrec.training.slates.learner import SlateLearner
 from tfrec.training.slates.policy_gradient import clipped_surrogate, reinforce
-from tfrec.training.slates.policy_scorer import SlateView, SlateViewer
-from tfrec.training.slates.position_bias import SlateReading
-from tfrec.training.slates.trainer import SlateCourse
+from tfrec.training.slates.policy_scorer import PolicyScorer, PolicyScores
+from tfrec.training.slates.position_bias import PositionBiasModel
+from tfrec.training.slates.trainer import SlateTrainer
 
 OBJECTIVES = ("pointwise", "entire_space", "reinforce", "ppo", "q_learning", "sarsa")
 BY_POSITION = {"item": PAD, "log_propensity": np.nan, "reward": np.inf, "converted": True, "delay": np.nan}
 WIDEST = 16
-READING = SlateReading(gain=0.3, intercept=0.2, places=np.linspace(1, 0.2, WIDEST).astype(np.float32),
+READING = PositionBiasModel(gain=0.3, intercept=0.2, places=np.linspace(1, 0.2, WIDEST).astype(np.float32),
                        mean_reward=np.linspace(0.4, 0.1, WIDEST).astype(np.float32), mean_score=0.5, noise=0.7)
 Batch = dict[str, tf.Tensor]
 
@@ -43,8 +43,8 @@ def recommender(negatives: int = 4096, n: int = world.ITEMS, shortlist: int = 20
 
 
 @cache
-def viewer(shortlist: int | None = None) -> SlateViewer:
-    return SlateViewer(recommender(), world.LOG_P, shortlist=shortlist)
+def viewer(shortlist: int | None = None) -> PolicyScorer:
+    return PolicyScorer(recommender(), world.LOG_P, shortlist=shortlist)
 
 
 @cache
@@ -61,8 +61,8 @@ def padded(slates: SlateArrays, width: int) -> SlateArrays:
         getattr(slates, name).dtype) for name, shape in beyond.items()})
 
 
-def batch_of(slates: SlateArrays, view: SlateView, *, rows: int | None = None) -> Batch:
-    data = SlateInput(slates, view.candidates, rows=rows or len(slates), with_next=True)
+def batch_of(slates: SlateArrays, view: PolicyScores, *, rows: int | None = None) -> Batch:
+    data = SlateBatches(slates, view.candidates, rows=rows or len(slates), with_next=True)
     return {name: tf.constant(array) for name, array in data._batch(np.arange(len(slates))).items()}
 
 
@@ -191,7 +191,7 @@ def test_both_networks_of_double_q_learning_see_the_same_items(monkeypatch: pyte
     assert_allclose(online.max(1), best, atol=1e-4)
 
 
-def scores_of(slates: SlateArrays, view: SlateView) -> np.ndarray:
+def scores_of(slates: SlateArrays, view: PolicyScores) -> np.ndarray:
     shown = {"item": view.candidates.shortlist, "log_p": view.candidates.shortlist_log_p}
     return recommender().model.slate_scores(batch_of(slates, view) | shown).own.numpy()
 
@@ -207,7 +207,7 @@ def test_the_policy_is_that_of_the_slates(seed: int, shortlist: int, temperature
     kept = made.config
     made.config = kept.model_copy(update={"gateway": GatewayConfig(temperature=temperature, epsilon=epsilon)})
     try:
-        found = SlateViewer(made, world.LOG_P, shortlist=shortlist)(slates)
+        found = PolicyScorer(made, world.LOG_P, shortlist=shortlist)(slates)
     finally:
         made.config = kept
     whole = viewer()(slates)
@@ -242,7 +242,7 @@ def test_live_popularity_takes_the_place_of_the_counted_one() -> None:
 @eagerly()
 def test_a_shortlist_is_read_anew_in_each_epoch() -> None:
     made, slates = recommender(), padded(world.slates(8), WIDEST)
-    course = SlateCourse(made, slates, SlateViewer(made, world.LOG_P, shortlist=3))
+    course = SlateTrainer(made, slates, PolicyScorer(made, world.LOG_P, shortlist=3))
     first = course._input.candidates
     course._epoch(0, 0)
     assert course._input.candidates is first

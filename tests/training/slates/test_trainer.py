@@ -16,10 +16,10 @@ from tfrec.config import Config, GatewayConfig, RetrainConfig, load_config
 from tfrec.data.examples.slate_arrays import SlateArrays
 from tfrec.errors import ConfigError, DataError
 from tfrec.models.recommender import Recommender
-from tfrec.training.loop import Course, optimiser
-from tfrec.training.slates.batches import Candidates, SlateInput
-from tfrec.training.slates.policy_scorer import SlateViewer
-from tfrec.training.slates.trainer import SlateCourse
+from tfrec.training.loop import Trainer, optimiser
+from tfrec.training.slates.batches import Candidates, SlateBatches
+from tfrec.training.slates.policy_scorer import PolicyScorer
+from tfrec.training.slates.trainer import SlateTrainer
 
 BATCH = 64  # requests: the second batch of an epoch is filled up
 SLATE_OBJECTIVES = ("pointwise", "entire_space", "reinforce", "ppo", "q_learning", "sarsa")
@@ -41,7 +41,7 @@ def each_item(shown: SlateArrays, row: int, n: int) -> SlateArrays:
     return replace(state, **first)
 
 
-def liked(view: SlateViewer, shown: SlateArrays) -> float:
+def liked(view: PolicyScorer, shown: SlateArrays) -> float:
     """The chance that the exploring policy shows an item that is liked first."""
     return float(np.exp(view(each_item(shown, 0, LIKED)).log_pi).sum())
 
@@ -50,17 +50,17 @@ class Lesson(NamedTuple):
     """A training, and the chance that what is liked is shown, before it and after."""
 
     made: Recommender
-    course: SlateCourse
+    course: SlateTrainer
     before: float
     after: float
 
 
 @eagerly()
-def learn(made: Recommender, shown: SlateArrays, *, epochs: int = 2, behaviour: Course | None = None) -> Lesson:
+def learn(made: Recommender, shown: SlateArrays, *, epochs: int = 2, behaviour: Trainer | None = None) -> Lesson:
     """Four steps by default, which lift the chance of what is liked from 0.42 to 0.7 and more."""
-    view = SlateViewer(made, LOG_P)
+    view = PolicyScorer(made, LOG_P)
     before = liked(view, shown)
-    course = SlateCourse(made, shown, view, behaviour=behaviour)
+    course = SlateTrainer(made, shown, view, behaviour=behaviour)
     course.run(optimiser(made.config, learning_rate=0.01), epochs=range(epochs))
     return Lesson(made, course, before, liked(view, shown))
 
@@ -89,7 +89,7 @@ def test_one_word_mixes_them_with_behaviour(tmp_path: Path) -> None:
     mixed = {"softmax": 1.0, "reinforce": 0.5}
     made, shown = world.recommender(settings(tmp_path, mixed)), slates()
     inter = world.interactions(made.catalogue)
-    course = Course(made, inter, np.ones(len(inter), bool), prior_weights=made.prior.weights)
+    course = Trainer(made, inter, np.ones(len(inter), bool), prior_weights=made.prior.weights)
     found = learn(made, shown, epochs=1, behaviour=course)
     assert found.course.steps == max(course.steps, -(-SLATES // BATCH))
     assert found.after > found.before
@@ -105,7 +105,7 @@ def test_a_compiled_step_is_the_plain_one(tmp_path: Path) -> None:
     """Loss and gradients of all objectives at once. The optimisers' part is Keras', and as large again to compile."""
     made = world.recommender(settings(tmp_path, dict.fromkeys(SLATE_OBJECTIVES, 1.0)))
     with eagerly():
-        course = SlateCourse(made, slates(32), SlateViewer(made, LOG_P))
+        course = SlateTrainer(made, slates(32), PolicyScorer(made, LOG_P))
     course._renew_target()  # of Q-learning, as a training does first
     learner, variables = course._learner, [*made.model.trainable_variables, *course._learner._translations]
     batch = next(iter(course._epoch(0, 0)))
@@ -130,7 +130,7 @@ def test_slates_without_propensities_are_learnt_by_a_model_of_who_logged(tmp_pat
 @eagerly()
 def test_features_and_scores_agree(tmp_path: Path) -> None:
     made, shown = world.recommender(settings(tmp_path, "ppo")), slates(9)
-    for part, view, phi in SlateViewer(made, LOG_P).parts(shown):
+    for part, view, phi in PolicyScorer(made, LOG_P).parts(shown):
         assert_allclose(phi.sum(2)[part.shown], view.scores[part.shown], atol=1e-4)
 
 
@@ -148,12 +148,12 @@ def test_what_is_dismissed_is_shown_less(tmp_path: Path) -> None:
     ("ppo", {"log_propensity": np.full((SLATES, PLACES), np.nan, np.float32)}, "ppo needs log propensities, and none of 120"),
     ("ppo", {"log_propensity": np.zeros((SLATES, PLACES), np.float32)}, "ppo needs log propensities"),  # greedy
 ])
-def test_slates_that_cannot_teach_are_refused(tmp_path: Path, objective: str, changed: dict[str, Any], message: str) -> None:
+def test_slates_that_cannot_teach_are_refused(tmp_path: Path, objective: str, tuned: dict[str, Any], message: str) -> None:
     made = world.recommender(settings(tmp_path, objective))
     with pytest.raises(DataError, match=message):
-        SlateCourse(made, slates(**changed), SlateViewer(made, LOG_P))
+        SlateTrainer(made, slates(**tuned), PolicyScorer(made, LOG_P))
     with pytest.raises(DataError, match="the window has none"):
-        SlateCourse(made, slates().take(np.zeros(0, np.int64)), SlateViewer(made, LOG_P))
+        SlateTrainer(made, slates().take(np.zeros(0, np.int64)), PolicyScorer(made, LOG_P))
 
 
 @pytest.mark.parametrize(("changed", "message"), [
@@ -161,9 +161,9 @@ def test_slates_that_cannot_teach_are_refused(tmp_path: Path, objective: str, ch
     ({"log_propensity": np.full((SLATES, PLACES), 0.5, np.float32)}, r"log_propensity\[0, 0\] must be at most 0"),
     ({"time": np.zeros(3, np.int64)}, "arrays of one length"),
 ])
-def test_bad_arrays_are_refused(changed: dict[str, Any], message: str) -> None:
+def test_bad_arrays_are_refused(tuned: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        slates(**changed)
+        slates(**tuned)
 
 
 def test_an_objective_is_known_by_name() -> None:
@@ -185,7 +185,7 @@ def test_the_input_gives_each_request_once_and_its_successor() -> None:
     n = np.arange(50)
     shown = slates(50, longest=2, item=np.stack([n % 22, n // 22], axis=1).astype(np.int32),
                    reward=np.zeros((50, 2), np.float32), log_propensity=np.zeros((50, 2), np.float32))
-    data = SlateInput(shown, candidates(shown), rows=16, with_next=True)
+    data = SlateBatches(shown, candidates(shown), rows=16, with_next=True)
     assert data.steps == 4
     rows = list(data.epoch(1, 2, steps=4))
     kept = np.concatenate([batch["weight"].numpy() for batch in rows]) > 0
@@ -201,5 +201,5 @@ def test_the_input_gives_each_request_once_and_its_successor() -> None:
 
 
 def test_more_steps_than_batches_begin_again() -> None:
-    data = SlateInput(slates(20), candidates(slates(20)), rows=16, with_next=False)
+    data = SlateBatches(slates(20), candidates(slates(20)), rows=16, with_next=False)
     assert [float(tf.reduce_sum(batch["weight"])) for batch in data.epoch(0, 0, steps=5)] == [16, 4, 16, 4, 16]

@@ -41,7 +41,7 @@ def newest_outcomes(log: FeedbackLog) -> pa.Table:
     return rows.take(pa.array(np.argsort(rows["time"].to_numpy(), kind="stable")[-_MOST_ROWS:]))
 
 
-def first_choices(outcomes: pa.Table, rule: LabelRule | None) -> pa.Table:
+def first_positives(outcomes: pa.Table, rule: LabelRule | None) -> pa.Table:
     """What popularity counts of `outcomes`, as training does: behaviour (None: all), once for a person and an item. Columns
     `user`, `item` and `time`, oldest first."""
     columns = [outcomes[name] for name in ("user", "item", "time", "action")]

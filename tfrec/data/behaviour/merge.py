@@ -19,7 +19,7 @@ COLUMNS = tuple(ACTS.names)
 
 
 @dataclass(frozen=True, eq=False)
-class Behaviour:
+class MergedBehaviour:
     """All positive events, and which of them are new `[n]`."""
 
     inter: Interactions
@@ -27,7 +27,7 @@ class Behaviour:
 
 
 def gather(base: Interactions | pa.Table | None, past: pa.Table, fresh: pa.Table, *, items: Collection[str],
-           held_back: Collection[Sequence[str]] = (), cap: float = math.inf, now: int | None = None) -> Behaviour:
+           held_back: Collection[Sequence[str]] = (), cap: float = math.inf, now: int | None = None) -> MergedBehaviour:
     """Put the stream together: one event for each user and item that all acts together make behaviour (`repeated_actions.py`).
 
     Args:
@@ -53,7 +53,7 @@ def gather(base: Interactions | pa.Table | None, past: pa.Table, fresh: pa.Table
     if held_back:
         users, names = zip(*held_back, strict=True)
         new |= np.isin(key, _keys(inter, pa.array(users, pa.string()), pa.array(names, pa.string())))
-    return Behaviour(inter, new)
+    return MergedBehaviour(inter, new)
 
 
 def _acts(table: pa.Table) -> pa.Table:

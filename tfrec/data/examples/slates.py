@@ -66,7 +66,7 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class LivePopularity:
+class PopularityAtRequest:
     """The items whose popularity of that second was sent along with a request, and their log p."""
 
     names: Sequence[str]  # that all requests of one reading share
@@ -79,13 +79,13 @@ class LivePopularity:
         return [self.names[code] for code in self.code]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, LivePopularity) and self.items == other.items and np.array_equal(self.log_p, other.log_p)
+        return isinstance(other, PopularityAtRequest) and self.items == other.items and np.array_equal(self.log_p, other.log_p)
 
     __hash__ = None  # type: ignore[assignment]
 
 
 class Slate(NamedTuple):
-    """A request as served, its `LivePopularity` under "live", and the first places of what was shown."""
+    """A request as served, its `PopularityAtRequest` under "live", and the first places of what was shown."""
 
     request: dict[str, Any]
     places: list[Place]
@@ -178,7 +178,7 @@ def _assemble(
     return slates, left_out
 
 
-def _live(requests: pa.Table) -> list[LivePopularity]:
+def _live(requests: pa.Table) -> list[PopularityAtRequest]:
     """Of each request; a log from before it was kept has none. As arrays: there may be hundreds of numbers a request."""
     items, log_p = (pc.fill_null(requests[name].combine_chunks(), []) for name in _LIVE)
     flat = pc.list_flatten(items).dictionary_encode()
@@ -187,7 +187,7 @@ def _live(requests: pa.Table) -> list[LivePopularity]:
     ends = [np.cumsum(pc.list_value_length(column).to_numpy(zero_copy_only=False)) for column in (items, log_p)]
     if not np.array_equal(ends[0], ends[1]):
         raise DataError("impressions: expected prior_log_p to be as long as prior_items, which it is beside, in each row.")
-    return [LivePopularity(names, codes[start:end], values[start:end]) for start, end in pairwise([0, *ends[0].tolist()])]
+    return [PopularityAtRequest(names, codes[start:end], values[start:end]) for start, end in pairwise([0, *ends[0].tolist()])]
 
 
 def _place(place: dict[str, Any], label: dict[str, Any] | None) -> Place:

@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from tfrec.data.items.column_kinds import ColumnKinds, kinds_of
-from tfrec.data.readers.columns import Names
+from tfrec.data.readers.columns import ColumnNames
 from tfrec.data.readers.rows import Quarantine, Tally, check, placed_rows, reject
 from tfrec.data.records import Item
 from tfrec.errors import DataError
 
 log = logging.getLogger(__name__)
 
-_NAMES = Names(("id",), tuple(name for name in Item.model_fields if name != "id"), {"id": "item"})
+_NAMES = ColumnNames(("id",), tuple(name for name in Item.model_fields if name != "id"), {"id": "item"})
 
 
 class Catalogue:

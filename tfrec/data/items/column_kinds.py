@@ -33,7 +33,7 @@ _NO_TEXT = frozenset({"nan", "NaN", "None", "NULL", "<NA>", "NaT"})  # a missing
 
 
 @dataclass
-class _Seen:
+class _SeenValues:
     """What a column held so far."""
 
     numbers: int = 0
@@ -61,7 +61,7 @@ class ColumnKinds:
     """First `see` every row, then make each an item's by `item_row`; `warnings` says what was decided against a value."""
 
     known: Mapping[str, str] = field(default_factory=dict)
-    _seen: dict[str, _Seen] = field(default_factory=dict)
+    _seen: dict[str, _SeenValues] = field(default_factory=dict)
     _kinds: dict[str, str] = field(default_factory=dict)
     _left_out: dict[str, _LeftOut] = field(default_factory=dict)
     _blank_words: Counter[str] = field(default_factory=Counter)
@@ -71,7 +71,7 @@ class ColumnKinds:
         for column, value in row.items():
             if column in OWN:
                 continue
-            seen = self._seen.setdefault(column, _Seen())
+            seen = self._seen.setdefault(column, _SeenValues())
             seen.rows += 1
             if _is_absent(value):
                 pass
@@ -94,7 +94,7 @@ class ColumnKinds:
         for column, seen in self._seen.items():
             self._kinds[column] = self._kind(column, seen)
 
-    def _kind(self, column: str, seen: _Seen) -> str:
+    def _kind(self, column: str, seen: _SeenValues) -> str:
         if _ROW_NUMBER.fullmatch(column) or (_MAY_NUMBER.fullmatch(column) and seen.counts_up and column not in self.known):
             return "row number"
         prefix, _, rest = column.partition(".")

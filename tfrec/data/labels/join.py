@@ -20,7 +20,7 @@ from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.labels.repeated_actions import MINUTE_LIMIT, REPEAT_SECONDS
 from tfrec.data.labels.rewards import ceiling, length_table, reward_table
 from tfrec.data.readers.rows import Quarantine, reject
-from tfrec.data.records import MOST
+from tfrec.data.records import MAX_VALUE
 
 SCHEMA = pa.schema(
     [
@@ -58,7 +58,7 @@ _WELL_FORMED: dict[Kind, dict[str, str]] = {  # by column
     "outcomes": {
         **{column: _TEXT.format(f'"{column}"') for column in ("event_id", "user", "item", "action")},
         "time": _TIME,
-        "value": f"isfinite(value) AND abs(value) <= {MOST:.0f}",
+        "value": f"isfinite(value) AND abs(value) <= {MAX_VALUE:.0f}",
     },
 }
 

@@ -37,7 +37,7 @@ SAME["id"] = SAME["item"]
 
 
 @dataclass(frozen=True)
-class Names:
+class ColumnNames:
     """The columns that a reader takes; `other` are names that do as well for a required one."""
 
     required: tuple[str, ...]
@@ -45,7 +45,7 @@ class Names:
     other: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, record: type[BaseModel]) -> "Names":
+    def of(cls, record: type[BaseModel]) -> "ColumnNames":
         """The fields of a record."""
         fields = record.model_fields.items()
         return cls(tuple(name for name, field in fields if field.is_required()),
@@ -57,7 +57,7 @@ class Names:
         return [name for name in self.required if name not in there and self.other.get(name) not in there]
 
 
-def check_header(file: Path, header: Sequence[str], names: Names) -> list[str]:
+def check_header(file: Path, header: Sequence[str], names: ColumnNames) -> list[str]:
     """Warnings about columns that will not be read though they seem to be meant.
 
     Raises:
@@ -75,7 +75,7 @@ def check_header(file: Path, header: Sequence[str], names: Names) -> list[str]:
             for column, name in meant.items()]
 
 
-def cause(header: Sequence[str], names: Names) -> str:
+def cause(header: Sequence[str], names: ColumnNames) -> str:
     """Why columns are missing, as far as the header says it, and what to do."""
     missing = names.missing(header)
     if len(header) == 1:
@@ -100,7 +100,7 @@ def cause(header: Sequence[str], names: Names) -> str:
     return "Rename the columns that hold this, or add them."
 
 
-def likely(columns: Iterable[str], wanted: Sequence[str], names: Names) -> dict[str, str]:
+def likely(columns: Iterable[str], wanted: Sequence[str], names: ColumnNames) -> dict[str, str]:
     """Column -> the name of `wanted` that it seems to mean; columns that are read under their own name mean themselves."""
     own = {*names.required, *names.optional, *names.other.values()}
     free = [column for column in columns if column not in own]
@@ -115,7 +115,7 @@ def likely(columns: Iterable[str], wanted: Sequence[str], names: Names) -> dict[
     return found
 
 
-def hint(columns: Iterable[str], missing: Sequence[str], names: Names) -> str:
+def hint(columns: Iterable[str], missing: Sequence[str], names: ColumnNames) -> str:
     """For a row that lacks fields: which of its own were probably meant, or nothing."""
     meant = likely(columns, missing, names)
     return f"; is {' and '.join(f'{_quoted([column])} its {name}' for column, name in meant.items())}?" if meant else ""
@@ -145,7 +145,7 @@ def _rename(meant: Mapping[str, str]) -> str:
     return f"Rename {', '.join(f'{_quoted([column])} to {name}' for column, name in meant.items())}."
 
 
-def _list(names: Names) -> str:
+def _list(names: ColumnNames) -> str:
     required = [f"{name} (or {names.other[name]})" if name in names.other else name for name in names.required]
     return ", ".join(required) + (f" (optional: {', '.join(names.optional)})" if names.optional else "")
 

@@ -14,11 +14,11 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from tfrec.data.readers.columns import Names
+from tfrec.data.readers.columns import ColumnNames
 from tfrec.data.readers.csv_lines import is_plain
 from tfrec.data.readers.files import DataFile, data_files
 from tfrec.data.readers.rows import Quarantine, Tally, check, check_names, rows_of
-from tfrec.data.records import MOST, Key, Record, Seconds, Value
+from tfrec.data.records import MAX_VALUE, Key, Record, Seconds, Value
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ MISSING = ("nan", "none", "null", "n/a", "na", "<na>", "nat", "nil", "undefined"
 _TYPES = {"user": pa.string(), "item": pa.string(), "time": pa.int64(), "action": pa.string(), "value": pa.float64()}
 
 
-class Event(Record):
+class FileEvent(Record):
     """A row of a behaviour log: the fields of an outcome that matter without a request."""
 
     user: Key
@@ -38,7 +38,7 @@ class Event(Record):
     value: Value = 1.0
 
 
-NAMES = Names.of(Event)
+NAMES = ColumnNames.of(FileEvent)
 
 
 def read_events(path: str | Path, quarantine: Quarantine | None) -> pa.Table:
@@ -72,7 +72,7 @@ def _mention_missing(path: str | Path, name: str, ids: pa.ChunkedArray) -> None:
 def _read_checked(file: DataFile, quarantine: Quarantine | None) -> pa.Table:
     columns: dict[str, list[Any]] = {name: [] for name in _TYPES}
     for line, row in rows_of(file, quarantine=quarantine):
-        event = check(Event, row, file=file.path, line=line, quarantine=quarantine, names=NAMES)
+        event = check(FileEvent, row, file=file.path, line=line, quarantine=quarantine, names=NAMES)
         if event is not None:
             for name, values in columns.items():
                 values.append(getattr(event, name))
@@ -111,7 +111,7 @@ def _read_clean(file: DataFile) -> pa.Table | None:
                 return None
     if not pc.all(pc.and_(pc.greater_equal(columns["time"], 0), pc.less(columns["time"], LATEST))).as_py():
         return None
-    if "value" in columns and not pc.all(pc.less_equal(pc.abs(columns["value"]), MOST)).as_py():  # nor is NaN
+    if "value" in columns and not pc.all(pc.less_equal(pc.abs(columns["value"]), MAX_VALUE)).as_py():  # nor is NaN
         return None
     columns.setdefault("action", pa.repeat(DEFAULT_ACTION, table.num_rows))
     columns.setdefault("value", pa.repeat(1.0, table.num_rows))

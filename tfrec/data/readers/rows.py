@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
-from tfrec.data.readers.columns import Names, check_header, hint
+from tfrec.data.readers.columns import ColumnNames, check_header, hint
 from tfrec.data.readers.csv_lines import csv_lines
 from tfrec.data.readers.files import EMPTY, DataFile, data_files, not_utf8
 from tfrec.data.readers.files import unreadable as unreadable
@@ -121,7 +121,7 @@ def rows_of(file: DataFile, *, quarantine: Quarantine | None) -> Iterator[tuple[
         raise unreadable(file.path, error) from error
 
 
-def placed_rows(path: str | Path, names: Names, *, quarantine: Quarantine | None) -> Iterator[Placed]:
+def placed_rows(path: str | Path, names: ColumnNames, *, quarantine: Quarantine | None) -> Iterator[Placed]:
     """Rows of the file, or of each file of a directory, whose header is checked first.
 
     Raises:
@@ -133,7 +133,7 @@ def placed_rows(path: str | Path, names: Names, *, quarantine: Quarantine | None
             yield Placed(file.path, line, row)
 
 
-def check_names(file: DataFile, names: Names) -> None:
+def check_names(file: DataFile, names: ColumnNames) -> None:
     """Refuse a file without the columns of `names`, and warn of those that are not read; JSON lines have no header."""
     columns = header_of(file)
     if columns is not None:
@@ -163,7 +163,7 @@ def read_records(path: str | Path, record: type[R], *, quarantine: Quarantine | 
     Raises:
         DataError: the file or, without a quarantine, a row cannot be used; or there are rows, and none is good.
     """
-    names, tally = Names.of(record), Tally(path, quarantine)
+    names, tally = ColumnNames.of(record), Tally(path, quarantine)
     for file, line, row in placed_rows(path, names, quarantine=quarantine):
         checked = check(record, row, file=file, line=line, quarantine=quarantine, names=names)
         if checked is not None:
@@ -192,7 +192,7 @@ class Tally:
 
 
 def check(record: type[R], row: Row, *, file: Path, line: int, quarantine: Quarantine | None,
-          names: Names | None = None) -> R | None:
+          names: ColumnNames | None = None) -> R | None:
     """One row as a record, or None when it was set aside. `names` are those of the columns, for a hint at misspelt ones."""
     for name in _IDS:
         if isinstance(value := row.get(name), str) and ("\n" in value or "\r" in value):

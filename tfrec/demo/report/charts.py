@@ -61,7 +61,7 @@ def hit_rate_chart(rounds: Rounds) -> str:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3f}".replace("0.", ".", 1)))
         _label_ends(axes, {who: values[-1] for who, values in series.items()}, figure)
         for entry in rounds[:-1]:
-            came = "held" if not entry["promoted"] else "swapped" if len(rounds) <= FEW else ""
+            came = "rejected" if not entry["promoted"] else "swapped" if len(rounds) <= FEW else ""
             axes.annotate(
                 came, (entry["round"] + 0.5, 0), (0, 5), ha="center", color=COLOUR["muted"],
                 fontsize=9.5, xycoords=("data", "axes fraction"), textcoords="offset points",

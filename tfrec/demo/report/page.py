@@ -34,7 +34,7 @@ MOODS = {
     "better": "retraining helped",
     "same": "no measurable difference",
     "worse": "retraining hurt",
-    "held": "held by the gate",
+    "rejected": "rejected by the gate",
 }
 SIDE_BY_SIDE = ("static", "retrained", "popularity_7d")  # answered the same requests
 METRICS = {  # columns of the protocol table after HR@10, each left out when no model has it
@@ -124,7 +124,7 @@ def _tiles(report: Report) -> Iterable[str]:
         yield _tile("Retrained − static", signed(gap["hr@10"]), f"95%: {signed(gap['low'])} to {signed(gap['high'])}", band)
     training = f"{seconds(_training(rounds))} of it training; the first model took {seconds(report['train_seconds'])}"
     yield _tile("One retrain", seconds(mean([whole_retrain(entry) for entry in rounds])), training)
-    yield _tile("The gate held", f"{report['held']} of {len(rounds)}", "then the model before goes on serving")
+    yield _tile("The gate rejected", f"{report['rejected']} of {len(rounds)}", "then the model before goes on serving")
     speed = f"of {asked:,} asked · p50 {milliseconds(spent['p50'])} · p99 {milliseconds(spent['p99'])}"
     yield _tile("Failed requests", f"{report['failed_requests']:,}", speed, bad=report["failed_requests"] > 0)
 
@@ -160,7 +160,7 @@ def _rounds_table(rounds: Sequence[Mapping[str, Any]]) -> str:
     group = "".join(f'<th class="group" colspan="3">{word}</th>' for word in ("", "HR@10", "NDCG@10"))
     rows = []
     for entry in rounds:
-        then = '<span class="yes">swapped in</span>' if entry["promoted"] else '<span class="no">held</span>'
+        then = '<span class="yes">swapped in</span>' if entry["promoted"] else '<span class="no">rejected</span>'
         cells = [f"{entry['round']}", f"{entry['events']:,}", f"{entry['asked']:,}"]
         cells += [figure(entry[who].get(key)) for key in ("hr@10", "ndcg@10") for who in SIDE_BY_SIDE]
         cells += [seconds(whole_retrain(entry)), then, escape(str(entry.get("version") or "–"))]

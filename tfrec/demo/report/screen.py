@@ -19,7 +19,7 @@ from tfrec.demo.report.words import (
     whole_retrain,
 )
 
-TONES = {"better": "bold green", "same": "bold", "worse": "bold red", "held": "bold yellow"}
+TONES = {"better": "bold green", "same": "bold", "worse": "bold red", "rejected": "bold yellow"}
 
 
 def render_screen(report: Report, page: Path) -> RenderableType:
@@ -43,7 +43,7 @@ def _rounds(report: Report) -> Table:
     for head in ("round", "asked", "static", "retrained", "7-day pop.", "retrain", "then", "version"):
         table.add_column(head, justify="left" if head == "then" else "right", no_wrap=True)
     for entry in report["rounds"]:
-        then = Text("swapped in", "green") if entry["promoted"] else Text("held", "yellow")
+        then = Text("swapped in", "green") if entry["promoted"] else Text("rejected", "yellow")
         rates = [figure(entry[who]["hr@10"]) for who in ("static", "retrained", "popularity_7d")]
         spent = seconds(whole_retrain(entry))
         table.add_row(str(entry["round"]), f"{entry['asked']:,}", *rates, spent, then, str(entry.get("version") or "–"))
@@ -82,7 +82,7 @@ def _ends(report: Report, page: Path) -> Table:
     if gap is not None:
         words = f"{signed(gap['hr@10'])} HR@10, 95% interval [{signed(gap['low'])}, {signed(gap['high'])}]"
         table.add_row("retrained − static", Text(words))
-    table.add_row("gate", Text(f"held {report['held']} of {len(rounds)}"))
+    table.add_row("gate", Text(f"rejected {report['rejected']} of {len(rounds)}"))
     failed = report["failed_requests"]
     latency = f"p50 {milliseconds(spent['p50'])}, p99 {milliseconds(spent['p99'])}"
     table.add_row("requests", Text(f"{asked:,} asked, {failed:,} failed; {latency}", "bold red" if failed else ""))

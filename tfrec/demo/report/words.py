@@ -23,7 +23,7 @@ STAGES = ("train", "evaluate", "export", "verify")
 
 @dataclass(frozen=True)
 class Finding:
-    """`mood` is better, same, worse or held; `headline` is one sentence, `detail` what it rests on."""
+    """`mood` is better, same, worse or rejected; `headline` is one sentence, `detail` what it rests on."""
 
     mood: str
     headline: str
@@ -42,8 +42,8 @@ def finding(report: Report) -> Finding:
     low, high = gap["low"], gap["high"]
     if not any(entry["promoted"] for entry in report["rounds"][:-1]):
         found = f"found the next item {when} in {percent(static)} of requests"
-        headline = f"No retrained model went live: the gate held each one, and the first model, which {found}, kept answering."
-        return Finding("held", headline, popularity)
+        headline = f"No retrained model went live: the gate rejected each one. The first model, which {found}, kept answering."
+        return Finding("rejected", headline, popularity)
     size = signed(gap["hr@10"])
     interval = f"The paired difference in HR@10 is {size}, with a 95% interval from {signed(low)} to {signed(high)}"
     if low > 0:

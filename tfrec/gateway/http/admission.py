@@ -45,7 +45,7 @@ class _Refused(Exception):
 
 def room(config: GatewayConfig, role: str) -> int:
     """How many calls of a role are worked on at once. To explain costs a hundred times what an answer costs."""
-    return max(1, config.in_work // 4) if role == EXPLAIN else config.in_work
+    return max(1, config.max_in_flight // 4) if role == EXPLAIN else config.max_in_flight
 
 
 class _Room:
@@ -54,14 +54,14 @@ class _Room:
     def __init__(self, role: str, config: GatewayConfig, metrics: Metrics) -> None:
         self._config = config
         self._shed = metrics.shed
-        self._in_work, self._waiting = metrics.in_work.labels(role), metrics.waiting.labels(role)
+        self._in_flight, self._queued = metrics.in_flight.labels(role), metrics.queued.labels(role)
         self._slots = asyncio.Semaphore(room(config, role))
         self._large = asyncio.Semaphore(max(1, room(config, role) // 2))
         self._queue = 0
 
     def expect(self) -> None:
         """Refuse before the body is read when nobody could wait any more."""
-        if self._slots.locked() and self._queue >= self._config.waiting:
+        if self._slots.locked() and self._queue >= self._config.max_queued:
             self._full()
 
     @asynccontextmanager
@@ -69,17 +69,17 @@ class _Room:
         """Come in, at once or after a wait; and leave."""
         self.expect()
         await self._wait(self._slots, deadline)
-        self._in_work.inc()
+        self._in_flight.inc()
         try:
             yield
         finally:
-            self._in_work.dec()
+            self._in_flight.dec()
             self._slots.release()
 
     @asynccontextmanager
     async def large(self, deadline: Deadline) -> AsyncIterator[None]:
         """Have one of the places for large bodies, at once or after a wait."""
-        if self._large.locked() and self._queue >= self._config.waiting:
+        if self._large.locked() and self._queue >= self._config.max_queued:
             self._full()
         await self._wait(self._large, deadline)
         try:
@@ -88,9 +88,9 @@ class _Room:
             self._large.release()
 
     async def _wait(self, places: asyncio.Semaphore, deadline: Deadline) -> None:
-        seconds = deadline.left if deadline.chosen else min(self._config.wait_seconds, deadline.left)
+        seconds = deadline.left if deadline.chosen else min(self._config.queue_seconds, deadline.left)
         self._queue += 1
-        self._waiting.set(self._queue)
+        self._queued.set(self._queue)
         try:
             async with asyncio.timeout(seconds):
                 await places.acquire()
@@ -99,7 +99,7 @@ class _Room:
             raise _Refused(429, f"Waited {seconds:.3g} s. Try again in a second.", ("retry-after", _RETRY)) from None
         finally:
             self._queue -= 1
-            self._waiting.set(self._queue)
+            self._queued.set(self._queue)
 
     def _full(self) -> None:
         self._shed.labels("full").inc()

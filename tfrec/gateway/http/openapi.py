@@ -13,7 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from tfrec.gateway.http.schemas import Reader, Refusal
+from tfrec.gateway.http.schemas import ErrorResponse, Reader
 
 _REF = "#/components/schemas/{model}"
 _REFUSALS = {
@@ -34,7 +34,7 @@ _SCHEMES = {"bearer": {"type": "http", "scheme": "bearer"}, "key": {"type": "api
 
 def responses() -> dict[int | str, dict[str, Any]]:
     """The answers of a verb beside its success."""
-    return {status: {"model": Refusal, "description": text} for status, text in _REFUSALS.items()}
+    return {status: {"model": ErrorResponse, "description": text} for status, text in _REFUSALS.items()}
 
 
 def request_body(reader: Reader[Any]) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Did(_Body):
+class HistoryEvent(_Body):
     """One event of a history that the client sends."""
 
     item: Id
@@ -58,7 +58,7 @@ class Did(_Body):
 
 class _Ask(_Body):
     k: int = Field(10, ge=1, description="How many items, at most `serving.max_k`.")
-    history: list[Did] | None = Field(
+    history: list[HistoryEvent] | None = Field(
         None, max_length=_MAX_HISTORY, description="Oldest first. None: what the gateway has seen of this user."
     )
     exclude: list[Id] = Field([], max_length=_MAX_HISTORY, description="Never answered.")
@@ -109,7 +109,7 @@ class ExplainRequest(_Body):
     user: Id
     item: Id
     query: str = Field("", max_length=_MAX_QUERY)
-    history: list[Did] | None = Field(
+    history: list[HistoryEvent] | None = Field(
         None, max_length=_MAX_HISTORY, description="Oldest first. None: what the gateway has seen of this user."
     )
     time: Seconds | None = None
@@ -194,7 +194,7 @@ class Refused(BaseModel):
     field: str | None = None
 
 
-class Refusal(BaseModel):
+class ErrorResponse(BaseModel):
     """Every answer that is no success."""
 
     errors: list[Refused]

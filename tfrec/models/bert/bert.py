@@ -12,7 +12,7 @@ import tensorflow as tf
 import tfrec.models.bert.precision  # noqa: F401  products are in whole float32
 
 keras = tf.keras
-Thin = Callable[[tf.Tensor], tf.Tensor]  # what dropout does to a tensor
+DropoutFn = Callable[[tf.Tensor], tf.Tensor]  # what dropout does to a tensor
 ACTIVATIONS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
     "gelu": lambda x: tf.nn.gelu(x, approximate=False), "gelu_tanh": lambda x: tf.nn.gelu(x, approximate=True),
     "relu": tf.nn.relu, "silu": tf.nn.silu}
@@ -33,10 +33,10 @@ class BertLayer(keras.layers.Layer):
         self.output_norm = keras.layers.LayerNormalization(epsilon=epsilon, name="output_norm")
         self.prefix: keras.layers.Layer | None = None  # keys and values before those of the text (`peft.Prefix`)
 
-    def call(self, x: tf.Tensor, mask_bias: tf.Tensor, thin: Thin | None = None) -> tf.Tensor:
+    def call(self, x: tf.Tensor, mask_bias: tf.Tensor, dropout_fn: DropoutFn | None = None) -> tf.Tensor:
         """`mask_bias` `[batch, 1, 1, tokens]` is added to the attention logits: 0 to keep, large and negative to hide.
 
-        `thin` is dropout where the paper has it (before each residual is added), when training.
+        `dropout_fn` is dropout where the paper has it (before each residual is added), when training.
         """
         batch, tokens = tf.shape(mask_bias)[0], tf.shape(mask_bias)[3]
         size = self.width // self.heads
@@ -47,9 +47,9 @@ class BertLayer(keras.layers.Layer):
         weights = tf.nn.softmax(tf.matmul(q * size**-0.5, k, transpose_b=True) + mask_bias)
         mixed = tf.reshape(tf.transpose(tf.matmul(weights, v), [0, 2, 1, 3]), [-1, self.width])
         added = self.attention_output(mixed)
-        x = self.attention_norm(x + (added if thin is None else thin(added)))
+        x = self.attention_norm(x + (added if dropout_fn is None else dropout_fn(added)))
         added = self.output_dense(ACTIVATIONS[self.activation](self.intermediate(x)))
-        return self.output_norm(x + (added if thin is None else thin(added)))
+        return self.output_norm(x + (added if dropout_fn is None else dropout_fn(added)))
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"width": self.width, "heads": self.heads, "inner": self.inner, "epsilon": self.epsilon,
@@ -92,12 +92,14 @@ class Bert(keras.layers.Layer):
             x += self.segment(tf.zeros([1], tf.int32))
         return tf.reshape(self.norm(x), [-1, self.sizes["width"]])
 
-    def through(self, x: tf.Tensor, token_ids: tf.Tensor, blocks: list[BertLayer], thin: Thin | None = None) -> tf.Tensor:
+    def through(
+        self, x: tf.Tensor, token_ids: tf.Tensor, blocks: list[BertLayer], dropout_fn: DropoutFn | None = None
+    ) -> tf.Tensor:
         """States `[batch * tokens, width]` after some of the layers, for the states before them."""
         kept = tf.cast(token_ids != self.pad, tf.float32)
         bias = (1.0 - kept[:, None, None, :]) * -1e9
         for block in blocks:
-            x = block(x, bias, thin)
+            x = block(x, bias, dropout_fn)
         return x
 
     def get_config(self) -> dict[str, Any]:

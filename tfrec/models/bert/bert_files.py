@@ -50,9 +50,9 @@ def load_bert(checkpoint: Checkpoint) -> Bert:
             layer.set_weights([take(f"{names[0]}.weight", c.width), take(f"{names[0]}.bias", c.width)])
     if bert.segment is not None:
         bert.segment.set_weights([take(f"{SEGMENTS}.weight", c.segments, c.width)[:1]])
-    if (kept := peft.Change.of(c.said)) is not None:
-        change = peft.apply(bert, kept)
-        for name, variable in change.own.items():
+    if (kept := peft.PeftConfig.of(c.said)) is not None:
+        peft_config = peft.apply(bert, kept)
+        for name, variable in peft_config.own.items():
             variable.assign(take(name, *variable.shape))
     # heads, such as a pooler, are for other tasks; what is inside the encoder and was not read would change its vectors
     parts = ("embeddings.", "encoder.", "transformer.", "tfrec.")
@@ -63,7 +63,9 @@ def load_bert(checkpoint: Checkpoint) -> Bert:
     return bert
 
 
-def write_encoder(bert: Bert, parent: Checkpoint, directory: Path, *, changed: peft.Changed, said: dict[str, object]) -> None:
+def write_encoder(
+    bert: Bert, parent: Checkpoint, directory: Path, *, tuned: peft.TunedParameters, said: dict[str, object]
+) -> None:
     """Write the encoder that was made of `parent`; the directory appears whole or not at all.
 
     Args:
@@ -86,8 +88,8 @@ def write_encoder(bert: Bert, parent: Checkpoint, directory: Path, *, changed: p
         segments = kept[f"{SEGMENTS}.weight"].astype(np.float32)
         segments[0] = bert.segment.embeddings.numpy()[0]
         new[f"{SEGMENTS}.weight"] = segments
-    if changed.change.way in peft.STAYS:
-        new |= {name: variable.numpy() for name, variable in changed.own.items()}
+    if tuned.peft_config.method in peft.STAYS:
+        new |= {name: variable.numpy() for name, variable in tuned.own.items()}
     staging = directory.with_name(f".{directory.name}.staging")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
@@ -96,7 +98,7 @@ def write_encoder(bert: Bert, parent: Checkpoint, directory: Path, *, changed: p
         if not is_weights(parent.directory / name, parent.encoder):
             (staging / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(parent.directory / name, staging / name)
-    config = {**parent.config.said, "dtype": "float32", **changed.change.entry()}
+    config = {**parent.config.said, "dtype": "float32", **tuned.peft_config.entry()}
     (staging / inside / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     (staging / "tuning.json").write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
     save_file(new, staging / inside / WHOLE, metadata={"format": "pt"})

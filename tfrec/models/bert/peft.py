@@ -7,7 +7,7 @@
 
 B and U start at zero, so a change starts as none. A prefix cannot; a logit of its own keeps it almost unseen at first. LoRA ends
 as plain weights (`W + s A B`). The others stay layers of their own: their arrays lie beside BERT's under the names of
-`Changed.own`, and config.json says which.
+`TunedParameters.own`, and config.json says which.
 """
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -30,15 +30,15 @@ STAYS: tuple[Tuning, ...] = ("adapters", "prefix")  # that cannot be merged into
 
 
 @dataclass(frozen=True)
-class Change:
+class PeftConfig:
     """What is changed: the way, its rank (LoRA), width (adapter) or length (prefix), and the layers from `first` on."""
 
-    way: Tuning
+    method: Tuning
     rank: int
     first: int
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> "Change | None":
+    def of(cls, config: Mapping[str, Any]) -> "PeftConfig | None":
         """The one that a checkpoint carries, by its config.json."""
         entry = config.get(ENTRY)
         if entry is None:
@@ -46,22 +46,22 @@ class Change:
         try:
             found = cls(**entry)
         except TypeError as e:
-            raise ModelError(f"config.json: expected {ENTRY} with way, rank and first, got {entry!r}. Tune it again.") from e
-        if found.way not in STAYS or not all(isinstance(n, int) for n in (found.rank, found.first)):
+            raise ModelError(f"config.json: expected {ENTRY} with method, rank and first, got {entry!r}. Tune it again.") from e
+        if found.method not in STAYS or not all(isinstance(n, int) for n in (found.rank, found.first)):
             raise ModelError(f"config.json: expected {ENTRY} to say one of {', '.join(STAYS)} and two integers, got {entry!r}. "
                              "Tune the encoder again.")
         return found
 
     def entry(self) -> dict[str, Any]:
         """What config.json says of it."""
-        return {ENTRY: asdict(self)} if self.way in STAYS else {}
+        return {ENTRY: asdict(self)} if self.method in STAYS else {}
 
 
 @dataclass(frozen=True)
-class Changed:
+class TunedParameters:
     """A BERT that is ready to be trained: the variables that are, and those of them that are no plain weights, by name."""
 
-    change: Change
+    peft_config: PeftConfig
     trained: list[tf.Variable]
     own: dict[str, tf.Variable]
 
@@ -148,14 +148,14 @@ class Prefix(keras.layers.Layer):
         return super().get_config() | self.sizes
 
 
-def first_layer(way: Tuning, layers: int | None, *, of: int) -> int:
+def first_layer(method: Tuning, layers: int | None, *, of: int) -> int:
     """The lowest layer that is tuned, of `of`: the top third of `top`, and all of the others, unless `layers` says how many."""
     if layers is None:
-        layers = -(-of // 3) if way == "top" else of
+        layers = -(-of // 3) if method == "top" else of
     return max(0, of - layers)
 
 
-def apply(bert: Bert, change: Change) -> Changed:
+def apply(bert: Bert, peft_config: PeftConfig) -> TunedParameters:
     """Change the layers of `bert` in place, and say what is to be trained.
 
     A BERT that carries adapters or a prefix already goes on with them.
@@ -164,24 +164,25 @@ def apply(bert: Bert, change: Change) -> Changed:
         ModelError: it carries others than are asked for: those cannot be merged, nor trained beside new ones.
     """
     carried = getattr(bert, "change", None)
-    if carried is not None and carried != change:
+    if carried is not None and carried != peft_config:
         raise ModelError(f"The encoder carries {_words(carried)}, which cannot be merged into its weights, and was to be "
-                         f"tuned by {_words(change)}. Ask for the same ones, or tune the encoder that it was made from.")
-    blocks = bert.blocks[change.first :]
-    if carried is None and change.way in RANKS:
+                         f"tuned by {_words(peft_config)}. Ask for the same ones, or tune the encoder that it was made from.")
+    blocks = bert.blocks[peft_config.first :]
+    if carried is None and peft_config.method in RANKS:
         for block in blocks:
-            _change_layer(block, change)
-        if change.way in STAYS:
-            bert.change = change
-    own = {f"tfrec.layer.{change.first + i}.{name}": variable for i, block in enumerate(blocks) for name, variable in _own(block)}
-    if change.way == "full":
-        return Changed(change, list(bert.trainable_weights), own)
-    if change.way == "top":
-        return Changed(change, [variable for block in blocks for variable in block.trainable_weights], own)
+            _change_layer(block, peft_config)
+        if peft_config.method in STAYS:
+            bert.peft_config = peft_config
+    first = peft_config.first
+    own = {f"tfrec.layer.{first + i}.{name}": variable for i, block in enumerate(blocks) for name, variable in _own(block)}
+    if peft_config.method == "full":
+        return TunedParameters(peft_config, list(bert.trainable_weights), own)
+    if peft_config.method == "top":
+        return TunedParameters(peft_config, [variable for block in blocks for variable in block.trainable_weights], own)
     trained = list(own.values())
-    if change.way == "adapters":  # the paper trains the layer norms with them
+    if peft_config.method == "adapters":  # the paper trains the layer norms with them
         trained += [v for block in blocks for norm in (block.attention_norm, block.output_norm) for v in norm.trainable_weights]
-    return Changed(change, trained, own)
+    return TunedParameters(peft_config, trained, own)
 
 
 def merge(bert: Bert) -> None:
@@ -200,15 +201,15 @@ def plain(layer: keras.layers.Layer) -> keras.layers.Dense:
     return layer.dense if isinstance(layer, Adapted) else layer
 
 
-def _change_layer(block: BertLayer, change: Change) -> None:
-    if change.way == "prefix":
-        block.prefix = Prefix(length=change.rank, heads=block.heads, size=block.width // block.heads, name="prefix")
-    elif change.way == "lora":
+def _change_layer(block: BertLayer, peft_config: PeftConfig) -> None:
+    if peft_config.method == "prefix":
+        block.prefix = Prefix(length=peft_config.rank, heads=block.heads, size=block.width // block.heads, name="prefix")
+    elif peft_config.method == "lora":
         for name in SUBLAYERS:
-            setattr(block, name, LowRank(getattr(block, name), change.rank, name=f"{name}_low_rank"))
+            setattr(block, name, LowRank(getattr(block, name), peft_config.rank, name=f"{name}_low_rank"))
     else:
         for name in ("attention_output", "output_dense"):
-            setattr(block, name, Adapted(getattr(block, name), change.rank, name=f"{name}_adapted"))
+            setattr(block, name, Adapted(getattr(block, name), peft_config.rank, name=f"{name}_adapted"))
 
 
 def _own(block: BertLayer) -> Iterator[tuple[str, tf.Variable]]:
@@ -224,5 +225,5 @@ def _own(block: BertLayer) -> Iterator[tuple[str, tf.Variable]]:
                 yield from ((f"{name}.{part}.kernel", dense.kernel), (f"{name}.{part}.bias", dense.bias))
 
 
-def _words(change: Change) -> str:
-    return f"{change.way} of size {change.rank} from layer {change.first} on"
+def _words(peft_config: PeftConfig) -> str:
+    return f"{peft_config.method} of size {peft_config.rank} from layer {peft_config.first} on"

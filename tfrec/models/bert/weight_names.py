@@ -13,7 +13,7 @@ from tfrec.models.bert.peft import plain
 
 
 @dataclass(frozen=True)
-class Names:
+class FamilyNames:
     """Of a family: where its layers are, and what their parts are called."""
 
     layers: str
@@ -25,9 +25,10 @@ class Names:
     output_norm: str
 
 
-BERT = Names("encoder.layer", ("attention.self.query", "attention.self.key", "attention.self.value"), "attention.output.dense",
-             "attention.output.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm")
-DISTILBERT = Names("transformer.layer", ("attention.q_lin", "attention.k_lin", "attention.v_lin"), "attention.out_lin",
+BERT = FamilyNames("encoder.layer", ("attention.self.query", "attention.self.key", "attention.self.value"),
+                   "attention.output.dense", "attention.output.LayerNorm", "intermediate.dense", "output.dense",
+                   "output.LayerNorm")
+DISTILBERT = FamilyNames("transformer.layer", ("attention.q_lin", "attention.k_lin", "attention.v_lin"), "attention.out_lin",
                    "sa_layer_norm", "ffn.lin1", "ffn.lin2", "output_layer_norm")
 NAMES = {"bert": BERT, "distilbert": DISTILBERT, "xlm-roberta": BERT}
 

@@ -53,21 +53,21 @@ def token_ids(encoder: TextEncoder, texts: Sequence[str], *, role: Role) -> npt.
     return ids[:, : min(-(-longest // STEP) * STEP, ids.shape[1])]
 
 
-def change_of(config: Config, encoder: TextEncoder) -> peft.Change:
+def peft_config_of(config: Config, encoder: TextEncoder) -> peft.PeftConfig:
     """What the configuration asks to be trained of this encoder.
 
     Raises:
         UsageError: nothing would be trained.
     """
-    way = config.text.tuning
-    if way == "frozen":
+    method = config.text.tuning
+    if method == "frozen":
         raise UsageError("text.tuning is frozen: nothing would be trained. Choose prefix, adapters, lora, top or full: "
                          "--set text.tuning=lora.")
-    first = peft.first_layer(way, config.tuning.layers, of=len(encoder.bert.blocks))
-    if way == "full" and first:
+    first = peft.first_layer(method, config.tuning.layers, of=len(encoder.bert.blocks))
+    if method == "full" and first:
         raise UsageError(f"text.tuning is full, which tunes every layer, but tuning.layers is {config.tuning.layers}. For the "
                          "topmost layers alone: --set text.tuning=top.")
-    return peft.Change(way, config.tuning.rank or peft.RANKS.get(way, 0), first)
+    return peft.PeftConfig(method, config.tuning.rank or peft.RANKS.get(method, 0), first)
 
 
 def batches(arrays: Callable[[npt.NDArray[np.int64], np.random.Generator], dict[str, np.ndarray]], order: npt.NDArray[np.int64],
@@ -98,7 +98,7 @@ def parent_vectors(config: Config, encoder: TextEncoder,
         return texts, encoder.encode(texts, role="item", batch_size=config.text.batch_size, advance=advance)
 
 
-def new_encoder(config: Config, build: Callable[[TextEncoder, peft.Change], tuple[TunedModel, Any]], output: Path, *,
+def new_encoder(config: Config, build: Callable[[TextEncoder, peft.PeftConfig], tuple[TunedModel, Any]], output: Path, *,
                 examples: int, title: str, prepare: Callable[[TunedModel, Any], None] | None = None) -> Tuned:
     """Load the parent, tune it by the model and the input that `build` makes, write what comes of it.
 
@@ -115,17 +115,17 @@ def new_encoder(config: Config, build: Callable[[TextEncoder, peft.Change], tupl
         encoder = TextEncoder(config.text.encoder, max_tokens=config.text.max_tokens, query_prompt=config.text.query_prompt,
                               item_prompt=config.text.item_prompt)
         parameters = sum(int(np.prod(weight.shape)) for weight in encoder.bert.weights)
-        change = change_of(config, encoder)
-        model, data = build(encoder, change)
-        trained = model.changed.parameters
+        peft_config = peft_config_of(config, encoder)
+        model, data = build(encoder, peft_config)
+        trained = model.tuned.parameters
         log.info("%s on %s: %s trains %s of %s parameters (%.2f%%); %d examples, %d steps an epoch", title, describe(strategy),
-                 change.way, f"{trained:,}", f"{parameters:,}", 100 * trained / parameters, examples, data.steps)
+                 peft_config.method, f"{trained:,}", f"{parameters:,}", 100 * trained / parameters, examples, data.steps)
         if prepare is not None:
             prepare(model, data)
         course = tuning_loop.run(model, data.epoch, data.validation(), config, steps=data.steps, title=title)
     said = {"by": title, "parent": config.text.encoder, "trained_parameters": trained,
             "held_out_loss": course.losses, "text": config.text.model_dump(mode="json"),
             "tuning": config.tuning.model_dump(mode="json")}
-    write_encoder(encoder.bert, encoder.files, output, changed=model.changed, said=said)
-    return Tuned(output, change.way, trained, parameters, trained / parameters, examples, course.best, course.steps,
+    write_encoder(encoder.bert, encoder.files, output, tuned=model.tuned, said=said)
+    return Tuned(output, peft_config.method, trained, parameters, trained / parameters, examples, course.best, course.steps,
                  course.losses[0], min(course.losses), time.monotonic() - began)

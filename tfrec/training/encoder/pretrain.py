@@ -34,20 +34,20 @@ JUDGED_SEED = (17, 23)  # of the masks of held-out texts: the same at each judge
 class MaskedWords(TunedModel):
     """Learns to say which word pieces were masked."""
 
-    def __init__(self, encoder: TextEncoder, change: peft.Change, *, settings: Any, seed: int) -> None:
-        super().__init__(encoder, change, settings=settings, seed=seed)
+    def __init__(self, encoder: TextEncoder, peft_config: peft.PeftConfig, *, settings: Any, seed: int) -> None:
+        super().__init__(encoder, peft_config, settings=settings, seed=seed)
         sizes = encoder.bert.sizes
         self.dense = keras.layers.Dense(sizes["width"], activation=tf.nn.gelu, kernel_initializer="identity", name="head")
         self.norm = keras.layers.LayerNormalization(epsilon=sizes["epsilon"], name="head_norm")
         self.bias = tf.Variable(tf.zeros([sizes["vocabulary"]]), name="head_bias")
         self.norm(self.dense(tf.zeros([1, sizes["width"]])))
         self.head = [*self.dense.trainable_weights, *self.norm.trainable_weights, self.bias]
-        self.tuned = self.trained
+        self.encoder_weights = self.trained
         self.train(head_alone=False)
 
     def train(self, *, head_alone: bool) -> None:
         """Choose between the head, and all that is tuned with it."""
-        self.trained = self.head if head_alone else [*self.tuned, *self.head]
+        self.trained = self.head if head_alone else [*self.encoder_weights, *self.head]
         self._start()
 
     def texts(self, batch: Batch, noise: Noise | None) -> list[tf.Tensor]:
@@ -114,10 +114,10 @@ def pretrain(config: Config, texts: Sequence[str], output: Path) -> Tuned:
     """
     known = list(dict.fromkeys(text for text in texts if text.strip()))
 
-    def build(encoder: TextEncoder, change: peft.Change) -> tuple[TunedModel, TextInput]:
+    def build(encoder: TextEncoder, peft_config: peft.PeftConfig) -> tuple[TunedModel, TextInput]:
         kept = parent_vectors(config, encoder, known)
         made = TextInput(encoder, known, config=config, vectors=None if kept is None else kept[1])
-        return MaskedWords(encoder, change, settings=config.tuning, seed=config.training.seed), made
+        return MaskedWords(encoder, peft_config, settings=config.tuning, seed=config.training.seed), made
 
     return new_encoder(config, build, output, examples=len(known), title="pretraining", prepare=_train_head)
 

@@ -111,9 +111,9 @@ def tune(config: Config, catalogue: Catalogue, pairs: Pairs, output: Path, *, re
         UsageError: `text.tuning` is frozen.
         DataError: too few pairs.
     """
-    def build(encoder: TextEncoder, change: peft.Change) -> tuple[TunedModel, PairInput]:
+    def build(encoder: TextEncoder, peft_config: peft.PeftConfig) -> tuple[TunedModel, PairInput]:
         kept = parent_vectors(config, encoder, catalogue.texts if replay is None else replay)
         made = PairInput(encoder, pairs, catalogue.texts, config=config, replay=kept)
-        return PairModel(encoder, change, settings=config.tuning, seed=config.training.seed), made
+        return PairModel(encoder, peft_config, settings=config.tuning, seed=config.training.seed), made
 
     return new_encoder(config, build, output, examples=len(pairs), title="tuning")

@@ -28,14 +28,14 @@ class TunedModel(keras.Model):
         seed: of all noise.
     """
 
-    def __init__(self, encoder: TextEncoder, change: peft.Change, *, settings: TuningConfig, seed: int) -> None:
+    def __init__(self, encoder: TextEncoder, peft_config: peft.PeftConfig, *, settings: TuningConfig, seed: int) -> None:
         super().__init__()
         self.encoder, self.settings, self.seed = encoder, settings, seed
-        self.changed = peft.apply(encoder.bert, change)
-        self.trained = list(self.changed.trained)
+        self.tuned = peft.apply(encoder.bert, peft_config)
+        self.trained = list(self.tuned.trained)
         # of `full`, the embeddings are trained too, and of a prefix or an adapter in layer 0 they are not
-        self.embeds = change.way == "full"
-        self.below, self.above = encoder.bert.blocks[: change.first], encoder.bert.blocks[change.first :]
+        self.embeds = peft_config.method == "full"
+        self.below, self.above = encoder.bert.blocks[: peft_config.first], encoder.bert.blocks[peft_config.first :]
         if self.embeds:
             self.below, self.above = [], list(encoder.bert.blocks)
         self.mean_loss = keras.metrics.Mean(name="loss")
@@ -127,8 +127,8 @@ class TunedModel(keras.Model):
 
     def _read(self, x: tf.Tensor, ids: tf.Tensor, noise: Noise | None) -> tf.Tensor:
         rate = self.settings.dropout
-        thin = None if noise is None or not rate else lambda y: noise.dropout(y, rate)
-        x = self.encoder.bert.through(x, ids, self.above, thin)
+        dropout_fn = None if noise is None or not rate else lambda y: noise.dropout(y, rate)
+        x = self.encoder.bert.through(x, ids, self.above, dropout_fn)
         return tf.reshape(x, tf.concat([tf.shape(ids), [-1]], axis=0))
 
     # -- the moving average, and the best weights so far

@@ -26,7 +26,7 @@ CLIP = 1.0  # the largest norm of a gradient
 
 
 @dataclass(frozen=True)
-class Course:
+class TuningResult:
     """How a tuning went: the held-out loss before it and after each epoch, and the epoch whose weights were kept (0: none)."""
 
     losses: list[float]
@@ -51,7 +51,7 @@ def optimiser(config: Config, *, steps: int) -> keras.optimizers.Optimizer:
 
 
 def run(model: TunedModel, epoch: Callable[[int], tf.data.Dataset], validation: tf.data.Dataset, config: Config, *,
-        steps: int, title: str) -> Course:
+        steps: int, title: str) -> TuningResult:
     """Train until the held-out loss has not fallen for `tuning.patience` epochs; the model is left with its best weights.
 
     Args:
@@ -84,7 +84,7 @@ def run(model: TunedModel, epoch: Callable[[int], tf.data.Dataset], validation: 
     kept = losses.index(min(losses))
     if kept == 0:
         log.warning("no epoch was better than none: the encoder stays as it was. Try another tuning.learning_rate, or more data.")
-    return Course(losses, kept, done)
+    return TuningResult(losses, kept, done)
 
 
 def _judge(model: TunedModel, validation: tf.data.Dataset) -> float:

@@ -16,12 +16,12 @@ import numpy.typing as npt
 
 from tfrec.errors import DataError
 from tfrec.models.bayesian_head import PRIOR_SD, BayesianHead
-from tfrec.training.slates.position_bias import SlateReading
+from tfrec.training.slates.position_bias import PositionBiasModel
 
 Part = tuple[npt.NDArray[np.floating], npt.NDArray[np.floating], npt.NDArray[np.bool_]]
 
 
-def update_head(head: BayesianHead, parts: Iterable[Part], reading: SlateReading, *, forgetting: float) -> None:
+def update_head(head: BayesianHead, parts: Iterable[Part], reading: PositionBiasModel, *, bandit_decay: float) -> None:
     """Learn a window, whose features need not be in memory at once.
 
     Args:
@@ -36,8 +36,8 @@ def update_head(head: BayesianHead, parts: Iterable[Part], reading: SlateReading
     factor = np.asarray(head.factor.numpy(), np.float64)
     precision, prior = factor @ factor.T, np.eye(len(factor)) / PRIOR_SD**2
     evidence = precision @ np.asarray(head.mean.numpy(), np.float64)
-    precision = forgetting * precision + (1 - forgetting) * prior
-    evidence = forgetting * evidence + (1 - forgetting) * prior.sum(1)
+    precision = bandit_decay * precision + (1 - bandit_decay) * prior
+    evidence = bandit_decay * evidence + (1 - bandit_decay) * prior.sum(1)
     broken = np.zeros(2, np.int64)
     for phi, reward, shown in parts:
         x, r = np.asarray(phi[shown], np.float64), np.asarray(reward[shown], np.float64)

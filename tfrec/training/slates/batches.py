@@ -27,7 +27,7 @@ class Candidates(NamedTuple):
     shortlist_log_p: npt.NDArray[np.float32]  # [n, S]
 
 
-class SlateInput:
+class SlateBatches:
     """Batches of dictionaries: arrays of `SlateArrays` and `Candidates`, `weight` `[rows]`, and the next request's as `next_*`.
 
     Args:

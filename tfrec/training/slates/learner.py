@@ -14,7 +14,7 @@ from tfrec.models.two_tower import SlateScores, TwoTower
 from tfrec.training.slates.mask import masked_sum, slate_length
 from tfrec.training.slates.pointwise import delay_chance, entire_space, observed_cross_entropy
 from tfrec.training.slates.policy_gradient import LogPolicy, clipped_surrogate, policy, reinforce
-from tfrec.training.slates.position_bias import SlateReading
+from tfrec.training.slates.position_bias import PositionBiasModel
 from tfrec.training.slates.q_learning import bootstrapped, double_q_value, first_shown, squared_error
 
 keras = tf.keras
@@ -43,7 +43,7 @@ class SlateLearner(keras.Model):
     """
 
     def __init__(
-        self, model: TwoTower, objectives: Mapping[Objective, float], reading: SlateReading, *, temperature: float,
+        self, model: TwoTower, objectives: Mapping[Objective, float], reading: PositionBiasModel, *, temperature: float,
         epsilon: float, discount: float, clip: float, cap: float, top_k: bool = True, unknown: bool = False,
         mean_delay: float = 0.0, target: TwoTower | None = None,
     ) -> None:
@@ -70,12 +70,13 @@ class SlateLearner(keras.Model):
         self.conversion = self.add_weight(name="conversion", shape=[dim, dim], initializer="zeros")
         self.conversion_level = self.add_weight(name="conversion_level", initializer=constant(-2.0), **one)
         self.behaviour = self.add_weight(name="behaviour", shape=[dim, dim], initializer="zeros")
-        self.behaviour_heat = self.add_weight(name="behaviour_heat", initializer=constant(1 / max(temperature, 0.05)), **one)
+        self.behaviour_inverse_temperature = self.add_weight(
+            name="behaviour_inverse_temperature", initializer=constant(1 / max(temperature, 0.05)), **one)
         self._translations = [self.log_gain, self.intercept, self.slope, self.level, self.conversion, self.conversion_level,
-                              self.behaviour, self.behaviour_heat]
+                              self.behaviour, self.behaviour_inverse_temperature]
         self._translation_optimizer = keras.optimizers.Adam(TRANSLATION_RATE)
 
-    def read(self, reading: SlateReading) -> None:
+    def read(self, reading: PositionBiasModel) -> None:
         """Go over to another window's reading; a step that was traced goes on."""
         self.places.assign(reading.places)
         self.mean_reward.assign(reading.mean_reward)
@@ -177,7 +178,8 @@ class SlateLearner(keras.Model):
         own += tf.einsum("bd,bkd->bk", turned, v)
         listed += tf.einsum("bd,bsd->bs", turned, w)
         # who logged had a shortlist of their own, on which it was
-        log_pi = self._policy(batch, self.behaviour_heat * own, self.behaviour_heat * listed).log_listed
+        inverse = self.behaviour_inverse_temperature
+        log_pi = self._policy(batch, inverse * own, inverse * listed).log_listed
         drawn = batch["drawn"][:, None]
         loss = -masked_sum(_shown(batch) & ~drawn, log_pi)
         return tf.where(drawn, batch["log_propensity"], tf.stop_gradient(log_pi)), loss

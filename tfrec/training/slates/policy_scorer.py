@@ -27,7 +27,7 @@ _AT_ONCE, _FLOATS = 1024, 1 << 24  # requests scored in one call, of a large cat
 Floats = npt.NDArray[np.float32]
 
 
-class SlateView(NamedTuple):
+class PolicyScores(NamedTuple):
     """What a model says of slates."""
 
     scores: Floats  # [n, K]; HIDDEN where a slate is shorter
@@ -35,7 +35,7 @@ class SlateView(NamedTuple):
     candidates: Candidates
 
 
-class SlateViewer:
+class PolicyScorer:
     """Asks towers, as they are at the moment, for what was shown.
 
     Args:
@@ -67,14 +67,14 @@ class SlateViewer:
         """Whether a shortlist holds all items that may come: then it does not change with the weights."""
         return self._shortlist == len(self._recommender.catalogue)
 
-    def __call__(self, slates: SlateArrays) -> SlateView:
+    def __call__(self, slates: SlateArrays) -> PolicyScores:
         """All at once."""
         parts = [view for _, view, _ in self.parts(slates)]
         candidates = Candidates(*(np.concatenate(arrays) for arrays in zip(*(part.candidates for part in parts), strict=True)))
         scores, log_pi = (np.concatenate([getattr(part, name) for part in parts]) for name in ("scores", "log_pi"))
-        return SlateView(scores, log_pi, candidates)
+        return PolicyScores(scores, log_pi, candidates)
 
-    def parts(self, slates: SlateArrays) -> Iterator[tuple[SlateArrays, SlateView, Floats]]:
+    def parts(self, slates: SlateArrays) -> Iterator[tuple[SlateArrays, PolicyScores, Floats]]:
         """Some slates after others, what the model says of them, and features `[n, K, dim + 1]` of the bandits' head."""
         table = self._recommender.model.item_vectors()[: len(self._recommender.catalogue)]
         mass = tf.constant(self._recommender.explored_mass())
@@ -83,7 +83,7 @@ class SlateViewer:
             part = slates.take(np.arange(start, min(start + rows, len(slates))))
             found = self._asked(self._batch(part, table.shape[0]), table, mass)
             scores, log_pi, phi, *candidates = (array.numpy() for array in found)
-            yield part, SlateView(scores, log_pi, Candidates(*candidates)), phi
+            yield part, PolicyScores(scores, log_pi, Candidates(*candidates)), phi
 
     @staticmethod
     def _batch(part: SlateArrays, n_items: int) -> dict[str, tf.Tensor]:

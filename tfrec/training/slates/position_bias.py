@@ -18,7 +18,7 @@ LEAST_SHARE = 0.05  # of the rewards' spread: scores that tell nothing, or the w
 
 
 @dataclass(frozen=True)
-class SlateReading:
+class PositionBiasModel:
     """What a window of slates says."""
 
     gain: float  # reward of one unit of score, at the first place
@@ -33,9 +33,9 @@ class SlateReading:
         return np.asarray(self.places * (self.gain * scores + self.intercept), np.float64)
 
 
-def read_slate_scores(
+def fit_position_bias(
     scores: npt.NDArray[np.floating], reward: npt.NDArray[np.floating], shown: npt.NDArray[np.bool_]
-) -> SlateReading:
+) -> PositionBiasModel:
     """Fit it.
 
     Args:
@@ -70,6 +70,6 @@ def read_slate_scores(
         expected = gain * s + intercept
         fitted = by_place(r * expected) / np.maximum(by_place(expected**2), 1e-12)
         places = np.clip(fitted / max(fitted[0], 1e-12), LEAST_PLACE, 1.0) if fitted[0] > 0 else places
-    found = SlateReading(float(gain), float(intercept), places.astype(np.float32), mean.astype(np.float32),
+    found = PositionBiasModel(float(gain), float(intercept), places.astype(np.float32), mean.astype(np.float32),
                          float(s.mean()), noise=1.0)
     return replace(found, noise=float(max((r - found.places[place] * (found.gain * s + found.intercept)).std(), 1e-6)))

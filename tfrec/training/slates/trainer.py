@@ -13,13 +13,13 @@ from tfrec.data.examples.slate_arrays import SlateArrays
 from tfrec.errors import NothingToLearn
 from tfrec.models.recommender import Recommender, towers
 from tfrec.models.two_tower import TwoTower
-from tfrec.training.loop import Course, fit
+from tfrec.training.loop import Trainer, fit
 from tfrec.training.progress import Advance
-from tfrec.training.slates.batches import SlateInput
+from tfrec.training.slates.batches import SlateBatches
 from tfrec.training.slates.learner import SlateLearner
 from tfrec.training.slates.pointwise import mean_delay
-from tfrec.training.slates.policy_scorer import SlateViewer
-from tfrec.training.slates.position_bias import read_slate_scores
+from tfrec.training.slates.policy_scorer import PolicyScorer
+from tfrec.training.slates.position_bias import fit_position_bias
 
 _LOOKS_AHEAD = frozenset({"q_learning", "sarsa"})
 COLDEST = 0.05  # temperature
@@ -27,7 +27,7 @@ COLDEST = 0.05  # temperature
 keras = tf.keras
 
 
-class SlateCourse:
+class SlateTrainer:
     """What one training on slates reads.
 
     Args:
@@ -40,27 +40,27 @@ class SlateCourse:
         NothingToLearn: the slates cannot teach by an objective: there is none, none has a reward, or PPO finds no propensities.
     """
 
-    def __init__(self, recommender: Recommender, slates: SlateArrays, view: SlateViewer, *,
-                 behaviour: Course | None = None) -> None:
+    def __init__(self, recommender: Recommender, slates: SlateArrays, view: PolicyScorer, *,
+                 behaviour: Trainer | None = None) -> None:
         config, model = recommender.config, recommender.model
         self._recommender, self._behaviour = recommender, behaviour
         objectives = config.retrain.objectives
         _refuse_the_unteachable(slates, objectives)
         self._slates, self._view = slates, view
         found = view(slates)
-        reading = read_slate_scores(found.scores, slates.reward, slates.shown)
+        reading = fit_position_bias(found.scores, slates.reward, slates.shown)
         self._target: TwoTower | None = None
         if "q_learning" in objectives:
             self._target = towers(config, text_width=recommender.text.shape[1], feature_width=recommender.features.width)
         delay = mean_delay(slates.delay[slates.converted & slates.shown], waited=float(slates.elapsed.max()))
         self._learner = SlateLearner(
-            model, objectives, reading, temperature=heat_of(config.gateway), epsilon=view.epsilon,
+            model, objectives, reading, temperature=temperature_of(config.gateway), epsilon=view.epsilon,
             discount=config.retrain.discount, clip=config.retrain.clip, cap=config.retrain.weight_cap,
             unknown=not slates.drawn.all(), mean_delay=delay, target=self._target,
         )
         self._learner.build_optimizers()
         self._is_fresh = True  # whether the candidates are those of the weights
-        self._input = SlateInput(slates, found.candidates, rows=min(config.retrain.slate_batch, len(slates)),
+        self._input = SlateBatches(slates, found.candidates, rows=min(config.retrain.slate_batch, len(slates)),
                                  with_next=bool(_LOOKS_AHEAD & objectives.keys()))
         self.steps = max(self._input.steps, behaviour.steps if behaviour else 0)  # optimiser steps an epoch
 
@@ -89,7 +89,7 @@ class SlateCourse:
         return both.apply(tf.data.experimental.assert_cardinality(self.steps))
 
 
-def heat_of(gateway: GatewayConfig) -> float:
+def temperature_of(gateway: GatewayConfig) -> float:
     """The temperature of the policy that is learnt; a greedy one has no gradient, so it is learnt a little warm."""
     return max(gateway.temperature, COLDEST)
 

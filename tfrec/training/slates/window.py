@@ -17,8 +17,8 @@ from tfrec.models.popularity_prior import snapshots
 from tfrec.models.recommender import MAX_ACTIONS, Recommender
 from tfrec.models.text_encoder import load_encoder
 from tfrec.training.slates.bandit_update import update_head
-from tfrec.training.slates.policy_scorer import SlateViewer
-from tfrec.training.slates.position_bias import read_slate_scores
+from tfrec.training.slates.policy_scorer import PolicyScorer
+from tfrec.training.slates.position_bias import fit_position_bias
 
 SNAPSHOTS = 32
 
@@ -67,7 +67,7 @@ class SlateWindow:
 
     learnt: SlateArrays
     judged: SlateArrays  # those drawn with propensities
-    view: SlateViewer
+    view: PolicyScorer
     learnt_until: int  # seconds since 1970: the time of the newest that is learnt; 0 without one
 
     @classmethod
@@ -76,7 +76,7 @@ class SlateWindow:
         arrays, log_p = window_arrays(recommender, slates, inter, now=now)
         early = arrays.time + recommender.config.data.attribution_seconds < until
         judges = (arrays.time >= until) & arrays.drawn & arrays.shown[:, 0]
-        view = SlateViewer(recommender, log_p, epsilon=recommender.config.gateway.epsilon_at(now))
+        view = PolicyScorer(recommender, log_p, epsilon=recommender.config.gateway.epsilon_at(now))
         newest = int(arrays.time[early].max()) if early.any() else 0
         return cls(arrays.take(early), arrays.take(judges), view, newest)
 
@@ -91,6 +91,6 @@ class SlateWindow:
         """Update what the bandits know, under the weights that the recommender has now."""
         if len(self.learnt):
             scores = np.concatenate([view.scores for _, view, _ in self.view.parts(self.learnt)])
-            reading = read_slate_scores(scores, self.learnt.reward, self.learnt.shown)
+            reading = fit_position_bias(scores, self.learnt.reward, self.learnt.shown)
             parts = ((phi, part.reward, part.shown) for part, _, phi in self.view.parts(self.learnt))
-            update_head(recommender.head, parts, reading, forgetting=recommender.config.retrain.forgetting)
+            update_head(recommender.head, parts, reading, bandit_decay=recommender.config.retrain.bandit_decay)
