@@ -38,7 +38,7 @@ def test_what_is_not_changed_is_written_as_it_was(parent, tmp_path):
     assert (again.tokenizer.pieces, again.modules.pooling) == (parent.tokenizer.pieces, "cls")
 
 
-@pytest.mark.parametrize("change", [METHODS[0], METHODS[1], METHODS[4], PeftConfig("top", 0, 1)], ids=name)
+@pytest.mark.parametrize("peft_config", [METHODS[0], METHODS[1], METHODS[4], PeftConfig("top", 0, 1)], ids=name)
 def test_a_changed_encoder_is_read_as_it_was_written(parent, tmp_path, peft_config):
     bert = load_bert(parent)
     tuned = peft.apply(bert, peft_config)

@@ -31,7 +31,7 @@ def test_vectors_are_those_of_pytorch(family):
     np.testing.assert_allclose(encoder.encode(TEXTS, batch_size=1), GOLDEN[name], atol=1e-5)
 
 
-@pytest.mark.parametrize("way", ["lora", "adapters", "prefix", "top", "full"])
+@pytest.mark.parametrize("method", ["lora", "adapters", "prefix", "top", "full"])
 def test_each_family_is_tuned_by_each_way(tmp_path, family, method):
     name, _ = family
     encoder = TextEncoder(str(write_family(tmp_path / "parent", name)), max_tokens=32)

@@ -70,14 +70,14 @@ def test_a_prefix_by_hand():
     np.testing.assert_allclose(bias, [[[[-0.5, 0, -1e9]]]])
 
 
-@pytest.mark.parametrize("change", METHODS, ids=name)
+@pytest.mark.parametrize("peft_config", METHODS, ids=name)
 def test_a_change_begins_as_none_or_nearly(bert, peft_config):
     before = bert(IDS)
     peft.apply(bert, peft_config)
     np.testing.assert_allclose(bert(IDS)[0], before[0], atol=0.2 if peft_config.method == "prefix" else 1e-6)
 
 
-@pytest.mark.parametrize("change", METHODS, ids=name)
+@pytest.mark.parametrize("peft_config", METHODS, ids=name)
 def test_each_trained_variable_changes_the_states(bert, peft_config):
     tuned = peft.apply(bert, peft_config)
     stir(tuned.trained, by=0.1)
@@ -98,11 +98,11 @@ def test_the_gradient_is_the_slope(bert):
     with tf.GradientTape() as tape:
         value = loss()
     rng = np.random.default_rng(1)
-    method = [rng.normal(size=v.shape).astype(np.float32) for v in tuned.trained]
-    slope = sum(float(tf.reduce_sum(g * w)) for g, w in zip(tape.gradient(value, tuned.trained), method, strict=True))
+    direction = [rng.normal(size=v.shape).astype(np.float32) for v in tuned.trained]
+    slope = sum(float(tf.reduce_sum(g * w)) for g, w in zip(tape.gradient(value, tuned.trained), direction, strict=True))
     ends = []
     for step in (1e-3, -2e-3):
-        for variable, w in zip(tuned.trained, method, strict=True):
+        for variable, w in zip(tuned.trained, direction, strict=True):
             variable.assign_add(step * w)
         ends.append(float(loss()))
     assert (ends[0] - ends[1]) / 2e-3 == pytest.approx(slope, rel=0.03)
@@ -149,7 +149,7 @@ def test_a_layer_number_that_is_not_said():
     assert [peft.first_layer("lora", n, of=6) for n in (2, 6, 9)] == [4, 0, 0]
 
 
-@pytest.mark.parametrize("change", METHODS[:3], ids=name)
+@pytest.mark.parametrize("peft_config", METHODS[:3], ids=name)
 def test_compiled_by_xla_equals_eager(bert, peft_config):
     stir(peft.apply(bert, peft_config).trained, by=0.1)
     np.testing.assert_allclose(tf.function(bert, jit_compile=True)(IDS)[0], bert(IDS)[0], atol=1e-5)

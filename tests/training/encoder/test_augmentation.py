@@ -70,14 +70,14 @@ def test_a_short_text_has_one_word_to_be_guessed(tokenizer):
     assert MASKED_SHARE == 0.15
 
 
-@pytest.mark.parametrize("change", [
+@pytest.mark.parametrize("augment", [
     lambda n, t: drop_tokens(IDS, 0.5, n, t), lambda n, t: mask_spans(IDS, 0.5, n, t),
     lambda n, t: mask_words(IDS, n, t, vocabulary=len(PIECES))[0],
 ], ids=["drop_tokens", "mask_spans", "mask_words"])
-def test_the_same_seed_does_the_same(tokenizer, peft_config):
-    np.testing.assert_array_equal(peft_config(noise(), tokenizer), peft_config(noise(), tokenizer))
-    assert (peft_config(noise(), tokenizer).numpy() != peft_config(noise(4), tokenizer).numpy()).any()
-    compiled = tf.function(lambda: peft_config(noise(), tokenizer), jit_compile=True, autograph=False)
+def test_the_same_seed_does_the_same(tokenizer, augment):
+    np.testing.assert_array_equal(augment(noise(), tokenizer), augment(noise(), tokenizer))
+    assert (augment(noise(), tokenizer).numpy() != augment(noise(4), tokenizer).numpy()).any()
+    compiled = tf.function(lambda: augment(noise(), tokenizer), jit_compile=True, autograph=False)
     first = compiled().numpy()  # XLA draws other numbers than the plain kernels do
     np.testing.assert_array_equal(first, compiled())
     assert (first[:, ~FREE] == IDS.numpy()[:, ~FREE]).all()

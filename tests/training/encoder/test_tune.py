@@ -63,7 +63,7 @@ def one_layer(tmp_path_factory) -> str:
     return str(write_bert(tmp_path_factory.mktemp("one_layer") / "bert", weights=weights, num_hidden_layers=1))
 
 
-@pytest.mark.parametrize("way", RATES)
+@pytest.mark.parametrize("method", RATES)
 def test_it_learns_and_says_what_it_trained(tiny_checkpoint, tuned, caplog, method):
     caplog.set_level(logging.INFO)
     made = tuned(method)

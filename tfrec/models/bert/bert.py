@@ -71,6 +71,7 @@ class Bert(keras.layers.Layer):
                                       "positions": positions, "epsilon": epsilon, "pad": pad, "activation": activation,
                                       "first_position": first_position, "segments": segments}
         self.pad, self.first_position = pad, first_position
+        self.peft_config: Any = None  # of the adapters or the prefix that it carries (`peft.PeftConfig`)
         self.words = keras.layers.Embedding(vocabulary, width, name="words")
         self.positions = keras.layers.Embedding(positions, width, name="positions")
         # every text is one segment, so the embedding of segment 0 is a bias

@@ -163,7 +163,7 @@ def apply(bert: Bert, peft_config: PeftConfig) -> TunedParameters:
     Raises:
         ModelError: it carries others than are asked for: those cannot be merged, nor trained beside new ones.
     """
-    carried = getattr(bert, "change", None)
+    carried = bert.peft_config
     if carried is not None and carried != peft_config:
         raise ModelError(f"The encoder carries {_words(carried)}, which cannot be merged into its weights, and was to be "
                          f"tuned by {_words(peft_config)}. Ask for the same ones, or tune the encoder that it was made from.")
