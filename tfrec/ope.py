@@ -65,7 +65,7 @@ def ope(
     feedback = FeedbackLog(config.log_dir)
     slates, left_out = read_slates(
         feedback, feedback.window(None, now=now), LabelRule.of(config, recommender.catalogue), quarantine=quarantine,
-        places=places, most=sample, since=learnt_until,
+        positions=places, most=sample, since=learnt_until,
     )
     if not slates:
         raise DataError(f"{config.log_dir}: no slate can be weighed ({_told(left_out)}). "
@@ -117,11 +117,11 @@ def _judged(graph: Graph, slates: list[Slate], *, temperature: float, epsilon: f
                 "prior_items": padded(live, ""),
                 "prior_log_p": padded([one["live"].log_p.tolist() for one in asked], 0.0, like=live),
                 # a slate's first place is its first column: `padded` puts one in front
-                "slate": padded([[place.item for place in slate.places] for slate in some], "")[:, 1:],
+                "slate": padded([[position.item for position in slate.positions] for slate in some], "")[:, 1:],
                 "temperature": np.full(len(some), temperature, np.float32), "epsilon": np.full(len(some), epsilon, np.float32),
             }
             log_pi = graph.log_propensities(**{name: tf.constant(array) for name, array in inputs.items()}).numpy()
-            found += [np.exp(row[: len(slate.places)]).tolist() for slate, row in zip(some, log_pi, strict=True)]
+            found += [np.exp(row[: len(slate.positions)]).tolist() for slate, row in zip(some, log_pi, strict=True)]
             advance(len(some))
     return found
 
@@ -134,8 +134,8 @@ def _logged(slates: list[Slate], target: list[list[float]]) -> Logged:
         made = np.array([[*row, *[fill] * (width - len(row))] for row in rows], np.float64)
         return made[:, 0] if width == 1 else made
 
-    propensity = [[np.exp(place.log_propensity or 0.0) for place in slate.places] for slate in slates]
-    return Logged(reward=full([[place.reward for place in slate.places] for slate in slates], 0.0),
+    propensity = [[np.exp(position.log_propensity or 0.0) for position in slate.positions] for slate in slates]
+    return Logged(reward=full([[position.reward for position in slate.positions] for slate in slates], 0.0),
                   propensity=full(propensity, 1.0), target=full(target, 1.0))
 
 

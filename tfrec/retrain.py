@@ -378,8 +378,8 @@ def _split(config: Config, behaviour: MergedBehaviour, *, seed: int) -> tuple[Ju
 
 def _searches(config: Config, catalogue: Catalogue, slates: list[Slate], *, since: int) -> Searches:
     """What people searched for in the time that judges, and chose; else the items' own texts."""
-    chosen = [(slate.request["query"], place.item, slate.request["user"]) for slate in slates
-              if slate.request["query"] and slate.request["time"] >= since for place in slate.places if place.reward > 0]
+    chosen = [(slate.request["query"], position.item, slate.request["user"]) for slate in slates
+              if slate.request["query"] and slate.request["time"] >= since for position in slate.positions if position.reward > 0]
     searches = chosen_searches(chosen[-config.retrain.gate_sample :], catalogue)
     return searches if len(searches) >= LEAST_SEARCHES else own_texts(catalogue, limit=MOST_OWN_TEXTS)
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tfrec.config import RewardConfig
-from tfrec.data.examples.slates import Place, Slate, matured_slates, read_slates
+from tfrec.data.examples.slates import Slate, SlatePosition, matured_slates, read_slates
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.labels.join import join
 from tfrec.data.labels.label_rule import LabelRule
@@ -17,8 +17,8 @@ RULE = LabelRule(("x", "y", "z", "h"), HOUR, RewardConfig(weights={"click": 2.0}
 DRAWN = "plackett_luce(temperature=1, epsilon=0.1)"
 
 
-def shown(name: str, places: list[tuple[str, float | None]], *, policy: str = DRAWN, time: int = THEN, **more: Any) -> Any:
-    slate = [Shown(item=item, position=p, score=1.0, log_propensity=log_pi) for p, (item, log_pi) in enumerate(places)]
+def shown(name: str, items: list[tuple[str, float | None]], *, policy: str = DRAWN, time: int = THEN, **more: Any) -> Any:
+    slate = [Shown(item=item, position=p, score=1.0, log_propensity=log_pi) for p, (item, log_pi) in enumerate(items)]
     return Impression(request_id=name, time=time, user="u", policy=policy, model_version=1, slate=slate, **more)
 
 
@@ -48,8 +48,8 @@ def add(log: FeedbackLog, kind: Any, records: list[Any], *, writer: str = "w") -
     log.append(kind, [(n, record.model_dump(mode="json")) for n, record in enumerate(records, 1)], writer=writer)
 
 
-def read(log: FeedbackLog, *, places: int | None = None, most: int = 100) -> tuple[list[Slate], Counter[str]]:
-    return read_slates(log, log.window(None, now=NOW), RULE, quarantine=None, places=places, most=most)
+def read(log: FeedbackLog, *, positions: int | None = None, most: int = 100) -> tuple[list[Slate], Counter[str]]:
+    return read_slates(log, log.window(None, now=NOW), RULE, quarantine=None, positions=positions, most=most)
 
 
 def test_slates_that_were_drawn_come_with_what_they_earned(log: FeedbackLog) -> None:
@@ -60,27 +60,28 @@ def test_slates_that_were_drawn_come_with_what_they_earned(log: FeedbackLog) -> 
     }
     assert (a.request["live"].items, a.request["live"].log_p.tolist()) == (["x", "z"], [-1.5, -2.5])
     assert b.request["live"].items == []
-    assert a.places == [Place("x", -1.0, 0.0), Place("y", -0.5, 2.0, False, 60), Place("z", 0.0, 0.0)]
-    assert b.places == [Place("y", -2.0, 2.0, False, 60), Place("x", -0.1, 0.0), Place("z", 0.0, 0.0)]
+    assert a.positions == [SlatePosition("x", -1.0, 0.0), SlatePosition("y", -0.5, 2.0, False, 60), SlatePosition("z", 0.0, 0.0)]
+    assert b.positions == [SlatePosition("y", -2.0, 2.0, False, 60), SlatePosition("x", -0.1, 0.0), SlatePosition("z", 0.0, 0.0)]
     assert left_out == {
         "greedy: nothing was left to chance": 1, "thompson: no propensities": 1, "plackett_luce: no propensities": 1,
         "labels not mature yet, or items that are not in the catalogue": 3,
     }
 
 
-def test_only_the_places_that_count_must_be_known(log: FeedbackLog) -> None:
-    slates, _ = read(log, places=1)
-    # "unknown" has an item in its second place that the catalogue lacks; the label of the first of "young" is final
-    assert [(slate.request["request_id"], slate.places) for slate in slates] == [
-        ("a", [Place("x", -1.0, 0.0)]), ("b", [Place("y", -2.0, 2.0, False, 60)]), ("unknown", [Place("x", -1.0, 0.0)]),
-        ("young", [Place("x", -1.0, 2.0, False, 30)]),
+def test_only_the_positions_that_count_must_be_known(log: FeedbackLog) -> None:
+    slates, _ = read(log, positions=1)
+    # "unknown" has an item in its second position that the catalogue lacks; the label of the first of "young" is final
+    assert [(slate.request["request_id"], slate.positions) for slate in slates] == [
+        ("a", [SlatePosition("x", -1.0, 0.0)]), ("b", [SlatePosition("y", -2.0, 2.0, False, 60)]),
+        ("unknown", [SlatePosition("x", -1.0, 0.0)]),
+        ("young", [SlatePosition("x", -1.0, 2.0, False, 30)]),
     ]
 
 
-def test_a_row_that_was_written_twice_is_one_place(log: FeedbackLog) -> None:
+def test_a_row_that_was_written_twice_is_one_position(log: FeedbackLog) -> None:
     add(log, "impressions", [shown("b", [("y", -2.0), ("x", -0.1), ("z", 0.0)])], writer="again")
     b = read(log)[0][1]
-    assert b.places == [Place("y", -2.0, 2.0, False, 60), Place("x", -0.1, 0.0), Place("z", 0.0, 0.0)]
+    assert b.positions == [SlatePosition("y", -2.0, 2.0, False, 60), SlatePosition("x", -0.1, 0.0), SlatePosition("z", 0.0, 0.0)]
 
 
 def test_a_sample_is_the_same_each_time(log: FeedbackLog) -> None:
@@ -104,4 +105,4 @@ def test_slates_are_learnt_when_all_of_them_has_matured(log: FeedbackLog) -> Non
     assert matured(THEN) == ([], {})
     [thompson] = [slate for slate in matured_slates(log, window, examples, RULE, after=0, most=100)[0]
                   if slate.request["request_id"] == "thompson"]
-    assert thompson.places == [Place("x", None, 0.0), Place("y", None, 0.0)]
+    assert thompson.positions == [SlatePosition("x", None, 0.0), SlatePosition("y", None, 0.0)]

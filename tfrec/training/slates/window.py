@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tfrec.data.behaviour.interactions import Interactions
-from tfrec.data.examples.slate_arrays import SlateArrays, slate_arrays
+from tfrec.data.examples.slate_arrays import SlateArrays
+from tfrec.data.examples.slate_encoder import SlateEncoder
 from tfrec.data.examples.slates import Slate
 from tfrec.data.items.tag_filters import positions_by_tag
 from tfrec.models.popularity_prior import snapshots
@@ -38,8 +39,7 @@ def window_arrays(
     texts = sorted({slate.request["query"] for slate in slates} - {""})
     vectors = np.zeros((0, recommender.text.shape[1]), np.float32)
     if texts:
-        encoder = load_encoder(config.text)
-        vectors = encoder.encode(texts, role="query", batch_size=config.text.batch_size)
+        vectors = load_encoder(config.text).encode(texts, role="query", batch_size=config.text.batch_size)
     times = np.array([slate.request["time"] for slate in slates] or [now], np.int64)
     at = np.unique(np.searchsorted(inter.time, times[np.linspace(0, len(times), min(SNAPSHOTS, len(times)), endpoint=False)
                                                      .astype(np.int64)]))
@@ -48,13 +48,19 @@ def window_arrays(
     since = np.where(at < len(inter), inter.time[np.minimum(at, len(inter) - 1)], inter.time[-1] + 1)
     # an event without an action is read as when serving: as the first action that the model has met
     codes = {"": 0} | dict(zip(recommender.actions, recommender.action_codes(recommender.actions).tolist(), strict=True))
-    arrays = slate_arrays(
-        slates, position=recommender.catalogue.index, tagged=positions_by_tag([item.tags for item in items]), codes=codes,
-        other=MAX_ACTIONS - 1, length=config.model.history, queries=dict(zip(texts, vectors, strict=True)),
-        width=recommender.text.shape[1], snapshot_times=since, now=now,
-        attribution=config.data.attribution_seconds,
+    encoder = SlateEncoder(
+        item_positions=recommender.catalogue.index,
+        items_by_tag=positions_by_tag([item.tags for item in items]),
+        action_codes=codes,
+        other_action=MAX_ACTIONS - 1,
+        history_length=config.model.history,
+        query_vectors=dict(zip(texts, vectors, strict=True)),
+        query_width=recommender.text.shape[1],
+        snapshot_times=since,
+        now=now,
+        attribution_seconds=config.data.attribution_seconds,
     )
-    return arrays, log_p
+    return encoder.encode(slates), log_p
 
 
 @dataclass(frozen=True)

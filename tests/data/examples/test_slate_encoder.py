@@ -4,8 +4,9 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from tfrec.data.examples.sequences import PAD
-from tfrec.data.examples.slate_arrays import SlateArrays, slate_arrays
-from tfrec.data.examples.slates import Place, PopularityAtRequest, Slate
+from tfrec.data.examples.slate_arrays import SlateArrays
+from tfrec.data.examples.slate_encoder import SlateEncoder
+from tfrec.data.examples.slates import PopularityAtRequest, Slate, SlatePosition
 
 POSITION = {"a": 0, "b": 1, "c": 2, "d": 3}
 
@@ -21,19 +22,21 @@ def live(**log_p: float) -> PopularityAtRequest:
 
 
 def arrays(*slates: Slate) -> SlateArrays:
-    return slate_arrays(slates, position=POSITION, tagged={"red": np.array([0, 3], np.int32)},
-                        codes={"": 0, "view": 0, "buy": 1}, other=15, length=3,
-                        queries={"red shoes": np.array([0.6, 0.8], np.float32)}, width=2,
-                        snapshot_times=np.array([50, 100, 200]), now=1000, attribution=860)
+    encoder = SlateEncoder(
+        item_positions=POSITION, items_by_tag={"red": np.array([0, 3], np.int32)}, action_codes={"": 0, "view": 0, "buy": 1},
+        other_action=15, history_length=3, query_vectors={"red shoes": np.array([0.6, 0.8], np.float32)}, query_width=2,
+        snapshot_times=np.array([50, 100, 200]), now=1000, attribution_seconds=860,
+    )  # fmt: skip
+    return encoder.encode(slates)
 
 
 FIRST = Slate(
     request("ann", 100, query="red shoes", history=["gone", "a", "b", "c", "d"], history_time=[10, 20, 30, 60, 90],
             history_action=["view", "buy", "view", "", "kiss"], exclude=["d", "gone"]),
-    [Place("a", -0.5, 0.0), Place("c", -0.1, 2.0, True, 40)],
+    [SlatePosition("a", -0.5, 0.0), SlatePosition("c", -0.1, 2.0, True, 40)],
 )
-SECOND = Slate(request("bob", 150, history=["a"]), [Place("b", 0.0, 1.0)])
-THIRD = Slate(request("ann", 999), [Place("b", None, -1.0), Place("a", None, 0.0)])
+SECOND = Slate(request("bob", 150, history=["a"]), [SlatePosition("b", 0.0, 1.0)])
+THIRD = Slate(request("ann", 999), [SlatePosition("b", None, -1.0), SlatePosition("a", None, 0.0)])
 
 
 def test_what_each_field_becomes() -> None:
@@ -62,7 +65,7 @@ def test_a_request_knows_the_same_users_next_one() -> None:
 
 
 def test_an_item_that_left_the_catalogue_leaves_a_hole_and_nothing_else() -> None:
-    found = arrays(Slate(request("ann", 100), [Place("gone", -0.5, 0.0), Place("c", -0.1, 2.0, True, 40)]))
+    found = arrays(Slate(request("ann", 100), [SlatePosition("gone", -0.5, 0.0), SlatePosition("c", -0.1, 2.0, True, 40)]))
     assert_array_equal(found.item, [[PAD, 2]])
     assert_array_equal(found.reward, [[0, 2]])
     assert_array_equal(found.drawn, [True])
@@ -71,7 +74,7 @@ def test_an_item_that_left_the_catalogue_leaves_a_hole_and_nothing_else() -> Non
 def test_tags_and_exclusions_say_what_could_come() -> None:
     asked = [{"allow_tags": ["red", ""]}, {"deny_tags": ["red", "unknown"]}, {"allow_tags": ["unknown"]},
              {"allow_tags": ["red"], "exclude": ["a", "a", "gone"]}, {"allow_tags": [""]}]
-    found = arrays(*(Slate(request("ann", 100, **one), [Place("a", None, 0.0)]) for one in asked))
+    found = arrays(*(Slate(request("ann", 100, **one), [SlatePosition("a", None, 0.0)]) for one in asked))
     expected = np.array([[1, 0, 0, 1], [0, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 1], [1, 1, 1, 1]], bool)
     assert_array_equal(found.may_come(4), expected)
     assert_array_equal(found.take(np.array([3, 0])).may_come(4), expected[[3, 0]])
@@ -79,15 +82,15 @@ def test_tags_and_exclusions_say_what_could_come() -> None:
 
 def test_live_popularity_is_kept_by_position() -> None:
     sent = PopularityAtRequest(["b", "gone", "a"], np.array([0, 1, 2, 0], np.int32), np.array([-1, -2, -3, -4], np.float32))
-    found = arrays(SECOND, Slate(request("ann", 100, live=sent), [Place("a", None, 0.0)]))
+    found = arrays(SECOND, Slate(request("ann", 100, live=sent), [SlatePosition("a", None, 0.0)]))
     assert_array_equal(found.live_item.lengths, [0, 2])
     assert dict(zip(found.live_item.values.tolist(), found.live_log_p.values.tolist(), strict=True)) == {0: -3, 1: -4}
 
 
 @pytest.mark.parametrize("longest", [10, 100_000])
 def test_memory_does_not_depend_on_one_requests_exclusions(longest: int) -> None:
-    slates = [Slate(request("ann", n, exclude=["a"]), [Place("b", None, 0.0)]) for n in range(2_000)]
-    slates[7] = Slate(request("ann", 7, exclude=["a", "c"] * longest), [Place("b", None, 0.0)])
+    slates = [Slate(request("ann", n, exclude=["a"]), [SlatePosition("b", None, 0.0)]) for n in range(2_000)]
+    slates[7] = Slate(request("ann", 7, exclude=["a", "c"] * longest), [SlatePosition("b", None, 0.0)])
     found = arrays(*slates)
     assert found.excluded.values.nbytes + found.excluded.begin.nbytes < 40_000  # a row as wide as that would be 1.6 GB
 
