@@ -117,7 +117,7 @@ class SlateEncoder:
             "delay": of_known([[one.delay for one in row] for row in shown], 0, np.float32),
         }
 
-    def _live_popularity(self, requests: Sequence[Mapping[str, Any]]) -> dict[str, Ragged]:
+    def _live_popularity(self, requests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The popularity that was sent along with each request, by catalogue position. Of an item named twice the last counts."""
         items, values = [], []
         position_of: dict[int, Ints] = {}  # catalogue positions of the names that many requests share
