@@ -117,10 +117,12 @@ def model(shared: Path, tiny_checkpoint: str) -> "Recommender":
 def version(shared: Path, model: "Recommender") -> Path:
     """Its export, as version 3 of "tfrec"; to be read only."""
     from tfrec.release.export import export
+    from tfrec.release.lineage import Lineage
 
     def build(directory: Path) -> None:
-        export(model, directory, created_at=5, parent=2, window={"end": {"gateway": 9}}, scorecard={"hr@10": 0.1},
-               identity="job-1", held_back=[["u1", "i2"]])
+        lineage = Lineage(parent=2, window={"end": {"gateway": 9}}, scorecard={"hr@10": 0.1}, identity="job-1",
+                          held_back=[["u1", "i2"]])
+        export(model, directory, created_at=5, lineage=lineage)
 
     return once(shared / "models" / "tfrec" / "3", build)
 

@@ -29,8 +29,8 @@ from tfrec.data.records import Outcome
 from tfrec.errors import DataError, NothingToLearn, NotVerified, ServingError, TfrecError
 from tfrec.evaluation.protocol import askable
 from tfrec.models.recommender import Recommender
-from tfrec.release.export import CHECKPOINT, export
-from tfrec.release.manifest import read_manifest
+from tfrec.release.export import export
+from tfrec.release.manifest import CHECKPOINT, read_manifest
 from tfrec.release.publish import publish, versions
 from tfrec.retrain import PROMOTED, REJECTED, WAITING, Intent, Retrained, retrain
 from tfrec.training.loop import optimiser

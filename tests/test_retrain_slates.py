@@ -16,7 +16,8 @@ from tfrec.data.labels.join import join
 from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.records import Outcome
 from tfrec.models.recommender import Recommender
-from tfrec.release.export import CHECKPOINT, slates_until
+from tfrec.release.lineage import slates_until
+from tfrec.release.manifest import CHECKPOINT
 from tfrec.retrain import PROMOTED, WAITING, retrain
 from tfrec.training import checkpoint
 from tfrec.training.slates.trainer import PolicyScorer

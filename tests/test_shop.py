@@ -27,7 +27,7 @@ from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
 from tfrec.data.records import Outcome
 from tfrec.gateway.pseudonym import load_pseudonyms
 from tfrec.model_server.process import free_port
-from tfrec.release.export import held_back, newest_model
+from tfrec.release.lineage import Lineage, held_back, newest_model
 from tfrec.release.manifest import read_manifest
 
 ROOT = Path(__file__).parent.parent
@@ -249,7 +249,7 @@ def test_export_starts_from_what_is_newest(call: Call) -> None:
     content = json.loads(described.read_text())
     content["meta"]["trained_at"] = before.created_at + 1
     described.write_text(json.dumps(content))
-    assert newest_model(load_config("shop.toml")) == (described.parent, {})
+    assert newest_model(load_config("shop.toml")) == (described.parent, Lineage())
 
 
 def test_a_version_that_was_regretted_comes_back_and_what_it_learnt_is_no_news(call: Call) -> None:

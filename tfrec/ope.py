@@ -24,8 +24,7 @@ from tfrec.evaluation.off_policy import Logged, diagnose, estimate, ips, snips
 from tfrec.graph.signatures import Graph
 from tfrec.models.text_encoder import load_encoder
 from tfrec.release.delta import index_of
-from tfrec.release.export import CHECKPOINT
-from tfrec.release.manifest import read_manifest
+from tfrec.release.manifest import CHECKPOINT, read_manifest
 from tfrec.release.publish import versions
 from tfrec.training import checkpoint
 from tfrec.training.progress import bar

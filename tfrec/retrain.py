@@ -56,9 +56,10 @@ from tfrec.models.popularity_prior import PopularityPrior
 from tfrec.models.recommender import Recommender
 from tfrec.models.scorer import Scorer, SearchScorer
 from tfrec.models.text_encoder import load_encoder
-from tfrec.release.export import CHECKPOINT, export, held_back, slates_until
+from tfrec.release.export import export
 from tfrec.release.file_digests import check_files
-from tfrec.release.manifest import Manifest, read_manifest
+from tfrec.release.lineage import Lineage, held_back, slates_until
+from tfrec.release.manifest import CHECKPOINT, Manifest, read_manifest
 from tfrec.release.publish import publish, version_of, versions
 from tfrec.release.retention import retire
 from tfrec.release.verify import Verifier
@@ -290,12 +291,13 @@ def _work(config: Config, work: Path, feedback: FeedbackLog, intent: Intent) -> 
             kept = _names(inter, start + np.flatnonzero(behaviour.new[start:]))
             with Verifier(parent=source.parent) as verifier:  # its server gets ready while the export is written
                 with clock.of("export"):
-                    directory = export(
-                        challenger, work / f"export-{intent.identity}", created_at=intent.now, parent=intent.parent,
-                        window=intent.window.model_dump(mode="json"), scorecard=result.figures, identity=intent.identity,
-                        optimizer=optimizer, held_back=kept, result=asdict(result),
+                    lineage = Lineage(
+                        parent=intent.parent, window=intent.window.model_dump(mode="json"), held_back=kept,
                         slates_until=max(shown.learnt_until, slates_until(config.models_dir / str(parent))),
+                        scorecard=result.figures, identity=intent.identity,
                     )
+                    directory = export(challenger, work / f"export-{intent.identity}", created_at=intent.now, lineage=lineage,
+                                       optimizer=optimizer, result=asdict(result))
                 with clock.of("verify"):
                     try:
                         result.version = publish(directory, config.models_dir, verifier=verifier)

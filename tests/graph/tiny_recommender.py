@@ -15,7 +15,7 @@ from tfrec.data.records import Item
 from tfrec.graph.signatures import Graph
 from tfrec.models.recommender import Recommender
 from tfrec.models.text_encoder import TextEncoder
-from tfrec.release.export import recorded_requests
+from tfrec.release.recorded_requests import recorded_requests
 
 N_ITEMS = 60
 LENGTH = 6  # events of a history that the model reads

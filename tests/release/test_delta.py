@@ -22,8 +22,9 @@ from tfrec.model_server.saved_model import SavedModel
 from tfrec.models.recommender import Recommender
 from tfrec.release import delta, publish
 from tfrec.release.delta import publish_delta
-from tfrec.release.export import CHECKPOINT, export
-from tfrec.release.manifest import read_manifest
+from tfrec.release.export import export
+from tfrec.release.lineage import Lineage
+from tfrec.release.manifest import CHECKPOINT, read_manifest
 from tfrec.release.popularity_files import read_hidden, read_prior
 from tfrec.release.publish import newest_dir
 from tfrec.release.verify import _difference
@@ -59,7 +60,7 @@ def config(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         if request.param == "lists":
             patched.setattr(index_choice, "LISTS_FROM", 10)
             with exporting("recommend"):
-                made = export(model, run / "export", created_at=5, window=WINDOW, held_back=[["u1", "i2"]])
+                made = export(model, run / "export", created_at=5, lineage=Lineage(window=WINDOW, held_back=[["u1", "i2"]]))
         else:
             made = shutil.copytree(version, run / "export")
         assert read_manifest(made).index["kind"] == request.param

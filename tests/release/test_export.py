@@ -21,9 +21,11 @@ from tfrec.models.recommender import Recommender
 from tfrec.models.scorer import Scorer
 from tfrec.models.text_encoder import TextEncoder
 from tfrec.models.two_tower import SEARCH_BETA
-from tfrec.release.export import CHECKPOINT, _cold, export, held_back
-from tfrec.release.manifest import read_manifest, write_manifest
+from tfrec.release.export import export
+from tfrec.release.lineage import Lineage, held_back
+from tfrec.release.manifest import CHECKPOINT, read_manifest, write_manifest
 from tfrec.release.popularity_files import read_prior
+from tfrec.release.recorded_requests import cold_signatures
 from tfrec.release.verify import _difference
 from tfrec.training import checkpoint
 
@@ -180,7 +182,7 @@ def test_the_manifest_the_popularity_and_the_warm_up(version: Path, model: Recom
 
 @pytest.mark.parametrize(("policy", "warm"), [("plackett_luce", "explore"), ("thompson", "thompson"), ("linucb", "linucb")])
 def test_the_gateways_policy_is_warmed_up(policy: str, warm: str) -> None:
-    cold = _cold(Config(gateway=GatewayConfig(policy=policy)))
+    cold = cold_signatures(Config(gateway=GatewayConfig(policy=policy)))
     assert cold == {"explain", "explore", "thompson", "linucb"} - {warm}
 
 
@@ -228,5 +230,5 @@ def test_an_output_that_exists_or_cannot_be_written_is_refused_before_any_work(t
 
 def test_an_export_that_fails_leaves_nothing(tmp_path: Path, model: Recommender) -> None:
     with exporting("similar"), pytest.raises(ValueError, match="JSON|serial"):
-        export(model, tmp_path / "out", created_at=0, scorecard={"hr@10": object()})
+        export(model, tmp_path / "out", created_at=0, lineage=Lineage(scorecard={"hr@10": object()}))
     assert list(tmp_path.iterdir()) == []

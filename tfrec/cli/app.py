@@ -146,7 +146,8 @@ def export(
     settled = load_config(config, settings or ())
     directory = terminal.new_file(output or settled.run / "export")
     load_tensorflow()
-    from tfrec.release.export import export, newest_model
+    from tfrec.release.export import export
+    from tfrec.release.lineage import newest_model
     from tfrec.training import checkpoint
     from tfrec.training.loop import optimiser
 
@@ -154,8 +155,8 @@ def export(
     grown = checkpoint.grown_catalogue(source, items)
     optimizer = optimiser(settled, learning_rate=settled.retrain.learning_rate)
     recommender, _ = checkpoint.load(source, settled, catalogue=grown, optimizer=optimizer)
-    export(recommender, directory, created_at=int(time.time()), optimizer=optimizer, **lineage)
-    origin = f"version {lineage['parent']}" if lineage else source
+    export(recommender, directory, created_at=int(time.time()), optimizer=optimizer, lineage=lineage)
+    origin = f"version {lineage.parent}" if lineage.parent else source
     told = {"export": directory, "from": origin, "items": len(recommender.catalogue), "next": f"tfrec publish {directory}"}
     terminal.show(told, as_json=as_json)
 

@@ -38,6 +38,7 @@ from tfrec.model_server.options import ServeOptions
 from tfrec.model_server.process import ServerProcess, free_port
 from tfrec.models.scorer import Scorer
 from tfrec.release.export import export
+from tfrec.release.lineage import Lineage
 from tfrec.release.publish import publish
 from tfrec.release.verify import Verifier
 from tfrec.retrain import PROMOTED, REJECTED, Retrained, retrain
@@ -80,7 +81,7 @@ def demo(run: Path, catalogue: Catalogue, inter: Interactions, *, name: str, rou
         with Verifier() as verifier:
             with _timed(steps, "export"):
                 first = export(static, config.run / "export", created_at=int(inter.time[end - 1]),
-                               scorecard=found.to_dict()[STATIC], optimizer=found.trained.optimizer)
+                               lineage=Lineage(scorecard=found.to_dict()[STATIC]), optimizer=found.trained.optimizer)
                 pq.write_table(to_table(inter.slice(0, end)), config.data.interactions)
             with _timed(steps, "verify and publish"):
                 clock = ReplayClock(config.run / CLOCK)

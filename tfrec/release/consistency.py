@@ -20,12 +20,10 @@ from tfrec.models.popularity_prior import PopularityPrior
 from tfrec.models.recommender import Recommender
 from tfrec.models.text_encoder import load_encoder
 from tfrec.models.two_tower import SEARCH_BETA
-from tfrec.release.manifest import FILE_NAME, Manifest
+from tfrec.release.manifest import CHECKPOINT, FILE_NAME, Manifest
 from tfrec.release.popularity_files import HIDDEN_FILE, ITEMS_FILE, PRIOR_FILE, read_hidden, read_prior
 from tfrec.release.weight_shards import CATALOGUE, SUFFIX
 from tfrec.training import checkpoint
-
-CHECKPOINT = "checkpoint"  # its directory, beside saved_model.pb
 
 SAMPLE = 64  # items whose vectors are made anew
 CLOSE = 1e-3  # of numbers that two programs compute in float32

@@ -29,9 +29,8 @@ from tfrec.graph.inverted_index import Reach
 from tfrec.graph.signatures import Graph
 from tfrec.models.recommender import Recommender
 from tfrec.models.text_encoder import load_encoder
-from tfrec.release.export import CHECKPOINT
 from tfrec.release.file_digests import check_files, digests
-from tfrec.release.manifest import FILE_NAME, Manifest, read_manifest, write_manifest
+from tfrec.release.manifest import CHECKPOINT, FILE_NAME, Manifest, read_manifest, write_manifest
 from tfrec.release.popularity_files import HIDDEN_FILE, ITEMS_FILE, PRIOR_FILE, write_prior
 from tfrec.release.publish import newest_dir, publish
 from tfrec.release.verify import ASKED_OF_DELTAS, Verifier

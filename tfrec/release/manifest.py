@@ -15,6 +15,7 @@ from tfrec.client.contract import Probe, Signature
 from tfrec.errors import ServingError
 
 FILE_NAME = "manifest.json"
+CHECKPOINT = "checkpoint"  # the directory, beside saved_model.pb, from which the next retrain continues
 
 class Manifest(BaseModel):
     """All that is known about a version besides its weights."""
