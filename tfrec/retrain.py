@@ -46,8 +46,10 @@ from tfrec.data.labels.repeated_actions import with_users
 from tfrec.data.readers.rows import Quarantine
 from tfrec.errors import DataError, NothingToLearn, NotVerified, TfrecError, UsageError
 from tfrec.evaluation.baselines import POPULARITY_7D, WEEK, popularity_scorer
-from tfrec.evaluation.gate import Floor, SearchRanks, verdict
+from tfrec.evaluation.gate import Margins, decide
 from tfrec.evaluation.gate_events import Judges, judging_events
+from tfrec.evaluation.gate_figures import Floor, SearchRanks, measure
+from tfrec.evaluation.gate_words import figures_of, reason_in_words
 from tfrec.evaluation.policy_value import compare_policies
 from tfrec.evaluation.protocol import Ranks, askable, hash_sample, rank_events
 from tfrec.evaluation.search_ranks import OWN_TEXTS, Searches, chosen_searches, own_texts, rank_searches
@@ -275,17 +277,18 @@ def _work(config: Config, work: Path, feedback: FeedbackLog, intent: Intent) -> 
             searched = SearchRanks(champion_searches, rank_searches(searches, search, n_items=len(catalogue)), searches.users,
                                    len(catalogue), searches.source)
             popular = rank(earlier, popularity_scorer(inter, window=WEEK))
-            found = verdict(champion_ranks, challenger_ranks, {POPULARITY_7D: week}, margin=config.retrain.gate_margin,
-                            earlier=before, forget_margin=config.retrain.forget_margin, value=value,
-                            value_margin=config.retrain.value_margin, search=searched,
-                            search_margin=max(config.retrain.search_margin, config.retrain.gate_margin),
-                            floor=_floor(config, read_manifest(source.parent), popular))
+            measured = measure(champion_ranks, challenger_ranks, {POPULARITY_7D: week}, earlier=before, value=value,
+                               search=searched, floor=_floor(config, read_manifest(source.parent), popular))
+            decision = decide(measured, Margins(
+                hit_rate=config.retrain.gate_margin, value=config.retrain.value_margin, earlier=config.retrain.forget_margin,
+                search=max(config.retrain.search_margin, config.retrain.gate_margin)))
+        figures = figures_of(decision)
         if judges.left_out:
-            found.figures["left_out_of_judging"] = judges.left_out
-        if figures := damped.figures():
-            found.figures["damped"] = figures
-        result = Retrained(REJECTED, found.reason, parent, events, learnt, left_out, found.figures, clock.seconds)
-        if found.promote:
+            figures["left_out_of_judging"] = judges.left_out
+        if of_damping := damped.figures():
+            figures["damped"] = of_damping
+        result = Retrained(REJECTED, reason_in_words(decision), parent, events, learnt, left_out, figures, clock.seconds)
+        if decision.promote:
             result.outcome = PROMOTED
             challenger.prior = PopularityPrior.counted(inter, weights=challenger.prior.weights)
             kept = _names(inter, start + np.flatnonzero(behaviour.new[start:]))

@@ -1,11 +1,14 @@
 """Verdicts and their reasons."""
 import json
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
 from tfrec.errors import UsageError
-from tfrec.evaluation.gate import Floor, SearchRanks, Verdict, verdict
+from tfrec.evaluation.gate import Margins, Reason, decide
+from tfrec.evaluation.gate_figures import Floor, SearchRanks, measure
+from tfrec.evaluation.gate_words import figures_of, reason_in_words
 from tfrec.evaluation.intervals import Interval
 from tfrec.evaluation.policy_value import PolicyValue
 from tfrec.evaluation.protocol import Ranks
@@ -18,9 +21,23 @@ def ranked(hits: int, *, n: int = 100) -> Ranks:
     return Ranks(np.arange(n), np.arange(n, dtype=np.int32), rank, np.full(n, 100), none, none, 100)
 
 
+class Verdict(NamedTuple):
+    promote: bool
+    why: Reason
+    reason: str  # in words
+    figures: dict[str, Any]
+
+
+def verdict(champion: Ranks | None, challenger: Ranks, baselines: dict[str, Ranks], *, margin: float, search_margin: float = 1.0,
+            value_margin: float = 1.0, forget_margin: float = 1.0, **measured: Any) -> Verdict:
+    margins = Margins(margin, search=search_margin, value=value_margin, earlier=forget_margin)
+    found = decide(measure(champion, challenger, baselines, **measured), margins)
+    return Verdict(found.promote, found.reason, reason_in_words(found), figures_of(found))
+
+
 def test_a_challenger_as_good_is_promoted_with_its_figures() -> None:
     found = verdict(ranked(8), ranked(9), {"popularity_7d": ranked(3)}, margin=0.005)
-    assert found.promote
+    assert (found.promote, found.why) == (True, Reason.PROMOTED)
     assert found.reason.startswith("challenger HR@10 .0900 is .0100 above the champion's .0800 (paired interval [.0000, .03")
     assert " and .0600 above 7-day popularity's .0300 (paired interval [" in found.reason
     assert found.reason.endswith(", on 100 events")
@@ -32,7 +49,7 @@ def test_a_challenger_as_good_is_promoted_with_its_figures() -> None:
 def test_the_margin_is_what_a_challenger_may_lose() -> None:
     assert verdict(ranked(8), ranked(7), {}, margin=0.02).promote
     held = verdict(ranked(8), ranked(7), {}, margin=0.005)
-    assert not held.promote
+    assert (held.promote, held.why) == (False, Reason.BELOW_CHAMPION)
     assert held.reason.startswith("challenger HR@10 .0700 is .0100 below the champion's .0800 (paired interval [-.03")
     assert held.reason.endswith("and the margin is .0050, on 100 events")
 
@@ -40,7 +57,7 @@ def test_the_margin_is_what_a_challenger_may_lose() -> None:
 def test_a_count_holds_a_challenger_that_does_not_improve() -> None:
     counts = {"popularity_7d": ranked(20)}
     held = verdict(ranked(8), ranked(8), counts, margin=0.005)
-    assert not held.promote
+    assert (held.promote, held.why) == (False, Reason.BELOW_BASELINE)
     assert held.reason.startswith("challenger HR@10 .0800 is .1200 below 7-day popularity's .2000 (paired interval [-.")
     assert "; it is equal to the champion's .0800" in held.reason
     assert verdict(ranked(8), ranked(9), counts, margin=0.005).promote
@@ -54,7 +71,7 @@ def test_the_first_model_needs_no_champion() -> None:
 
 def test_nothing_to_compare_on_is_held_and_other_events_are_refused() -> None:
     held = verdict(ranked(0, n=0), ranked(0, n=0), {}, margin=0.005)
-    assert not held.promote
+    assert (held.promote, held.why) == (False, Reason.NO_EVENT)
     assert "no event can be asked" in held.reason
     with pytest.raises(UsageError, match="challenger and champion must be ranked on the same events, got 100 and 99"):
         verdict(ranked(1, n=99), ranked(1), {}, margin=0.005)
@@ -63,7 +80,7 @@ def test_nothing_to_compare_on_is_held_and_other_events_are_refused() -> None:
 def test_a_challenger_that_forgets_is_held_whatever_it_learnt() -> None:
     before = ranked(40), ranked(30)
     found = verdict(ranked(8), ranked(20), {}, margin=0.005, earlier=before, forget_margin=0.05)
-    assert not found.promote
+    assert (found.promote, found.why) == (False, Reason.FORGETS)
     assert found.reason.startswith(
         "it forgets: on 100 earlier events its HR@10 .3000 is .1000 below the champion's .4000 (paired interval [-.1"
     )
@@ -92,6 +109,7 @@ def test_a_policy_that_may_earn_less_is_held_at_its_lower_bound() -> None:
     held = judged(-0.03)
     assert not held.promote
     said = "it may earn less: -0.0200 a request beyond the champion at the first place, at least -0.0300 (95%)"
+    assert held.why is Reason.LOWER_VALUE
     assert held.reason.startswith(said)
     assert (held.figures["value"]["slates"], held.figures["value"]["gain"]["low"]) == (900, -0.03)
 
@@ -106,7 +124,7 @@ def test_a_log_that_says_nothing_any_more_promotes_nobody() -> None:
     """Flipped labels or random clicks: both fall together, so only what was reached before shows it."""
     floor = Floor(0.07, 0.25, "the champion, when it was made,")
     held = verdict(ranked(2, n=1000), ranked(0, n=1000), {}, margin=0.005, floor=floor)
-    assert not held.promote
+    assert (held.promote, held.why) == (False, Reason.BELOW_FLOOR)
     assert held.reason.startswith("it does not know what people want here, or these events do not tell: the champion, when it "
                                   "was made, reached .0700, and retrain.gate_floor asks for 25% of that; challenger HR@10 .0000")
     assert held.figures["floor"] == {"rate": 0.07, "share": 0.25, "of": "the champion, when it was made,"}
@@ -127,7 +145,7 @@ def searched(champion: list[float], challenger: list[float], *, n_items: int = 1
 def test_search_is_judged_beside_recommendation() -> None:
     worse = searched([1.0] * 60, [1.0] * 50 + [99.0] * 10)
     held = verdict(ranked(8), ranked(9), {}, margin=0.005, search=worse, search_margin=0.05)
-    assert not held.promote
+    assert (held.promote, held.why) == (False, Reason.WORSE_SEARCH)
     assert held.reason.startswith("it searches worse: on 60 searches (log) its HR@10 .8333 is .1667 below the champion's 1.0000")
     assert held.figures["search"]["hr@10"] == {"challenger": pytest.approx(5 / 6), "champion": 1.0}
     json.dumps(held.figures, allow_nan=False)
@@ -139,6 +157,7 @@ def test_a_dead_search_is_held_whatever_the_margin() -> None:
     held = verdict(ranked(8), ranked(60), {}, margin=1.0, search=dead, search_margin=1.0)
     assert not held.promote
     said = "its search is dead: on 60 searches (log) the mean rank of what was wanted is 500.5 of 1,000 items"
+    assert held.why is Reason.DEAD_SEARCH
     assert held.reason.startswith(said)
     both = searched([500.5] * 60, [500.5] * 60)  # a catalogue whose texts say nothing
     assert verdict(ranked(8), ranked(9), {}, margin=0.005, search=both, search_margin=0.0).promote

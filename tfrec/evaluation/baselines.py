@@ -1,7 +1,7 @@
 """The simple peers that a model must beat: popularity, 7-day popularity, item-kNN, EASE.
 
 Counts roll: they hold every event strictly before the second that is asked. Weights of item-kNN and EASE are fitted on the
-training set only (`item_to_item.py`), unless that would take more memory than a common machine has.
+training set only (`item_knn.py`, `ease.py`), unless that would take more memory than a common machine has.
 """
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,8 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from tfrec.data.behaviour.histories import Histories
 from tfrec.data.behaviour.interactions import Interactions
-from tfrec.evaluation.item_to_item import ItemKnn, Training, ease
+from tfrec.evaluation.ease import fit_ease
+from tfrec.evaluation.item_knn import ItemKnn
 from tfrec.evaluation.protocol import Ints, Scorer
+from tfrec.evaluation.training_matrix import TrainingMatrix
 
 FloatArray = NDArray[np.float64]
 
@@ -108,14 +110,15 @@ def fit_baselines(
     }
     if not train_end:
         return Baselines(scorers, dict.fromkeys([ITEM_KNN, EASE], "no training event"))
-    training = Training.of(inter, end=train_end, histories=histories or Histories(inter))
-    users, items, skipped = len(training.users), len(training.items), {}
-    if (most := min(training.users.pairs(), items**2)) <= max_neighbours:
+    training = TrainingMatrix.of(inter, end=train_end, histories=histories or Histories(inter))
+    (users, items), skipped = training.users.shape, {}
+    pairs = int((np.diff(training.users.indptr).astype(np.int64) ** 2).sum())  # of events of one user
+    if (most := min(pairs, items**2)) <= max_neighbours:
         scorers[ITEM_KNN] = ItemKnn.fit(training)
     else:
         skipped[ITEM_KNN] = f"up to {most:,} pairs of neighbours, above {max_neighbours:,}"
     if min(users, items) <= max_side:
-        scorers[EASE] = ease(training)
+        scorers[EASE] = fit_ease(training)
     else:
         skipped[EASE] = f"{users:,} training users and {items:,} training items, both above {max_side:,}"
     return Baselines(scorers, skipped)

@@ -1,15 +1,18 @@
-"""Item-kNN and both ways to EASE, by hand and against the dense matrices they stand for."""
+"""Item-kNN and both forms of EASE, by hand and against the dense matrices they stand for."""
 import numpy as np
 import pytest
 
 from tfrec.data.behaviour.histories import Histories
 from tfrec.data.behaviour.interactions import Interactions
-from tfrec.evaluation import item_to_item
-from tfrec.evaluation.item_to_item import EaseByItems, EaseByUsers, ItemKnn, Training, ease
+from tfrec.evaluation.ease import EaseByItems, EaseByUsers, fit_ease
+from tfrec.evaluation.item_knn import ItemKnn
+from tfrec.evaluation.training_matrix import TrainingMatrix
+
+ONE_ROW = 1  # bytes of a block: less than a row takes
 
 
-def training(log: Interactions, *, end: int) -> Training:
-    return Training.of(log, end=end, histories=Histories(log))
+def training(log: Interactions, *, end: int) -> TrainingMatrix:
+    return TrainingMatrix.of(log, end=end, histories=Histories(log))
 
 
 def drawn(*, users: int, items: int, n: int) -> Interactions:
@@ -30,7 +33,7 @@ def test_two_items_by_hand() -> None:
     fitted = training(log, end=5)
     asked = np.array([5, 6])  # b after a, a after b
     np.testing.assert_allclose(ItemKnn.fit(fitted)(asked), [[0, 6**-0.5], [6**-0.5, 0]], rtol=1e-12)
-    scorer = ease(fitted)
+    scorer = fit_ease(fitted)
     assert isinstance(scorer, EaseByItems)
     np.testing.assert_allclose(scorer(asked), [[0, 1 / 102], [1 / 103, 0]], atol=1e-15)
 
@@ -38,14 +41,13 @@ def test_two_items_by_hand() -> None:
 def test_ease_by_users_by_hand() -> None:
     # one user of a, b and c: (1 + 100 I)^-1 has 102 / 10300 on the diagonal and -1 / 10300 beside it; d is in no training event
     log = Interactions.from_columns(list("uuuvv"), list("abcab"), [1, 2, 3, 4, 5], items=["d", "a", "b", "c"])
-    scorer = ease(training(log, end=3))
+    scorer = fit_ease(training(log, end=3))
     assert isinstance(scorer, EaseByUsers)
     np.testing.assert_allclose(scorer(np.array([3, 4])), [[0, 0, 0, 0], [0, 0, 1 / 102, 1 / 102]], atol=1e-17)
 
 
-@pytest.mark.parametrize(("users", "items"), [(12, 40), (60, 25)])
-def test_both_ways_to_ease_are_the_dense_formula(users: int, items: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(item_to_item, "BLOCK", 5)
+@pytest.mark.parametrize(("users", "items"), [(12, 40), (60, 25), (1, 3), (4, 1)])
+def test_both_forms_of_ease_are_the_dense_formula(users: int, items: int) -> None:
     log = drawn(users=users, items=items, n=600)
     end, asked = int(0.7 * len(log)), np.arange(len(log))
     x = np.zeros((len(log.users), len(log.items)))
@@ -53,10 +55,10 @@ def test_both_ways_to_ease_are_the_dense_formula(users: int, items: int, monkeyp
     weights = np.linalg.inv(x.T @ x + 100 * np.eye(len(log.items)))
     weights /= -np.diag(weights)
     np.fill_diagonal(weights, 0)
-    scorer = ease(training(log, end=end))
-    assert isinstance(scorer, EaseByUsers if users < items else EaseByItems)
     expected = [dense_scores(log, weights, event=event) for event in asked]
-    np.testing.assert_allclose(scorer(asked), expected, rtol=1e-9, atol=1e-14)
+    for scorer in (fit_ease(training(log, end=end)), fit_ease(training(log, end=end), block_bytes=ONE_ROW)):
+        assert isinstance(scorer, EaseByUsers if users < items else EaseByItems)
+        np.testing.assert_allclose(scorer(asked), expected, rtol=1e-9, atol=1e-14)
 
 
 def test_items_with_the_same_users_tie_exactly_by_users() -> None:
@@ -66,14 +68,14 @@ def test_items_with_the_same_users_tie_exactly_by_users() -> None:
     user, item = np.append(user, [20, 20]), np.append(item, [3, 4])
     names = [str(code) for code in range(80)]
     log = Interactions.from_columns([str(u) for u in user], [str(i) for i in item], np.arange(len(user)), items=names)
-    scores = ease(training(log, end=len(log) - 2))(np.array([len(log) - 1]))[0]
+    scores = fit_ease(training(log, end=len(log) - 2))(np.array([len(log) - 1]))[0]
     twins = np.delete(np.arange(40), 3)
     assert scores[twins].any()
     np.testing.assert_array_equal(scores[twins], scores[twins + 40])
 
 
-def test_neighbours_are_those_that_reach_the_last_one_kept_ties_included(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(item_to_item, "NEIGHBOURS", 3)
+@pytest.mark.parametrize("block_bytes", [ONE_ROW, 64 << 20])
+def test_neighbours_are_those_that_reach_the_last_one_kept_ties_included(block_bytes: int) -> None:
     log = drawn(users=15, items=30, n=400)
     end, asked = int(0.7 * len(log)), np.arange(len(log))
     x = np.zeros((len(log.users), len(log.items)))
@@ -84,14 +86,5 @@ def test_neighbours_are_those_that_reach_the_last_one_kept_ties_included(monkeyp
     cosine[cosine < np.sort(cosine, axis=0)[-3]] = 0
     assert (np.count_nonzero(cosine, axis=0) > 3).any()
     expected = [dense_scores(log, cosine, event=event) for event in asked]
-    np.testing.assert_allclose(ItemKnn.fit(training(log, end=end))(asked), expected, rtol=1e-12)
-
-
-@pytest.mark.parametrize("n", [1, 4, 9, 16])
-def test_inverse_in_place_in_blocks(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(item_to_item, "BLOCK", 4)
-    half = np.random.default_rng(n).normal(size=(n, n))
-    matrix = half @ half.T + np.eye(n)
-    expected = np.linalg.inv(matrix)
-    assert item_to_item._inverted(matrix) is matrix
-    np.testing.assert_allclose(matrix, expected, rtol=1e-9, atol=1e-12)
+    found = ItemKnn.fit(training(log, end=end), neighbours=3, block_bytes=block_bytes)
+    np.testing.assert_allclose(found(asked), expected, rtol=1e-12)
