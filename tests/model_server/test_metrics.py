@@ -1,8 +1,11 @@
-"""The page that Prometheus reads, line by line."""
+"""The page that Prometheus reads: the real server's names, labels and buckets."""
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tfrec.model_server.grpc_status import invalid
 from tfrec.model_server.metrics import ServerMetrics
+
+NAME = ":tensorflow:serving:"
 
 
 def test_counts_and_buckets() -> None:
@@ -15,20 +18,19 @@ def test_counts_and_buckets() -> None:
         raise invalid("wrong")
     metrics.queued("pool", 110.0)
     metrics.queued("pool", 1e9)
-    lines = metrics.page().splitlines()
-    name = ":tensorflow:serving:request_count"
-    assert lines[:4] == [
-        f"# TYPE {name} counter",
-        f'{name}{{model_name="m",status="OK"}} 1',
-        f'{name}{{model_name="a\\"\\\\\\n",status="INTERNAL"}} 1',
-        f'{name}{{model_name="m",status="INVALID_ARGUMENT"}} 1',
-    ]
-    latency = ":tensorflow:serving:request_latency"
-    assert f"# TYPE {latency} histogram" in lines
-    assert f'{latency}_count{{model_name="m",API="Predict",entrypoint="GRPC"}} 1' in lines
-    limits = [line.split('le="')[1].split('"')[0] for line in lines if line.startswith(f"{latency}_bucket")]
+    page = metrics.page()
+    assert f"# TYPE {NAME}request_count counter" in page.splitlines()
+    assert f"# TYPE {NAME}request_latency histogram" in page.splitlines()
+    assert "_created" not in page
+    samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
+    value = {(sample.name, *sorted(sample.labels.items())): sample.value for sample in samples}
+    for model, status in (("m", "OK"), ('a\\"\\\\\\n', "INTERNAL"), ("m", "INVALID_ARGUMENT")):
+        assert f'{NAME}request_count{{model_name="{model}",status="{status}"}} 1.0' in page.splitlines()
+    answered = [("API", "Predict"), ("entrypoint", "GRPC"), ("model_name", "m")]
+    assert value[f"{NAME}request_latency_count", *answered] == 1
+    limits = [sample.labels["le"] for sample in samples if sample.name == f"{NAME}request_latency_bucket"]
     assert limits[:5] == ["10", "18", "32.4", "58.32", "104.976"]
-    assert (len(limits), limits[-1]) == (34, "+Inf")
-    waited = ':tensorflow:serving:batching_session:queuing_latency_%s{thread_pool_name="pool"%s} %s'
-    for line in (("bucket", ',le="100"', 0), ("bucket", ',le="120"', 1), ("bucket", ',le="+Inf"', 2), ("count", "", 2)):
-        assert waited % line in lines
+    assert (limits[10], len(limits), limits[-1]) == ("3570.47", 34, "+Inf")
+    waited, pool = f"{NAME}batching_session:queuing_latency", ("thread_pool_name", "pool")
+    assert [value[f"{waited}_bucket", ("le", limit), pool] for limit in ("100", "120", "+Inf")] == [0, 1, 2]
+    assert (value[f"{waited}_count", pool], value[f"{waited}_sum", pool]) == (2, 110 + 1e9)
