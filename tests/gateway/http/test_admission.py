@@ -235,7 +235,7 @@ def test_work_that_nobody_waits_for_ends_at_the_next_piece(make: Make, monkeypat
         while len(pieces) < 2:
             time.sleep(0.01)
     gone.set()
-    while 'in_work{role="serve"} 0.0' not in world.http.get("/metrics").text:
+    while 'in_flight{role="serve"} 0.0' not in world.http.get("/metrics").text:
         time.sleep(0.01)
     assert len(pieces) < 10
     assert world.rows("impressions") == []

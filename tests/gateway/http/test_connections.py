@@ -94,7 +94,7 @@ def test_one_that_is_answered_is_not_what_makes_room(make: Make, monkeypatch: py
     with contextlib.ExitStack() as stack:
         asking = stack.enter_context(connect(world))
         asking.sendall(b'POST /v1/recommend HTTP/1.1\r\nhost: x\r\ncontent-length: 20\r\n\r\n{"user": "u","k": 1}')
-        while 'in_work{role="serve"} 1.0' not in world.http.get("/metrics").text:
+        while 'in_flight{role="serve"} 1.0' not in world.http.get("/metrics").text:
             time.sleep(0.01)
         for _ in range(40):
             stack.enter_context(connect(world))
