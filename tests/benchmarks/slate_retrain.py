@@ -26,7 +26,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from tfrec.client.inputs import wanted
+from tfrec.client.inputs import recommend_inputs
 from tfrec.config import Config, Objective, RetrainConfig, load_config
 from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.behaviour.movielens import load_movielens
@@ -69,7 +69,7 @@ class People:
         history = [[(inter.items[inter.item[e]], inter.actions[inter.action[e]], int(inter.time[e]))
                     for e in self.events[int(user)][-length:]] for user in users]
         seen = [[inter.items[item] for item in np.unique(inter.item[self.events[int(user)]])] for user in users]
-        return wanted(history=[[item for item, _, _ in row] for row in history], exclude=seen,
+        return recommend_inputs(history=[[item for item, _, _ in row] for row in history], exclude=seen,
                       history_action=[[action for _, action, _ in row] for row in history],
                       history_age_s=[[int(then) - t for _, _, t in row] for row, then in zip(history, now, strict=True)],
                       **more), history

@@ -263,7 +263,7 @@ def test_publish_refuses_what_is_no_export(call, tmp_path):
 
 def test_gateway_passes_what_it_was_told(call, tmp_path, monkeypatch):
     started = []
-    monkeypatch.setattr("tfrec.gateway.app.serve_gateway", lambda config, **told: started.append((config.run, told)))
+    monkeypatch.setattr("tfrec.gateway.serve.serve_gateway", lambda config, **told: started.append((config.run, told)))
     code, _, _ = call("gateway", "--server", "models:9000", "--port", 9001, "--writer", "second", "--set", f"run={tmp_path}")
     assert code == 0
     assert started == [(tmp_path, {"model_server": "models:9000", "host": "127.0.0.1", "port": 9001, "writer": "second"})]

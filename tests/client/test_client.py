@@ -1,14 +1,21 @@
 """The typed client against a real socket: what it sends, what it makes of the answer, what it says when there is none."""
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+from tensorflow_serving.apis.prediction_service_pb2_grpc import (
+    PredictionServiceServicer,
+    add_PredictionServiceServicer_to_server,
+)
 
 from tests.model_server.tiny import Running
-from tfrec.client.client import Client, LabelNotServed, Recommendation, RequestFailed, SignatureNotServed, VersionStatus
+from tfrec.client.client import Client
 from tfrec.client.deadline import Deadline
+from tfrec.client.request_errors import LabelNotServed, RequestFailed
+from tfrec.client.results import Recommendation, VersionStatus
 from tfrec.client.tensors import text_array
 from tfrec.errors import UsageError
 from tfrec.model_server.process import free_port
@@ -83,37 +90,51 @@ def test_the_servers_refusal_is_passed_on(client: Client) -> None:
     assert (caught.value.code, caught.value.down) == ("NOT_FOUND", False)
 
 
-def test_what_is_missing_is_told_by_the_kind_of_the_error(client: Client) -> None:
-    with pytest.raises(LabelNotServed):
-        client.recommend(history=[[]], label="nobody")
-    with pytest.raises(SignatureNotServed):
-        client.explore(history=[[]], seed=[1], label="stable")
+def test_a_label_that_no_version_has_is_told_from_other_wrong_requests(client: Client) -> None:
+    for label, version in (("nobody", None), ("stable", 4)):
+        with pytest.raises(RequestFailed) as caught:
+            client.predict("double", {"y": np.zeros((1, 2), np.float32)}, label=label, version=version)
+        assert (caught.value.code, isinstance(caught.value, LabelNotServed)) == ("INVALID_ARGUMENT", label == "nobody")
     with pytest.raises(RequestFailed) as caught:  # the label is there, and the input is wrong
         client.predict("double", {"y": np.zeros((1, 2), np.float32)}, label="stable")
     assert type(caught.value) is RequestFailed
+    with pytest.raises(RequestFailed, match='"explore" not found') as caught:
+        client.explore(history=[[]], seed=[1], label="stable")
+    assert caught.value.code == "FAILED_PRECONDITION"
 
 
-def test_a_server_that_is_busy_is_waited_for_until_the_time_is_up() -> None:
-    calls = []
+class Busy(PredictionServiceServicer):
+    """A server without a free thread."""
 
-    def busy(request: Any, timeout: float) -> Any:
-        calls.append(timeout)
-        raise Busy
+    def __init__(self) -> None:
+        self.seconds_left: list[float] = []
 
-    with Client("127.0.0.1:1", timeout=9.0) as client:
-        client._predictions.Predict = busy
-        with Deadline(0.4, chosen=True).current(), pytest.raises(RequestFailed, match="RESOURCE_EXHAUSTED"):
-            client.recommend(history=[[]])
-    assert len(calls) >= 3
-    assert 0.4 >= calls[0] > calls[-1] > 0
+    def Predict(self, request: Any, context: grpc.ServicerContext) -> None:  # noqa: N802  as the service names it
+        self.seconds_left.append(context.time_remaining())
+        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many threads")
 
 
-class Busy(grpc.RpcError):
-    def code(self) -> grpc.StatusCode:
-        return grpc.StatusCode.RESOURCE_EXHAUSTED
+@pytest.fixture
+def busy() -> Iterator[tuple[str, Busy]]:
+    service, server = Busy(), grpc.server(ThreadPoolExecutor(1))
+    add_PredictionServiceServicer_to_server(service, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}", service
+    server.stop(None).wait()
 
-    def details(self) -> str:
-        return "too many threads"
+
+@pytest.mark.parametrize("attempts", [1, 3])
+def test_a_busy_server_is_asked_until_the_time_is_up(busy: tuple[str, Busy], attempts: int) -> None:
+    address, service = busy
+    with (
+        Client(address, timeout=9.0, attempts=attempts) as client,
+        Deadline(1.0, chosen=True).current(),
+        pytest.raises(RequestFailed, match="RESOURCE_EXHAUSTED: too many threads"),
+    ):
+        client.recommend(history=[[]])
+    assert len(service.seconds_left) == 1 if attempts == 1 else len(service.seconds_left) > 3  # gRPC alone makes three
+    assert 1.0 >= service.seconds_left[0] >= service.seconds_left[-1] > 0
 
 
 def test_no_server_is_said_clearly() -> None:

@@ -30,7 +30,7 @@ CLIENTS = 3
 FORKS = """
 import os, sys
 from tfrec.config import Config
-from tfrec.gateway.app import serve_gateway
+from tfrec.gateway.serve import serve_gateway
 run, port = sys.argv[1], int(sys.argv[2])
 for _ in sys.stdin:
     if (pid := os.fork()) == 0:

@@ -9,11 +9,11 @@ import pytest
 
 from tests.gateway.world import KEY, NOW, World, items
 from tests.model_server.tiny import Running
-from tfrec.client.client import Explanation
+from tfrec.client.results import Explanation
 from tfrec.config import Config, RewardConfig
 from tfrec.data.behaviour.known_outcomes import newest_outcomes
 from tfrec.errors import DataError
-from tfrec.gateway.app import take_up_the_past
+from tfrec.gateway.serve import restore
 from tfrec.model_server.process import free_port
 
 INF = float("inf")
@@ -80,7 +80,7 @@ def test_a_click_changes_the_same_users_next_answer(world: World) -> None:
 
 def test_a_rush_on_an_item_is_seen_by_everyone(world: World) -> None:
     world.is_fresh = True
-    world.models.meet([KEY.of(f"u{n}") for n in range(200)], [0] * 200)
+    world.popularity.meet([KEY.of(f"u{n}") for n in range(200)], [0] * 200)
     rush = [{"user": f"u{n}", "item": "c", "action": "click", "time": NOW - 1} for n in range(200)]
     assert world.http.post("/v1/outcomes", json=rush).status_code == 200
     labelled = {"user": "someone", "k": 5, "label": "stable"}
@@ -146,6 +146,18 @@ def test_many_at_once_with_their_own_k_label_and_exclusions(world: World) -> Non
     ]
     assert len({answer["request_id"] for answer in answers}) == 4
     assert [row["item"] for row in world.rows("impressions")] == ["a", "b", "c", "d", "b", "c"]  # none for an empty slate
+
+
+def test_an_event_id_of_one_user_is_free_for_another(world: World) -> None:
+    for user in ("u", "v", "u"):
+        body = {"user": user, "item": "a", "action": "click", "event_id": "e"}
+        assert world.http.post("/v1/outcomes", json=body).status_code == 200
+    assert len({row["user"] for row in world.rows("outcomes")}) == len(world.rows("outcomes")) == 2
+
+
+def test_an_outcome_that_claims_to_be_later_than_now_is_logged_as_of_now(world: World) -> None:
+    world.http.post("/v1/outcomes", json={"user": "u", "item": "a", "action": "click", "time": 10**11})
+    assert [row["time"] for row in world.rows("outcomes")] == [NOW]
 
 
 def test_outcomes_keep_their_event_id_or_get_one(world: World) -> None:
@@ -264,7 +276,9 @@ def test_an_outcome_that_is_sent_again_is_kept_once(world: World) -> None:
     assert "tfrec_gateway_repeats_total 3.0" in world.http.get("/metrics").text
 
 
-def test_after_a_restart_it_knows_what_its_log_holds(tmp_path: Path, server: Running) -> None:
+def test_after_a_restart_it_knows_what_its_log_holds(
+    tmp_path: Path, server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = World(tmp_path, server.grpc)
     done = [{"user": f"u{n}", "item": "c", "action": action, "event_id": f"{action}{n}"} for n in range(30)
             for action in ("click", "hover")]
@@ -273,7 +287,7 @@ def test_after_a_restart_it_knows_what_its_log_holds(tmp_path: Path, server: Run
     (tmp_path / "prior").rename(tmp_path / "prior of before")
     observed: list[Any] = []
     again = World(tmp_path, server.grpc, counted=RewardConfig(weights={"click": 1.0}))
-    again.models.observe = lambda *events: observed.append(events)  # type: ignore[method-assign]
+    monkeypatch.setattr(again.popularity, "observe", lambda *events: observed.append(events))
     again.gateway.remember(newest_outcomes(again.log), writer="gateway")
     # of 60 outcomes 30 are rewarded
     users = {KEY.of(f"u{n}") for n in range(30)}
@@ -291,16 +305,17 @@ def test_a_damaged_log_does_not_stop_a_gateway(world: World, damaged: str, caplo
     file = max(Path(world.log.root).glob(damaged))
     file.write_bytes(file.read_bytes()[:40])
     with caplog.at_level(logging.WARNING):
-        take_up_the_past(world.gateway, Config(), world.log, KEY, metrics=world.metrics, writer="gateway", now=1)
-    assert "starts without what people did before" in caplog.text
+        restore(world.gateway, Config(), world.log, KEY, metrics=world.metrics, writer="gateway", now=1)
+    assert "starts without what users did before" in caplog.text
     assert file.name in caplog.text
     assert "tfrec_gateway_unknown_past 1.0" in world.http.get("/metrics").text
     assert items(world.http.post("/v1/recommend", json={"user": "u", "k": 2}).json()) == ["b", "c"]
 
 
 def test_ready_means_that_the_model_server_answers_and_records_can_be_kept(
-    world: World, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, server: Running, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    world = World(tmp_path, server.grpc, ready_seconds=0.0)
     assert (world.http.get("/readyz").status_code, world.http.get("/readyz").json()) == (200, {"status": "ok"})
     down = World(tmp_path_factory.mktemp("down"), f"127.0.0.1:{free_port()}")
     assert down.http.get("/readyz").status_code == 503
@@ -310,11 +325,12 @@ def test_ready_means_that_the_model_server_answers_and_records_can_be_kept(
     def full(fd: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tfrec.gateway.verbs._READY_SECONDS", 0.0)
     monkeypatch.setattr(os, "fdatasync", full)
     response = world.http.get("/readyz")
     assert (response.status_code, list(response.json())) == (503, ["log"])
     assert "No space left" in response.json()["log"]
+    monkeypatch.undo()
+    world.close()
 
 
 def explained(**inputs: Any) -> list[Explanation]:

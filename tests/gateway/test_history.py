@@ -15,7 +15,8 @@ from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.labels.repeated_actions import MINUTE_LIMIT, acts_of, behaviour, merged
 from tfrec.data.records import Item, Outcome
-from tfrec.gateway.history import PastEvent, UserHistories
+from tfrec.gateway.history import UserHistories
+from tfrec.gateway.past_events import PastEvent
 
 RULE = LabelRule.of_rewards(
     RewardConfig(weights={"click": 1.0, "purchase": 5.0, "dislike": -2.0, "look": 0.0, "watch": 1.0, "rating": 1.0}, cap=6.0,
@@ -63,9 +64,9 @@ def test_history_served_is_history_trained(acts: list[Acted], cut: int, before: 
         memory.add([one])
     expected, earlier = trained(outcomes), trained([one for one in outcomes if one.time < before])
     for user in "uv":
-        assert list(memory.of(user).behaviour) == expected[user]
+        assert list(memory.of(user).events) == expected[user]
         assert set(memory.of(user).seen) == {one.item for one in outcomes if one.user == user}
-        assert list(memory.of(user, before=before).behaviour) == earlier[user]
+        assert list(memory.of(user, before=before).events) == earlier[user]
 
 
 @settings(deadline=None, max_examples=50)
@@ -86,14 +87,14 @@ def test_a_first_rewarded_act_after_an_unrewarded_one_becomes_behaviour() -> Non
     assert memory.of("u") == (("a", "b"), (PastEvent(20, "a", "click"),))
     assert memory.add([did(5, "u", "b", 40, "purchase")]) == [("u", PastEvent(30, "b", "click"))]
     assert memory.add([did(6, "u", "a", 50, "dislike")]) == []
-    assert memory.of("u").behaviour == (PastEvent(30, "b", "click"),)
+    assert memory.of("u").events == (PastEvent(30, "b", "click"),)
 
 
 def test_events_come_back_oldest_first_whatever_their_order() -> None:
     memory = UserHistories()
     memory.add([did(1, "u", "c", 30), did(2, "u", "a", 10)])
     memory.add([did(3, "u", "b", 20), did(2, "u", "a", 10)])
-    assert [event.item for event in memory.of("u").behaviour] == ["a", "b", "c"]
+    assert [event.item for event in memory.of("u").events] == ["a", "b", "c"]
     assert memory.of("u", before=30) == (("a", "b"), (PastEvent(10, "a", "click"), PastEvent(20, "b", "click")))
     assert memory.of("u", before=10) == memory.of("nobody") == ((), ())
 
@@ -101,11 +102,11 @@ def test_events_come_back_oldest_first_whatever_their_order() -> None:
 def test_the_newest_events_and_the_latest_users_stay() -> None:
     memory = UserHistories(users=2, events=2)
     memory.add([did(time, "u", f"i{time}", time) for time in (3, 1, 2)])
-    assert [event.item for event in memory.of("u").behaviour] == ["i2", "i3"]
+    assert [event.item for event in memory.of("u").events] == ["i2", "i3"]
     memory.add([did(1, "v", "x", 1)])
     memory.of("u")
     memory.add([did(1, "w", "x", 1)])
-    assert [len(memory.of(user).behaviour) for user in "uvw"] == [2, 0, 1]
+    assert [len(memory.of(user).events) for user in "uvw"] == [2, 0, 1]
 
 
 @pytest.mark.parametrize("starts_again", [False, True])
@@ -117,7 +118,7 @@ def test_what_is_worth_nothing_pushes_no_behaviour_out(starts_again: bool) -> No
     else:
         for one in outcomes:
             memory.add([one])
-    assert [event.item for event in memory.of("u").behaviour] == ["i0", "i1", "i2"]
+    assert [event.item for event in memory.of("u").events] == ["i0", "i1", "i2"]
     assert memory.of("u").seen[3:] == ("i145", "i146", "i147", "i148", "i149")
 
 
@@ -128,8 +129,8 @@ def test_many_acts_on_one_item_are_added_up(action: str) -> None:
     for one in outcomes:
         memory.add([one])
     memory.add([did(999, "u", "a", 4000, "dislike")])  # 300 minutes of watching are worth 300/40, a click in 30 minutes 1
-    assert list(memory.of("u").behaviour) == trained([*outcomes, did(999, "u", "a", 4000, "dislike")])["u"]
-    assert len(memory.of("u").behaviour) == (action == "watch")
+    assert list(memory.of("u").events) == trained([*outcomes, did(999, "u", "a", 4000, "dislike")])["u"]
+    assert len(memory.of("u").events) == (action == "watch")
 
 
 def test_acts_that_are_faster_than_hands_are_no_behaviour() -> None:
@@ -137,7 +138,7 @@ def test_acts_that_are_faster_than_hands_are_no_behaviour() -> None:
     memory = UserHistories(RULE)
     for one in outcomes:
         memory.add([one])
-    assert list(memory.of("u").behaviour) == trained(outcomes)["u"] == [PastEvent(10, "b", "click")]
+    assert list(memory.of("u").events) == trained(outcomes)["u"] == [PastEvent(10, "b", "click")]
 
 
 def test_it_is_filled_from_the_log(tmp_path: Path) -> None:
@@ -147,7 +148,7 @@ def test_it_is_filled_from_the_log(tmp_path: Path) -> None:
     log.append("outcomes", [(n, one.model_dump()) for n, one in enumerate(outcomes, 1)], writer="w")
     memory = UserHistories()
     memory.fill(newest_outcomes(log))
-    assert memory.of("u").behaviour == (PastEvent(10, "a", "click"), PastEvent(20, "b", "click"))
+    assert memory.of("u").events == (PastEvent(10, "a", "click"), PastEvent(20, "b", "click"))
     assert first_positives(newest_outcomes(log), None).to_pylist() == [
         {"user": "u", "item": "a", "time": 10}, {"user": "u", "item": "b", "time": 20},
     ]  # fmt: skip
@@ -157,9 +158,9 @@ def test_the_newest_users_of_the_log_stay() -> None:
     memory = UserHistories(users=2)
     memory.fill(logged([did(n, user, "a", time) for n, (user, time) in enumerate([("u", 1), ("v", 3), ("w", 2)])]))
     memory.add([did(9, "v", "b", 4)])
-    assert [len(memory.of(user).behaviour) for user in "uvw"] == [0, 2, 1]
+    assert [len(memory.of(user).events) for user in "uvw"] == [0, 2, 1]
     memory.add([did(10, "x", "b", 4)])
-    assert [len(memory.of(user).behaviour) for user in "vwx"] == [0, 1, 1]
+    assert [len(memory.of(user).events) for user in "vwx"] == [0, 1, 1]
 
 
 def test_nobody_is_known_for_longer_than_since_they_came() -> None:

@@ -109,7 +109,7 @@ def test_a_new_version_counts_again_what_came_after_its_clock(tmp_path: Path, ex
     # this version has counted c, not d
     live[0] = version(tmp_path / "2", ("a", EXPORT), ("a", EXPORT), ("b", EXPORT), ("c", NOW - 50))
     fresh.override(NOW + 1)
-    fresh.settle()
+    fresh.wait_until_loaded()
     ids, log_p = fresh.override(NOW + 1)
     now = prior_of(("a", EXPORT), ("a", EXPORT), ("b", EXPORT), ("c", NOW - 50), ("d", NOW)).log_p()
     assert ids[0] == "d"
@@ -117,7 +117,7 @@ def test_a_new_version_counts_again_what_came_after_its_clock(tmp_path: Path, ex
     # and this one both, so nothing has moved
     live[0] = version(tmp_path / "3", ("c", NOW - 50), ("d", NOW))
     fresh.override(NOW + 2)
-    fresh.settle()
+    fresh.wait_until_loaded()
     assert fresh.override(NOW + 2).ids == []
 
 
@@ -293,7 +293,7 @@ def test_newcomers_count_as_far_as_others_agree(exported: Path) -> None:
     assert_allclose(log_p, now.log_p()[[IDS.index(item) for item in ids]], rtol=1e-6)
     # 600 events of people with a history of 2 items: 3 * (0 + 1) / (600 + 1) * (0 + (600 + 1) / (2 + 1)) = 1 of the 50 weighs
     damped = fresh.damped()
-    assert (damped.held, round(damped.newcomers, 2), damped.most) == (0, 49.0, "c")
+    assert (damped.few, round(damped.newcomers, 2), damped.most) == (0, 49.0, "c")
     # a day after they came they are newcomers no more
     fresh.observe(rush, ["b"] * 50, [NOW + 86_400] * 50)
     ids, log_p = fresh.override(NOW + 86_400)
@@ -324,7 +324,7 @@ def test_requests_are_answered_while_a_new_version_loads(
         assert go.wait(60)
         return read_prior(path)
 
-    monkeypatch.setattr("tfrec.release.popularity_files.read_prior", slow)
+    monkeypatch.setattr("tfrec.gateway.live_popularity.read_prior", slow)
     live[0] = version(tmp_path / "2", ("c", NOW), ("d", NOW))
     assert fresh.override(NOW + 1) is before
     assert begun.wait(60)
@@ -332,7 +332,7 @@ def test_requests_are_answered_while_a_new_version_loads(
     fresh.override(NOW + 2)
     assert [fresh.override(NOW + 3).ids != [], len(fresh.popular(NOW + 3, 2).ids)] == [True, 2]
     go.set()
-    fresh.settle()
+    fresh.wait_until_loaded()
     ids, log_p = fresh.override(NOW + 3)
     now = prior_of(("c", NOW), ("d", NOW), ("a", NOW + 2)).log_p()  # what came meanwhile is in it
     assert ids[0] == "a"

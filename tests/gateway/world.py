@@ -1,6 +1,7 @@
 """A gateway that listens on a socket, with a model server behind it and a log of its own."""
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,16 @@ from tfrec.config import GatewayConfig, RewardConfig
 from tfrec.data.feedback_log.log import FeedbackLog, LogWriter
 from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
 from tfrec.data.labels.label_rule import LabelRule
-from tfrec.gateway.app import create_app, make_server
+from tfrec.gateway.app import create_app
 from tfrec.gateway.history import UserHistories
 from tfrec.gateway.http.keys import Keys
+from tfrec.gateway.http.time_limits import TimeLimits
 from tfrec.gateway.metrics import Metrics
+from tfrec.gateway.popularity_by_label import PopularityByLabel
 from tfrec.gateway.pseudonym import Pseudonyms
-from tfrec.gateway.router import Models
+from tfrec.gateway.readiness import Readiness
+from tfrec.gateway.routing.router import Router
+from tfrec.gateway.serve import make_server
 from tfrec.gateway.verbs import Gateway
 from tfrec.model_server.process import free_port
 from tfrec.models.popularity_prior import PopularityPrior
@@ -31,7 +36,7 @@ class World:
     """A gateway that listens; `rows` are what its log holds."""
 
     def __init__(self, root: Path, model_server: str, settings: GatewayConfig | None = None, *,
-                 counted: RewardConfig | None = None) -> None:
+                 counted: RewardConfig | None = None, limits: TimeLimits | None = None, ready_seconds: float = 1.0) -> None:
         settings = settings or GatewayConfig()
         self.now = NOW + 0.9
         self.is_fresh = False  # else outcomes move scores in every test
@@ -44,25 +49,23 @@ class World:
         prior.update([0, 1, 2, 3, 4], [50, 50, 50, 50, 50])
         write_prior(self.prior, prior, ITEMS)
         self.metrics = Metrics()
-        self.models = Models(
-            self.client, settings, metrics=self.metrics, fresh_items=1,
-            version_dir=lambda _: self.prior if self.is_fresh else None, wall=lambda: self.now,
-        )
+        self.popularity = PopularityByLabel(settings, metrics=self.metrics, limit=1,
+                                            version_dir=lambda _: self.prior if self.is_fresh else None)
         self.gateway = Gateway(
-            self.client,
             self.writer,
-            self.models,
+            Router(self.client, settings, popularity=self.popularity, metrics=self.metrics, wall=lambda: self.now),
+            popularity=self.popularity,
+            histories=UserHistories(None if counted is None else LabelRule.of_rewards(counted, None), events=3),
             pseudonyms=KEY,
-            behaviour=UserHistories(None if counted is None else LabelRule.of_rewards(counted, None), events=3),
             metrics=self.metrics,
-            history=3,
             explore=settings.explore,
             clock=lambda: self.now,
         )
         port = free_port()
         keys = Keys(settings.keys, rate=settings.rate)
-        app = create_app(self.gateway, max_k=10, metrics=self.metrics, keys=keys, config=settings)
-        self.server = make_server(app, host="127.0.0.1", port=port, config=settings, metrics=self.metrics)
+        readiness = Readiness(self.client, self.writer, hold_seconds=ready_seconds)
+        app = create_app(self.gateway, readiness, max_k=10, metrics=self.metrics, keys=keys, config=settings, limits=limits)
+        self.server = make_server(app, host="127.0.0.1", port=port, config=settings, metrics=self.metrics, limits=limits)
         self.thread = threading.Thread(target=self.server.run)
         self.thread.start()
         while not self.server.started:
@@ -79,6 +82,23 @@ class World:
         self.thread.join()
         self.client.close()
         self.writer.close()
+
+
+Make = Callable[..., World]
+
+
+def ask(world: World, **body: Any) -> dict[str, Any]:
+    """The answer to a recommendation for user "u"."""
+    answer: dict[str, Any] = world.http.post("/v1/recommend", json={"user": "u", "k": 2, **body}).raise_for_status().json()
+    return answer
+
+
+def popular(world: World, *, hidden: tuple[str, ...] = ()) -> None:
+    """Let the newest version's counts be e 5, d 4, c 3, b 2, a 1."""
+    prior = PopularityPrior(len(ITEMS))
+    prior.update([place for place in range(5) for _ in range(place + 1)], [NOW] * 15)
+    write_prior(world.prior, prior, ITEMS, hidden=hidden)
+    world.is_fresh = True
 
 
 def items(answer: dict[str, Any]) -> list[str]:

@@ -15,7 +15,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from tests.graph.tiny_recommender import GONE, N_ITEMS, by_item, request
 from tfrec.client.client import Client
-from tfrec.client.inputs import NO_SCORE, wanted
+from tfrec.client.inputs import NO_SCORE, recommend_inputs
 from tfrec.client.tensors import text_array
 from tfrec.errors import UsageError
 from tfrec.model_server.batching import _widened
@@ -132,10 +132,10 @@ def test_every_number_of_an_answer_can_be_written_as_json(served: SavedModel, si
 
 def test_what_a_batching_server_widens_is_answered_as_alone(served: SavedModel) -> None:
     """Widened by the rule of the real server: with the first value of each request."""
-    long, short = wanted(
+    long, short = recommend_inputs(
         history=[["i3", "i9", "i4"]], history_action=[["buy", "like", "buy"]], history_age_s=[[900, 60, 5]],
         exclude=[["i1", "i2"]], prior=[Override(["i7", "i8"], np.array([1.5, -9.0], np.float32))], k=[4],
-    ), wanted(history=[["i3"]], allow_tags=[["even"]], k=[4])
+    ), recommend_inputs(history=[["i3"]], allow_tags=[["even"]], k=[4])
     merged = {name: np.concatenate(_widened([long[name], short[name]])) for name in long}
     together = served.run("recommend", merged)
     for row, one in enumerate((long, short)):

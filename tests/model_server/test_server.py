@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from tests.model_server.tiny import save_tiny
-from tfrec.client.client import Client, RequestFailed
+from tfrec.client.client import Client
+from tfrec.client.request_errors import RequestFailed
 from tfrec.errors import ServingError, UsageError
 from tfrec.model_server.embedded import EmbeddedServer
 from tfrec.model_server.options import ServeOptions, parse_flags

@@ -279,7 +279,7 @@ def gateway(
     settled = load_config(config, settings or ())
     terminal.writable(settled.run)
     load_tensorflow()
-    from tfrec.gateway.app import serve_gateway
+    from tfrec.gateway.serve import serve_gateway
 
     serve_gateway(settled, model_server=server, host=host, port=port, writer=writer)
 

@@ -1,21 +1,15 @@
-"""A typed client of the model server over gRPC, the same for the real server and the embedded one.
+"""A typed client of the model server over gRPC. It works alike with TensorFlow Serving and with the embedded server.
 
     with Client("localhost:8500", model="tfrec") as client:
         answer, = client.recommend(history=[["heat", "ronin"]], query=["crime"], k=10)
 
-Every call is a batch: one history, query and answer per person. A call ends within `timeout` seconds, retries included, or at the
-deadline of the work that it is part of (`deadline.py`). Only what the server refused to begin is tried again, so nothing is
-computed twice: a few times when it is down, until the time is up when it is busy.
+Every call is a batch: one history, query and answer per user. `transport.py` describes timeouts and retries.
 """
-import json
 import math
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Unpack
+from typing import Unpack
 
-import grpc
 import numpy as np
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
@@ -26,115 +20,55 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from tfrec.client.deadline import allowed
-from tfrec.client.inputs import NO_SCORE, Arrays, HistoryInputs, RecommendInputs, behaviour, checked, each, padded, wanted
+from tfrec.client.inputs import (
+    NO_SCORE,
+    Arrays,
+    HistoryInputs,
+    RecommendInputs,
+    check_rows,
+    history_inputs,
+    one_per_row,
+    padded,
+    recommend_inputs,
+)
+from tfrec.client.request_errors import LabelNotServed, RequestFailed
+from tfrec.client.results import Explanation, Exploration, Prediction, Recommendation, VersionStatus
 from tfrec.client.tensors import from_proto, text_array, to_proto
-from tfrec.errors import ServingError, UsageError
+from tfrec.client.transport import Transport
+from tfrec.errors import UsageError
 
-EPSILON = 0.05  # one place in twenty is chosen from everything that may come
+EPSILON = 0.05  # one position in twenty is chosen from all items that may be shown
 ALPHA = 1.0  # standard deviations
-TEMPERATURE = 0.5  # scores are logits: at 1 a slate would be drawn as often as the model holds it to be wanted
+TEMPERATURE = 0.5  # scores are logits: at 1, slates are drawn in proportion to the model's own probabilities
 
-_BUSY_SECONDS = (0.05, 0.5)  # between two tries of a server that is busy: the first pause, the longest
-_METADATA = "signature_def"
 _EXPLAINED = ("scores", "popularity", "history_weights", "tokens", "token_weights")  # outputs of `explain`
 
 
-class RequestFailed(ServingError):
-    """The server did not answer; `code` is the name of the gRPC status, `down` says that no server answered at all."""
-
-    def __init__(self, message: str, *, code: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.down = code in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
-
-
-class LabelNotServed(RequestFailed):
-    """No version has the label that was asked for."""
-
-
-class SignatureNotServed(RequestFailed):
-    """The version has no such signature: another tfrec made it, or it was exported without."""
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """One answer: item ids with their scores, best first, and the version of the model that gave it."""
-
-    items: tuple[str, ...]
-    scores: tuple[float, ...]
-    version: int
-
-
-@dataclass(frozen=True)
-class Exploration(Recommendation):
-    """An answer drawn at random, in the order of its places, with each item's log probability given the earlier ones."""
-
-    log_propensities: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """Why an item has its score; weights are what it would lose without a part, in units of the score."""
-
-    score: float  # -inf: the item is not known
-    popularity: float  # what popularity adds to it
-    history: tuple[float, ...]  # the weight of each event, as they were sent; 0 for one that is not read
-    query: tuple[tuple[str, float], ...]  # the query's word pieces with their weights
-    version: int
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Whatever a signature gave, and the version that gave it."""
-
-    outputs: dict[str, np.ndarray]
-    version: int
-
-
-@dataclass(frozen=True)
-class VersionStatus:
-    """A version on the server; `state` as the server names it, `error` empty when it is well."""
-
-    version: int
-    state: str
-    error: str
-
-
 class Client:
-    """A connection to one model. Safe to share between threads; opens the socket at the first call."""
+    """A connection to one model. Safe to share between threads.
+
+    Args:
+        address: host:port of the server's gRPC.
+        model: the name by which the server knows the model.
+        timeout: seconds that a call may take, retries included.
+        attempts: how often a call is tried while the server is down; 1 turns all retries off.
+    """
 
     def __init__(self, address: str, *, model: str = "tfrec", timeout: float = 2.0, attempts: int = 3) -> None:
-        self.address = address
-        self.model = model
-        self.timeout = timeout
-        self._retries = attempts > 1
-        policy = {
-            "maxAttempts": max(2, attempts),  # gRPC takes no 1 here; `enable_retries` says it
-            "initialBackoff": "0.02s",
-            "maxBackoff": "0.2s",
-            "backoffMultiplier": 2,
-            "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
-        }
-        options = [
-            ("grpc.max_receive_message_length", -1),
-            ("grpc.max_send_message_length", -1),
-            ("grpc.enable_retries", int(self._retries)),
-            ("grpc.service_config", json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": policy}]})),
-            ("grpc.max_reconnect_backoff_ms", 1000),  # a server that comes back is found within a second
-        ]
-        self._channel = grpc.insecure_channel(address, options=options)
-        self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
-        self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
+        self._model = model
+        self._transport = Transport(address, timeout=timeout, attempts=attempts)
+        self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._transport.channel)
+        self._models = model_service_pb2_grpc.ModelServiceStub(self._transport.channel)
 
     def recommend(self, *, version: int | None = None, label: str = "", **asked: Unpack[RecommendInputs]) -> list[Recommendation]:
-        """The best `k` items for each history (oldest first) and query; either may be empty.
+        """Return the best `k` items for each history and query; either may be empty.
 
         Args:
-            version, label: another version than the newest.
-            asked: the history and query of each person, and what they may get (`inputs.RecommendInputs`).
+            version: number of the version that answers; by default the newest.
+            label: label of the version that answers, if no number is given.
+            asked: the history and query of each user, and what may be answered (`inputs.RecommendInputs`).
         """
-        return _ranked(self.predict("recommend", checked("recommend", wanted(**asked)), version=version, label=label))
+        return _slates(self.predict("recommend", recommend_inputs("recommend", **asked), version=version, label=label))
 
     def explore(
         self,
@@ -146,24 +80,26 @@ class Client:
         label: str = "",
         **asked: Unpack[RecommendInputs],
     ) -> list[Exploration]:
-        """As `recommend`, but drawn at random, with what learning from the outcomes needs to know: the propensities.
+        """Draw slates at random, as `recommend` otherwise, and return the propensities that learning from outcomes needs.
 
         Args:
-            seed: of each history: the same seed and inputs draw the same slate, so a request that is tried again is safe.
-            temperature: of the softmax over the shortlist's scores; 0 leaves only `epsilon`.
-            epsilon: chance of a uniform choice among all that may come, in each place; with 0 some items can never come.
-            version, label, asked: as for `recommend`.
+            seed: one per history. The same seed and inputs draw the same slate, so a retry is safe.
+            temperature: of the softmax over the scores of the shortlist; at 0 only `epsilon` leaves anything to chance.
+            epsilon: probability, in each position, of a uniform choice among all items that may be shown. At 0 the items
+                outside the shortlist are never shown.
+            version: as for `recommend`.
+            label: as for `recommend`.
+            asked: as for `recommend`.
         """
-        inputs = wanted(**asked)
-        n = len(inputs["history"])
-        policy = {"temperature": each(temperature, n, np.float32), "epsilon": each(epsilon, n, np.float32)}
+        n = len(asked["history"])
+        policy = {"temperature": one_per_row(temperature, n, np.float32), "epsilon": one_per_row(epsilon, n, np.float32)}
         if not ((policy["temperature"] >= 0).all() and (abs(policy["epsilon"] - 0.5) <= 0.5).all()):
             raise UsageError(f"explore: temperature must be 0 or more and epsilon from 0 to 1, got {temperature} and {epsilon}.")
-        inputs |= policy | {"seed": np.array(seed, np.int64)}
-        prediction = self.predict("explore", checked("explore", inputs), version=version, label=label)
+        inputs = recommend_inputs("explore", **asked) | policy | {"seed": np.array(seed, np.int64)}
+        prediction = self.predict("explore", check_rows("explore", inputs), version=version, label=label)
         return [
             Exploration(answer.items, answer.scores, answer.version, tuple(log_pi[: len(answer.items)]))
-            for answer, log_pi in zip(_ranked(prediction), prediction.outputs["log_propensities"].tolist(), strict=True)
+            for answer, log_pi in zip(_slates(prediction), prediction.outputs["log_propensities"].tolist(), strict=True)
         ]
 
     def thompson(
@@ -175,29 +111,31 @@ class Client:
         label: str = "",
         **asked: Unpack[RecommendInputs],
     ) -> list[Recommendation]:
-        """As `recommend`, but by weights drawn at random from what feedback leaves uncertain (Thompson sampling).
+        """Rank by weights that are drawn from their posterior distribution given the feedback (Thompson sampling).
 
         Args:
-            seed: of each history: the same seed and inputs draw the same weights.
-            alpha: times the standard deviation of the draw; 0 draws nothing.
-            version, label, asked: as for `recommend`.
+            seed: one per history. The same seed and inputs draw the same weights.
+            alpha: factor of the posterior's standard deviation; 0 draws nothing.
+            version: as for `recommend`.
+            label: as for `recommend`.
+            asked: as for `recommend`.
         """
-        inputs = _hopeful("thompson", alpha, wanted(**asked)) | {"seed": np.array(seed, np.int64)}
-        return _ranked(self.predict("thompson", checked("thompson", inputs), version=version, label=label))
+        inputs = _bandit_inputs("thompson", alpha, asked) | {"seed": np.array(seed, np.int64)}
+        return _slates(self.predict("thompson", check_rows("thompson", inputs), version=version, label=label))
 
     def linucb(
         self, *, alpha: float | Sequence[float] = ALPHA, version: int | None = None, label: str = "",
         **asked: Unpack[RecommendInputs],
     ) -> list[Recommendation]:
-        """As `recommend`, but each score is raised by `alpha` times its standard deviation (LinUCB): the unsure is tried."""
-        inputs = _hopeful("linucb", alpha, wanted(**asked))
-        return _ranked(self.predict("linucb", checked("linucb", inputs), version=version, label=label))
+        """Rank by the upper confidence bound of each score: `alpha` standard deviations are added to it (LinUCB)."""
+        inputs = _bandit_inputs("linucb", alpha, asked)
+        return _slates(self.predict("linucb", check_rows("linucb", inputs), version=version, label=label))
 
     def explain(
         self, *, item: Sequence[str], version: int | None = None, label: str = "", **known: Unpack[HistoryInputs]
     ) -> list[Explanation]:
-        """Why each `item` has the score that it has for the history and query beside it."""
-        inputs = checked("explain", behaviour(**known) | {"item": text_array(list(item))})
+        """Explain the score of each `item` for the history and query beside it."""
+        inputs = check_rows("explain", history_inputs(**known) | {"item": text_array(list(item))})
         prediction = self.predict("explain", inputs, version=version, label=label)
         out = {name: array.tolist() for name, array in prediction.outputs.items()}
         rows = zip(known["history"], *(out[name] for name in _EXPLAINED), strict=True)
@@ -217,53 +155,61 @@ class Client:
         label: str = "",
         **known: Unpack[HistoryInputs],
     ) -> list[tuple[float, ...]]:
-        """The score of each history's own `candidates`, in their order, as `recommend` has it; -inf for an unknown item."""
-        inputs = checked("rank", behaviour(**known) | {"candidates": padded(candidates, "")})
+        """Return the scores of each history's own `candidates`, in their order; -inf for an item that is not known."""
+        inputs = check_rows("rank", history_inputs(**known) | {"candidates": padded(candidates, "")})
         scores = self.predict("rank", inputs, version=version, label=label).outputs["scores"].tolist()
         # the first column is the padding in front (`inputs.padded`)
         return [tuple(map(_score, row[1 : 1 + len(own)])) for row, own in zip(scores, candidates, strict=True)]
 
     def similar(self, items: Sequence[str], *, k: int = 10, version: int | None = None, label: str = "") -> list[Recommendation]:
-        """The `k` items nearest to each of `items`."""
+        """Return the `k` nearest items to each of `items`."""
         inputs = {"item": text_array(list(items)), "k": np.full(len(items), k, np.int32)}
-        return _ranked(self.predict("similar", inputs, version=version, label=label))
+        return _slates(self.predict("similar", inputs, version=version, label=label))
 
     def embed_query(
         self, *, history: Sequence[Sequence[str]], query: Sequence[str] | None = None, version: int | None = None, label: str = ""
     ) -> np.ndarray:
-        """Vectors `[batch, dim]`: the inner product with an item's vector is its score without popularity."""
-        inputs = checked("embed_query", behaviour(history=history, query=query or [""] * len(history)))
+        """Return vectors `[batch, dim]` whose inner product with an item's vector is the score without popularity."""
+        inputs = check_rows("embed_query", history_inputs(history=history, query=query or [""] * len(history)))
         asked = {name: inputs[name] for name in ("history", "query")}
         return self.predict("embed_query", asked, version=version, label=label).outputs["vectors"]
 
     def embed_item(self, texts: Sequence[str], *, version: int | None = None, label: str = "") -> np.ndarray:
-        """Unit vectors `[batch, dim]` of items that say no more than their text."""
+        """Return unit vectors `[batch, dim]` of items that have a text and nothing else."""
         return self.predict("embed_item", {"text": text_array(list(texts))}, version=version, label=label).outputs["vectors"]
 
     def predict(
         self, signature: str, inputs: Mapping[str, np.ndarray], *, version: int | None = None, label: str = ""
     ) -> Prediction:
-        """Call any signature with arrays; text as arrays of bytes objects (`tensors.text_array`)."""
+        """Call any signature with arrays. Text must be an array of bytes objects (`tensors.text_array`).
+
+        Raises:
+            LabelNotServed: no version has `label`.
+            RequestFailed: any other failure.
+        """
         request = predict_pb2.PredictRequest(model_spec=self._spec(version, label))
         request.model_spec.signature_name = signature
         for name, array in inputs.items():
             request.inputs[name].CopyFrom(to_proto(array))
         try:
-            response = self._call(self._predictions.Predict, request)
+            response = self._transport.call(self._predictions.Predict, request)
         except RequestFailed as error:
-            raise self._typed(error, request.model_spec) from error
+            if error.code == "INVALID_ARGUMENT" and not self._is_served(request.model_spec):
+                raise LabelNotServed(str(error), code=error.code) from error
+            raise
         outputs = {name: from_proto(proto) for name, proto in response.outputs.items()}
         return Prediction(outputs, response.model_spec.version.value)
 
     def status(self) -> list[VersionStatus]:
-        """Every version that the server knows, the newest first."""
-        response = self._call(self._models.GetModelStatus, get_model_status_pb2.GetModelStatusRequest(model_spec=self._spec()))
+        """Return the state of every version that the server knows, the newest first."""
+        request = get_model_status_pb2.GetModelStatusRequest(model_spec=self._spec())
+        response = self._transport.call(self._models.GetModelStatus, request)
         name = get_model_status_pb2.ModelVersionStatus.State.Name
         return [VersionStatus(v.version, name(v.state), v.status.error_message) for v in response.model_version_status]
 
     def close(self) -> None:
         """Close the connection."""
-        self._channel.close()
+        self._transport.close()
 
     def __enter__(self) -> "Client":
         return self
@@ -272,65 +218,42 @@ class Client:
         self.close()
 
     def _spec(self, version: int | None = None, label: str = "") -> model_pb2.ModelSpec:
-        spec = model_pb2.ModelSpec(name=self.model)
+        spec = model_pb2.ModelSpec(name=self._model)
         if version is not None:
             spec.version.value = version
         elif label:
             spec.version_label = label
         return spec
 
-    def _call(self, method: Any, request: Any) -> Any:
-        seconds = allowed(self.timeout)
-        end, (pause, longest) = time.monotonic() + seconds, _BUSY_SECONDS
-        while True:
-            try:
-                return method(request, timeout=max(0.001, end - time.monotonic()))
-            except grpc.RpcError as error:
-                if error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED and self._retries and time.monotonic() + pause < end:
-                    time.sleep(pause)
-                    pause = min(2 * pause, longest)
-                    continue
-                code, details = error.code().name, error.details()
-                advice = {
-                    "UNAVAILABLE": "Is the model server running? Start it with `tfrec serve`.",
-                    "DEADLINE_EXCEEDED": f"It had {seconds:.3g} s.",
-                }.get(code, "")
-                message = f"{self.address}: model {self.model} did not answer: {code}: {details} {advice}".rstrip()
-                raise RequestFailed(message, code=code) from error
+    def _is_served(self, spec: model_pb2.ModelSpec) -> bool:
+        """Whether some version has the label of `spec`, if it has one.
 
-    def _typed(self, error: RequestFailed, spec: model_pb2.ModelSpec) -> RequestFailed:
-        """The error, as one that says what is missing where that is so.
-
-        A status code has several causes, and its text is another program's. So the server is asked what it has: a question for
-        metadata is refused as invalid only for its label, and names the signatures.
+        TensorFlow Serving answers INVALID_ARGUMENT for an unknown label and for a wrong input alike, and its text is no
+        contract. A request for metadata has no inputs: if it is invalid, the label is the cause.
         """
-        label = spec.version_label
-        if error.code == "FAILED_PRECONDITION" or (error.code == "INVALID_ARGUMENT" and label):
-            request = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=spec, metadata_field=[_METADATA])
-            try:
-                answer = self._call(self._predictions.GetModelMetadata, request)
-            except RequestFailed as other:
-                return LabelNotServed(str(error), code=error.code) if other.code == "INVALID_ARGUMENT" and label else error
-            known = get_model_metadata_pb2.SignatureDefMap()
-            answer.metadata[_METADATA].Unpack(known)
-            if spec.signature_name not in known.signature_def:
-                return SignatureNotServed(str(error), code=error.code)
-        return error
+        if not spec.version_label:
+            return True
+        request = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=spec, metadata_field=["signature_def"])
+        try:
+            self._transport.call(self._predictions.GetModelMetadata, request)
+        except RequestFailed as error:
+            return error.code != "INVALID_ARGUMENT"
+        return True
 
 
-def _hopeful(signature: str, alpha: float | Sequence[float], inputs: Arrays) -> Arrays:
-    """`inputs` with `alpha`, which must not be negative: a bandit that shuns what it does not know never learns."""
-    given = each(alpha, len(inputs["history"]), np.float32)
+def _bandit_inputs(signature: str, alpha: float | Sequence[float], asked: RecommendInputs) -> Arrays:
+    """The inputs of a bandit's signature. A negative `alpha` would avoid what is uncertain, so nothing would be learnt."""
+    given = one_per_row(alpha, len(asked["history"]), np.float32)
     if not (given >= 0).all():
         raise UsageError(f"{signature}: alpha must be 0 or more, got {alpha}.")
-    return inputs | {"alpha": given}
+    return recommend_inputs(signature, **asked) | {"alpha": given}
 
 
 def _score(value: float) -> float:
     return value if value != NO_SCORE else -math.inf
 
 
-def _ranked(prediction: Prediction) -> list[Recommendation]:
+def _slates(prediction: Prediction) -> list[Recommendation]:
     """Rows of items and scores without their padding."""
     answers = []
     for items, scores in zip(prediction.outputs["items"], prediction.outputs["scores"], strict=True):

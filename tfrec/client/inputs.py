@@ -1,8 +1,9 @@
-"""What a caller knows, as the arrays that the signatures take: rows padded to the longest, text as bytes.
+"""Turns what a caller knows about its users into the arrays that the signatures take.
 
-A request is checked here, before it is sent: the server would refuse it with less to say, or answer something else.
+Rows are padded to the longest, and text becomes bytes. Requests are checked here, before they are sent: the server would say
+less about what is wrong, or answer another question.
 """
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Any, Required, TypedDict, Unpack
 
@@ -12,34 +13,34 @@ from tfrec.client.tensors import text_array
 from tfrec.errors import UsageError
 from tfrec.models.popularity_prior import Override
 
-UNKNOWN_AGE = -1  # seconds before now, of an event without a time
-# the score, and the log propensity, of a place without an item and of an item that is not known: minus infinity within the graph,
-# the lowest number in an answer, since JSON knows no infinity and a strict reader would refuse the whole of it
+UNKNOWN_AGE = -1  # of an event whose time is not known, in place of seconds before now
+# The score and log propensity of a position without an item, and of an item that is not known. In the graph it is minus
+# infinity. JSON has no infinity, and a strict reader would refuse the whole answer, so the lowest float32 is sent.
 NO_SCORE = float(np.finfo(np.float32).min)
 
 Arrays = dict[str, np.ndarray]
 
 
 class HistoryInputs(TypedDict, total=False):
-    """What is known of each person, and what they look for."""
+    """What is known about each user, and what they search for."""
 
     history: Required[Sequence[Sequence[str]]]  # items, oldest first
     query: Sequence[str] | None
-    history_action: Sequence[Sequence[str]] | None  # beside `history`
-    history_age_s: Sequence[Sequence[int]] | None  # beside `history`, in seconds before now
-    prior: Sequence[Override] | None  # for each history, items and the log p that takes the place of the exported one
+    history_action: Sequence[Sequence[str]] | None  # one for each event of `history`
+    history_age_s: Sequence[Sequence[int]] | None  # one for each event of `history`, in seconds before now
+    prior: Sequence[Override] | None  # for each history, items and the log p that replaces the exported one
 
 
 class RecommendInputs(HistoryInputs, total=False):
-    """And what they may get."""
+    """What is known about each user, and what may be answered."""
 
-    k: int | Sequence[int]  # items for each; 10 by default
-    exclude: Sequence[Sequence[str]] | None  # items that must not come
-    allow_tags: Sequence[Sequence[str]] | None  # an item needs one of the allowed, where some are named,
-    deny_tags: Sequence[Sequence[str]] | None  # and none of the denied
+    k: int | Sequence[int]  # number of items for each user; 10 by default
+    exclude: Sequence[Sequence[str]] | None  # items that are not answered
+    allow_tags: Sequence[Sequence[str]] | None  # if any are given, an item needs one of them
+    deny_tags: Sequence[Sequence[str]] | None  # items with one of these are not answered
 
 
-def behaviour(
+def history_inputs(
     *,
     history: Sequence[Sequence[str]],
     query: Sequence[str] | None = None,
@@ -47,20 +48,21 @@ def behaviour(
     history_age_s: Sequence[Sequence[int]] | None = None,
     prior: Sequence[Override] | None = None,
 ) -> Arrays:
-    """The inputs that every signature with a history has."""
+    """The inputs that every signature with a history has; see `HistoryInputs`."""
     none: Sequence[Sequence[Any]] = [()] * len(history)
-    moved = [override.ids for override in prior or ()] or none
+    prior_items = [override.ids for override in prior or ()] or none
     return {
         "history": padded(history, "", like=history),
         "history_action": padded(history_action or none, "", like=history),
         "history_age_s": padded(history_age_s or none, UNKNOWN_AGE, like=history),
         "query": text_array([""] * len(history) if query is None else list(query)),
-        "prior_items": padded(moved, ""),
-        "prior_log_p": padded([override.log_p.tolist() for override in prior or ()] or none, 0.0, like=moved),
+        "prior_items": padded(prior_items, ""),
+        "prior_log_p": padded([override.log_p.tolist() for override in prior or ()] or none, 0.0, like=prior_items),
     }
 
 
-def wanted(
+def recommend_inputs(
+    signature: str = "recommend",
     *,
     k: int | Sequence[int] = 10,
     exclude: Sequence[Sequence[str]] | None = None,
@@ -68,20 +70,28 @@ def wanted(
     deny_tags: Sequence[Sequence[str]] | None = None,
     **known: Unpack[HistoryInputs],
 ) -> Arrays:
-    """The inputs of `recommend`."""
-    inputs = behaviour(**known)
+    """The inputs of `recommend` and of the exploring signatures; see `RecommendInputs`.
+
+    Raises:
+        UsageError: names `signature`, if the inputs have different lengths or `k` is below 1.
+    """
+    inputs = history_inputs(**known)
     none: Sequence[Sequence[Any]] = [()] * len(known["history"])
     inputs["exclude"], inputs["allow_tags"], inputs["deny_tags"] = (
         padded(rows or none, "") for rows in (exclude, allow_tags, deny_tags)
     )
-    inputs["k"] = each(k, len(none), np.int32)
+    inputs["k"] = one_per_row(k, len(none), np.int32)
     if len(none) and inputs["k"].min(initial=1) < 1:
         raise UsageError(f"k must be at least 1, got {inputs['k'].min()}.")
-    return inputs
+    return check_rows(signature, inputs)
 
 
-def checked(signature: str, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-    """`inputs`, which must have as many rows each as there are histories."""
+def check_rows(signature: str, inputs: Arrays) -> Arrays:
+    """Return `inputs`, which must all have as many rows as there are histories.
+
+    Raises:
+        UsageError: they have not, or there is no history.
+    """
     n = len(inputs["history"])
     uneven = {name: len(array) for name, array in inputs.items() if len(array) != n}
     if not n or uneven:
@@ -89,16 +99,24 @@ def checked(signature: str, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np
     return inputs
 
 
-def each(value: float | Sequence[float], n: int, dtype: type) -> np.ndarray:
-    """`[n]`: one value for all, or one for each."""
+def one_per_row(value: float | Sequence[float], n: int, dtype: type) -> np.ndarray:
+    """`[n]`: a single value repeated, or the values that are given."""
     return np.array([value] * n if isinstance(value, int | float) else value, dtype)
 
 
 def padded(rows: Sequence[Sequence[Any]], fill: str | int | float, *, like: Sequence[Sequence[Any]] | None = None) -> np.ndarray:
-    """[batch, 1 + length of the longest row (or of `like`, which it lies beside)]; short rows are filled at the end.
+    """Rows as one array `[batch, 1 + longest row]`; short rows are filled at the end.
 
-    The first column is `fill` too. A server that batches widens a narrower request with the first value that it has, and
-    refuses one without any: so it is sent one that means nothing, or the widened history would end in its oldest event.
+    The first column is `fill` too. A batching server widens a narrow request with the first value of its row, and refuses a
+    request that has no value. So the first value must mean nothing: otherwise a widened history would end in its oldest event.
+
+    Args:
+        rows: of different lengths; a row may also be empty.
+        fill: the value of the padding.
+        like: rows that these values belong to, such as the history of `history_action`; sets the width.
+
+    Raises:
+        UsageError: a row is neither empty nor as long as its row of `like`.
     """
     width = max((len(row) for row in like or rows), default=0)
     for row, other in zip_longest(rows, rows if like is None else like, fillvalue=()):

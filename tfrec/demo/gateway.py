@@ -10,7 +10,7 @@ from pathlib import Path
 from tfrec import terminal
 from tfrec.config import load_config
 from tfrec.demo.clock import ReplayClock
-from tfrec.gateway.app import serve_gateway
+from tfrec.gateway.serve import serve_gateway
 
 
 def main() -> None:

@@ -1,247 +1,164 @@
-"""Everyone's counts between two publishes: the second of the three speeds of feedback.
+"""Live popularity: what users choose between two publishes moves the scores of everyone within a second or two.
 
-A served version holds log p of every item as at its export. Outcomes go in here as they are logged; out come the items whose p
-has moved most since that export, with their log p of now, which a request sends along to take the place of the old ones. So a
-rush on an item is seen by everyone within a second or two, and the model itself is not touched. Without TensorFlow.
+A served version holds log p of every item as of its export. Choices are counted here as they are logged. Requests then carry
+the items whose p has moved most since the export, with their log p of now, in place of the exported one. The model itself is
+not touched, and no TensorFlow is needed.
 """
 import logging
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
 
 from tfrec.errors import ModelError
 from tfrec.gateway.first_seen import FirstSeen
-from tfrec.models.popularity_prior import Override, PopularityPrior
+from tfrec.gateway.rolling_prior import NOTHING_DAMPED, Choice, Damped, RollingPrior, nothing_moved
+from tfrec.models.popularity_prior import Override
 from tfrec.release.popularity_files import read_hidden, read_prior
 
 log = logging.getLogger(__name__)
 
-_RUSH = 100  # choices of newcomers that are worth a line in the log
-
-
-class Damped(NamedTuple):
-    """What people chose and does not move the popularity."""
-
-    held: int  # choices of items that too few people chose
-    newcomers: float  # choices of newcomers that few others agree with, in events
-    most: str  # of which item most of the latter are; "": of none
-
-
-class _Choice(NamedTuple):
-    """Somebody chose an item at a second."""
-
-    user: str
-    item: str
-    time: int
-    is_newcomer: bool
-
-
-class _Rolling:
-    """The prior of one version, rolling on from its export."""
-
-    def __init__(self, prior: PopularityPrior, ids: list[str], hidden: Sequence[str], *, users: int) -> None:
-        self.prior = prior
-        self._users = users
-        self._ids = ids
-        self._hidden = set(hidden)
-        self._index = {item: place for place, item in enumerate(ids)}
-        self._exported = np.exp(prior.log_p())
-        self._held: dict[int, dict[str, _Choice]] = {}  # by place of the item and user: too few for it to move yet
-        self._moving: set[int] = set()
-
-    def add(self, choices: Iterable[_Choice]) -> None:
-        """Count what people chose, each of them an item at most once. Of an item nothing counts, in counts or totals, until
-        `users` of them chose it; then all does. Items that the version does not know are left out."""
-        counted: list[tuple[int, int, bool]] = []
-        for choice in choices:
-            place = self._index.get(choice.item)
-            if place is None:
-                continue
-            if place not in self._moving:
-                held = self._held.setdefault(place, {})
-                held.setdefault(choice.user, choice)
-                if len(held) < self._users:
-                    continue
-                self._moving.add(place)
-                counted += [(place, one.time, one.is_newcomer) for one in self._held.pop(place).values()]
-            else:
-                counted.append((place, choice.time, choice.is_newcomer))
-        if counted:
-            items, times, newcomer = zip(*counted, strict=True)
-            self.prior.update(items, times, newcomer=newcomer)
-
-    def damped(self) -> Damped:
-        """What does not move the popularity."""
-        aside = self.prior.set_aside()
-        most = int(aside.argmax()) if len(aside) else 0
-        item = self._ids[most] if len(aside) and aside[most] >= 1 else ""
-        return Damped(sum(map(len, self._held.values())), float(aside.sum()), item)
-
-    def moved(self, limit: int) -> Override:
-        """The `limit` items with the largest |p - p at export|, the largest first; none that has not moved."""
-        log_p = self.prior.log_p()
-        change = -np.abs(np.exp(log_p) - self._exported)
-        n = min(limit, int(np.count_nonzero(change)))
-        if not n:
-            return _nothing()
-        top = np.argpartition(change, n - 1)[:n]
-        top = top[np.lexsort((top, change[top]))]
-        return Override([self._ids[place] for place in top], log_p[top])
-
-    def popular(self, n: int) -> Override:
-        """The `n` items with the largest p that may be shown, the largest first."""
-        log_p = self.prior.log_p()
-        top = np.argsort(-log_p, kind="stable")[: n + len(self._hidden)]
-        shown = [place for place in top.tolist() if self._ids[place] not in self._hidden][:n]
-        return Override([self._ids[place] for place in shown], log_p[shown])
+_WARN_NEWCOMERS = 100  # damped choices of newcomers that are worth a line in the log
 
 
 class LivePopularity:
-    """The live version's prior, kept up to date with what happens. Safe to share between threads.
+    """The prior of the version that answers, kept up to date with what users choose. Safe to share between threads.
 
-    One user moves nobody else's answer: of an item nothing counts until `users` people chose it since the version was exported.
-    From then on each person counts once for it, and newcomers as `tfrec/data/behaviour/newcomers.py` says.
+    Each user counts once for an item. `RollingPrior` says when an item's choices count at all.
 
     Args:
-        version_dir_lookup: the directory of the version that answers now, None when there is none. Asked at most once a second.
-        limit: most items that are overridden; each is sent with every request.
-        users: who must have chosen an item before its p moves.
-        first_seen: since when people are known; by default it is learnt here.
-        remembered: newest choices that are kept, to be counted again on a version that was made before them, at most a hundredth
-            of one person.
+        version_dir: the directory of the version that answers now, or None. Called at most once a second.
+        limit: the most items that are overridden; all of them are sent with every request.
+        users: different users who must choose an item before its popularity moves.
+        first_seen: since when users are known; by default it is learnt here.
+        remembered: the newest choices to keep. They are counted again on a version that was exported before them. One user
+            has at most a hundredth of them.
     """
 
     def __init__(
-        self, version_dir_lookup: Callable[[], Path | None], *, limit: int, users: int = 3, first_seen: FirstSeen | None = None,
+        self, version_dir: Callable[[], Path | None], *, limit: int, users: int = 3, first_seen: FirstSeen | None = None,
         remembered: int = 100_000,
     ) -> None:
-        self._lookup = version_dir_lookup
+        self._version_dir = version_dir
         self._limit = limit
         self._users = users
         self._first_seen = first_seen or FirstSeen()
         self._remembered = remembered
-        self._news: list[tuple[str, str, int]] = []  # observed since the last look, with the times that were given
-        self._recent: OrderedDict[tuple[str, str], _Choice] = OrderedDict()
-        self._of_user: Counter[str] = Counter()  # how many of them
-        self._path: Path | None = None
-        self._rolling: _Rolling | None = None
+        self._incoming: list[tuple[str, str, int]] = []  # user, item and claimed time of what was observed but not counted yet
+        self._recent: OrderedDict[tuple[str, str], Choice] = OrderedDict()  # by user and item
+        self._recent_of: Counter[str] = Counter()  # number of recent choices by user
+        self._loaded_dir: Path | None = None
+        self._prior: RollingPrior | None = None
         self._loader: threading.Thread | None = None
-        self._second: int | None = None
-        self._told = ""  # the item on which the last rush was
-        self._override = _nothing()
-        self._popular: tuple[int, Override] | None = None  # how many were asked for, and found
-        self._arriving = threading.Lock()  # guards the news alone, so that an outcome never waits for a version
-        self._looking = threading.Lock()  # guards all else; never held while a version loads
+        self._second: int | None = None  # the second for which the answers below hold
+        self._override = nothing_moved()
+        self._popular: tuple[int, Override] | None = None  # number of items that were asked for, and the answer
+        self._warned_of = ""  # the item that the last warning about newcomers named
+        self._incoming_lock = threading.Lock()  # guards `_incoming` alone, so that an outcome never waits for a version
+        self._lock = threading.Lock()  # guards everything else; never held while a version loads
 
     def observe(self, users: Iterable[str], items: Iterable[str], times: Iterable[int]) -> None:
-        """Take choices that have been logged: who chose which item, and the second at which they did."""
-        events = list(zip(users, items, times, strict=True))
-        with self._arriving:
-            self._news += events
-            del self._news[: -self._remembered]
+        """Take choices that have been logged: which user chose which item, and at which second."""
+        choices = list(zip(users, items, times, strict=True))
+        with self._incoming_lock:
+            self._incoming += choices
+            del self._incoming[: -self._remembered]
 
     def override(self, now: float) -> Override:
-        """The items whose p differs most from the export, and their log p; the same answer for all of one second.
+        """The items whose p differs most from the export, with their log p. The answer is the same for all of one second.
 
-        A time later than `now` counts as now: one wrong clock must not make everything else seem long past. While a new version
-        loads, that of the one before answers.
+        A choice's time later than `now` counts as `now`: one wrong clock must not make all other choices look old. While a
+        new version loads, the answer is still that of the version before.
         """
-        self._look(int(now))
+        self._refresh(int(now))
         return self._override
 
     def popular(self, now: float, n: int) -> Override | None:
-        """At least the `n` most popular items that may be shown, the most popular first, and their log p.
+        """At least the `n` most popular items that may be shown, the most popular first, with their log p.
 
-        None when there is no version to count from.
+        None if there is no version to count from.
         """
-        self._look(int(now))
-        with self._looking:
-            if self._rolling is None:
+        self._refresh(int(now))
+        with self._lock:
+            if self._prior is None:
                 return None
             if self._popular is None or self._popular[0] < n:
-                self._popular = n, self._rolling.popular(n)
+                self._popular = n, self._prior.popular(n)
             return self._popular[1]
 
     def damped(self) -> Damped:
-        """What does not move the popularity of now; a rush of newcomers on an item is told in the log."""
-        with self._looking:
-            found = Damped(0, 0.0, "") if self._rolling is None else self._rolling.damped()
-            if found.newcomers < _RUSH:
-                self._told = ""
-            elif found.most != self._told:
-                self._told = found.most
-                log.warning("%d choices of newcomers do not move popularity, as few others agree with them; most are of item %r",
-                            found.newcomers, found.most)
+        """What does not move popularity now. Logs a warning when many newcomers choose one item."""
+        with self._lock:
+            found = NOTHING_DAMPED if self._prior is None else self._prior.damped()
+            if found.newcomers < _WARN_NEWCOMERS:
+                self._warned_of = ""
+            elif found.most != self._warned_of:
+                self._warned_of = found.most
+                log.warning("%d choices of newcomers do not move popularity, because few others agree with them. Most are of "
+                            "item %r.", found.newcomers, found.most)
             return found
 
-    def settle(self) -> None:
-        """Return when the version that loads, if one does, is there."""
+    def wait_until_loaded(self) -> None:
+        """Return once no version is being loaded."""
         if (loader := self._loader) is not None:
             loader.join()
 
-    def _look(self, now: int) -> None:
-        with self._looking:
+    def _refresh(self, now: int) -> None:
+        """Once a second: count what came in, and begin to load another version if another one answers."""
+        with self._lock:
             if now == self._second:
                 return
             self._second, self._popular = now, None
-            path = self._lookup()
-            fresh = self._new_choices(now)
-            if self._rolling is not None and fresh:
-                self._rolling.add(fresh)
-                self._override = self._rolling.moved(self._limit)
-            if path == self._path or self._loader is not None:
+            version_dir = self._version_dir()
+            choices = self._new_choices(now)
+            if self._prior is not None and choices:
+                self._prior.add(choices)
+                self._override = self._prior.moved(self._limit)
+            if version_dir == self._loaded_dir or self._loader is not None:
                 return
-            first = self._rolling is None
-            self._loader = loader = threading.Thread(target=self._swap, args=(path,), name="popularity loader", daemon=True)
+            is_first = self._prior is None
+            loader = threading.Thread(target=self._load, args=(version_dir,), name="popularity loader", daemon=True)
+            self._loader = loader
             loader.start()
-        if first:  # there is nothing to answer meanwhile
+        if is_first:  # there is nothing to answer with meanwhile
             loader.join()
 
-    def _new_choices(self, now: int) -> list[_Choice]:
-        """What was chosen since the last look, of a person and an item the first."""
-        with self._arriving:
-            news, self._news = self._news, []
-        fresh = []
-        for user, item, time in news:
-            time = min(time, now)
-            if (user, item) in self._recent or self._of_user[user] >= max(1, self._remembered // 100):
+    def _new_choices(self, now: int) -> list[Choice]:
+        """Take what came in; of one user and item only the first choice is new."""
+        with self._incoming_lock:
+            incoming, self._incoming = self._incoming, []
+        new = []
+        for user, item, claimed in incoming:
+            time = min(claimed, now)
+            if (user, item) in self._recent or self._recent_of[user] >= max(1, self._remembered // 100):
                 continue
-            choice = _Choice(user, item, time, self._first_seen.is_newcomer(user, time, now=now))
+            choice = Choice(user, item, time, self._first_seen.is_newcomer(user, time, now=now))
             self._recent[user, item] = choice
-            self._of_user[user] += 1
-            fresh.append(choice)
+            self._recent_of[user] += 1
+            new.append(choice)
         while len(self._recent) > self._remembered:
             (user, _), _ = self._recent.popitem(last=False)
-            self._of_user[user] -= 1
-            if not self._of_user[user]:
-                del self._of_user[user]
-        return fresh
+            self._recent_of[user] -= 1
+            if not self._recent_of[user]:
+                del self._recent_of[user]
+        return new
 
-    def _swap(self, path: Path | None) -> None:
-        """Go on from the version in `path`. It loads while others answer."""
+    def _load(self, version_dir: Path | None) -> None:
+        """Continue from another version, whose files are read while requests are answered."""
         try:
-            rolling = None if path is None else _load(path, users=self._users)
-            with self._looking:
-                self._path, self._rolling, self._popular, self._override = path, rolling, None, _nothing()
-                if rolling is not None:
-                    clock = rolling.prior.clock
-                    rolling.add(choice for choice in self._recent.values() if choice.time > clock)
-                    self._override = rolling.moved(self._limit)
+            prior = None if version_dir is None else self._read(version_dir)
+            with self._lock:
+                self._loaded_dir, self._prior, self._popular, self._override = version_dir, prior, None, nothing_moved()
+                if prior is not None:
+                    exported_at = prior.clock
+                    prior.add(choice for choice in self._recent.values() if choice.time > exported_at)
+                    self._override = prior.moved(self._limit)
         finally:
             self._loader = None
 
-
-def _load(version_dir: Path, *, users: int) -> _Rolling | None:
-    try:
-        return _Rolling(*read_prior(version_dir), read_hidden(version_dir), users=users)
-    except ModelError as error:
-        log.warning("popularity stays as this version was exported: %s", error)
-        return None
-
-
-def _nothing() -> Override:
-    return Override([], np.zeros(0, np.float32))
+    def _read(self, version_dir: Path) -> RollingPrior | None:
+        try:
+            return RollingPrior(*read_prior(version_dir), read_hidden(version_dir), users=self._users)
+        except ModelError as error:
+            log.warning("popularity stays as this version was exported: %s", error)
+            return None

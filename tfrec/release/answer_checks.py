@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tfrec.client.inputs import behaviour, padded, wanted
+from tfrec.client.inputs import history_inputs, padded, recommend_inputs
 from tfrec.client.tensors import text_array
 from tfrec.errors import NotVerified
 from tfrec.evaluation.search_ranks import is_above_chance
@@ -47,13 +47,13 @@ class Requests:
 
     def behaviour(self) -> Arrays:
         """Histories without a query."""
-        return behaviour(history=self.histories, history_action=self.actions, history_age_s=self.ages)
+        return history_inputs(history=self.histories, history_action=self.actions, history_age_s=self.ages)
 
     def wanted(self, *, searching: bool = False, k: int | None = None) -> Arrays:
         """The inputs of `recommend`, of histories or of searches."""
         if searching:
-            return wanted(history=[[]] * len(self.texts), query=self.texts, k=k or self.k)
-        return wanted(history=self.histories, history_action=self.actions, history_age_s=self.ages, k=k or self.k)
+            return recommend_inputs(history=[[]] * len(self.texts), query=self.texts, k=k or self.k)
+        return recommend_inputs(history=self.histories, history_action=self.actions, history_age_s=self.ages, k=k or self.k)
 
     def of(self, signature: str) -> Arrays:
         """The inputs of a signature that answers slates."""
@@ -135,7 +135,7 @@ def _seconds(predict: Predict, signature: str, inputs: Arrays) -> float:
 def _check_reading(predict: Predict, expected: Expected) -> None:
     """Texts are read as the checkpoint's encoder reads them, and an item is found by its own text."""
     n = len(expected.texts)
-    asked = behaviour(history=[[]] * n, query=expected.texts)
+    asked = history_inputs(history=[[]] * n, query=expected.texts)
     got = predict("embed_query", {name: asked[name] for name in ("history", "query")})["vectors"]
     _finite("embed_query", "vectors", got)
     off = _off(got, expected.queries)
@@ -183,7 +183,7 @@ def _check_scores(predict: Predict, requests: Requests, *, recall: float) -> Non
             continue
         inputs = requests.wanted(searching=searching, k=min(50, len(requests.available)))
         what = "recommend by query" if searching else "recommend by history"
-        known = {name: inputs[name] for name in behaviour(history=[[]])}
+        known = {name: inputs[name] for name in history_inputs(history=[[]])}
         scores = predict("rank", known | {"candidates": padded([few] * len(inputs["query"]), "")})["scores"][:, 1:]
         _finite("rank", "scores", scores)
         if len(few) > 1:

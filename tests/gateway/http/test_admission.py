@@ -7,7 +7,6 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,29 +14,16 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.gateway.world import World
+from tests.gateway.world import Make, World
 from tests.model_server.tiny import Running
 from tfrec.client import deadline
-from tfrec.client.client import RequestFailed
+from tfrec.client.request_errors import RequestFailed
 from tfrec.config import GatewayConfig
 from tfrec.gateway.http.keys import Keys
+from tfrec.gateway.http.time_limits import TimeLimits
 
-Make = Callable[..., World]
 ASK = {"user": "u", "k": 1}
 TELL = {"user": "u", "item": "a", "action": "click"}
-
-
-@pytest.fixture
-def make(tmp_path: Path, server: Running) -> Iterator[Make]:
-    worlds = []
-
-    def made(**settings: Any) -> World:
-        worlds.append(World(tmp_path, server.grpc, GatewayConfig(**settings)))
-        return worlds[-1]
-
-    yield made
-    for world in worlds:
-        world.close()
 
 
 def key_file(tmp_path: Path, *lines: str) -> Path:
@@ -79,9 +65,8 @@ def test_a_body_that_is_too_large_is_not_read(make: Make) -> None:
     assert world.http.post("/v1/outcomes", json=TELL).status_code == 200
 
 
-def test_a_body_that_does_not_arrive_holds_up_nobody(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tfrec.gateway.http.admission._BODY_SECONDS", 0.2)
-    world = make(max_in_flight=1, max_queued=0)
+def test_a_body_that_does_not_arrive_holds_up_nobody(make: Make) -> None:
+    world = make(max_in_flight=1, max_queued=0, limits=TimeLimits(body=0.2))
     slow = http.client.HTTPConnection(world.http.base_url.host, world.http.base_url.port or 0)
     slow.putrequest("POST", "/v1/outcomes")
     slow.putheader("content-length", "100")

@@ -7,17 +7,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.gateway.world import World
-from tests.model_server.tiny import Running
-from tfrec.config import GatewayConfig
+from tests.gateway.world import Make, World
+from tfrec.gateway.http.time_limits import TimeLimits
 
-Make = Callable[..., World]
 # opens as many connections as it is told, sends half a request on each, says so, and keeps them
 FLOOD = """
 import resource, socket, sys
@@ -29,19 +24,6 @@ for n in range(int(sys.argv[2])):
 print("open", flush=True)
 sys.stdin.read()
 """
-
-
-@pytest.fixture
-def make(tmp_path: Path, server: Running) -> Iterator[Make]:
-    worlds = []
-
-    def made(**settings: Any) -> World:
-        worlds.append(World(tmp_path, server.grpc, GatewayConfig(**settings)))
-        return worlds[-1]
-
-    yield made
-    for world in worlds:
-        world.close()
 
 
 def connect(world: World) -> socket.socket:
@@ -142,21 +124,16 @@ def test_trailers_are_bounded_as_headers_are(make: Make) -> None:
 
 @pytest.mark.parametrize("sent", [b"", b"GET /healthz HT", b"POST /healthz HTTP/1.1\r\ncontent-length: 9\r\n\r\n1", b"\r\n"],
                          ids=["nothing", "half a head", "half a body", "empty lines"])
-def test_a_request_that_does_not_arrive_ends_its_connection(make: Make, monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
-    for name in ("HEAD_SECONDS", "BODY_SECONDS"):
-        monkeypatch.setattr(f"tfrec.gateway.http.connections.{name}", 0.3)
-    monkeypatch.setattr("tfrec.gateway.http.connections._SWEEP_SECONDS", 0.1)
-    world = make()
+def test_a_request_that_does_not_arrive_ends_its_connection(make: Make, sent: bytes) -> None:
+    world = make(limits=TimeLimits(head=0.3, other_body=0.3, sweep=0.1))
     with connect(world) as raw:
         raw.sendall(sent)
         answer(raw)
     assert closed(world, "slow") == 1
 
 
-def test_an_answer_that_is_not_read_is_dropped(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tfrec.gateway.http.connections.ANSWER_SECONDS", 0.3)
-    monkeypatch.setattr("tfrec.gateway.http.connections._SWEEP_SECONDS", 0.1)
-    world = make()
+def test_an_answer_that_is_not_read_is_dropped(make: Make) -> None:
+    world = make(limits=TimeLimits(answer=0.3, sweep=0.1))
     with connect(world) as raw:
         raw.setblocking(False)
         while closed(world, "unread") == 0:

@@ -1,15 +1,13 @@
-"""The file of keys, and the buckets that measure rates."""
+"""The file of keys."""
 import hashlib
 import logging
 import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tfrec.errors import UsageError
-from tfrec.gateway.http.keys import Bucket, Keys
+from tfrec.gateway.http.keys import Keys
 
 
 def sha(key: str) -> str:
@@ -25,12 +23,11 @@ def test_without_a_file_everyone_may_do_all() -> None:
 def test_keys_are_read_again_when_the_file_changes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "keys"
     path.write_text(f"shop serve {sha('old')}\n")
-    keys = Keys(path, rate=3.0)
+    keys = Keys(path, rate=3.0, look_seconds=0.0)
 
     def change(text: str) -> None:
         path.write_text(text)
         os.utime(path, ns=(1, os.stat(path).st_mtime_ns + 1))
-        keys._looked = 0.0  # a second has passed
 
     first = keys.caller(b"old")
     assert first is not None
@@ -57,22 +54,3 @@ def test_a_line_that_is_no_key_is_told_by_its_number(tmp_path: Path, text: str) 
         Keys(tmp_path / "keys")
     with pytest.raises(UsageError, match="gateway.keys: .*none cannot be read"):
         Keys(tmp_path / "none")
-
-
-@given(st.floats(0.1, 100), st.lists(st.tuples(st.floats(0, 5), st.integers(1, 50)), max_size=60))
-def test_no_caller_gets_more_than_the_rate_and_a_burst_and_none_owes(rate: float, calls: list[tuple[float, int]]) -> None:
-    now, taken, burst = [0.0], 0, max(1.0, 2 * rate)
-    bucket = Bucket(rate, clock=lambda: now[0])
-    for pause, n in calls:
-        now[0] += pause
-        wait = bucket.take(n)
-        if wait == 0.0:
-            taken += n
-            assert taken <= burst + rate * now[0] + 1e-6
-        else:
-            assert wait <= max(1e-3, burst / rate) + 1e-6  # however much was asked for before
-            now[0] += wait
-            if n <= bucket.most:
-                now[0] += 1e-6
-                assert bucket.take(n) == 0.0
-                taken += n

@@ -1,10 +1,9 @@
-"""The gateway's connections: how much of a request's head is read, how long a client may keep us waiting, and who goes when
-there are too many.
+"""Bounds on connections: how much of a request's head is read, how long a client may be slow, and how many are open.
 
-uvicorn bounds this for the parser in Python (h11) alone. For httptools it has no time in which a request must arrive and no bound
-on headers, and its `limit_concurrency` answers 503 to all, health checks included. Here nobody is kept out: when all places are
-taken, the connection that has kept us waiting longest makes room, of the address that holds most of them. A connection whose
-request is being worked on keeps us waiting for nothing, and is left alone.
+uvicorn bounds this only for its parser in Python (h11). For httptools it has no time in which a request must arrive and no bound
+on headers, and its `limit_concurrency` answers 503 to everyone, health checks included. Here nobody is kept out: when all
+places are taken, a connection whose client keeps the gateway waiting is closed, the longest waiting one of the address that
+holds most. A connection whose request is being worked on is left alone.
 """
 import asyncio
 import ipaddress
@@ -17,20 +16,16 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from tfrec.gateway.http.time_limits import TimeLimits
 from tfrec.gateway.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
 HEAD_BYTES = 32 << 10  # of a request's line and headers; browsers and proxies stay below 16 kB
-HEADERS = 100
+MAX_HEADERS = 100
 URL_BYTES = 8 << 10  # no call here has parameters
-HEAD_SECONDS = 10.0  # for the head of a request to arrive
-BODY_SECONDS = 15.0  # for the rest; the door answers 408 sooner to those that it reads
-ANSWER_SECONDS = 20.0  # for at least `_TAKEN_BYTES` of an answer to be taken, or all of it
-_TAKEN_BYTES = 64 << 10
-IDLE_SECONDS = 65  # between two requests; longer than the minute of most proxies, so that they close first
-_SWEEP_SECONDS = 1.0
-_FILES = 200  # that the gateway has open beside its connections, at most
+_TAKEN_BYTES = 64 << 10  # of an answer that a client must take within `TimeLimits.answer`, if it does not take all
+_OTHER_FILES = 200  # that the gateway has open besides its connections, at most
 
 
 class _TooLarge(Exception):
@@ -38,104 +33,110 @@ class _TooLarge(Exception):
 
 
 class Connections:
-    """Those of one server, at most `most` at once.
+    """The connections of one server.
 
     Args:
-        most: open at once.
-        metrics: counts those that are open, and those that were closed for their client's sake.
+        max_open: connections at once.
+        metrics: counts connections that are open, and those that are closed because of their client.
+        limits: how long a client may be slow.
     """
 
-    def __init__(self, most: int, metrics: Metrics) -> None:
-        self._most = most
+    def __init__(self, max_open: int, metrics: Metrics, limits: TimeLimits) -> None:
+        self.limits = limits
+        self._max_open = max_open
         self._open: set[Connection] = set()
-        self._of_address: Counter[str] = Counter()
+        self._open_of: Counter[str] = Counter()  # by address
         self._closed = metrics.connections_closed
-        self._sweeping = False
+        self._is_sweeping = False
         metrics.connections.set_function(lambda: len(self._open))
 
     def protocol(self, **settings: Any) -> "Connection":
-        """A new connection, as uvicorn asks its `http` class for one."""
+        """A new connection; uvicorn calls this in place of its own class."""
         return Connection(self, **settings)
 
     def add(self, connection: "Connection") -> bool:
-        """Take it in, in the place of another where there is none left. False when all are at work for their clients."""
-        if len(self._open) >= self._most:
+        """Take a connection in, in the place of another if none is free. False if all are in use for requests in progress."""
+        if len(self._open) >= self._max_open:
             waiting = [one for one in self._open if one.keeps_waiting]
             if not waiting:
                 return False
             now = connection.loop.time()
-            self.drop(max(waiting, key=lambda one: (one.is_half_open, self._of_address[one.address], now - one.since)), "crowded")
+            self.drop(max(waiting, key=lambda one: (one.is_half_open, self._open_of[one.address], now - one.since)), "crowded")
         self._open.add(connection)
-        self._of_address[connection.address] += 1
-        if not self._sweeping:
-            self._sweeping = True
-            connection.loop.call_later(_SWEEP_SECONDS, self._sweep, connection.loop)
+        self._open_of[connection.address] += 1
+        if not self._is_sweeping:
+            self._is_sweeping = True
+            connection.loop.call_later(self.limits.sweep, self._sweep, connection.loop)
         return True
 
     def discard(self, connection: "Connection") -> None:
-        """It is closed."""
+        """Forget a connection that is closed."""
         if connection in self._open:
             self._open.remove(connection)
-            self._of_address[connection.address] -= 1
-            if not self._of_address[connection.address]:
-                del self._of_address[connection.address]
+            self._open_of[connection.address] -= 1
+            if not self._open_of[connection.address]:
+                del self._open_of[connection.address]
 
     def drop(self, connection: "Connection", reason: str) -> None:
-        """Close it at once, whatever has not been sent."""
+        """Close a connection at once, whatever has not been sent."""
         self.count(reason)
         self.discard(connection)
         connection.transport.abort()
 
     def count(self, reason: str) -> None:
-        """Count a connection that is closed for a reason of the client's."""
+        """Count a connection that is closed because of its client."""
         self._closed.labels(reason).inc()
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
         for connection in list(self._open):
             connection.check(now)
-        self._sweeping = bool(self._open)
-        if self._sweeping:
-            loop.call_later(_SWEEP_SECONDS, self._sweep, loop)
+        self._is_sweeping = bool(self._open)
+        if self._is_sweeping:
+            loop.call_later(self.limits.sweep, self._sweep, loop)
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's, with bounds."""
+    """uvicorn's connection, with bounds. Its parser calls the `on_` methods."""
 
     def __init__(self, connections: Connections, **settings: Any) -> None:
         super().__init__(**settings)
-        self._all = connections
+        self._connections = connections
+        self._limits = connections.limits
         self.address = ""
-        self.since = 0.0  # it has kept us waiting, or worked, or been idle
-        self._incoming = True  # of a request some part has not arrived
+        self.since = 0.0  # when the present state began: waiting for the client, working, or idle
+        self._incoming = True  # part of a request has not arrived
         self._in_head = True
         self._unparsed = 0  # bytes since the head, a part of the body or the end of a request was complete
         self._unsent = 0
         self._unsent_since = 0.0
-        self._refusal = (400, "bad", "This is no HTTP request.")
+        self._refusal = (400, "bad", "This is not an HTTP request.")
 
     @property
     def is_half_open(self) -> bool:
-        """Whether a request has begun, or is to come for the first time, and is not whole; or an answer is not taken."""
+        """Whether a request is not complete, the first one included, or an answer has not been taken."""
         return self._incoming or self._unsent > 0 or self.transport.is_closing()
 
     @property
     def keeps_waiting(self) -> bool:
-        """Whether the next step is the client's."""
+        """Whether the gateway waits for the client."""
         return self.is_half_open or self.cycle is None or self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take the connection in, or refuse it."""
         super().connection_made(transport)
         self.address = _network(self.client[0] if self.client else "")
         self.since = self.loop.time()
-        if not self._all.add(self):
+        if not self._connections.add(self):
             self._refuse(503, "full", "All connections are in use. Try again in a second.")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._all.discard(self)
+        """Forget the connection."""
+        self._connections.discard(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        """Parse what came in pieces of bounded size."""
         self._unset_keepalive_if_required()
         if not self._incoming:
             self._incoming, self.since = True, self.loop.time()
@@ -147,65 +148,72 @@ class Connection(HttpToolsProtocol):
             try:
                 self.parser.feed_data(piece)
             except httptools.HttpParserUpgrade:
-                pass  # to what is not spoken here: it was answered as any other request
+                pass  # to a protocol that is not spoken here: the request is answered as any other
             except httptools.HttpParserError:
                 self._refuse(*self._refusal)
                 return
             if self._unparsed > HEAD_BYTES:
-                self._refuse(431, "large", f"A request's line and headers may have {HEAD_BYTES} bytes.")
+                self._refuse(431, "large", f"The line and headers of a request may have {HEAD_BYTES} bytes.")
                 return
 
     def on_message_begin(self) -> None:
+        """A request begins."""
         super().on_message_begin()
         self._in_head = True
         if not self._incoming:  # the next one of a pipeline
             self._incoming, self.since = True, self.loop.time()
 
     def on_url(self, url: bytes) -> None:
+        """A part of the URL came."""
         super().on_url(url)
         if len(self.url) > URL_BYTES:
-            self._refusal = (414, "large", f"A URL may have {URL_BYTES} bytes. Put what you ask for into the body.")
+            self._refusal = (414, "large", f"A URL may have {URL_BYTES} bytes. Put parameters into the body.")
             raise _TooLarge
 
-    def on_header(self, name: bytes, value: bytes) -> None:  # of the trailers of a body, too
-        if len(self.headers) >= HEADERS:
-            self._refusal = (431, "large", f"A request may have {HEADERS} headers.")
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header came, or a trailer of the body."""
+        if len(self.headers) >= MAX_HEADERS:
+            self._refusal = (431, "large", f"A request may have {MAX_HEADERS} headers.")
             raise _TooLarge
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        """The head is complete."""
         self._unparsed, self._in_head, self.since = 0, False, self.loop.time()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
+        """A part of the body came."""
         self._unparsed = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        """The request is complete."""
         self._unparsed, self._incoming, self.since = 0, False, self.loop.time()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
+        """The answer has been given."""
         self.since = self.loop.time() if not self._incoming else self.since
         super().on_response_complete()
 
     def check(self, now: float) -> None:
-        """Close it when its client has been too slow."""
+        """Close the connection if its client has been too slow."""
         unsent = self.transport.get_write_buffer_size()
         if unsent == 0 or self._unsent == 0 or unsent <= self._unsent - _TAKEN_BYTES:
             self._unsent, self._unsent_since = unsent, now
-        elif now - self._unsent_since > ANSWER_SECONDS:
-            self._all.drop(self, "unread")
+        elif now - self._unsent_since > self._limits.answer:
+            self._connections.drop(self, "unread")
             return
-        if self._incoming and now - self.since > (HEAD_SECONDS if self._in_head else BODY_SECONDS):
+        if self._incoming and now - self.since > (self._limits.head if self._in_head else self._limits.other_body):
             if self._in_head and self._unparsed and not self.transport.is_closing():
-                self._refuse(408, "slow", f"The request did not arrive within {HEAD_SECONDS:g} s.")
-            else:  # without a word where nothing came: it would be taken for the answer to what is sent just now
-                self._all.drop(self, "slow")
+                self._refuse(408, "slow", f"The request did not arrive within {self._limits.head:g} s.")
+            else:  # no answer if nothing came: it would be taken for the answer to what is sent just now
+                self._connections.drop(self, "slow")
 
     def _refuse(self, status: int, reason: str, message: str) -> None:
-        self._all.count(reason)
-        if self.cycle is not None and not self.cycle.response_complete:  # that of an earlier request is answered before
+        self._connections.count(reason)
+        if self.cycle is not None and not self.cycle.response_complete:  # an earlier request is answered first
             self.cycle.keep_alive = False
             self.flow.pause_reading()
             return
@@ -216,7 +224,7 @@ class Connection(HttpToolsProtocol):
 
 
 def _network(address: str) -> str:
-    """An address, or of IPv6 the 64 bits that one customer has."""
+    """The address, or the 64 bits of an IPv6 address that one customer has."""
     if ":" not in address:
         return address
     known = ipaddress.IPv6Address(address.partition("%")[0])
@@ -224,15 +232,15 @@ def _network(address: str) -> str:
 
 
 def open_files(connections: int) -> int:
-    """Raise this process' limit on open files for so many connections; returns how many the system allows, at most that."""
+    """Raise this process' limit on open files for so many connections, and return how many the system allows of them."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + _FILES
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
+    needed = connections + _OTHER_FILES
+    if soft == resource.RLIM_INFINITY or soft >= needed:
         return connections
-    soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    if soft < wanted:
-        connections = max(16, soft - _FILES)
+    if soft < needed:
+        connections = max(16, soft - _OTHER_FILES)
         log.warning("%d connections at once, not gateway.connections: the limit on open files is %d. Raise it (ulimit -n).",
                     connections, soft)
     return connections

@@ -1,13 +1,10 @@
-"""What the gateway accepts and answers. Every body is one object or a list of them; the answer has the same form.
+"""The bodies that the gateway accepts and the answers that it gives, as its OpenAPI describes them.
 
-Bodies are read from JSON by pydantic itself: it refuses what Python's own reader lets through (half characters, numbers of a
-million digits, nesting without end).
+Every body is one object or a list of objects; the answer has the same form.
 """
-import json
-from collections.abc import Sequence
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema
 from pydantic_core import core_schema
 
 from tfrec.data.records import Context, Seconds, Value
@@ -15,17 +12,12 @@ from tfrec.data.records import Context, Seconds, Value
 MAX_BATCH = 1_000  # requests in one call
 MAX_EXPLAINED = 32  # each asks the model once for every event and word piece
 MAX_OUTCOMES = 10_000  # outcomes in one call
-MAX_IDS = 100_000  # in the lists of one call: about a second's work
-_LISTS = ("history", "exclude", "allow_tags", "deny_tags")
 _MAX_HISTORY = 10_000
 _MAX_TAGS = 1_000
 _MAX_QUERY = 10_000  # characters; a search text is not a document
-
 _MAX_ID = 512  # characters
-_ID = f"An id is a text of 1 to {_MAX_ID} characters, or a whole number, which is read as text. Send anything else as text."
-_BOM = b"\xef\xbb\xbf"
 
-T = TypeVar("T", bound=BaseModel)
+_ID = f"An id is a text of 1 to {_MAX_ID} characters, or a whole number, which is read as text. Send anything else as text."
 
 
 def _id_schema(source: Any, handler: Any) -> core_schema.CoreSchema:
@@ -35,9 +27,13 @@ def _id_schema(source: Any, handler: Any) -> core_schema.CoreSchema:
     return core_schema.union_schema([text, number], mode="left_to_right", custom_error_type="id", custom_error_message=_ID)
 
 
-# as catalogue and interactions take them: 123 is "123". True and 1.0 are not: their text depends on who writes it
+# as the catalogue and interactions take them: 123 is "123". True and 1.0 are refused: their text depends on who writes it
 Id = Annotated[str, GetPydanticSchema(_id_schema, lambda schema, handler: handler(core_schema.union_schema(
     [core_schema.str_schema(min_length=1, max_length=_MAX_ID), core_schema.int_schema()])))]
+
+_HISTORY = "What the user did, oldest first. If it is not given, the gateway uses what it has recorded for this user."
+_TIME = "When this happened, in seconds since 1970. Now, if it is not given. A time in the future counts as now."
+_MODEL_VERSION = "The version of the model that answered."
 
 
 def _examples(*examples: dict[str, Any]) -> ConfigDict:
@@ -51,227 +47,163 @@ class _Body(BaseModel):
 class HistoryEvent(_Body):
     """One event of a history that the client sends."""
 
-    item: Id
-    action: str = Field("", max_length=512)
-    time: Seconds | None = None
+    item: Id = Field(description="The item that the user acted on.")
+    action: str = Field("", max_length=512, description="What the user did, such as `click`. Empty: unknown.")
+    time: Seconds | None = Field(None, description="When the user did it, in seconds since 1970. If it is not given: unknown.")
 
 
-class _Ask(_Body):
-    k: int = Field(10, ge=1, description="How many items, at most `serving.max_k`.")
-    history: list[HistoryEvent] | None = Field(
-        None, max_length=_MAX_HISTORY, description="Oldest first. None: what the gateway has seen of this user."
-    )
-    exclude: list[Id] = Field([], max_length=_MAX_HISTORY, description="Never answered.")
-    allow_tags: list[Id] = Field([], max_length=_MAX_TAGS, description="Only items that have one of these, when there is one.")
-    deny_tags: list[Id] = Field([], max_length=_MAX_TAGS, description="No item that has one of these.")
-    context: Context = Context()
-    time: Seconds | None = Field(None, description="When it was asked, if not now: only behaviour of earlier seconds counts.")
-    explore: bool | None = Field(None, description="Draw the slate at random, to learn from it. None: as the gateway does.")
-    label: str = Field("", max_length=512, description="Of a model version. None: stable, or canary for a share of the users.")
+class _SlateBody(_Body):
+    k: int = Field(10, ge=1, description="The number of items to return, at most `serving.max_k` of the configuration.")
+    history: list[HistoryEvent] | None = Field(None, max_length=_MAX_HISTORY, description=_HISTORY)
+    exclude: list[Id] = Field([], max_length=_MAX_HISTORY, description="Items that are not returned.")
+    allow_tags: list[Id] = Field([], max_length=_MAX_TAGS, description="If it is not empty, only items with one of these tags "
+                                 "are returned.")
+    deny_tags: list[Id] = Field([], max_length=_MAX_TAGS, description="Items with one of these tags are not returned.")
+    context: Context = Field(Context(), description="Where the request came from. It is logged, and no model reads it.")
+    time: Seconds | None = Field(None, description="When the user asked, in seconds since 1970. If it is given, the gateway uses "
+                                 "only what it recorded for earlier seconds. Now, if it is not given.")
+    explore: bool | None = Field(None, description="Whether the items are chosen by the exploring policy, to learn from the "
+                                 "outcomes. If it is not given, `gateway.explore` of the configuration decides.")
+    label: str = Field("", max_length=512, description="The label of the model version that answers. If it is empty, the "
+                       "stable version answers, or the canary for its share of the users.")
 
 
-class RecommendRequest(_Ask):
-    """Ask for items. With a query it is a search; without one, a recommendation; with both, a personal search."""
+class RecommendRequest(_SlateBody):
+    """A request for items for a user. With a `query` it is a personal search."""
 
     model_config = _examples({"user": "ann", "k": 3}, {"user": "ann", "query": "crime in paris", "deny_tags": ["Horror"]})
 
-    user: Id
-    query: str = Field("", max_length=_MAX_QUERY)
-    exclude_history: bool = Field(True, description="Nor is what the user has already done something with.")
+    user: Id = Field(description="The user's id. The gateway logs and remembers it as a pseudonym.")
+    query: str = Field("", max_length=_MAX_QUERY, description="The text to search for.")
+    exclude_history: bool = Field(True, description="Whether items that the user has already acted on are left out.")
 
 
-class SearchRequest(_Ask):
-    """Look for a text. With a user it is a personal search, unless `history` is empty."""
+class SearchRequest(_SlateBody):
+    """A search for a text. With a `user` it is a personal search, unless `history` is an empty list."""
 
     model_config = _examples({"query": "crime in paris", "k": 3})
 
-    query: str = Field(min_length=1, max_length=_MAX_QUERY)
-    user: Id | None = Field(None, description="None: somebody. The outcomes that follow then name the request id as their user.")
-    exclude_history: bool = False
-    explore: bool | None = Field(False, description="Draw the slate at random, to learn from it.")
+    query: str = Field(min_length=1, max_length=_MAX_QUERY, description="The text to search for.")
+    user: Id | None = Field(None, description="The user's id. If it is not given, send the `request_id` of the answer as the "
+                            "`user` of the outcomes that follow.")
+    exclude_history: bool = Field(False, description="Whether items that the user has already acted on are left out.")
+    explore: bool | None = Field(False, description="Whether the items are chosen by the exploring policy, to learn from the "
+                                 "outcomes.")
 
 
 class SimilarRequest(_Body):
-    """Ask for the neighbours of an item."""
+    """A request for the nearest items to an item."""
 
     model_config = _examples({"item": "2840", "k": 3})
 
-    item: Id
-    k: int = Field(10, ge=1)
-    label: str = Field("", max_length=512)
+    item: Id = Field(description="The item whose neighbours are returned.")
+    k: int = Field(10, ge=1, description="The number of items to return, at most `serving.max_k` of the configuration.")
+    label: str = Field("", max_length=512, description="The label of the model version that answers. If it is empty, the stable "
+                       "version answers.")
 
 
 class ExplainRequest(_Body):
-    """Ask why an item has the score that it has for someone, now."""
+    """A request to explain the score that an item has for a user now."""
 
     model_config = _examples({"user": "ann", "item": "2840"}, {"user": "ann", "query": "crime in paris", "item": "2840"})
 
-    user: Id
-    item: Id
-    query: str = Field("", max_length=_MAX_QUERY)
-    history: list[HistoryEvent] | None = Field(
-        None, max_length=_MAX_HISTORY, description="Oldest first. None: what the gateway has seen of this user."
-    )
-    time: Seconds | None = None
-    label: str = Field("", max_length=512, description="Of a model version. None: the one that answers this user.")
+    user: Id = Field(description="The user's id.")
+    item: Id = Field(description="The item whose score is explained.")
+    query: str = Field("", max_length=_MAX_QUERY, description="The text that the user searches for.")
+    history: list[HistoryEvent] | None = Field(None, max_length=_MAX_HISTORY, description=_HISTORY)
+    time: Seconds | None = Field(None, description="The time that the score is for, in seconds since 1970. If it is given, the "
+                                 "gateway uses only what it recorded for earlier seconds. Now, if it is not given.")
+    label: str = Field("", max_length=512, description="The label of the model version that answers. If it is empty, the version "
+                       "that answers this user.")
 
 
 class Answered(BaseModel):
     """One item of an answer."""
 
     item: str
-    position: int
-    score: float
+    position: int = Field(description="The item's rank in the answer, from 0.")
+    score: float = Field(description="The item's score. Scores of one answer can be compared with each other.")
 
 
 class RecommendAnswer(BaseModel):
-    """`request_id` belongs into the outcomes that follow."""
+    """The items for a user, best first."""
 
-    request_id: str
-    model_version: int = Field(description="0: no model answered.")
+    request_id: str = Field(description="Names this answer. Send it with the outcomes that follow.")
+    model_version: int = Field(description="The version of the model that answered; 0 if no model did.")
     items: list[Answered]
-    policy: str = Field(description="`greedy`; `plackett_luce(...)`, `thompson(...)` or `linucb(...)` to learn; or `popularity`.")
-    label: str = Field(description="Of the version that answered; empty: the newest.")
-    fallback: str | None = Field(None, description="Why this is not the answer that it should be; usually nothing.")
+    policy: str = Field(description="How the items were chosen: `greedy` (the best first); `plackett_luce(...)`, `thompson(...)` "
+                        "or `linucb(...)` when exploring; `popularity` if no model answered.")
+    label: str = Field(description="The label of the version that answered. Empty: the newest version.")
+    fallback: str | None = Field(None, description="Why something else answered than the configuration says. Usually null.")
 
 
 class SimilarAnswer(BaseModel):
-    """The nearest first."""
+    """The nearest items, the nearest first."""
 
-    model_version: int
+    model_version: int = Field(description=_MODEL_VERSION)
     items: list[Answered]
 
 
 class EventWeight(BaseModel):
-    """What the score would lose without an event of the history."""
+    """How much one event of the history contributes to the score."""
 
     item: str
     action: str
-    weight: float
+    weight: float = Field(description="What the score would lose without this event.")
 
 
 class TokenWeight(BaseModel):
-    """What the score would lose without a word piece of the query; `##` begins one that goes on with a word."""
+    """How much one word piece of the query contributes to the score."""
 
-    token: str
-    weight: float
+    token: str = Field(description="A word, or a part of one; a part that continues a word begins with `##`.")
+    weight: float = Field(description="What the score would lose without this word piece.")
 
 
 class ExplainAnswer(BaseModel):
-    """Parts of one score, in its units. They need not add up: what two parts say alike, neither of them is missed for."""
+    """What each part contributes to a score, in units of the score.
 
-    model_version: int
-    score: float | None = Field(description="None: the version does not know the item.")
-    popularity: float = Field(description="What popularity adds to it.")
-    history: list[EventWeight] = Field(description="Oldest first; those that are read.")
-    query: list[TokenWeight]
+    The contributions do not add up to the score: when two events say the same, the score loses little without either of them.
+    """
+
+    model_version: int = Field(description=_MODEL_VERSION)
+    score: float | None = Field(description="The item's score; null if the version does not know the item.")
+    popularity: float = Field(description="What the item's popularity adds to the score.")
+    history: list[EventWeight] = Field(description="The events that the model reads, oldest first.")
+    query: list[TokenWeight] = Field(description="The word pieces of the query, in their order.")
 
 
 class OutcomeRequest(_Body):
-    """Something that a user did. Send the same `event_id` when in doubt whether it arrived: it counts once."""
+    """Something that a user did with an item. If you do not know whether it arrived, send it again with the same `event_id`."""
 
     model_config = _examples({"user": "ann", "item": "2840", "action": "click", "event_id": "a5c1", "request_id": "7f3e"})
 
-    user: Id
-    item: Id
-    action: Id
-    event_id: Id | None = Field(None, description="One is given when there is none.")
-    request_id: Id | None = Field(None, description="Of the answer that showed the item. None: tfrec did not show it.")
-    value: Value = 1.0
-    time: Seconds | None = None
+    user: Id = Field(description="The user's id, as in the request that showed the item.")
+    item: Id = Field(description="The item that the user acted on.")
+    action: Id = Field(description="What the user did, such as `click` or `purchase`. The `reward` section of the configuration "
+                       "says what each action is worth.")
+    event_id: Id | None = Field(None, description="Names this outcome: with the same user and `event_id` it is recorded once. "
+                                "If it is not given, the gateway makes one.")
+    request_id: Id | None = Field(None, description="The `request_id` of the answer that showed the item. If it is not given, "
+                                  "tfrec did not show the item.")
+    value: Value = Field(1.0, description="How much: seconds watched, a price, a rating. The `reward` section of the "
+                         "configuration says how it is read.")
+    time: Seconds | None = Field(None, description=_TIME)
 
 
 class OutcomeAnswer(BaseModel):
-    """The outcome is on disk."""
+    """The outcome is recorded on disk."""
 
-    event_id: str
+    event_id: str = Field(description="The `event_id` that was sent, or the one that the gateway made.")
 
 
-class Refused(BaseModel):
-    """What was wrong with one field, or with the call as a whole."""
+class ErrorDetail(BaseModel):
+    """What is wrong with one field, or with the call as a whole."""
 
     message: str
-    field: str | None = None
+    field: str | None = Field(None, description="The field that is wrong, such as `k`, or `3.k` in the fourth object of a list.")
 
 
 class ErrorResponse(BaseModel):
-    """Every answer that is no success."""
+    """Every answer that is not a success."""
 
-    errors: list[Refused]
-
-
-class Reader(Generic[T]):
-    """Reads one body of a kind, or a list of at most `most`."""
-
-    def __init__(self, model: type[T], *, most: int) -> None:
-        self.model = model
-        self.most = most
-        many: Any = list[model]  # type: ignore[valid-type]
-        self._many: TypeAdapter[list[T]] = TypeAdapter(Annotated[many, Field(min_length=1, max_length=most)])
-
-    def read(self, raw: bytes) -> tuple[list[T], bool]:
-        """The bodies, and whether they came as a list. Raises pydantic's `ValidationError`."""
-        raw = raw.removeprefix(_BOM)  # some write it in front of UTF-8
-        many = raw.lstrip(b" \t\r\n")[:1] == b"["
-        found = self._many.validate_json(raw) if many else [self.model.model_validate_json(raw)]
-        json.loads(raw, object_pairs_hook=_each_once)
-        return found, many
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> None:
-    """Refuse a key that comes twice: of two users, which one is meant?"""
-    keys = {key for key, _ in pairs}
-    if len(keys) < len(pairs):
-        names = [key for key, _ in pairs]
-        twice = next(name for place, name in enumerate(names) if name in names[:place])
-        raise RepeatedKey(twice)
-
-
-class RepeatedKey(Exception):
-    """A JSON object names a key twice; the key is the message."""
-
-
-class WrongField(Exception):
-    """A field that is well-formed and may not be as it is, by the gateway's settings."""
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
-
-
-class TooManyIds(Exception):
-    """The lists of one call are too long together."""
-
-
-def check_sizes(bodies: Sequence[BaseModel], *, many: bool, max_k: int, max_context_bytes: int) -> None:
-    """Refuse what one call may not ask.
-
-    Raises:
-        WrongField: a `k` or a context is too large.
-        TooManyIds: the lists of all bodies have more than `MAX_IDS` ids.
-    """
-    ids = sum(len(getattr(body, name, None) or ()) for body in bodies for name in _LISTS)
-    if ids > MAX_IDS:
-        raise TooManyIds(f"The lists of a call may have {MAX_IDS} ids in all, got {ids}. Send fewer requests at once.")
-    for place, body in enumerate(bodies):
-        where = f"{place}." if many else ""
-        if getattr(body, "k", 0) > max_k:
-            raise WrongField(f"{where}k", f"Input should be less than or equal to {max_k}")
-        if (size := _context_bytes(body)) > max_context_bytes:
-            raise WrongField(f"{where}context", f"A context may have {max_context_bytes} bytes, got {size}. No model reads it.")
-
-
-def _context_bytes(body: BaseModel) -> int:
-    context = getattr(body, "context", None)
-    return 0 if context is None or not context.model_fields_set else len(context.model_dump_json().encode())
-
-
-def to_json(answers: Sequence[BaseModel], *, many: bool) -> bytes:
-    """The answers in the form of the question."""
-    texts = [answer.model_dump_json() for answer in answers]
-    return f"[{','.join(texts)}]".encode() if many else texts[0].encode()
-
-
-def field_of(location: tuple[int | str, ...]) -> str:
-    """`(3, "k")` as `3.k`: the field as the client wrote it, cut when that is long."""
-    return ".".join(map(str, location))[:200] or "body"
+    errors: list[ErrorDetail]

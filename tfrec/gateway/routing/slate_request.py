@@ -1,0 +1,37 @@
+"""A request for a slate as the router takes it, and the slate that answers it."""
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tfrec.gateway.past_events import PastEvent
+from tfrec.models.popularity_prior import Override
+
+
+@dataclass(frozen=True)
+class SlateRequest:
+    """What one user asks for, with everything that the gateway knows about it."""
+
+    user: str  # pseudonym
+    time: int  # seconds since 1970
+    query: str
+    k: int  # number of items
+    history: Sequence[PastEvent]  # oldest first
+    exclude: Sequence[str]
+    allow_tags: Sequence[str]
+    deny_tags: Sequence[str]
+    label: str  # the version label that the caller named; "" if none
+    explore: bool
+    seed: int  # of a slate that is drawn at random
+
+
+@dataclass(frozen=True)
+class SlateAnswer:
+    """The items that are shown, best first, and where they come from."""
+
+    items: Sequence[str]
+    scores: Sequence[float]
+    version: int  # 0: no model answered
+    label: str
+    policy: str
+    log_propensities: Sequence[float | None]  # None: unknown
+    fallback: str | None = None  # why another answer than the configured one is given
+    live: Override | None = None  # the live popularity that was sent, where propensities depend on it
