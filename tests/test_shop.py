@@ -1,7 +1,8 @@
-"""The README's own shop, its commands as they stand, from an evaluation to a service that learns, and what they say on the way.
+"""The shop of the documentation: every command and program of docs/ as it stands, from an evaluation to a service that learns.
 
-But for the ports, on a catalogue of 40 items with a BERT of width 16: the README's films take a minute to train on. There is one
-training, one export and one publication for all tests of the file, which therefore depend on the order in which they stand.
+Only the ports differ, and the catalogue has 40 items and BERT the width 16: the films of the documentation take a minute to train
+on. There is one training, one export and one publication for all tests of the file, which therefore depend on the order in which
+they stand. The last one holds that no block of a page was left out.
 """
 import json
 import os
@@ -18,20 +19,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+from tests.docs import pages
 from tests.graph.tiny_recommender import exporting
 from tfrec.config import load_config
 from tfrec.data.feedback_log.log import FeedbackLog, LogWriter
 from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
 from tfrec.data.records import Outcome
+from tfrec.gateway.http.keys import Keys
 from tfrec.gateway.pseudonym import load_pseudonyms
 from tfrec.model_server.process import free_port
 from tfrec.release.lineage import Lineage, held_back, newest_model
 from tfrec.release.manifest import read_manifest
 
 ROOT = Path(__file__).parent.parent
-OWN_DATA = (ROOT / "README.md").read_text(encoding="utf-8").split("## Your own data")[1].split("## Colab")[0]
 ITEMS, USERS, EVENTS, LIVE = 40, 15, 300, 50
 NOW = int(time.time())
 BETWEEN = NOW - 60 * LIVE - 59  # the events of the file are over, and none of the live ones has come
@@ -41,15 +44,24 @@ RUN = Path("runs", "shop")
 Call = Callable[..., tuple[int, Any, str]]
 
 
-def block(beginning: str, language: str = "sh") -> str:
-    """The README's block of code that begins like this."""
-    (found,) = [text for text in re.findall(rf"^```{language}\n(.*?)^```", OWN_DATA, re.M | re.S) if text.startswith(beginning)]
-    return found
+RUN_BLOCKS: set[str] = set()  # texts of the blocks that tests of this file took
+
+
+def block(page: str, beginning: str) -> str:
+    """The text of the block of a page that begins like this; whoever asks for it runs it."""
+    text = pages.block(page, beginning).text
+    RUN_BLOCKS.add(text)
+    return text
+
+
+def lines(page: str, beginning: str) -> list[str]:
+    """The commands of such a block, without comments."""
+    return [re.split(r" +#", line)[0] for line in block(page, beginning).splitlines()]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def shop(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: str) -> Iterator[Path]:
-    """A directory with the three files and the settings that the README speaks of, and `tfrec` on the path; all happens there."""
+    """A directory with the files and settings that docs/data.md speaks of, and `tfrec` on the path; all happens there."""
     directory = tmp_path_factory.mktemp("shop")
     rng = np.random.default_rng(3)
     rows = [{"id": str(n), "title": f"{WORDS[n % 5]} in {WORDS[n // 5 % 5]} {n}"} for n in range(ITEMS)]
@@ -65,7 +77,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: str) -> Iter
         model = {{dim = 8, layers = 0, history = 6, id_slots = 64}}
         training = {{epochs = 1, batch_size = 8}}
         retrain = {{epochs = 1, min_events = 10, gate_margin = 1.0}}
-    """ + block("run =", "toml"))
+    """ + block("docs/data.md", "run ="))
     program = directory / "bin" / "tfrec"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m tfrec "$@"\n')
@@ -141,7 +153,8 @@ def test_what_needs_an_earlier_step_says_which(call: Call) -> None:
 
 
 def test_evaluate_prints_the_model_and_its_peers(call: Call) -> None:
-    code, out, _ = call("evaluate", "--set", "run=evaluated")
+    (evaluate,) = lines("docs/train.md", "tfrec evaluate")
+    code, out, _ = call(f"{evaluate} --json")
     assert code == 0
     assert {"static", "frozen", "baselines", "train_seconds", "epochs", "asked"} <= out.keys()
     assert out["baselines"].keys() == {"popularity", "popularity_7d", "item-kNN", "EASE"}
@@ -155,7 +168,7 @@ def test_evaluate_prints_the_model_and_its_peers(call: Call) -> None:
 
 
 def test_train_leaves_a_checkpoint_and_export_a_saved_model_that_publish_verifies(call: Call) -> None:
-    train, export, publish = block("tfrec train").splitlines()
+    train, export, publish = lines("docs/train.md", "tfrec train")
     code, out, _ = call(f"{train} --json")
     assert (code, out["items"], out["epochs"], Path(out["checkpoint"])) == (0, ITEMS, 1, RUN / "checkpoint")
     assert (RUN / "checkpoint" / "checkpoint.json").is_file()
@@ -186,21 +199,26 @@ def test_retrain_waits_while_it_cannot_compare(call: Call) -> None:
     assert "nobody in the window has a history" in out["reason"]
 
 
-def test_the_application_asks_and_says_what_came_of_it(shop: Path, call: Call) -> None:
+def test_the_application_asks_and_says_what_came_of_it(shop: Path, call: Call, capsys: pytest.CaptureFixture[str]) -> None:
     if not shutil.which("curl"):
-        pytest.skip("the README asks with curl")
+        pytest.skip("docs/serve.md asks with curl")
     grpc, rest, http = free_port(), free_port(), free_port()
-    serve, gateway = [re.split(r" +#", line)[0] for line in block("tfrec serve").splitlines()]
+    serve, gateway = lines("docs/serve.md", "tfrec serve --config")
     serve += f" --port={grpc} --rest_api_port={rest}"
     gateway += f" --server 127.0.0.1:{grpc} --port {http}"
-    script = block("ask()").replace("8080", str(http))
-    _, status = block("tfrec retrain").splitlines()
+    script = block("docs/serve.md", "ask()").replace("8080", str(http))
+    over_rest = block("docs/serve.md", "curl").replace("8501", str(rest))
+    _, status = lines("docs/retrain.md", "tfrec retrain --config shop.toml\ntfrec status")
     with running(shop, serve, f"http://127.0.0.1:{rest}/v1/models/tfrec"), \
          running(shop, gateway, f"http://127.0.0.1:{http}/readyz"):
         found = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, env=environment(shop), timeout=240)
         assert found.returncode == 0, found.stderr
         code, out, _ = call(status.replace("8501", str(rest)))
         assert (code, "AVAILABLE" in out) == (0, True)
+        answered = subprocess.run(["bash", "-euc", over_rest], capture_output=True, text=True, timeout=60)
+        assert len(json.loads(answered.stdout)["outputs"]["items"][0]) == 3
+        exec(block("docs/serve.md", "from tfrec import Client").replace("8500", str(grpc)), {})
+        assert len(re.findall(r"'\d+'", capsys.readouterr().out)) == 3
     first, item, outcome, second, explored, searched, near, why = found.stdout.splitlines()
     shown = [one["item"] for one in json.loads(first)["items"]]
     assert len(shown) == 3
@@ -222,7 +240,7 @@ def test_the_application_asks_and_says_what_came_of_it(shop: Path, call: Call) -
 def test_retrain_promotes_what_passes_the_gate(call: Call) -> None:
     # a margin of 1 lets everything pass; the twelve that waited are news still, beside what came over the gateway
     happen([(f"new{n % 12}", 20 + n, BETWEEN + 12 + n) for n in range(18)], writer="second")
-    retrain, _ = block("tfrec retrain").splitlines()
+    retrain, _ = lines("docs/retrain.md", "tfrec retrain --config shop.toml\ntfrec status")
     code, out, _ = call(retrain)
     assert (code, "promoted" in out) == (0, True)
     code, out, _ = call("status")
@@ -253,12 +271,70 @@ def test_export_starts_from_what_is_newest(call: Call) -> None:
 
 
 def test_a_version_that_was_regretted_comes_back_and_what_it_learnt_is_no_news(call: Call) -> None:
-    code, out, _ = call("rollback")
+    (rollback,) = lines("docs/operate.md", "tfrec rollback")
+    code, out, _ = call(f"{rollback} --json")
     assert (code, out) == (0, {"version": 3, "copy_of": 1, "rolled_back_from": 2})
     with Path("items.jsonl").open("a") as file:  # the same items would be no change, and no version
         file.write('{"id": "40", "title": "robots in paris 40"}\n')
-    assert call("tfrec publish --items items.jsonl --config shop.toml")[0] == 0  # by a fresh server
+    items, prior = lines("docs/serve.md", "tfrec publish --items")
+    assert call(items)[0] == 0  # by a fresh server
+    assert call(prior)[0] == 0
     happen([(f"late{n}", n, NOW - n) for n in range(5)], writer="third")
     code, out, _ = call("retrain")
-    assert (code, out["outcome"], out["version"]) == (0, "waiting", 4)
+    assert (code, out["outcome"], out["version"]) == (0, "waiting", 5)
     assert out["reason"] == "5 new events, retrain.min_events is 10: left for the next run"  # and not 35
+
+
+def test_other_objectives_are_words_of_the_settings(call: Call) -> None:
+    for retrain in lines("docs/retrain.md", "tfrec retrain --config shop.toml --set"):
+        code, out, _ = call(f"{retrain} --json")
+        assert (code, out["outcome"]) == (0, "waiting")
+
+
+def test_join_writes_the_examples_of_the_whole_log(call: Call) -> None:
+    (join,) = lines("docs/retrain.md", "tfrec join")
+    code, out, _ = call(f"{join} --json")
+    assert (code, out["examples"]) == (0, pq.read_table("examples.parquet").num_rows)
+    assert out["examples"] >= 35
+
+
+def test_a_log_that_supports_no_estimate_says_why(call: Call) -> None:
+    for ope in lines("docs/explore.md", "tfrec ope"):
+        code, out, err = call(ope)
+        assert (code, out) == (1, "")  # one drawn slate is no sample; tests/test_ope.py has logs that are
+        assert re.search("no slate can be weighed|no estimate: ", err)
+
+
+def test_the_text_encoder_is_tuned_from_queries_log_and_behaviour(call: Call) -> None:
+    rows = [f"{WORDS[n % 5]} in {WORDS[n // 5 % 5]},{n}\n" for n in range(ITEMS)]
+    Path("queries.csv").write_text("query,item\n" + "".join(rows))
+    for tune, written in zip(lines("docs/tune.md", "tfrec tune"), ("encoder", "by-log", "by-behaviour"), strict=True):
+        code, out, err = call(f"{tune} --set tuning.epochs=1 --json")
+        assert code == 0, err
+        assert Path(out["encoder"]) == RUN / written
+    (pretrain,) = lines("docs/tune.md", "tfrec pretrain")
+    code, out, err = call(f"{pretrain} --set tuning.epochs=1 --json")
+    assert (code, Path(out["encoder"])) == (0, RUN / "pretrained"), err
+
+
+def test_a_program_trains(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(block("docs/train.md", "import tfrec"), {})
+    assert re.fullmatch(r"1 \(\d+, 8\)\n", capsys.readouterr().out)
+
+
+def test_a_key_is_made_that_the_gateway_reads(shop: Path) -> None:
+    if not shutil.which("openssl"):
+        pytest.skip("the runbook makes keys with openssl")
+    script = block("serving/RUNBOOK.md", "key=")
+    found = subprocess.run(["bash", "-euc", script], cwd=shop, capture_output=True, text=True, check=True)
+    caller = Keys(shop / "keys.txt", rate=None).caller(found.stdout.split()[-1].encode())
+    assert caller is not None
+    assert caller.name == "shop"
+
+
+def test_no_block_of_the_documentation_was_left_out(request: pytest.FixtureRequest) -> None:
+    here = [item for item in request.session.items if item.path == request.path]
+    if len(here) < len([name for name in globals() if name.startswith("test_")]):
+        pytest.skip("only some of the tests have run")
+    wanted = {one.text: str(one) for one in [*pages.blocks("bash", ""), *pages.blocks("python")]}
+    assert {wanted[text] for text in wanted.keys() - RUN_BLOCKS} == set()
