@@ -27,7 +27,7 @@ from tests.graph.tiny_recommender import exporting
 from tfrec.config import load_config
 from tfrec.data.feedback_log.log import FeedbackLog, LogWriter
 from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
-from tfrec.data.records import Outcome
+from tfrec.data.records import Impression, Outcome, Shown
 from tfrec.gateway.http.keys import Keys
 from tfrec.gateway.pseudonym import load_pseudonyms
 from tfrec.model_server.process import free_port
@@ -135,6 +135,17 @@ def happen(events: list[tuple[str, int, int]], *, writer: str) -> None:
     ]
     with LogWriter(FeedbackLog(RUN / "log"), WriteAheadFile(RUN / "wal", writer)) as log:
         log.outcome(*outcomes)
+
+
+def search(queries: list[str]) -> None:
+    """Put searches into the log, each for one shown item that was clicked, long enough ago for their labels to be final."""
+    user, then = load_pseudonyms(RUN).of("finder"), NOW - 7 * 86_400
+    with LogWriter(FeedbackLog(RUN / "log"), WriteAheadFile(RUN / "wal", "searches")) as log:
+        for n, query in enumerate(queries):
+            shown = Shown(item=str(n % ITEMS), position=0, score=1.0)
+            log.impression(Impression(request_id=query, time=then + n, user=user, query=query, slate=(shown,), policy="greedy",
+                                      model_version=1))
+            log.outcome(Outcome(event_id=query, user=user, item=shown.item, action="click", time=then + n, request_id=query))
 
 
 def news() -> set[tuple[str, str]]:
@@ -308,6 +319,7 @@ def test_a_log_that_supports_no_estimate_says_why(call: Call) -> None:
 def test_the_text_encoder_is_tuned_from_queries_log_and_behaviour(call: Call) -> None:
     rows = [f"{WORDS[n % 5]} in {WORDS[n // 5 % 5]},{n}\n" for n in range(ITEMS)]
     Path("queries.csv").write_text("query,item\n" + "".join(rows))
+    search([f"{word} {n}" for n in range(8) for word in WORDS])
     for tune, written in zip(lines("docs/tune.md", "tfrec tune"), ("encoder", "by-log", "by-behaviour"), strict=True):
         code, out, err = call(f"{tune} --set tuning.epochs=1 --json")
         assert code == 0, err

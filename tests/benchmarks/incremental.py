@@ -103,7 +103,7 @@ def learn(config: Config, made: Recommender, optimizer: Any, inter: Interactions
                           evenness=wish.evenness)
     made.model.restart_average()
     course = Trainer(made, inter, targets, prior_weights=made.prior.weights)
-    made.model.anchor(wish.distance)
+    made.model.anchor(wish.l2_sp)
     course.run(optimizer, epochs=range(seed, seed + wish.epochs))
     made.model.swap_average()
     made.model.anchor(0.0)

