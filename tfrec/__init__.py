@@ -24,7 +24,7 @@ _HOMES = {
     "Catalogue": "tfrec.data.items.catalogue",
     "read_catalogue": "tfrec.data.items.catalogue",
     "Interactions": "tfrec.data.behaviour.interactions",
-    "read_interactions": "tfrec.data.behaviour.interactions",
+    "read_interactions": "tfrec.data.behaviour.interaction_files",
     "FeedbackLog": "tfrec.data.feedback_log.log",
     "LogWriter": "tfrec.data.feedback_log.log",
     "Impression": "tfrec.data.records",

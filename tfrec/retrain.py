@@ -33,8 +33,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tfrec.config import Config
 from tfrec.data.behaviour.damping import damping
 from tfrec.data.behaviour.histories import Histories
-from tfrec.data.behaviour.interactions import Interactions, read_preferences
-from tfrec.data.behaviour.merge import MergedBehaviour, gather
+from tfrec.data.behaviour.interaction_files import read_preferences
+from tfrec.data.behaviour.interactions import Interactions
+from tfrec.data.behaviour.merge import MergedBehaviour, merge_behaviour
 from tfrec.data.examples.slates import Slate, matured_slates
 from tfrec.data.feedback_log.log import FeedbackLog, Window
 from tfrec.data.feedback_log.schema import KINDS
@@ -42,7 +43,7 @@ from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.labels.action_names import warn_of_actions
 from tfrec.data.labels.join import join
 from tfrec.data.labels.label_rule import LabelRule
-from tfrec.data.labels.repeated_actions import with_users
+from tfrec.data.labels.pair_rewards import rename_users
 from tfrec.data.readers.rows import Quarantine
 from tfrec.errors import DataError, NothingToLearn, NotVerified, TfrecError, UsageError
 from tfrec.evaluation.baselines import POPULARITY_7D, WEEK, popularity_scorer
@@ -237,7 +238,7 @@ def _work(config: Config, work: Path, feedback: FeedbackLog, intent: Intent) -> 
         return Retrained(WAITING, reason, parent, events, 0, left_out, {}, clock.seconds)
     judged, start = judges.events, len(learnable)
     damped = damping(inter.slice(0, start), behaviour.new[:start], user_share=config.reward.user_share)
-    for words in damped.words():
+    for words in damped.warnings():
         log.warning("damped: %s", words)
     with choose_strategy(config.training.device).scope():
         optimizer = optimiser(config, learning_rate=config.retrain.learning_rate)
@@ -353,12 +354,12 @@ def _behaviour(config: Config, feedback: FeedbackLog, intent: Intent, catalogue:
     if config.data.interactions is not None:
         base = read_preferences(config.data.interactions, rule, quarantine=quarantine.without_rows(), now=intent.now)
         pseudonyms = load_pseudonyms(config.run)  # the log knows nobody by name
-        base = with_users(base, pseudonyms.of)
+        base = rename_users(base, pseudonyms.of)
     left_out = {name: value for name, value in fresh.left_out.items() if value}
     warn_of_actions(fresh.actions, config.reward, where=config.log_dir, whole=False)
     judged = held_back(config.models_dir / str(intent.parent))
-    behaviour = gather(base, past.table, fresh.table, items=catalogue.ids.tolist(), held_back=judged, cap=rule.reward.cap,
-                       now=intent.now)
+    behaviour = merge_behaviour(base, past.table, fresh.table, items=catalogue.ids.tolist(), held_back=judged,
+                                cap=rule.reward.cap, now=intent.now)
     return behaviour, pa.concat_tables([past.table, fresh.table]), left_out
 
 

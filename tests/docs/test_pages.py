@@ -21,7 +21,7 @@ import tfrec
 from tests.docs.pages import BLOCKS, MARKS, PAGES, ROOT, Block, anchors, block, blocks, links, rows, words_in_backticks
 from tfrec.cli.app import app
 from tfrec.config import Config, load_config
-from tfrec.data.behaviour.interactions import read_interactions
+from tfrec.data.behaviour.interaction_files import read_interactions
 from tfrec.data.items.catalogue import read_catalogue
 from tfrec.gateway.http import schemas
 from tfrec.model_server.options import ServeOptions, parse_flags

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tfrec.data.behaviour.interactions import read_interactions
+from tfrec.data.behaviour.interaction_files import read_interactions
 from tfrec.data.items.catalogue import read_catalogue
 from tfrec.evaluation.baselines import fit_baselines
 from tfrec.evaluation.intervals import UserBootstrap

@@ -11,7 +11,7 @@ from tests.gateway.world import KEY, NOW, World, items
 from tests.model_server.tiny import Running
 from tfrec.client.results import Explanation
 from tfrec.config import Config, RewardConfig
-from tfrec.data.behaviour.known_outcomes import newest_outcomes
+from tfrec.data.behaviour.newest_outcomes import newest_outcomes
 from tfrec.errors import DataError
 from tfrec.gateway.serve import restore
 from tfrec.model_server.process import free_port

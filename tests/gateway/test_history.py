@@ -8,12 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfrec.config import Rating, RewardConfig
+from tfrec.data.behaviour.first_seen import first_seen, first_seen_in_file
 from tfrec.data.behaviour.interactions import Interactions
-from tfrec.data.behaviour.known_outcomes import first_positives, first_seen, first_seen_in, newest_outcomes
+from tfrec.data.behaviour.newest_outcomes import first_positives, newest_outcomes
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.labels.label_rule import LabelRule
-from tfrec.data.labels.repeated_actions import MINUTE_LIMIT, acts_of, behaviour, merged
+from tfrec.data.labels.pair_rewards import one_row_per_pair, positive_pairs, rewarded_actions
+from tfrec.data.labels.repeated_actions import MINUTE_LIMIT
 from tfrec.data.records import Item, Outcome
 from tfrec.gateway.history import UserHistories
 from tfrec.gateway.past_events import PastEvent
@@ -45,7 +47,7 @@ def logged(outcomes: list[Outcome]) -> pa.Table:
 def trained(outcomes: list[Outcome], rule: LabelRule = RULE) -> dict[str, list[PastEvent]]:
     """The history of each user at the end, as training reads it."""
     table = logged(outcomes).sort_by([("time", "ascending"), ("event_id", "ascending")])
-    pairs = behaviour(merged(acts_of(table, rule.reward, rule.lengths), cap=rule.reward.cap))
+    pairs = positive_pairs(one_row_per_pair(rewarded_actions(table, rule.reward, rule.lengths), cap=rule.reward.cap))
     inter = Interactions.from_columns(pairs["user"], pairs["item"], pairs["time"].to_numpy(), action=pairs["action"])
     found: dict[str, list[PastEvent]] = {user: [] for user in "uv"}
     for user, item, time, action in zip(inter.user, inter.item, inter.time, inter.action, strict=True):
@@ -172,14 +174,13 @@ def test_nobody_is_known_for_longer_than_since_they_came() -> None:
 
 def test_people_of_a_file_are_known_since_their_first_event(tmp_path: Path) -> None:
     (tmp_path / "i.csv").write_text("user,item,time\nann,a,200\nann,b,100\nbob,a,900\nbad,a,never\n")
-    known = first_seen_in(tmp_path / "i.csv", now=500, name=str.upper).to_pylist()
+    known = first_seen_in_file(tmp_path / "i.csv", now=500, name=str.upper).to_pylist()
     assert sorted(map(tuple, (row.values() for row in known))) == [("ANN", 100), ("BOB", 500)]
 
 
-def test_a_large_log_is_read_by_its_newest_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_log_is_read_by_its_newest_rows(tmp_path: Path) -> None:
     log = FeedbackLog(tmp_path)
     row = {"request_id": None, "user": "u", "action": "click", "value": 1.0, "item": "a"}
     times = np.random.default_rng(0).permutation(30).tolist()
     log.append("outcomes", [(n, {**row, "event_id": str(n), "time": time}) for n, time in enumerate(times, 1)], writer="w")
-    monkeypatch.setattr("tfrec.data.behaviour.known_outcomes._MOST_ROWS", 10)
-    assert newest_outcomes(log)["time"].to_pylist() == list(range(20, 30))
+    assert newest_outcomes(log, max_rows=10)["time"].to_pylist() == list(range(20, 30))

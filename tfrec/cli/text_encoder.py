@@ -75,7 +75,7 @@ def tune(
         warn_of_actions(examples.actions, settled.reward, where=settled.log_dir)
         found.append(sources.pairs_of_log(examples.table, catalogue))
     if behaviour:
-        from tfrec.data.behaviour.interactions import read_interactions
+        from tfrec.data.behaviour.interaction_files import read_interactions
 
         source = interactions or settled.data.interactions
         if source is None:

@@ -10,7 +10,8 @@ from fastapi import FastAPI
 
 from tfrec.client.client import Client
 from tfrec.config import Config, GatewayConfig
-from tfrec.data.behaviour.known_outcomes import first_seen_in, newest_outcomes
+from tfrec.data.behaviour.first_seen import first_seen_in_file
+from tfrec.data.behaviour.newest_outcomes import newest_outcomes
 from tfrec.data.feedback_log.log import FeedbackLog, LogWriter
 from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
 from tfrec.data.items.catalogue import read_catalogue
@@ -95,7 +96,7 @@ def restore(gateway: Gateway, config: Config, feedback: FeedbackLog, pseudonyms:
     """Let the gateway know what users did before it starts. What cannot be read is logged, and the gateway starts without it."""
     if config.data.interactions is not None:
         try:
-            gateway.meet(first_seen_in(config.data.interactions, now=now, name=pseudonyms.of))
+            gateway.meet(first_seen_in_file(config.data.interactions, now=now, name=pseudonyms.of))
         except TfrecError as error:
             log.warning("users of data.interactions count as newcomers for a day: %s", error)
     try:

@@ -7,7 +7,8 @@ from bisect import insort
 from typing import NamedTuple
 
 from tfrec.data.behaviour.interactions import event_sha1
-from tfrec.data.labels.repeated_actions import MINUTE_LIMIT, NOTHING, REPEAT_SECONDS
+from tfrec.data.labels.pair_rewards import NEGLIGIBLE
+from tfrec.data.labels.repeated_actions import MINUTE_LIMIT, REPEAT_SECONDS
 from tfrec.gateway.past_events import PastEvent, UserHistory
 
 _MAX_ACTS = 64  # of one user on one item that are kept singly; older ones are added up
@@ -136,7 +137,7 @@ class _ItemActs:
         """Time and action of the earliest act that gained something, if all acts are worth more than nothing."""
         n = len(self.acts) if before is None else sum(act.time < before for act in self.acts)
         worth, first = self._sum_of(n, too_fast)
-        return first if worth > NOTHING and first is not None and (before is None or first[0] < before) else None
+        return first if worth > NEGLIGIBLE and first is not None and (before is None or first[0] < before) else None
 
     def _sum_of(self, n: int, too_fast: set[int]) -> tuple[float, tuple[int, str] | None]:
         """What the oldest `n` acts are worth, with all older ones, and time and action of the earliest that gained something."""
@@ -149,7 +150,7 @@ class _ItemActs:
             if is_repeat or act.time // 60 in too_fast:
                 continue
             worth += act.gain
-            if act.gain > NOTHING and (first is None or (act.time, act.action) < first):
+            if act.gain > NEGLIGIBLE and (first is None or (act.time, act.action) < first):
                 first = act.time, act.action
         return worth, first
 

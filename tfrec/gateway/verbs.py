@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfrec.data.behaviour.known_outcomes import first_positives, first_seen
+from tfrec.data.behaviour.first_seen import first_seen
+from tfrec.data.behaviour.newest_outcomes import first_positives
 from tfrec.data.feedback_log.log import LogWriter
 from tfrec.data.records import Impression, Outcome, Shown
 from tfrec.gateway.dedupe import Deduplicator

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tfrec.data.behaviour.interactions import Interactions
-from tfrec.data.behaviour.newcomers import agreed, by_newcomers
+from tfrec.data.behaviour.newcomers import bounded_counts, by_newcomers
 from tfrec.errors import DataError, ModelError
 
 Floats = NDArray[np.float64]
@@ -229,7 +229,7 @@ class PopularityPrior:
             return self._counts[0] * fading[:, None], self._totals[0] * fading
         old, new = self._counts * fading[:, None]
         chosen = int(np.count_nonzero(self._counts[0, -1]))
-        counts = old + agreed(old, new, totals=self._totals * fading, chosen=chosen)
+        counts = old + bounded_counts(old, new, totals=self._totals * fading, chosen=chosen)
         return counts, counts.sum(1)
 
     def _advance(self, newest: int) -> None:

@@ -18,7 +18,8 @@ from tfrec.client.contract import Probe
 from tfrec.client.tensors import from_values
 from tfrec.client.warmup import Request, record_probes
 from tfrec.config import Config, RewardConfig
-from tfrec.data.behaviour.known_outcomes import by_newcomers, first_positives, newest_outcomes
+from tfrec.data.behaviour.first_seen import from_newcomers
+from tfrec.data.behaviour.newest_outcomes import first_positives, newest_outcomes
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.readers.rows import Quarantine
@@ -86,7 +87,7 @@ def count_outcomes(recommender: Recommender, log: FeedbackLog, *, reward: Reward
     """Count in the popularity what the log has of rewarded outcomes since its clock; returns their number."""
     outcomes = newest_outcomes(log)
     first = first_positives(outcomes, LabelRule.of_rewards(reward, recommender.catalogue))
-    newcomer = by_newcomers(first, outcomes, now=now)
+    newcomer = from_newcomers(first, outcomes, now=now)
     times, names = first["time"].to_numpy(), first["item"].to_pylist()
     index = recommender.catalogue.index
     new = [at for at in np.flatnonzero(times > recommender.prior.clock) if names[at] in index]

@@ -93,7 +93,7 @@ def test_three_hundred_fake_users_count_as_a_few_and_are_reported():
     # 600 events of people with a history on 21 items, 40 of newcomers on others: 3 * 41 / 601 * (0 + 601 / 22)
     assert found.factor[pushed].sum() == pytest.approx(3 * 41 / 22)
     assert found.figures() == {"items": {"pushed": [300, 5.59]}}
-    assert found.words() == ["item pushed: 300 events of newcomers count as 5.6"]
+    assert found.warnings() == ["item pushed: 300 events of newcomers count as 5.6"]
     assert (damping(*world(fakes=FEW), user_share=0.05).factor == 1).all()
 
 

@@ -1,4 +1,4 @@
-"""What newcomers choose counts as far as people with a history make one expect it; nothing that is agreed on is lost."""
+"""What newcomers choose counts as far as people with a history make one expect it; nothing is thrown away."""
 import numpy as np
 import pytest
 from hypothesis import given
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tfrec.data.behaviour.interactions import Interactions
-from tfrec.data.behaviour.newcomers import HISTORY_SECONDS, RATIO, agreed, by_newcomers
+from tfrec.data.behaviour.newcomers import HISTORY_SECONDS, RATIO, bounded_counts, by_newcomers
 
 counts = hnp.arrays(np.float64, 6, elements=st.floats(0, 1e6))
 
@@ -14,7 +14,7 @@ counts = hnp.arrays(np.float64, 6, elements=st.floats(0, 1e6))
 def weighing(established, newcomers):
     """Of one half life."""
     old, new = np.array(established, float), np.array(newcomers, float)
-    return agreed(old, new, totals=np.array([old.sum(), new.sum()]), chosen=int(np.count_nonzero(old)))
+    return bounded_counts(old, new, totals=np.array([old.sum(), new.sum()]), chosen=int(np.count_nonzero(old)))
 
 
 def test_somebody_is_a_newcomer_for_a_day():

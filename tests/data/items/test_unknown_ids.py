@@ -5,7 +5,7 @@ import pytest
 
 from tfrec.config import Config
 from tfrec.data.behaviour.dataset import read_dataset
-from tfrec.data.behaviour.interactions import read_interactions
+from tfrec.data.behaviour.interaction_files import read_interactions
 from tfrec.data.examples.pairs import read_queries
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.items.unknown_ids import explain_unknown

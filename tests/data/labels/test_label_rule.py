@@ -62,9 +62,8 @@ def test_every_command_that_reads_outcomes_honours_every_setting(command, settin
         raise Enough  # before anything is learnt
 
     read = []
-    for name in ("joined", "read_dataset"):
-        home = f"tfrec.data.{'pairs' if name == 'joined' else 'dataset'}"
-        monkeypatch.setattr(f"{home}.{name}", kept(f"{home}.{name}", read))
+    for path in ("tfrec.data.examples.pairs.joined", "tfrec.data.behaviour.dataset.read_dataset"):
+        monkeypatch.setattr(path, kept(path, read))
     monkeypatch.setattr("tfrec.cli.app.load_tensorflow", enough)
     monkeypatch.setattr("tfrec.training.encoder.tune.tune", lambda *_: enough())
     with pytest.raises(Enough):

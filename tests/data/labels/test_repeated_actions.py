@@ -11,13 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tfrec.config import Rating, RewardConfig
-from tfrec.data.behaviour.interactions import Interactions, read_interactions, read_preferences
-from tfrec.data.behaviour.merge import gather
+from tfrec.data.behaviour.interaction_files import read_interactions, read_preferences
+from tfrec.data.behaviour.interactions import Interactions
+from tfrec.data.behaviour.merge import merge_behaviour
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.labels.join import SCHEMA, join
 from tfrec.data.labels.label_rule import LabelRule
-from tfrec.data.labels.repeated_actions import ACTS, behaviour, merged
+from tfrec.data.labels.pair_rewards import ACTIONS, one_row_per_pair, positive_pairs
 from tfrec.data.records import Item, Outcome
 
 ITEMS = [Item(id=name, numeric={"minutes": 40.0}) for name in "abc"]
@@ -32,7 +33,7 @@ ACT = st.tuples(st.sampled_from("uvpqrs"), st.sampled_from("abcx"), st.sampled_f
 
 
 def acts(*rows: tuple[str, str, int, str, float]) -> pa.Table:
-    return pa.table([pa.array(column) for column in zip(*rows, strict=True)], schema=ACTS)
+    return pa.table([pa.array(column) for column in zip(*rows, strict=True)], schema=ACTIONS)
 
 
 def told(inter: Interactions) -> list[tuple[str, str, int, str, float]]:
@@ -41,17 +42,18 @@ def told(inter: Interactions) -> list[tuple[str, str, int, str, float]]:
 
 
 def test_the_earliest_act_that_counts_stands_for_all():
-    pairs = merged(acts(("u", "a", 9, "purchase", 5.0), ("u", "a", 3, "dislike", -2.0), ("u", "a", 7, "click", 1.0),
+    pairs = one_row_per_pair(acts(("u", "a", 9, "purchase", 5.0), ("u", "a", 3, "dislike", -2.0), ("u", "a", 7, "click", 1.0),
                         ("u", "b", 1, "dislike", -2.0), ("u", "b", 2, "click", 1.0), ("v", "a", 4, "click", 1.0),
                         ("v", "a", 4, "buy", 9.0)), cap=6.0)
     assert sorted(tuple(row.values()) for row in pairs.to_pylist()) == [
         ("u", "a", 7, "click", 4.0), ("u", "b", 2, "click", -1.0), ("v", "a", 4, "buy", 6.0),
     ]  # fmt: skip
-    assert behaviour(pairs)["item"].to_pylist() == ["a", "a"]
+    assert positive_pairs(pairs)["item"].to_pylist() == ["a", "a"]
 
 
 def test_rounding_is_no_preference():
-    assert behaviour(merged(acts(*[("u", "a", k, "x", gain) for k, gain in enumerate((0.1, 0.2, -0.3))]), cap=6.0)).num_rows == 0
+    pairs = one_row_per_pair(acts(*[("u", "a", k, "x", gain) for k, gain in enumerate((0.1, 0.2, -0.3))]), cap=6.0)
+    assert positive_pairs(pairs).num_rows == 0
 
 
 def test_view_then_purchase_counts_both(tmp_path: Path):
@@ -107,7 +109,7 @@ def test_files_and_log_give_the_same_examples_for_the_same_acts(rows):
                     for k, (u, i, t, a, v) in enumerate(rows)]
         log.append("outcomes", list(enumerate((one.model_dump() for one in outcomes), 1)), writer="w")
         joined = join(log, log.window(None, now=NOW), rule, quarantine=None).table
-        of_log = gather(None, SCHEMA.empty_table(), joined, items=catalogue.ids.tolist(), cap=RULE.cap, now=NOW).inter
+        of_log = merge_behaviour(None, SCHEMA.empty_table(), joined, items=catalogue.ids.tolist(), cap=RULE.cap, now=NOW).inter
         of_file = read_interactions(path, catalogue=catalogue, quarantine=None, reward=rule, now=NOW)
     assert told(of_file) == told(of_log)
 

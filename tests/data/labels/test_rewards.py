@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tfrec.config import Rating, RewardConfig, WeightChange
-from tfrec.data.labels.rewards import FOREVER, ceiling, gains, length_table, lengths, lengths_of, reward_table
+from tfrec.data.labels.rewards import FOREVER, ceiling, gains, item_lengths, length_table, lengths_of, reward_table
 from tfrec.data.records import Item
 from tfrec.errors import DataError
 
@@ -80,7 +80,7 @@ def test_gains_by_delay_and_date():
 
 def test_lengths_come_from_the_catalogue():
     items = [Item(id="a", numeric={"minutes": 50.0}), Item(id="b"), Item(id="c", numeric={"minutes": 0.0})]
-    assert lengths(FILM, items) == {"watch": {"a": 50.0}}
-    assert lengths(SHOP, items) == {}
+    assert item_lengths(FILM, items) == {"watch": {"a": 50.0}}
+    assert item_lengths(SHOP, items) == {}
     with pytest.raises(DataError, match="reward.lengths.watch: expected 'minutes' to be a column of numbers above 0"):
-        lengths(FILM, items[1:])
+        item_lengths(FILM, items[1:])

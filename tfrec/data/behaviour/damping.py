@@ -1,9 +1,9 @@
-"""How much each event weighs in training, where some few could otherwise decide what is learnt.
+"""Damps the training weight of events by which a few users could decide what is learnt.
 
 New accounts and clicks cost nothing, so whoever wants an item to rise can send as many events as everybody else. Two bounds hold:
-what newcomers do with one item counts as far as people with a history make one expect it (`newcomers.agreed`), and one user's
-events weigh a share of all at most. Nothing is dropped: an event that weighs less is still the history of its user, and the next
-run counts anew, with the agreement that has come by then.
+newcomers' events of one item count as far as the choices of established users make one expect (`newcomers.bounded_counts`), and
+the events of one user weigh at most a share of all. Nothing is dropped: a damped event is still history of its user, and the next
+run computes the weights anew, by what established users have chosen by then.
 """
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tfrec.data.behaviour.interactions import Interactions
-from tfrec.data.behaviour.newcomers import agreed, by_newcomers
+from tfrec.data.behaviour.newcomers import bounded_counts, by_newcomers
 
-FEW = 5  # events of newcomers on one item that count whole: so few are no burst, and a small log has no others
-LEAST_MEANS = 2.0  # one user may always weigh so many times the mean of all, as in a log of seven users
-_NAMED = 10  # items, and users, that a report names
-_TOLD = 3  # of each, that a log line is written for
+FEW = 5  # this many events of newcomers on an item always count: they are no burst, and a small log may have no others
+LEAST_MEANS = 2.0  # one user may always weigh this many times the mean, whatever the share: a log may have seven users
+_REPORTED = 10  # items, and users, that a report names
+_LOGGED = 3  # items, and users, for which a warning is logged
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -25,38 +25,38 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Damping:
-    """`[n]` factors of the weights, from 0 to 1, and what they change: for whom, in events, at most `_NAMED` of a kind."""
+    """Factors of the events' weights, with the items and users that are damped most."""
 
-    factor: Floats
+    factor: Floats  # [n], from 0 to 1
     items: dict[str, tuple[int, float]] = field(default_factory=dict)  # events of newcomers, and as how many they count
-    users: dict[str, tuple[int, float]] = field(default_factory=dict)  # the same of users who did very much
+    users: dict[str, tuple[int, float]] = field(default_factory=dict)  # events of very busy users, and as how many they count
 
     def applied(self, inter: Interactions) -> Interactions:
-        """The events with the weights that they have now."""
+        """The same events with damped weights."""
         return replace(inter, weight=(inter.weight * self.factor).astype(np.float32))
 
-    def words(self) -> list[str]:
-        """A sentence for each of the `_TOLD` items and users that lose most."""
+    def warnings(self) -> list[str]:
+        """A sentence for each of the items and users that are damped most, three of each."""
         by_item = [f"item {item}: {n} events of newcomers count as {m:.1f}" for item, (n, m) in self.items.items()]
         by_user = [f"user {user}: {n} events count as {m:.1f}" for user, (n, m) in self.users.items()]
-        return by_item[:_TOLD] + by_user[:_TOLD]
+        return by_item[:_LOGGED] + by_user[:_LOGGED]
 
     def figures(self) -> dict[str, Any]:
-        """For a report; empty when nothing is damped."""
+        """Items and users with [events, as how many they count], for a report; empty when nothing is damped."""
         found = {"items": self.items, "users": self.users}
         return {kind: {name: [n, round(m, 2)] for name, (n, m) in rows.items()} for kind, rows in found.items() if rows}
 
 
 def damping(inter: Interactions, new: Mask, *, user_share: float) -> Damping:
-    """The factors for all events. New and old ones are counted apart: a push is not replayed later at its full weight.
+    """Compute the factors of all events. Old and new events are bounded apart, so a push is not replayed later at full weight.
 
     Args:
         inter: all behaviour, in the order of time.
-        new: `[n]`, the events of this window; the report is about them.
-        user_share: of the weight of all events of the window, that one user's may have.
+        new: `[n]`, the events of this window, which the report is about.
+        user_share: of the weight of all events of the window, the most that one user may have.
     """
     factor, newcomer = np.ones(len(inter)), by_newcomers(inter)
-    for events in (~new, new):  # the report is of the last
+    for events in (~new, new):  # the report is about the last
         of_items = newcomer_factors(inter.item[events], newcomer[events], n_items=len(inter.items))
         weight = inter.weight[events] * of_items
         of_users = user_factors(inter.user[events], weight, share=user_share)
@@ -68,36 +68,37 @@ def damping(inter: Interactions, new: Mask, *, user_share: float) -> Damping:
 
 
 def newcomer_factors(item: npt.NDArray[Any], newcomer: Mask, *, n_items: int) -> Floats:
-    """`[n]`: for an event of a newcomer, the part of newcomers' events of its item that is agreed on or within `FEW`; else 1."""
-    old, new = (np.bincount(item[who], minlength=n_items).astype(np.float64) for who in (~newcomer, newcomer))
-    counting = agreed(old, new, totals=np.array([old.sum(), new.sum()]), chosen=int(np.count_nonzero(old)))
-    part = np.minimum(1.0, np.maximum(counting, FEW) / np.maximum(new, 1))
-    return np.where(newcomer, part[item], 1.0)
+    """`[n]`: for an event of a newcomer, the share of newcomers' events of its item that counts, of `FEW` all; else 1."""
+    of_established, of_newcomers = (np.bincount(item[who], minlength=n_items).astype(np.float64) for who in (~newcomer, newcomer))
+    counting = bounded_counts(of_established, of_newcomers, totals=np.array([of_established.sum(), of_newcomers.sum()]),
+                              chosen=int(np.count_nonzero(of_established)))
+    share = np.minimum(1.0, np.maximum(counting, FEW) / np.maximum(of_newcomers, 1))
+    return np.where(newcomer, share[item], 1.0)
 
 
 def user_factors(user: npt.NDArray[Any], weight: npt.NDArray[Any], *, share: float) -> Floats:
-    """`[n]`: by which the events of each user are multiplied, so that no user has more than the share of what is left.
+    """`[n]`: a factor for the events of each user, so that no user has more than the share of what is left.
 
-    With s_u what user u weighs, min(s_u, c) is left of it, for the largest c with c <= q sum_u min(s_u, c). For k users above c
-    and R the weight of the others that is c = q R / (1 - k q). q is `share`, or `LEAST_MEANS` / users where that is more.
+    Where user u weighs s_u, min(s_u, c) is left, for the largest c with c <= q sum_u min(s_u, c). With k users above c and R the
+    weight of the others, c = q R / (1 - k q). q is `share`, or `LEAST_MEANS` / users where that is more.
     """
-    weighs = np.bincount(user, weight)
-    positive = np.sort(weighs[weighs > 0])[::-1]
+    user_weight = np.bincount(user, weight)
+    positive = np.sort(user_weight[user_weight > 0])[::-1]
     if not len(positive):
         return np.ones(len(user))
     q = max(share, LEAST_MEANS / len(positive))
-    most = positive[0]
-    if most > q * positive.sum():
-        above = np.arange(1, min(len(positive), int(np.ceil(1 / q))))
-        above = above[above * q < 1]
-        rest = positive.sum() - np.cumsum(positive)[above - 1]
-        level = q * rest / (1 - above * q)
-        most = level[np.argmax(level >= positive[above])]  # the fewest that have to be above
-    return np.asarray(np.minimum(1.0, most / np.maximum(weighs, 1e-300))[user])
+    cap = positive[0]
+    if cap > q * positive.sum():
+        k = np.arange(1, min(len(positive), int(np.ceil(1 / q))))
+        k = k[k * q < 1]
+        rest = positive.sum() - np.cumsum(positive)[k - 1]
+        caps = q * rest / (1 - k * q)
+        cap = caps[np.argmax(caps >= positive[k])]  # the smallest k whose cap is at least the heaviest of the others
+    return np.asarray(np.minimum(1.0, cap / np.maximum(user_weight, 1e-300))[user])
 
 
 def _counted(code: npt.NDArray[Any], factor: Floats, names: tuple[str, ...]) -> dict[str, tuple[int, float]]:
-    """Events and what they count as, by name; of many names those with most events that do not count."""
+    """By name, the number of events and as how many they count, for the names that lose most."""
     events, counting = np.bincount(code), np.bincount(code, factor)
-    order = np.argsort(counting - events, kind="stable")[:_NAMED]
+    order = np.argsort(counting - events, kind="stable")[:_REPORTED]
     return {names[n]: (int(events[n]), float(counting[n])) for n in order if events[n]}

@@ -1,13 +1,14 @@
-"""The catalogue and the behaviour that a command works on, read together: files in, records that name each other out.
+"""Reads the catalogue and the behaviour that a command works on, and makes them agree on items.
 
-Bad rows stop the reading, or are set aside in a file of the run; items that the behaviour names and the catalogue does not have
-are left out and told, or become candidates without text.
+Bad rows stop the reading, or are set aside in a file of the run. Items that the behaviour names and the catalogue lacks are left
+out with a warning, or become candidates without text.
 """
 import logging
 from pathlib import Path
 
 from tfrec.config import Config
-from tfrec.data.behaviour.interactions import Interactions, read_interactions
+from tfrec.data.behaviour.interaction_files import read_interactions
+from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.items.catalogue import Catalogue, read_catalogue
 from tfrec.data.items.unknown_ids import explain_unknown
 from tfrec.data.labels.label_rule import LabelRule
@@ -27,12 +28,15 @@ def read_dataset(
     command: str,
     with_unknown_items: bool = False,
 ) -> tuple[Catalogue, Interactions]:
-    """The catalogue of `items` and the behaviour in `interactions`, by default those of the configuration.
+    """Read the files `items` and `interactions`, by default those of the configuration.
 
     Args:
-        skip_bad_rows: whether they are set aside.
-        command: for whom it is read: names it in errors, and the file of what is set aside.
-        with_unknown_items: whether items that only the behaviour names are candidates.
+        config: of the run.
+        items: the catalogue's file.
+        interactions: the behaviour's file.
+        skip_bad_rows: set bad rows aside instead of raising.
+        command: names the command in errors, and the file of the rows that are set aside.
+        with_unknown_items: make candidates of items that only the behaviour names.
 
     Raises:
         UsageError: a file is named nowhere.

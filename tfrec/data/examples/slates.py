@@ -16,8 +16,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tfrec.data.feedback_log.duckdb_view import create_view
 from tfrec.data.feedback_log.log import FeedbackLog, Window
-from tfrec.data.labels.join import join, register
+from tfrec.data.labels.join import join
 from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.readers.rows import Quarantine
 from tfrec.errors import DataError
@@ -161,7 +162,7 @@ def _select(
 
     def read() -> tuple[pa.Table, pa.Table, Counter[str]]:
         with duckdb.connect(config={"python_enable_replacements": False}) as db:
-            register(db, "impressions", table.uri, dataset, table.schema)
+            create_view(db, "impressions", table.uri, dataset, table.schema)
             db.execute(_BY_REQUEST)
             db.execute(_WANTED.format(which=which, most=int(most)))
             requests = db.sql(_REQUESTS).to_arrow_table()

@@ -1,6 +1,6 @@
-"""Actions that were logged and count nothing, and names of the configuration that nobody logged, each with the nearest name.
+"""Warns of logged actions that have no weight, and of configured actions that nobody logged, each with the nearest name.
 
-`Click` beside `click`, a name with a space behind it or a word of another system would else be worth nothing without a word.
+Without a warning, `Click` beside `click`, a name with a trailing space or a word of another system would silently count nothing.
 """
 import logging
 from collections.abc import Iterable, Mapping
@@ -16,13 +16,13 @@ _MOST = 5  # names in a message
 
 
 def warn_of_actions(counts: Mapping[str, int], reward: RewardConfig, *, where: str | Path, whole: bool = True) -> None:
-    """Log a warning where names do not meet.
+    """Log a warning where the names of actions do not match the reward rule.
 
     Args:
-        counts: events by action.
-        reward: whose weights are meant.
-        where: the events are from.
-        whole: whether these are all events, so that a name of the configuration that none of them has is worth a word.
+        counts: the number of events of each action.
+        reward: the reward rule.
+        where: the source of the events, for the message.
+        whole: these are all events there are, so also warn of configured actions that none of them has.
     """
     weighted = {rule.action for rule in rules(reward)}
     idle = {action: n for action, n in counts.items() if action not in weighted}
@@ -34,16 +34,16 @@ def warn_of_actions(counts: Mapping[str, int], reward: RewardConfig, *, where: s
                     "matter a weight, and the others the weight 0.", where, sum(idle.values()), sum(counts.values()),
                     ", ".join(told), rest)
     if whole and counts:
-        usual = _names(_preset(reward.preset))
+        of_preset = _names(_preset(reward.preset))  # a preset names more actions than most logs have
         for action, settings in _names(reward).items():
             near = nearest(action, idle)
-            if action not in counts and (near or action not in usual):
-                log.warning("%s: %s names the action %r, which no event has%s. Correct the name, or take it out.", where,
+            if action not in counts and (near or action not in of_preset):
+                log.warning("%s: %s names the action %r, which no event has%s. Correct the name or remove it.", where,
                             " and ".join(f"reward.{name}" for name in settings), action, near)
 
 
 def _names(reward: RewardConfig) -> dict[str, list[str]]:
-    """Every action that the section names, and in which settings."""
+    """Every action that the reward rule names, with the settings that name it."""
     found: dict[str, list[str]] = {}
     of_settings: dict[str, Iterable[str]] = {
         "weights": reward.weights, "valued": reward.valued, "completed": reward.completed, "lengths": reward.lengths,

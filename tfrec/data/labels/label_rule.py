@@ -1,13 +1,13 @@
-"""The label rule: everything that decides what a logged outcome is worth, for which items, and for how long it counts.
+"""The label rule: what a logged outcome is worth, for which items, and for how long it counts.
 
-It is built once from the configuration and the catalogue (`LabelRule.of`) and passed whole, so that every command that joins the
-log or reads a file of interactions honours every setting of `reward` and `data.attribution_hours` in the same way.
+It is built once from the configuration and the catalogue (`LabelRule.of`) and passed whole, so every command that joins the log
+or reads a file of interactions applies the settings `reward` and `data.attribution_hours` in the same way.
 """
 from dataclasses import dataclass
 
 from tfrec.config import Config, RewardConfig
 from tfrec.data.items.catalogue import Catalogue
-from tfrec.data.labels.rewards import Lengths, lengths
+from tfrec.data.labels.rewards import Lengths, item_lengths
 from tfrec.errors import UsageError
 
 
@@ -16,9 +16,9 @@ class LabelRule:
     """How outcomes become labels.
 
     Args:
-        catalogue_ids: items that examples may name; rows of other items are counted and left out.
+        catalogue_ids: the items that examples may name; rows of other items are counted and left out.
         attribution_seconds: an outcome counts for an impression that is at most this old.
-        reward: what an outcome is worth.
+        reward: the reward rule.
         lengths: of items, by action, for the actions of `reward.lengths`.
 
     Raises:
@@ -32,7 +32,7 @@ class LabelRule:
 
     def __post_init__(self) -> None:
         if missing := sorted(set(self.reward.lengths) - set(self.lengths)):
-            raise UsageError(f"LabelRule: reward.lengths names a column of the catalogue for {missing[0]!r}, and no lengths are "
+            raise UsageError(f"LabelRule: reward.lengths names a column of the catalogue for {missing[0]!r}, but no lengths are "
                              "given. Pass the catalogue.")
 
     @classmethod
@@ -46,7 +46,12 @@ class LabelRule:
 
     @classmethod
     def of_rewards(cls, reward: RewardConfig, catalogue: Catalogue | None, *, attribution_seconds: int = 0) -> "LabelRule":
-        """The rule of a reward section alone: enough for a file, in which nothing was shown."""
+        """The rule of a reward section alone. It is enough for a file of interactions, which holds no impressions.
+
+        Raises:
+            DataError: `reward.lengths` names a column that is a number above 0 for no item.
+            UsageError: `reward` asks for lengths of items, and there is no catalogue.
+        """
         items = () if catalogue is None else catalogue.items
-        known = {} if catalogue is None else lengths(reward, items)
+        known = {} if catalogue is None else item_lengths(reward, items)
         return cls(tuple(item.id for item in items), attribution_seconds, reward, known)

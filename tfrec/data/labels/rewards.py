@@ -1,12 +1,12 @@
-"""What an outcome is worth: the reward rule of the configuration, as the relations that `join.sql` reads and as numbers.
+"""The reward rule of the configuration, as relations that `join.sql` reads and as numbers.
 
-    gain(outcome)   = weight * worth * 0.5 ** (delay / half life)
-    worth           = 1, or by the action  value  |  clip(value / full, 0, 1)  |  (value - neutral) / scale
+    gain(outcome)   = weight * amount * 0.5 ** (delay / half life)
+    amount          = 1, or by the action  value  |  clip(value / full, 0, 1)  |  (value - neutral) / scale
     reward(example) = clip(sum of the gains of its outcomes, -cap, cap)
 
-The weight is that of the action at the outcome's time, 0 for actions without one. The delay is that from the moment its item was
-shown; organic behaviour has none. `full` is the length of the item, or one for all. One rule, two renderings: the statement of
-the join, for the log, and `gains`, for files; a test holds that they agree.
+The weight is that of the action at the outcome's time, 0 for actions without one. The delay is counted from the moment the item
+was shown; organic behaviour has none. `full` is the length of the item, or one length for all. The rule is written twice, in
+`join.sql` for the log and in `gains` for files; a test holds that they agree.
 """
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,13 +21,12 @@ from tfrec.data.records import Item
 from tfrec.errors import DataError
 
 Lengths = Mapping[str, Mapping[str, float]]  # of items, by action
-Reads = Literal["nothing", "value", "completion", "rating"]  # how the value of an act is read
+Reads = Literal["nothing", "value", "completion", "rating"]  # how the value of an outcome is read
 FOREVER = 1 << 40  # seconds; no record is later
-_HOUR = 3600
 
 
 class Rule(NamedTuple):
-    """What an action is worth from `since` until just before `until`, in seconds since 1970. A row of the relation `rewards`."""
+    """The reward of an action from `since` until just before `until`, in seconds since 1970. A row of the relation `rewards`."""
 
     action: str
     since: int
@@ -45,7 +44,7 @@ _TYPES = [pa.string(), pa.int64(), pa.int64(), pa.float64(), pa.string(), *[pa.f
 
 
 def rules(config: RewardConfig) -> list[Rule]:
-    """For each action that ever has a weight one row, and one more for each time that its weight changes."""
+    """One row for each action that ever has a weight, and one more for each change of its weight."""
     weights = {action: [(0, weight)] for action, weight in config.weights.items()}
     for change in config.changes:
         for action, weight in change.weights.items():
@@ -59,13 +58,13 @@ def rules(config: RewardConfig) -> list[Rule]:
 
 
 def reads_of(config: RewardConfig, actions: Sequence[str]) -> list[Reads]:
-    """How the value of each action is read."""
+    """`[actions]`: how the value of each action is read."""
     return [_reading(config, action)[0] for action in actions]
 
 
 def _reading(config: RewardConfig, action: str) -> tuple[Reads, float | None, float, float, float | None, bool]:
     half_life = config.half_life_hours.get(action)
-    rest = None if half_life is None else half_life * _HOUR, action in config.conversions
+    rest = None if half_life is None else half_life * 3600, action in config.conversions
     if action in config.valued:
         return "value", None, 0.0, 1.0, *rest
     if action in config.completed or action in config.lengths:
@@ -76,14 +75,14 @@ def _reading(config: RewardConfig, action: str) -> tuple[Reads, float | None, fl
 
 
 def reward_table(config: RewardConfig) -> pa.Table:
-    """The relation `rewards`: the columns of `Rule`."""
+    """The relation `rewards`, with the columns of `Rule`."""
     columns = zip(*rules(config), strict=True) if rules(config) else [[]] * len(_TYPES)
     arrays = [pa.array(column, kind) for column, kind in zip(columns, _TYPES, strict=True)]
     return pa.table(arrays, names=list(Rule._fields))
 
 
-def lengths(config: RewardConfig, items: Iterable[Item]) -> dict[str, dict[str, float]]:
-    """By action of `reward.lengths` and item, the length that the catalogue states, where it is above zero.
+def item_lengths(config: RewardConfig, items: Iterable[Item]) -> dict[str, dict[str, float]]:
+    """For each action of `reward.lengths`, the length of each item for which the catalogue states one above zero.
 
     Raises:
         DataError: a column is a number for no item.
@@ -104,7 +103,7 @@ def lengths(config: RewardConfig, items: Iterable[Item]) -> dict[str, dict[str, 
 
 
 def length_table(known: Lengths) -> pa.Table:
-    """The relation `lengths`: action, item, length."""
+    """The relation `lengths`, with the columns action, item and length."""
     rows = [(action, item, length) for action, of_item in known.items() for item, length in of_item.items()]
     columns = zip(*rows, strict=True) if rows else [[]] * 3
     kinds = (pa.string(), pa.string(), pa.float64())
@@ -112,11 +111,11 @@ def length_table(known: Lengths) -> pa.Table:
 
 
 def ceiling(config: RewardConfig) -> float:
-    """The reward from which a label is final before its attribution window closes, because nothing can change it for the better.
+    """The reward from which a label is final before its attribution window closes, because no outcome can increase it.
 
-    With counted acts only, that is the best act (a purchase after a click, not a second click); where values add up, the cap: a
-    value below zero that comes after that is late. Where an action can be worth less than nothing a label may fall until the
-    window closes, and no reward is final before: infinity.
+    Where actions count once, it is the largest weight: after a purchase, another click changes nothing. Where values add up, it
+    is the cap; a negative value that comes later is late. Where an action can have a negative gain, a label may fall until the
+    window closes, and the ceiling is infinite.
     """
     every = rules(config)
     if any(rule.weight < 0 or (rule.reads == "rating" and rule.weight != 0) for rule in every):
@@ -139,11 +138,13 @@ def gains(
     """`[n]`: the gain of each event, between -cap and cap.
 
     Args:
-        actions: names.
-        action: `[n]`, codes into `actions`.
-        value, time: `[n]`; seconds since 1970.
-        length: `[n]`, of the event's item for its action, NaN where it is not known; default: known nowhere.
-        delay: `[n]`, seconds since the item was shown; default: none.
+        config: the reward rule.
+        actions: names of actions.
+        action: `[n]` codes into `actions`.
+        value: `[n]` values of the outcomes.
+        time: `[n]` seconds since 1970.
+        length: `[n]` length of the event's item for its action, NaN where unknown; by default unknown everywhere.
+        delay: `[n]` seconds since the item was shown; none by default.
     """
     value, time = np.asarray(value, np.float64), np.asarray(time, np.int64)
     length = np.full(len(value), np.nan) if length is None else np.asarray(length, np.float64)
@@ -152,21 +153,21 @@ def gains(
     codes = {name: code for code, name in enumerate(actions)}
     for rule in rules(config):
         of_rule = np.flatnonzero((action == codes.get(rule.action, -1)) & (time >= rule.since) & (time < rule.until))
-        own = value[of_rule]
+        amount = value[of_rule]
         if rule.reads == "nothing":
-            own = np.ones(len(of_rule))
+            amount = np.ones(len(of_rule))
         elif rule.reads == "completion":
             full = np.where(np.isnan(length[of_rule]), rule.full or np.inf, length[of_rule])
-            own = np.clip(own / full, 0, 1)
+            amount = np.clip(amount / full, 0, 1)
         elif rule.reads == "rating":
-            own = (own - rule.neutral) / rule.scale
+            amount = (amount - rule.neutral) / rule.scale
         discount = 1.0 if rule.half_life is None else 0.5 ** (delay[of_rule] / rule.half_life)
-        gain[of_rule] = rule.weight * own * discount
+        gain[of_rule] = rule.weight * amount * discount
     return np.clip(gain, -config.cap, config.cap)
 
 
 def lengths_of(known: Lengths, action: Sequence[str], item: Sequence[str]) -> npt.NDArray[np.float64]:
-    """`[n]`: the length of each event's item for its action, NaN where it is not known: what `gains` takes."""
+    """`[n]`: the length of each event's item for its action, NaN where unknown, as `gains` takes it."""
     if not known:
         return np.full(len(item), np.nan)
     none: Mapping[str, float] = {}

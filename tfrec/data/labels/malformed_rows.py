@@ -1,0 +1,69 @@
+"""Sets aside the rows of the log that the join cannot use, because another tool wrote them without the checks of the records."""
+import json
+
+import duckdb
+
+from tfrec.data.feedback_log.log import Window
+from tfrec.data.feedback_log.schema import Kind
+from tfrec.data.readers.rows import Quarantine, reject
+from tfrec.data.records import MAX_VALUE
+
+_TEXT = "{0} IS NOT NULL AND {0} <> ''"
+_TIME = "time >= 0 AND time < 1099511627776"  # 2^40, as in the records
+_WELL_FORMED: dict[Kind, dict[str, str]] = {  # the condition of each column
+    "impressions": {
+        **{column: _TEXT.format(f'"{column}"') for column in ("request_id", "user", "item", "policy")},
+        "time": _TIME,
+        "position": "position >= 0",
+        "model_version": "model_version >= 0",
+        "log_propensity": "(log_propensity IS NULL OR log_propensity <= 0)",
+    },
+    "outcomes": {
+        **{column: _TEXT.format(f'"{column}"') for column in ("event_id", "user", "item", "action")},
+        "time": _TIME,
+        "value": f"isfinite(value) AND abs(value) <= {MAX_VALUE:.0f}",
+    },
+}
+
+
+def set_aside_malformed(db: duckdb.DuckDBPyConnection, kind: Kind, uri: str, quarantine: Quarantine | None,
+                        window: Window) -> int:
+    """Create the view `<kind>` of the well-formed rows of `all_<kind>`, and quarantine the malformed rows of a window.
+
+    Rows without an ingest id belong to no window. They are set aside when the log is read from its beginning.
+
+    Args:
+        db: with the views `all_<kind>` and `bounds`.
+        kind: of the table.
+        uri: of the table, for messages.
+        quarantine: where the rows go.
+        window: the rows to report.
+
+    Returns:
+        The number of rows that were set aside.
+
+    Raises:
+        DataError: a row is malformed and there is no quarantine.
+    """
+    rules = _WELL_FORMED[kind]
+    well_formed = f"COALESCE({' AND '.join(rules.values())}, FALSE)"
+    db.execute(f"CREATE TEMP VIEW {kind} AS SELECT * FROM all_{kind} WHERE {well_formed}")
+    broken = ", ".join(f"CASE WHEN NOT COALESCE({rule}, FALSE) THEN '{column}' END" for column, rule in rules.items())
+    bad = db.sql(
+        f"SELECT r.*, concat_ws(',', {broken}) AS broken FROM all_{kind} AS r JOIN bounds AS b ON b.kind = '{kind}' AND "
+        f"b.writer = r.writer AND r.seq > b.after_seq AND r.seq <= b.upto_seq WHERE NOT {well_formed} ORDER BY r.writer, r.seq"
+    ).to_arrow_table()
+    for row in bad.to_pylist():
+        reason = "; ".join(f"expected {rules[name]}, got {json.dumps(row[name])}" for name in row.pop("broken").split(","))
+        reject(quarantine, uri, f"{row['writer']}:{row['seq']}", reason=reason, row=row)
+    from_the_beginning = window.now and not any(window.start.values())
+    return len(bad) + (_without_ingest_id(db, kind, uri, quarantine) if from_the_beginning else 0)
+
+
+def _without_ingest_id(db: duckdb.DuckDBPyConnection, kind: Kind, uri: str, quarantine: Quarantine | None) -> int:
+    bad = db.sql(f"SELECT * FROM all_{kind} WHERE writer IS NULL OR seq IS NULL").to_arrow_table()
+    for number, row in enumerate(bad.to_pylist(), 1):
+        reason = ("expected the ingest id of a row, `writer` (the name of what wrote it) and `seq` (from 1, growing), got "
+                  f"{json.dumps(row['writer'])} and {json.dumps(row['seq'])}: it is in no window")
+        reject(quarantine, uri, f"{number} of those without an ingest id", reason=reason, row=row)
+    return len(bad)
