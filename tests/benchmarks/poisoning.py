@@ -18,7 +18,8 @@ from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.behaviour.movielens import load_movielens
 from tfrec.gateway.first_seen import FirstSeen
 from tfrec.gateway.live_popularity import LivePopularity
-from tfrec.models.popularity_prior import PopularityPrior, fit_weights
+from tfrec.models.popularity_prior import PopularityPrior
+from tfrec.models.prior_weights import fit_weights
 from tfrec.release.popularity_files import write_prior
 
 WIDTH, TOP, YEAR = 32, 10, 365 * 86_400

@@ -5,7 +5,7 @@
 MovieLens (9,066 films, 671 people) and its BERT. A model learns the first `base` ratings and is published in RUN, where a later
 call finds it; its SavedModel draws slates for people with a history, and `tfrec.retrain.retrain` runs once for each objective,
 verified by a server. The gate judges as it does, but lets everything pass, so that what it would have held is known as well.
-Slates have 1 to 12 places in turn; a third of the requests has a query, another third tags that must not come; a fifth brings
+Slates have 1 to 12 positions in turn; a third of the requests has a query, another third tags that must not come; a fifth brings
 live popularity, all exclude what the person has seen, and a seventh was drawn by another policy and logged without propensities.
 Half of the people act on nothing that they are shown.
 
@@ -94,7 +94,7 @@ def log_slates(config: Config, people: People, teachers: np.ndarray, requests: i
     known = [catalogue.items[i].id for i in rng.choice(len(catalogue), 2, replace=False)]
     live = Override(known, np.array([-4.0, -9.0], np.float32))
     quiet = set(rng.choice(teachers, len(teachers) // 2, replace=False).tolist())
-    counts = dict.fromkeys(("slates", "places", "clicks", "dismissals"), 0)
+    counts = dict.fromkeys(("slates", "positions", "clicks", "dismissals"), 0)
     with LogWriter(FeedbackLog(config.log_dir), WriteAheadFile(config.run / "wal", "benchmark")) as log:
         for start in range(0, requests, BATCH):
             number = np.arange(start, min(start + BATCH, requests))
@@ -117,11 +117,11 @@ def log_slates(config: Config, people: People, teachers: np.ndarray, requests: i
                     history_time=[t for _, _, t in history[row]],
                     exclude=[item.decode() for item in arrays["exclude"][row] if item],
                     prior_items=list(prior[row].ids), prior_log_p=prior[row].log_p.tolist(),
-                    slate=[Shown(item=item, position=place, score=score, log_propensity=None if unknown else min(0.0, log_pi))
-                           for place, (item, score, log_pi) in enumerate(slate)],
+                    slate=[Shown(item=item, position=position, score=score, log_propensity=None if unknown else min(0.0, log_pi))
+                           for position, (item, score, log_pi) in enumerate(slate)],
                     policy="thompson(alpha=1)" if unknown else "plackett_luce(temperature=1, epsilon=0.1)", model_version=1))
                 counts["slates"] += 1
-                counts["places"] += len(slate)
+                counts["positions"] += len(slate)
                 for item, _, _ in slate:
                     at = catalogue.index[item]
                     action = "click" if rng.random() < people.click[user, at] else (

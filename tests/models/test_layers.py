@@ -38,7 +38,7 @@ def test_configuration_round_trip(kind):
 
 def test_every_layer_is_listed():
     found = set()
-    for module in pkgutil.iter_modules(tfrec.models.__path__, "tfrec.models."):
+    for module in pkgutil.walk_packages(tfrec.models.__path__, "tfrec.models."):
         for _, thing in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
             if thing.__module__ == module.name and issubclass(thing, tf.keras.layers.Layer):
                 found.add(thing)

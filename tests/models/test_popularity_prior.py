@@ -1,4 +1,4 @@
-"""The popularity prior: exact numbers of small logs, laws of any log, and weights at their maximum."""
+"""The popularity prior: exact numbers of small logs, and laws of any log."""
 import gc
 import subprocess
 import sys
@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from tfrec.data.behaviour.interactions import Interactions
 from tfrec.errors import DataError, ModelError
-from tfrec.models.popularity_prior import COMPONENTS, HALF_LIVES, PopularityPrior, fit_weights, snapshots
+from tfrec.models.popularity_prior import COMPONENTS, HALF_LIVES, PopularityPrior
 
 DAY = 86_400
 MIXED = np.array([0.1, 0.1, 0.1, 0.1, 0.1, 0.2, 0.1, 0.2])
@@ -53,7 +53,7 @@ def test_two_events_half_a_day_apart_by_hand() -> None:
     assert_allclose(parts[4], (np.array([old, 1, 0, 0]) + 50 * forever) / (51 + old), rtol=1e-12)
     assert_allclose(parts[0], (np.array([0.5, 1, 0, 0]) + 50 * parts[1]) / 51.5, rtol=1e-12)
     assert_allclose(prior.components([1, 0]), parts[:, [1, 0]], rtol=1e-15)
-    assert prior.touched.tolist() == [True, True, False, False]
+    assert prior.untouched.tolist() == [False, False, True, True]
     assert prior.clock == DAY // 2
 
 
@@ -91,7 +91,7 @@ def test_it_equals_a_recomputation_from_scratch(events: list[tuple[int, int]], s
     p = from_scratch(events, start=start)
     assert_allclose(MIXED @ prior.components(), p, rtol=1e-9)
     assert_allclose(prior.log_p(), np.log(p), rtol=1e-5, atol=1e-6)
-    assert_array_equal(prior.touched, np.isin(np.arange(V), [item for item, _ in events]))
+    assert_array_equal(~prior.untouched, np.isin(np.arange(V), [item for item, _ in events]))
 
 
 @given(news, starts)
@@ -183,66 +183,6 @@ def test_the_first_events_of_a_log_are_counted() -> None:
     assert_array_equal(PopularityPrior.counted(inter, 3, weights=MIXED).log_p(), expected.log_p())
     expected.update(1, 9 * DAY)
     assert_array_equal(PopularityPrior.counted(inter, weights=MIXED).log_p(), expected.log_p())
-
-
-def test_weights_go_to_the_component_that_is_always_right() -> None:
-    # every event is the first of its item
-    first = log_of("abcdefgh", list(range(8)), catalogue="abcdefghij")
-    assert_allclose(fit_weights(first, start=0, stop=8)[-1], 1, atol=2e-2)
-    # every day has its own film, seen 400 times on that day: the fastest half life knows it best
-    hours = [day * DAY + n * 180 for day in range(8) for n in range(400)]
-    days = log_of("".join(film * 400 for film in "abcdefgh"), hours, catalogue="abcdefgh")
-    weights = fit_weights(days, start=800, stop=3200)
-    assert weights[0] > 0.8
-    assert_allclose(weights.sum(), 1, rtol=1e-12)
-    assert_array_equal(weights, fit_weights(days, start=800, stop=3200))
-
-
-@settings(deadline=None)
-@given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 30 * DAY)), min_size=2, max_size=12))
-def test_no_component_would_make_the_fitted_events_likelier(events: list[tuple[str, int]]) -> None:
-    log = log_of("".join(item for item, _ in events), [time for _, time in events], catalogue="abcd")
-    weights = fit_weights(log, start=1, stop=len(log))
-    seen = []
-    for event in range(1, len(log)):
-        past = log.time < log.time[event]
-        prior = PopularityPrior(4)
-        prior.update(log.item[past], log.time[past])
-        seen.append(prior.components(log.item[event])[:, 0])
-    gradient = (np.array(seen) / (np.array(seen) @ weights)[:, None]).mean(axis=0)
-    assert gradient.max() < 1 + 1e-3
-
-
-def test_a_range_without_events_cannot_be_fitted(tiny_log: Interactions) -> None:
-    with pytest.raises(DataError, match="expected 0 <= start < stop <= 4 events, got 4 and 4"):
-        fit_weights(tiny_log, start=4, stop=4)
-
-
-@pytest.fixture
-def tiny_log() -> Interactions:
-    """a at day 0, b and c in one second of day 1, a at day 2; d never."""
-    return log_of("abca", [0, DAY, DAY, 2 * DAY], catalogue="abcd")
-
-
-def test_a_snapshot_holds_what_was_strictly_before_the_second_of_its_edge(tiny_log: Interactions) -> None:
-    found = snapshots(tiny_log, weights=MIXED, edges=[0, 1, 2, 3, 4])
-    past = [[], [(0, 0)], [(0, 0)], [(0, 0), (1, DAY), (2, DAY)], [(0, 0), (1, DAY), (2, DAY), (0, 2 * DAY)]]
-    assert found.log_p.dtype == np.float32
-    assert_allclose(found.log_p, np.log([from_scratch(events) for events in past]), rtol=1e-5)
-    assert found.first_touch.dtype == np.int32
-    assert found.first_touch.tolist() == [1, 3, 3, 5]
-
-
-def test_no_snapshot_and_no_event(tiny_log: Interactions) -> None:
-    log_p, first_touch = snapshots(tiny_log, weights=MIXED, edges=[])
-    assert (log_p.shape, first_touch.tolist()) == ((0, 4), [0, 0, 0, 0])
-    assert_allclose(snapshots(tiny_log.slice(0, 0), weights=MIXED, edges=[0]).log_p, [[np.log(0.25)] * 4], rtol=1e-6)
-
-
-@pytest.mark.parametrize("edges", [[-1], [5], [2, 1]])
-def test_edges_ascend_within_the_log(tiny_log: Interactions, edges: list[int]) -> None:
-    with pytest.raises(DataError, match="expected ascending edges from 0 to 4"):
-        snapshots(tiny_log, weights=MIXED, edges=edges)
 
 
 def test_it_does_not_import_tensorflow() -> None:

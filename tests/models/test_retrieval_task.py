@@ -1,5 +1,6 @@
 """The loss by hand, and equal to the stock task on the same numbers."""
 import numpy as np
+import pytest
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 from numpy.testing import assert_allclose
@@ -58,3 +59,30 @@ def test_the_gradient_is_that_of_the_formula():
     assert_allclose(ours, formula, rtol=1e-6)
     for x in (u, v, w):
         assert_allclose(tape.gradient(ours, x), tape.gradient(formula, x), rtol=1e-5, atol=1e-6)
+
+
+def test_a_row_of_weight_0_is_masked_whatever_it_holds():
+    rng = np.random.default_rng(2)
+    u, v, w = (tf.constant(rng.normal(size=(n, 3)), tf.float32) for n in (2, 2, 4))
+    garbage = tf.constant([[1.0], [np.nan]])
+    u, v = tf.Variable(u * garbage), tf.Variable(v * garbage)
+    bias = {"candidate_bias": tf.constant([0.5, np.inf]), "negative_bias": tf.zeros([2, 4])}
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(w)
+        loss = CorrectedRetrieval()(u, v, negative_embeddings=w, sample_weight=tf.constant([1.0, 0.0]), **bias)
+    alone = CorrectedRetrieval()(u[:1], v[:1], negative_embeddings=w, candidate_bias=tf.constant([0.5]),
+                                 negative_bias=tf.zeros([1, 4]), sample_weight=tf.ones([1]))
+    assert_allclose(loss, alone, rtol=1e-6)
+    for slope in tape.gradient(loss, [u, v, w]):
+        assert np.isfinite(slope).all()
+
+
+@pytest.mark.parametrize("wrong", [
+    {"candidate_bias": tf.zeros([2, 1])}, {"candidate_bias": tf.zeros([3])}, {"negative_bias": tf.zeros([2, 3])},
+    {"negative_bias": tf.zeros([4])}, {"sample_weight": tf.zeros([1])}, {"negative_embeddings": tf.zeros([4, 2])},
+])
+def test_a_wrong_shape_is_refused(wrong):
+    good = {"negative_embeddings": tf.zeros([4, 3]), "candidate_bias": tf.zeros([2]), "negative_bias": tf.zeros([2, 4]),
+            "sample_weight": tf.zeros([2])}
+    with pytest.raises(ValueError, match=r"expected queries and targets \[M, dim\]"):
+        CorrectedRetrieval()(tf.zeros([2, 3]), tf.zeros([2, 3]), **(good | wrong))

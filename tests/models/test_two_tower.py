@@ -1,4 +1,4 @@
-"""The loss against a brute-force one in numpy; sampled negatives; centring; the moving average; compiled steps."""
+"""The loss against a brute-force one in numpy; centring; compiled steps."""
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -11,7 +11,8 @@ from tests.models import world
 from tests.models.eagerly import eagerly
 from tfrec.models import two_tower
 from tfrec.models.recommender import Recommender
-from tfrec.models.two_tower import CAPACITY_STEP, MEAN_MOMENTUM, SEARCH_BETA, SEARCH_WEIGHT, capacity_for
+from tfrec.models.sampled_softmax import Negatives
+from tfrec.models.two_tower import MEAN_MOMENTUM, SEARCH_BETA, SEARCH_WEIGHT
 
 N = 40
 INTER = world.interactions(world.catalogue(N))
@@ -45,19 +46,19 @@ def brute_force(made: Recommender, batch: Batch) -> float:
     """The formulas of the docstrings, one target and one item at a time."""
     model, v = made.model, made.item_vectors()
     text = made.text
-    log_p = model._log_p.numpy()
+    log_p = model.store.log_p.numpy()
     hidden = model.queries(v[np.maximum(batch["item"], 0)], batch["action"], batch["gap"]).numpy()
     s, mean = np.exp(float(model.log_scale)), model.mean_query.numpy()
     total, search, weights = 0.0, 0.0, 0.0
-    for row, place in zip(*np.nonzero(batch["weight"]), strict=True):
-        weight, target, snapshot = (batch[name][row, place] for name in ("weight", "target", "snapshot"))
-        u = s * (hidden[row, batch["read_at"][row, place]] - mean)
+    for row, position in zip(*np.nonzero(batch["weight"]), strict=True):
+        weight, target, snapshot = (batch[name][row, position] for name in ("weight", "target", "snapshot"))
+        u = s * (hidden[row, batch["read_at"][row, position]] - mean)
         query = model.items.text_part(text[target][None])[0].numpy()
         query = float(model.search_scale) * s * query / np.linalg.norm(query)
         own = {*batch["item"][row], *batch["target"][row]}
         touched = [i for i in range(N) if log_p[snapshot, i] > -1e8]
         for q, beta, barred in ((u, 1.0, own), (query, SEARCH_BETA, {target})):
-            right = q @ v[target] + beta * batch["log_p"][row, place]
+            right = q @ v[target] + beta * batch["log_p"][row, position]
             others = [q @ v[i] + beta * log_p[snapshot, i] for i in touched if i not in barred]
             value = weight * (np.logaddexp.reduce([right, *others]) - right)
             if barred is own:
@@ -72,32 +73,18 @@ def test_the_loss_is_the_one_that_is_written_down(made):
     batch = world.batch(made, INTER, learn=one_target_each())
     batch["weight"] *= np.linspace(0.5, 2, len(batch["weight"]), dtype=np.float32)[:, None]
     assert made.model.whole
-    assert (made.model._log_p.numpy()[:, :N] < -1e8).any()  # some item was untouched at some time
+    assert (made.model.store.log_p.numpy()[:, :N] < -1e8).any()  # some item was untouched at some time
     assert loss(made, batch) == pytest.approx(brute_force(made, batch), rel=1e-5)
 
 
 def test_all_items_drawn_once_are_the_whole_catalogue(made, monkeypatch):
     batch = world.batch(made, INTER)
     whole = loss(made, batch)
-    made.model.whole = False
-    drawn = tf.random.shuffle(tf.range(N), seed=3)
-    monkeypatch.setattr(made.model, "_candidates", lambda noise, seed, whole: (made.model.item_vectors, drawn, tf.zeros([N])))
+    drawn = Negatives(tf.random.shuffle(tf.range(N), seed=3), tf.zeros([N]), is_catalogue=False)
+    monkeypatch.setattr(two_tower, "draw_negatives", lambda *args, **kwargs: drawn)
+    made.model.negatives = 2
+    assert not made.model.whole
     assert loss(made, batch) == pytest.approx(whole, rel=1e-5)
-
-
-def test_a_drawn_item_stands_for_as_many_as_it_must():
-    """E sum_n [n is i] / (N q_i) = 1 for every item i: the corrected sum over negatives is unbiased."""
-    steps, each, found = 30, 600, np.zeros(N)
-    made = world.recommender(world.config(RUN, training={"negatives": each}), n=N)
-    world.batch(made, INTER)
-    for step in range(steps):
-        _, negative, log_q = made.model._candidates(None, tf.constant([0, step]), whole=False)
-        np.add.at(found, negative.numpy(), np.exp(-log_q.numpy()))
-    q = made.model._q.numpy()[:N]
-    deviation = np.sqrt((1 - q) / (q * each * steps))
-    assert (np.abs(found / steps - 1) < 5 * deviation).all()
-    assert q.sum() == pytest.approx(1, abs=1e-5)
-    assert made.model._q.numpy()[N:].sum() == 0
 
 
 def test_items_untouched_at_the_time_are_no_negatives(made):
@@ -112,12 +99,13 @@ def test_items_untouched_at_the_time_are_no_negatives(made):
         own = {*batch["item"].ravel(), *batch["target"].ravel()}
         other = next(i for i in INTER.item[: len(INTER) // 8] if i not in own)
         before = loss(made, batch)
-        tuned = made.model._text.numpy()
-        kept = tuned.copy()
-        tuned[other] *= -3
-        made.model._text.assign(tuned)
+        text = made.text.copy()
+        text[other] *= -3
+        made.text, kept = text, made.text
+        made.refresh()
         assert (abs(loss(made, batch) - before) > 1e-4) == felt
-        made.model._text.assign(kept)
+        made.text = kept
+        made.refresh()
 
 
 def still(made: Recommender) -> Batch:
@@ -127,9 +115,9 @@ def still(made: Recommender) -> Batch:
     return batch
 
 
-def test_the_mean_query_is_taken_off_and_moves(monkeypatch):
-    monkeypatch.setattr(two_tower, "SEARCH_WEIGHT", 0.0)
+def test_the_mean_query_is_taken_off_and_moves():
     made = build(dropout=0.0, id_dropout=0.0)
+    made.model.search_weight = 0.0
     model, batch = made.model, still(made)
     hidden = model.queries(made.item_vectors()[np.maximum(batch["item"], 0)], batch["action"], batch["gap"])
     u = tf.gather(hidden, batch["read_at"], batch_dims=1).numpy()
@@ -143,8 +131,8 @@ def test_the_mean_query_is_taken_off_and_moves(monkeypatch):
     assert_allclose(model.scale_behaviour(mean[None]), 0, atol=1e-6)
 
 
-def test_a_filler_changes_nothing(made, monkeypatch):
-    monkeypatch.setattr(two_tower, "SEARCH_WEIGHT", 0.0)  # its random choice depends on the size of the batch
+def test_a_filler_changes_nothing(made):
+    made.model.search_weight = 0.0  # its random choice depends on the size of the batch
     batch = world.batch(made, INTER)
     filled = {k: np.concatenate([v, v[:3]]) for k, v in batch.items()}
     filled["weight"][-3:] = 0
@@ -158,12 +146,12 @@ def test_a_query_points_where_its_text_does_and_an_empty_one_nowhere(made):
     assert_array_equal(scaled[1], 0)
 
 
-def test_a_compiled_step_equals_a_plain_one(monkeypatch):
+def test_a_compiled_step_equals_a_plain_one():
     """Without noise: compiled and plain steps draw different numbers from one seed, whichever algorithm is asked for."""
-    monkeypatch.setattr(two_tower, "SEARCH_WEIGHT", 0.0)
     results = []
     for compiled in (False, True):
         made = build(dropout=0.0, id_dropout=0.0, layers=0)  # a layer of attention doubles the time of compiling
+        made.model.search_weight = 0.0
         data = tf.data.Dataset.from_tensors({k: tf.constant(v) for k, v in still(made).items()}).repeat(2)
         optimizer = tf.keras.optimizers.SGD(0.05)
         optimizer.build(made.model.trainable_variables)  # or the step is compiled twice
@@ -183,100 +171,3 @@ def test_it_holds_nothing_that_a_gpu_cannot_run(made):
     norms = [module for module in made.model.submodules if isinstance(module, tf.keras.layers.LayerNormalization)]
     assert len(norms) > 3
     assert all(norm.epsilon < 1e-4 for norm in norms)
-
-
-@eagerly()
-def test_the_average_follows_the_weights_and_can_be_exchanged():
-    made = build()
-    model = made.model
-    model.restart_average()
-    batch = tf.data.Dataset.from_tensors({k: tf.constant(v) for k, v in world.batch(made, INTER).items()})
-    first = model.log_scale.numpy()
-    model.compile(optimizer=tf.keras.optimizers.SGD(0.5), jit_compile=False)
-    model.fit(batch, verbose=0)
-    second = model.log_scale.numpy()
-    assert second != first
-    average = next(a for a, w in zip(model.average, model._averaged(), strict=True) if w is model.log_scale)
-    assert average.numpy() == pytest.approx(first / 11 + second * 10 / 11, rel=1e-6)  # the first of the fast steps: keep 1 / 11
-    before = [w.numpy() for w in model._averaged()]
-    model.swap_average()
-    assert model.log_scale.numpy() == pytest.approx(first / 11 + second * 10 / 11, rel=1e-6)
-    model.swap_average()
-    for weight, kept in zip(model._averaged(), before, strict=True):
-        assert_array_equal(weight, kept)
-    assert (int(model.steps), int(model.averaged)) == (1, 1)
-
-
-def test_cleared_residuals_are_zero_in_the_average_too(made):
-    made.model.restart_average()
-    made.model.clear_residuals(np.array([2, 5]))
-    for _ in range(2):
-        table = made.model.items.residual.numpy()
-        assert_array_equal(table[[2, 5]], 0)
-        assert (table[[1, 3, 4]] != 0).all()
-        made.model.swap_average()
-
-
-def test_a_growing_catalogue_rarely_changes_a_shape():
-    assert [capacity_for(n) for n in (1, CAPACITY_STEP - 1, CAPACITY_STEP)] == [CAPACITY_STEP, CAPACITY_STEP, 2 * CAPACITY_STEP]
-
-
-def test_an_anchor_pulls_the_towers_back_and_nothing_else(made):
-    model, batch = made.model, {k: tf.constant(v) for k, v in world.batch(made, INTER).items()}
-    model.anchor(0.5)
-    towers = model._towers()
-    start = [w.numpy() for w in towers]
-    assert float(model.distance()) == 0.0
-    rng = np.random.default_rng(1)
-    for weight in towers:
-        weight.assign_add(rng.normal(0, 0.1, weight.shape).astype(np.float32))
-    moved = [w.numpy() - w0 for w, w0 in zip(towers, start, strict=True)]
-    assert float(model.distance()) == pytest.approx(0.25 * sum(float((d**2).sum()) for d in moved), rel=1e-4)
-
-    def gradients(strength: float) -> tuple[float, list[np.ndarray]]:
-        model._anchored = strength
-        with tf.GradientTape() as tape:
-            found = model.compute_loss(batch, training=True)
-        slopes = tape.gradient(found, [*towers, model.log_scale])
-        return float(found), [tf.convert_to_tensor(slope).numpy() for slope in slopes]
-
-    free, free_slopes = gradients(0.0)
-    model.mean_query.assign(np.zeros(8, np.float32))
-    held, held_slopes = gradients(0.5)
-    assert held - free == pytest.approx(0.25 * sum(float((d**2).sum()) for d in moved), rel=1e-3)
-    for with_it, without, d in zip(held_slopes, free_slopes, [*moved, 0.0], strict=True):
-        assert_allclose(with_it - without, 0.5 * np.asarray(d), atol=2e-4)
-    assert loss(made, batch) == pytest.approx(float(model.compute_loss(batch)))  # it is no part of what is judged
-    model.anchor(0.0)
-    assert model._anchor == ()
-
-
-def test_an_anchored_model_stays_nearer():
-    @eagerly()
-    def drift(strength: float) -> float:
-        made = build(layers=0)
-        data = tf.data.Dataset.from_tensors({k: tf.constant(v) for k, v in world.batch(made, INTER).items()}).repeat(5)
-        model = made.model
-        model.anchor(strength)
-        start = [w.numpy() for w in model._towers()]
-        model.compile(optimizer=tf.keras.optimizers.SGD(0.05), jit_compile=False)
-        model.fit(data, verbose=0)
-        return sum(float(((w.numpy() - first) ** 2).sum()) for w, first in zip(model._towers(), start, strict=True))
-
-    assert drift(5.0) < 0.7 * drift(0.0)
-
-
-def test_the_pull_can_be_compiled(made):
-    model = made.model
-    model.anchor(0.5)
-    model.items.residual.assign_add(tf.ones_like(model.items.residual))
-
-    @tf.function(jit_compile=True)
-    def pull() -> tuple[tf.Tensor, tf.Tensor]:
-        with tf.GradientTape() as tape:
-            found = model.distance()
-        return found, tape.gradient(found, model.items.residual)
-
-    distance, slope = pull()
-    assert float(distance) == pytest.approx(0.25 * model.items.residual.shape.num_elements(), rel=1e-5)
-    assert_allclose(slope, np.full(model.items.residual.shape, 0.5), rtol=1e-4)

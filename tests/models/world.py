@@ -12,7 +12,7 @@ from tfrec.data.examples.slate_arrays import SlateArrays
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.items.tag_filters import TagFilters, positions_by_tag
 from tfrec.data.records import Item
-from tfrec.models.popularity_prior import snapshots
+from tfrec.models.prior_snapshots import snapshots
 from tfrec.models.recommender import Recommender, text_cache
 
 CLUSTERS = 4
@@ -69,7 +69,7 @@ def batch(made: Recommender, inter: Interactions, *, learn: np.ndarray | None = 
     found = windows(inter, length=made.config.model.history, learn=learn)
     edges = np.linspace(0, len(inter), 8, endpoint=False).astype(np.int64)
     log_p, first_touch = snapshots(inter, weights=made.prior.weights, edges=edges)
-    made.model.set_prior(log_p, first_touch)
+    made.model.store.set_prior(log_p, first_touch)
     snapshot = (np.searchsorted(edges, np.arange(len(inter)), side="right") - 1).astype(np.int32)
     codes = made.action_codes(inter.actions)
     return {
@@ -78,12 +78,12 @@ def batch(made: Recommender, inter: Interactions, *, learn: np.ndarray | None = 
     }
 
 
-SLATES, PLACES, LIKED = 120, 12, 10  # positions at most; items 0 to 9 are liked by all, 12 others never
+SLATES, POSITIONS, LIKED = 120, 12, 10  # positions at most; items 0 to 9 are liked by all, 12 others never
 ITEMS = 40
 LOG_P = np.full((1, ITEMS), np.log(1 / ITEMS), np.float32)
 
 
-def slates(n: int = SLATES, *, seed: int = 0, longest: int = PLACES, **tuned: Any) -> SlateArrays:
+def slates(n: int = SLATES, *, seed: int = 0, longest: int = POSITIONS, **changed: Any) -> SlateArrays:
     """Slates of 1 to 12 of 22 items, of every kind that a gateway logs; what is liked is clicked, and bought each second time.
 
     In turn: drawn uniformly, drawn with live popularity beside it, answered greedily (certain), by an unknown policy; some with
@@ -115,4 +115,4 @@ def slates(n: int = SLATES, *, seed: int = 0, longest: int = PLACES, **tuned: An
         "delay": np.where(shown, 60 * np.maximum(reward, 0), np.inf).astype(np.float32),
         "elapsed": np.full(n, 3600, np.float32), "snapshot": np.zeros(n, np.int32),
     }
-    return SlateArrays(**made | tuned)
+    return SlateArrays(**made | changed)

@@ -22,7 +22,6 @@ sys.modules["world"] = world
 spec.loader.exec_module(world)
 
 from tfrec.config import RetrainConfig  # noqa: E402
-from tfrec.models import two_tower  # noqa: E402
 from tfrec.models.scorer import Scorer  # noqa: E402
 from tfrec.training.loop import Trainer, optimiser  # noqa: E402
 from tfrec.training.slates.trainer import PolicyScorer, SlateTrainer  # noqa: E402
@@ -40,12 +39,11 @@ def measure(strategy: tf.distribute.Strategy, negatives: int) -> dict[str, list[
         batches = course._input.epoch(0, 0)
         unknown = batches.map(lambda b: {**b, "gap": tf.fill(tf.shape(b["gap"]), tf.constant(-1, tf.int64))})
         loss = made.model.evaluate(batches.take(1), verbose=0, return_dict=True)["loss"]
-        two_tower.SEARCH_WEIGHT, kept = 0.0, two_tower.SEARCH_WEIGHT  # its noise is each replica's own
+        made.model.search_weight = 0.0  # its noise is each replica's own
         made.model.fit(unknown.with_options(options()), verbose=0)
-        two_tower.SEARCH_WEIGHT = kept
     weights = [float(tf.reduce_sum(w * tf.cast(tf.reshape(tf.range(tf.size(w)) % 7 - 3, w.shape), tf.float32)))
-               for w in (*made.model.trainable_variables, made.model.mean_query, *made.model.average)]
-    made.model.swap_average()
+               for w in (*made.model.trainable_variables, made.model.mean_query, *made.model.average.values)]
+    made.model.average.swap()
     made.model.clear_residuals(np.array([1]))
     scores = Scorer(made, inter, counted=0)(np.array([len(inter) - 1]))
     return {"loss": [float(loss)], "weights": weights, "scores": scores[0].tolist(), "steps": [int(made.model.steps.numpy())]}

@@ -34,7 +34,7 @@ def made(settings: Config) -> Recommender:
     built.model.steps.assign(17)
     built.head.mean.assign_add(rng.normal(0, 0.1, 9))
     built.head.factor.assign(3 * built.head.factor)
-    built.model.restart_average()
+    built.model.average.restart()
     built.give_slots(INTER.item[:50], np.arange(N))
     built.prior.update(INTER.item[:60], INTER.time[:60])
     return built
@@ -50,8 +50,8 @@ def test_round_trip(made, settings, tmp_path):
     assert_array_equal(again.head.factor, made.head.factor)
     events = np.arange(60, len(INTER))
     assert_allclose(Scorer(again, INTER, counted=60)(events), Scorer(made, INTER, counted=60)(events), atol=1e-5)
-    again.model.swap_average()
-    made.model.swap_average()
+    again.model.average.swap()
+    made.model.average.swap()
     assert_array_equal(again.item_vectors(), made.item_vectors())
 
 

@@ -45,10 +45,10 @@ def test_two_epochs_and_two_more_are_four(tmp_path):
     assert_allclose(more, losses[2:], rtol=1e-5)
     assert losses[3][1] < losses[0][1]
     for _ in range(2):  # the weights, then their moving averages
-        for a, b in zip(whole.model._averaged(), again.model._averaged(), strict=True):
+        for a, b in zip(whole.model.average.weights, again.model.average.weights, strict=True):
             assert_allclose(b, a, atol=1e-5)
-        whole.model.swap_average()
-        again.model.swap_average()
+        whole.model.average.swap()
+        again.model.average.swap()
     assert int(again.model.steps) == int(whole.model.steps) == 4 * course.steps
 
 

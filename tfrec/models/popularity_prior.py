@@ -1,10 +1,10 @@
 # mypy: warn-return-any, disallow-subclassing-any, disallow-untyped-decorators, enable-error-code=name-defined
 """The streaming popularity prior: how likely each item is to be the next one, before anything is known about the person.
 
-Events (item, second) go in, log p of every item comes out. p is a mixture of counts that fade at several speeds, because some
-logs live by the hour and some by the year; how much each speed is believed is fitted by maximum likelihood. The towers
-learn what this leaves over, so it is kept with the checkpoint, carried across retrains, and rolls on while a version is served.
-Without TensorFlow: a gateway loads it, too. (The line above takes back what mypy excuses in the rest of this room.)
+It reads events (item, second) and gives log p of every item. p is a mixture of counts that fade at several speeds, because some
+logs live by the hour and some by the year. The towers learn what the prior leaves over, so it is kept with the checkpoint,
+carried across retrains, and goes on counting while a version is served. It needs no TensorFlow, since a gateway loads it too; so
+the line above takes back what mypy excuses in the rest of this room.
 """
 import os
 import zipfile
@@ -30,9 +30,6 @@ _SECONDS = np.array(HALF_LIVES) * 86_400
 _HEADROOM = 512  # half lives after which counts are rescaled: they stay below 2^512 x events, far from overflow at 2^1024
 _TINY = 1e-290  # below this a float loses digits; such a count weighs nothing
 _BACKING = 50.0  # a, in events. On two logs of films 0 to 50 are alike in likelihood and HR@10, 200 costs .001 on one
-_MIN_UNIFORM = 1e-4  # no item is ever impossible: log p >= ln(1e-4 / V)
-_EM_GAP = 1e-4  # nats per event below the best mixture at which the fit ends
-_EM_STEPS = 20_000  # a bound for inputs on which EM is slow, about a second
 
 
 class Override(NamedTuple):
@@ -93,11 +90,6 @@ class PopularityPrior:
     def __len__(self) -> int:
         return self._counts.shape[-1]
 
-    @property
-    def touched(self) -> NDArray[np.bool_]:
-        """`[V]`: whether the item was in any event."""
-        return ~self.untouched
-
     def update(self, items: ArrayLike, times: ArrayLike, *, newcomer: ArrayLike | None = None) -> None:
         """Add events, in any order: item codes `[n]`, their seconds `[n]`, and whether a newcomer did it `[n]` (None: nobody)."""
         items, times = np.atleast_1d(np.asarray(items, np.int64)), np.atleast_1d(np.asarray(times, np.int64))
@@ -116,6 +108,23 @@ class PopularityPrior:
             weight = np.exp2((times - self._origins[k]) / seconds)
             np.add.at(self._counts[:, k], (group, items), weight)
             self._totals[:, k] += np.bincount(group, weight, minlength=2)
+
+    def roll(self, inter: Interactions, done: int, event: int, newcomer: NDArray[np.bool_]) -> int:
+        """Add the events of `inter` from `done` to the last one strictly before the second of `event`.
+
+        Args:
+            inter: Events in the order of time.
+            done: Number of events that are counted already.
+            event: Index into `inter`; `len(inter)` is the end of the log.
+            newcomer: `[len(inter)]`, whether a newcomer did it.
+
+        Returns:
+            The number of events that are counted now.
+        """
+        end = int(np.searchsorted(inter.time, inter.time[event])) if event < len(inter) else len(inter)
+        if end > done:
+            self.update(inter.item[done:end], inter.time[done:end], newcomer=newcomer[done:end])
+        return max(done, end)
 
     def components(self, items: ArrayLike | slice = slice(None)) -> Floats:
         """`[len(COMPONENTS), n]`: p of each of `items`, all by default, by each component alone."""
@@ -242,66 +251,3 @@ class PopularityPrior:
             counts[counts < _TINY] = 0  # denormal floats are slow
             self._totals[:, k] = counts.sum(1)
             self._origins[k] = self.clock
-
-
-def fit_weights(inter: Interactions, *, start: int, stop: int, sample: int = 4000) -> Floats:
-    """Weights of the mixture under which events [start, stop) are likeliest, each given all events strictly before its second.
-
-    Expectation maximisation on at most `sample` events, evenly spaced. With P[e, k] what component k gave to event e:
-    w_k <- mean_e w_k P[e, k] / (P w)[e]. Its gradient g_k = mean_e P[e, k] / (P w)[e] bounds what is left to gain:
-    log likelihood an event of the best mixture <= this one + max_k g_k - 1 (Lindsay 1983), so it ends at a known distance.
-    """
-    if not 0 <= start < stop <= len(inter):
-        raise DataError(f"fit_weights: expected 0 <= start < stop <= {len(inter)} events, got {start} and {stop}.")
-    chosen = np.linspace(start, stop - 1, min(sample, stop - start)).astype(np.int64)
-    everybody = np.zeros(len(inter), np.bool_)  # how fast a log lives is read off all of it
-    prior = PopularityPrior(len(inter.items), start=int(inter.time[0]))
-    seen = np.empty((len(chosen), len(COMPONENTS)))
-    done = 0
-    for row, event in zip(seen, chosen, strict=True):
-        done = _roll(prior, inter, done, int(event), everybody)
-        row[:] = prior.components(inter.item[event])[:, 0]
-    weights = np.full(len(COMPONENTS), 1 / len(COMPONENTS))
-    for _ in range(_EM_STEPS):
-        gradient = (1 / (seen @ weights)) @ seen / len(seen)
-        weights *= gradient
-        if gradient.max() - 1 < _EM_GAP:
-            break
-    weights *= (1 - _MIN_UNIFORM) / weights.sum()
-    weights[-2] += _MIN_UNIFORM
-    return weights
-
-
-class Snapshots(NamedTuple):
-    """The prior at S moments of a log, for training."""
-
-    log_p: NDArray[np.float32]  # [S, V]
-    first_touch: NDArray[np.int32]  # [V]: the first snapshot at which the item has been touched, S when never
-
-
-def snapshots(inter: Interactions, *, weights: ArrayLike, edges: ArrayLike) -> Snapshots:
-    """log p at each of `edges` `[S]`: from all events strictly before the second of event edges[s].
-
-    Edges ascend; `len(inter)` is the end of the log. Takes 4 S V bytes and O(events + S V) time.
-    """
-    edges = np.asarray(edges, np.int64)
-    if edges.ndim != 1 or (np.diff(edges) < 0).any() or not ((edges >= 0) & (edges <= len(inter))).all():
-        raise DataError(f"snapshots: expected ascending edges from 0 to {len(inter)}, got {edges.tolist()[:10]}.")
-    prior = PopularityPrior(len(inter.items), start=int(inter.time[0]) if len(inter) else 0, weights=weights)
-    log_p = np.empty((len(edges), len(inter.items)), np.float32)
-    first = np.full(len(inter.items), len(edges), np.int32)
-    done, newcomer = 0, by_newcomers(inter)
-    for s, edge in enumerate(edges):
-        before, done = done, _roll(prior, inter, done, int(edge), newcomer)
-        log_p[s] = prior.log_p()
-        new = inter.item[before:done]
-        first[new] = np.minimum(first[new], s)
-    return Snapshots(log_p, first)
-
-
-def _roll(prior: PopularityPrior, inter: Interactions, done: int, event: int, newcomer: NDArray[np.bool_]) -> int:
-    """Add the events from `done` to the last one strictly before the second of `event`; returns where that ended."""
-    end = int(np.searchsorted(inter.time, inter.time[event])) if event < len(inter) else len(inter)
-    if end > done:
-        prior.update(inter.item[done:end], inter.time[done:end], newcomer=newcomer[done:end])
-    return max(done, end)

@@ -53,7 +53,7 @@ class Recommender:
 
     def refresh(self) -> None:
         """Hand the item arrays to the model, after the catalogue, the texts or the slots have changed."""
-        self.model.set_catalogue(self.text, self.features.matrix(self.catalogue.items), self.slot)
+        self.model.store.set_catalogue(self.text, self.features.matrix(self.catalogue.items), self.slot)
 
     def extend(self, catalogue: Catalogue, text: npt.NDArray[np.float32]) -> None:
         """Go over to a catalogue whose first items are those known so far; the new ones start from their text."""

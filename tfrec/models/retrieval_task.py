@@ -1,10 +1,8 @@
-"""The next-item loss: query and target vectors and shared negatives in, one summed softmax loss out.
+"""The softmax loss of a batch: each query against its own target and against negatives that all queries share.
 
     loss_m = -log( e^{s_mm} / (e^{s_mm} + sum_n e^{s_mn}) ),  s_mm = <u_m, v_m> + a_m,  s_mn = <u_m, w_n> + b_mn
 
-It is `tfrs.tasks.Retrieval` with `candidates = [targets; negatives]`, every other row's target masked, and `b` as its sampling
-correction; a test holds the two equal. Its own `call` builds labels and scores of `[M, M + N]` and takes the correction as
-probabilities, to be exponentiated and logged again, at about twice the time of a step. This one needs `[M, N]` once.
+The biases hold popularity, the logQ correction (`sampled_softmax.py`) and what hides an item.
 """
 from collections.abc import Callable
 
@@ -13,23 +11,49 @@ import tensorflow_recommenders as tfrs
 
 
 class CorrectedRetrieval(tfrs.tasks.Retrieval):
-    """`tfrs.tasks.Retrieval` whose negatives are shared by all rows and whose logits carry a correction."""
+    """A TFRS task that equals `tfrs.tasks.Retrieval` with extra negatives, at about half the time of a step.
+
+    It overrides `call` and inherits only the place of a task in a `tfrs.Model`. The base class would compute the same loss from
+    `candidates = [targets; negatives]`, with the other rows' targets masked and `b` as sampling probabilities; a test holds the
+    two equal. But it makes labels and scores of `[M, M + N]`, and takes the correction as probabilities, to be exponentiated and
+    logged again. This class makes `[M, N]` once. It takes no option of the base class: the temperature is in the vectors, items
+    are hidden by the biases, and metrics over all items are those of `tfrec.evaluation`.
+    """
+
+    def __init__(self, name: str | None = None) -> None:
+        super().__init__(name=name)
 
     def call(self, query_embeddings: tf.Tensor, candidate_embeddings: tf.Tensor, *, negative_embeddings: tf.Tensor,
              candidate_bias: tf.Tensor, negative_bias: tf.Tensor, sample_weight: tf.Tensor) -> tf.Tensor:
-        """Summed, weighted loss.
+        """The summed, weighted loss.
 
         Args:
-            query_embeddings: `[M, dim]`.
-            candidate_embeddings: `[M, dim]`, the target of each row.
-            negative_embeddings: `[N, dim]`.
-            candidate_bias: `[M]`, added to the target's score.
-            negative_bias: `[M, N]`, a constant added to the negatives' scores; large and negative hides one.
-            sample_weight: `[M]`.
+            query_embeddings: `[M, dim]`, u.
+            candidate_embeddings: `[M, dim]`, the target v of each query.
+            negative_embeddings: `[N, dim]`, w.
+            candidate_bias: `[M]`, a.
+            negative_bias: `[M, N]`, b, of which no gradient is taken; large and negative hides a negative from a query.
+            sample_weight: `[M]`. Where it is 0 a query is masked: its vector, target and bias `a` may be anything.
+
+        Raises:
+            ValueError: A shape is another one.
         """
-        own = tf.reduce_sum(query_embeddings * candidate_embeddings, axis=1) + candidate_bias
-        rest = _log_sum_exp(query_embeddings, negative_embeddings, negative_bias)
+        _check_shapes(query_embeddings, candidate_embeddings, negative_embeddings, candidate_bias, negative_bias, sample_weight)
+        counts = sample_weight != 0.0
+        u, v = (tf.where(counts[:, None], x, 0.0) for x in (query_embeddings, candidate_embeddings))
+        own = tf.reduce_sum(u * v, axis=1) + tf.where(counts, candidate_bias, 0.0)
+        rest = _log_sum_exp(u, negative_embeddings, negative_bias)
         return tf.reduce_sum(tf.nn.softplus(rest - own) * sample_weight)  # -log(e^own / (e^own + e^rest))
+
+
+def _check_shapes(u: tf.Tensor, v: tf.Tensor, w: tf.Tensor, a: tf.Tensor, b: tf.Tensor, weight: tf.Tensor) -> None:
+    shapes = [x.shape for x in (u, v, w, a, b, weight)]
+    if [shape.rank for shape in shapes] != [2, 2, 2, 1, 2, 1] or not (
+            u.shape.is_compatible_with(v.shape) and u.shape[1:].is_compatible_with(w.shape[1:])
+            and b.shape.is_compatible_with([u.shape[0], w.shape[0]])
+            and all(u.shape[:1].is_compatible_with(x.shape) for x in (a, weight))):
+        raise ValueError("CorrectedRetrieval: expected queries and targets [M, dim], negatives [N, dim], biases [M] and [M, N] "
+                         f"and weights [M], got {', '.join(str(shape) for shape in shapes)}.")
 
 
 def _log_sum_exp(u: tf.Tensor, w: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:

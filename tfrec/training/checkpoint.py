@@ -34,9 +34,10 @@ CATALOGUE_FILES = frozenset({"slots.npz", "prior.npz", "catalogue.jsonl"})
 def _weights(recommender: Recommender, optimizer: tf.keras.optimizers.Optimizer | None) -> tf.train.Checkpoint:
     m = recommender.model
     scalars = {"log_scale": m.log_scale, "search_scale": m.search_scale, "mean_query": m.mean_query, "beta": m.beta,
-               "steps": m.steps, "averaged": m.averaged}
+               "steps": m.steps, "averaged": m.average.count}
     optional = {"optimizer": optimizer} if optimizer is not None else {}
-    return tf.train.Checkpoint(items=m.items, queries=m.queries, head=recommender.head, average=m.average, **scalars, **optional)
+    return tf.train.Checkpoint(items=m.items, queries=m.queries, head=recommender.head, average=m.average.values,
+                               **scalars, **optional)
 
 
 def save(directory: Path, recommender: Recommender, *, meta: dict[str, Any] | None = None,

@@ -14,7 +14,7 @@ from tfrec.config import Config, TrainingConfig
 from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.examples.sequences import windows
 from tfrec.errors import NothingToLearn
-from tfrec.models.popularity_prior import snapshots
+from tfrec.models.prior_snapshots import snapshots
 from tfrec.models.recommender import Recommender
 from tfrec.training.batches import WindowBatches
 from tfrec.training.devices import compiles
@@ -60,7 +60,7 @@ class Trainer:
         count = min(snapshots_at_most, max(1, SNAPSHOT_FLOATS // len(inter.items)), len(learnt))
         edges = learnt[np.linspace(0, len(learnt), count, endpoint=False).astype(np.int64)]
         log_p, first_touch = snapshots(inter, weights=prior_weights, edges=edges)
-        recommender.model.set_prior(log_p, first_touch)
+        recommender.model.store.set_prior(log_p, first_touch)
         snapshot = np.maximum(np.searchsorted(edges, np.arange(len(inter)), side="right") - 1, 0).astype(np.int32)
         strategy = tf.distribute.get_strategy()
         one_shape = one_shape or isinstance(strategy, tf.distribute.TPUStrategy)

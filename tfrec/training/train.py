@@ -18,7 +18,8 @@ from tfrec.data.behaviour.histories import Histories
 from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.errors import DataError
-from tfrec.models.popularity_prior import PopularityPrior, fit_weights
+from tfrec.models.popularity_prior import PopularityPrior
+from tfrec.models.prior_weights import fit_weights
 from tfrec.models.recommender import Recommender, encode_catalogue
 from tfrec.models.scorer import Scorer
 from tfrec.training import checkpoint
@@ -90,9 +91,9 @@ def _choose(config: Config, catalogue: Catalogue, inter: Interactions, text: np.
     first, curve = store.restore("choose", recommender, optimizer)
 
     def after(epoch: int, loss: float) -> bool:
-        recommender.model.swap_average()
+        recommender.model.average.swap()
         curve.append(judge.judge())
-        recommender.model.swap_average()
+        recommender.model.average.swap()
         best = _best(curve)
         mark = " *" if best == epoch else ""
         log.info("epoch %d: loss %.4f, validation log-likelihood %.4f%s", epoch + 1, loss, curve[-1][0], mark)
@@ -133,7 +134,7 @@ def _fit(config: Config, catalogue: Catalogue, inter: Interactions, text: np.nda
     with bar("training", total=course.steps * (epochs - first)) as advance:
         logs = config.run / "tensorboard" / "fit"
         course.run(optimizer, epochs=range(first, epochs), advance=advance, after=after, log_dir=logs)
-    recommender.model.swap_average()
+    recommender.model.average.swap()
     return recommender, optimizer
 
 

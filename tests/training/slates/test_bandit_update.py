@@ -8,15 +8,14 @@ from tfrec.models.bayesian_head import PRIOR_SD, BayesianHead
 from tfrec.training.slates.bandit_update import update_head
 from tfrec.training.slates.position_bias import PositionBiasModel
 
-FLAT = PositionBiasModel(gain=1.0, intercept=0.0, places=np.ones(1, np.float32), mean_reward=np.zeros(1, np.float32),
-                        mean_score=0.0,
-                    noise=1.0)
+FLAT = PositionBiasModel(gain=1.0, intercept=0.0, position_weights=np.ones(1, np.float32), mean_reward=np.zeros(1, np.float32),
+                         mean_score=0.0, noise=1.0)
 
 
 def update(
-    head: BayesianHead, phi: np.ndarray, reward: np.ndarray, *, bandit_decay: float = 1.0, reading: PositionBiasModel = FLAT
+    head: BayesianHead, phi: np.ndarray, reward: np.ndarray, *, bandit_decay: float = 1.0, bias: PositionBiasModel = FLAT
 ) -> None:
-    update_head(head, [(phi[:, None], reward[:, None], np.ones((len(phi), 1), bool))], reading, bandit_decay=bandit_decay)
+    update_head(head, [(phi[:, None], reward[:, None], np.ones((len(phi), 1), bool))], bias, bandit_decay=bandit_decay)
 
 
 def precision(head: BayesianHead) -> np.ndarray:
@@ -33,13 +32,13 @@ def test_one_observation_by_hand() -> None:
     assert_allclose(head.mean, [1.75, 1], rtol=1e-6)
 
 
-def test_the_place_the_gain_and_the_noise_by_hand() -> None:
-    # m = .5, gain 4, intercept 1, noise 2: a reward of 3.5 at that place is (3.5 - .5) / (.5 * 4) = 1.5 in scores,
+def test_the_position_the_gain_and_the_noise_by_hand() -> None:
+    # m = .5, gain 4, intercept 1, noise 2: a reward of 3.5 at that position is (3.5 - .5) / (.5 * 4) = 1.5 in scores,
     # known with precision (.5 * 4 / 2)^2 = 1
-    reading = PositionBiasModel(4.0, 1.0, np.array([0.5], np.float32), np.zeros(1, np.float32), 0.0, 2.0)
+    bias = PositionBiasModel(4.0, 1.0, np.array([0.5], np.float32), np.zeros(1, np.float32), 0.0, 2.0)
     head = BayesianHead(1)
     head.factor.assign(np.eye(2))
-    update(head, np.array([[1.0, 0.0]]), np.array([3.5]), reading=reading)
+    update(head, np.array([[1.0, 0.0]]), np.array([3.5]), bias=bias)
     assert_allclose(head.mean, [(1 + 1.5) / 2, 1])
     assert_allclose(precision(head), np.diag([2, 1]))
 

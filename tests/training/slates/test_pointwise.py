@@ -21,7 +21,7 @@ def logit(p: float) -> float:
 
 
 def test_observed_cross_entropy_by_hand() -> None:
-    # p = .8, c = .5: seen with .4; weights 1 and 2, and a place that is not there
+    # p = .8, c = .5: seen with .4; weights 1 and 2, and a position that is not there
     z = const([[logit(0.8), logit(0.8), np.nan]])
     loss = pointwise.observed_cross_entropy(z, const([[1, 0, 1]]), const([[0.5, 0.5, 0]]), const([[1, 2, np.inf]]),
                                             tf.constant([[True, True, False]]))
@@ -55,8 +55,8 @@ def fitted(y: np.ndarray, chance: np.ndarray) -> float:
     return float(tf.sigmoid(z)[0, 0])
 
 
-def test_skipped_items_are_corrected_for_their_place() -> None:
-    # wanted with .6; the second place is looked at half of the time: of 1,000 each, 600 and 300 clicks
+def test_skipped_items_are_corrected_for_their_position() -> None:
+    # wanted with .6; the second position is looked at half of the time: of 1,000 each, 600 and 300 clicks
     y = np.concatenate([np.arange(1000) < 600, np.arange(1000) < 300]).astype(np.float32)
     assert_allclose(fitted(y, np.repeat([1.0, 0.5], 1000)), 0.6, atol=1e-3)
     assert_allclose(fitted(y, np.ones(2000)), 0.45, atol=1e-3)  # uncorrected

@@ -66,8 +66,8 @@ def test_nothing_left_to_chance_and_no_chance_at_all_stay_finite() -> None:
 
 @given(st.lists(st.floats(-30, 30), min_size=2, max_size=5), st.integers(0, 2**31))
 @settings(max_examples=30, deadline=None)
-def test_the_places_of_all_orders_add_up_to_one(logits: list[float], seed: int) -> None:
-    # the first place over all items, the second over those left, whichever came first
+def test_the_positions_of_all_orders_add_up_to_one(logits: list[float], seed: int) -> None:
+    # the first position over all items, the second over those left, whichever came first
     n = len(logits)
     order = np.random.default_rng(seed).permutation(n)
     first, second = [], []

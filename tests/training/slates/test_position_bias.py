@@ -1,4 +1,4 @@
-"""Gain, intercept and places, where they are known."""
+"""Gain, intercept and position weights, where they are known."""
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,11 +11,11 @@ from tfrec.training.slates.position_bias import LEAST_SHARE, fit_position_bias
 
 def test_what_made_the_rewards_is_found() -> None:
     scores = np.random.default_rng(0).normal(0, 2, (400, 3))
-    places = np.array([1.0, 0.6, 0.3])
-    found = fit_position_bias(scores, places * (0.25 * scores + 1.5), np.ones((400, 3), bool))
+    weights = np.array([1.0, 0.6, 0.3])
+    found = fit_position_bias(scores, weights * (0.25 * scores + 1.5), np.ones((400, 3), bool))
     assert_allclose([found.gain, found.intercept], [0.25, 1.5], rtol=1e-4)
-    assert_allclose(found.places, places, rtol=1e-4)
-    assert_allclose(found.expected(scores[:1]), places * (0.25 * scores[:1] + 1.5), rtol=1e-3)
+    assert_allclose(found.position_weights, weights, rtol=1e-4)
+    assert_allclose(found.expected(scores[:1]), weights * (0.25 * scores[:1] + 1.5), rtol=1e-3)
     assert found.noise < 1e-3
 
 
@@ -32,12 +32,12 @@ def test_nothing_shown_is_refused() -> None:
 
 @given(st.integers(0, 2**31), st.integers(1, 4))
 @settings(max_examples=25, deadline=None)
-def test_it_is_always_usable(seed: int, places: int) -> None:
+def test_it_is_always_usable(seed: int, positions: int) -> None:
     rng = np.random.default_rng(seed)
-    shown = rng.random((30, places)) < 0.8
+    shown = rng.random((30, positions)) < 0.8
     shown[0, 0] = True
-    found = fit_position_bias(rng.normal(0, 5, (30, places)), rng.normal(0, 1, (30, places)) * (rng.random() < 0.8), shown)
+    found = fit_position_bias(rng.normal(0, 5, (30, positions)), rng.normal(0, 1, (30, positions)) * (rng.random() < 0.8), shown)
     assert found.gain > 0
     assert np.isfinite(found.intercept)
     assert found.noise > 0
-    assert ((found.places > 0) & (found.places <= 1)).all()
+    assert ((found.position_weights > 0) & (found.position_weights <= 1)).all()

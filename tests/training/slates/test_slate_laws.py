@@ -18,19 +18,19 @@ from tfrec.data.examples.ragged import Ragged
 from tfrec.data.examples.sequences import PAD
 from tfrec.data.examples.slate_arrays import SlateArrays
 from tfrec.models.recommender import Recommender
-from tfrec.models.two_tower import TwoTower
+from tfrec.training.slates import objectives
 from tfrec.training.slates.batches import SlateBatches
 from tfrec.training.slates.learner import SlateLearner
+from tfrec.training.slates.objectives import OBJECTIVES, ObjectiveSettings
 from tfrec.training.slates.policy_gradient import clipped_surrogate, reinforce
 from tfrec.training.slates.policy_scorer import PolicyScorer, PolicyScores
 from tfrec.training.slates.position_bias import PositionBiasModel
+from tfrec.training.slates.slate_scores import SlateScores, slate_scores
 from tfrec.training.slates.trainer import SlateTrainer
 
-OBJECTIVES = ("pointwise", "entire_space", "reinforce", "ppo", "q_learning", "sarsa")
 BY_POSITION = {"item": PAD, "log_propensity": np.nan, "reward": np.inf, "converted": True, "delay": np.nan}
 WIDEST = 16
-READING = PositionBiasModel(gain=0.3, intercept=0.2, places=np.linspace(1, 0.2, WIDEST).astype(np.float32),
-                       mean_reward=np.linspace(0.4, 0.1, WIDEST).astype(np.float32), mean_score=0.5, noise=0.7)
+SETTINGS = ObjectiveSettings(temperature=0.7, epsilon=0.1, discount=0.3, clip=0.2, cap=10.0)
 Batch = dict[str, tf.Tensor]
 
 
@@ -43,15 +43,20 @@ def recommender(negatives: int = 4096, n: int = world.ITEMS, shortlist: int = 20
 
 
 @cache
-def viewer(shortlist: int | None = None) -> PolicyScorer:
+def scorer(shortlist: int | None = None) -> PolicyScorer:
     return PolicyScorer(recommender(), world.LOG_P, shortlist=shortlist)
 
 
 @cache
-def learner(objective: Any, negatives: int = 4096) -> SlateLearner:
-    target = recommender(negatives).model
-    return SlateLearner(target, {objective: 1.0}, READING, temperature=0.7, epsilon=0.1, discount=0.3, clip=0.2, cap=10.0,
-                        unknown=True, mean_delay=900.0)
+def learner(objective: Any, negatives: int = 4096, width: int = WIDEST) -> SlateLearner:
+    return SlateLearner(recommender(negatives).model, {objective: 1.0}, bias_of(width),
+                        settings=replace(SETTINGS, learns_logging_policy=True, mean_delay=900.0))
+
+
+def bias_of(width: int) -> PositionBiasModel:
+    return PositionBiasModel(
+        gain=0.3, intercept=0.2, position_weights=np.linspace(1, 0.2, WIDEST).astype(np.float32)[:width],
+        mean_reward=np.linspace(0.4, 0.1, WIDEST).astype(np.float32)[:width], mean_score=0.5, noise=0.7)
 
 
 def padded(slates: SlateArrays, width: int) -> SlateArrays:
@@ -61,23 +66,22 @@ def padded(slates: SlateArrays, width: int) -> SlateArrays:
         getattr(slates, name).dtype) for name, shape in beyond.items()})
 
 
-def batch_of(slates: SlateArrays, view: PolicyScores, *, rows: int | None = None) -> Batch:
-    data = SlateBatches(slates, view.candidates, rows=rows or len(slates), with_next=True)
-    return {name: tf.constant(array) for name, array in data._batch(np.arange(len(slates))).items()}
+def batch_of(slates: SlateArrays, scores: PolicyScores, *, rows: int | None = None) -> Batch:
+    data = SlateBatches(slates, scores.candidates, rows=rows or len(slates), with_next=True)
+    return {name: tf.constant(array) for name, array in data.batch(np.arange(len(slates))).items()}
 
 
 def loss(objective: str, batch: Batch) -> float:
     """Summed over the batch."""
-    one = learner(objective, 4096)
-    return float(one.losses_by_name[objective](batch, one.towers.slate_scores(batch)))
+    return float(OBJECTIVES[objective](learner(objective).slate_step(batch)))
 
 
 def loss_and_slopes(objective: str, batch: Batch, negatives: int = 4096) -> tuple[float, list[np.ndarray]]:
     """Summed over the batch."""
-    one = learner(objective, negatives)
-    variables = [*one.towers.trainable_variables, *one._translations]
+    one = learner(objective, negatives, batch["item"].shape[1])
+    variables = [*one.towers.trainable_variables, *one.auxiliary_variables]
     with tf.GradientTape() as tape:
-        total = one.losses_by_name[objective](batch, one.towers.slate_scores(batch))
+        total = OBJECTIVES[objective](one.slate_step(batch))
     slopes = tape.gradient(total, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     return float(total), [tf.convert_to_tensor(slope).numpy() for slope in slopes]
 
@@ -96,17 +100,9 @@ def same(found: tuple[float, list[np.ndarray]], expected: tuple[float, list[np.n
 def test_padding_a_slate_changes_neither_loss_nor_gradient(objective: str, n: int, seed: int, longest: int, more: int) -> None:
     """Positions that are not there, however many and whatever stands in them, and requests that only fill up a batch."""
     slates = world.slates(n, seed=seed, longest=longest)
-    wide = padded(slates, longest + more)
-    narrow, view = padded(slates, longest), viewer()
-    one = learner(objective, 4096)
-    kept = one.places, one.mean_reward
-    one.places, one.mean_reward = (tf.constant(part.numpy()[:longest]) for part in kept)
-    expected = loss_and_slopes(objective, batch_of(narrow, view(narrow)))
-    one.places, one.mean_reward = (tf.constant(part.numpy()[: longest + more]) for part in kept)
-    try:
-        same(loss_and_slopes(objective, batch_of(wide, view(wide), rows=n + 3)), expected)
-    finally:
-        one.places, one.mean_reward = kept
+    narrow, wide, score = padded(slates, longest), padded(slates, longest + more), scorer()
+    expected = loss_and_slopes(objective, batch_of(narrow, score(narrow)))
+    same(loss_and_slopes(objective, batch_of(wide, score(wide), rows=n + 3)), expected)
 
 
 @cache
@@ -114,9 +110,9 @@ def together_and_alone() -> tuple[Batch, list[Batch]]:
     """Twelve slates as one batch, and as a batch each; the same for all objectives."""
     slates = padded(world.slates(12, seed=3), WIDEST)
     slates = replace(slates, user=np.arange(12, dtype=np.int32))  # nobody asks twice: a next request would be another slate
-    view = viewer()
+    score = scorer()
     alone = [slates.take(np.array([row])) for row in range(12)]
-    return batch_of(slates, view(slates)), [batch_of(one, view(one)) for one in alone]
+    return batch_of(slates, score(slates)), [batch_of(one, score(one)) for one in alone]
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -142,7 +138,7 @@ KINDS: dict[str, dict[str, Any]] = {
 @cache
 def batch_of_kind(kind: str) -> Batch:
     slates = replace(padded(world.slates(12), WIDEST), **KINDS[kind])
-    return batch_of(slates, viewer(5)(slates))
+    return batch_of(slates, scorer(5)(slates))
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -160,7 +156,7 @@ def test_every_kind_of_slate_has_a_finite_loss_and_gradient(objective: str, kind
 def test_a_catalogue_beyond_the_negatives_is_learnt_as_one_within(objective: str) -> None:
     """Items are looked up one by one where there are many; nothing else may differ."""
     slates = padded(world.slates(4, seed=1), WIDEST)
-    batch = batch_of(slates, viewer(3)(slates))
+    batch = batch_of(slates, scorer(3)(slates))
     assert (recommender(4096).model.whole, recommender(2).model.whole) == (True, False)
     same(loss_and_slopes(objective, batch, negatives=2), loss_and_slopes(objective, batch))
 
@@ -168,32 +164,30 @@ def test_a_catalogue_beyond_the_negatives_is_learnt_as_one_within(objective: str
 def test_both_networks_of_double_q_learning_see_the_same_items(monkeypatch: pytest.MonkeyPatch) -> None:
     """V above 4 x negatives: with equal weights the value that follows is that of the best item there is, by all items."""
     slates = padded(world.slates(40, seed=2), WIDEST)
-    view = viewer(3)(slates)
-    one = SlateLearner(recommender(2).model, {"q_learning": 1.0}, READING, temperature=0.7, epsilon=0.1, discount=0.3, clip=0.2,
-                       cap=10.0, target=recommender(4096).model)
+    one = SlateLearner(recommender(2).model, {"q_learning": 1.0}, bias_of(WIDEST), settings=SETTINGS,
+                       target=recommender(4096).model)
+    step = one.slate_step(batch_of(slates, scorer(3)(slates)))
     asked: list[np.ndarray] = []
-    scored = TwoTower.slate_scores
 
-    def listened(self: TwoTower, inputs: Batch) -> Any:
-        found = scored(self, inputs)
-        asked.extend([inputs["shortlist"].numpy(), found.listed.numpy()])
+    def listened(towers: Any, batch: Batch) -> SlateScores:
+        found = slate_scores(towers, batch)
+        asked.extend([batch["shortlist"].numpy(), found.listed.numpy()])
         return found
 
-    monkeypatch.setattr(TwoTower, "slate_scores", listened)
-    one.towers = recommender(2).model
-    one._q_learning(batch_of(slates, view), scored(one.towers, batch_of(slates, view)))
+    monkeypatch.setattr(objectives, "slate_scores", listened)
+    OBJECTIVES["q_learning"](step)
     online_items, online, target_items, target = asked
     assert_array_equal(online_items, target_items)
     assert_allclose(online, target, atol=1e-4)
     following = np.maximum(slates.following, 0)
-    every = viewer()(slates)
+    every = scorer()(slates)
     best = np.where(every.candidates.shortlist >= 0, scores_of(slates, every), -np.inf).max(1)[following]
     assert_allclose(online.max(1), best, atol=1e-4)
 
 
-def scores_of(slates: SlateArrays, view: PolicyScores) -> np.ndarray:
-    shown = {"item": view.candidates.shortlist, "log_p": view.candidates.shortlist_log_p}
-    return recommender().model.slate_scores(batch_of(slates, view) | shown).own.numpy()
+def scores_of(slates: SlateArrays, scores: PolicyScores) -> np.ndarray:
+    shown = {"item": scores.candidates.shortlist, "log_p": scores.candidates.shortlist_log_p}
+    return slate_scores(recommender().model, batch_of(slates, scores) | shown).own.numpy()
 
 
 @eagerly()  # a policy of its own for each example
@@ -210,7 +204,7 @@ def test_the_policy_is_that_of_the_slates(seed: int, shortlist: int, temperature
         found = PolicyScorer(made, world.LOG_P, shortlist=shortlist)(slates)
     finally:
         made.config = kept
-    whole = viewer()(slates)
+    whole = scorer()(slates)
     scores, may = scores_of(slates, whole), slates.may_come(world.ITEMS)
     for row in range(8):
         score = np.full(world.ITEMS, -np.inf)
@@ -218,36 +212,49 @@ def test_the_policy_is_that_of_the_slates(seed: int, shortlist: int, temperature
         score[listed[listed >= 0]] = scores[row][listed >= 0]
         best = np.argsort(-score, kind="stable")[:shortlist]
         left, apart = may[row].copy(), -1e5 * np.argsort(np.argsort(-score))
-        for place, item in enumerate(slates.item[row]):
+        for position, item in enumerate(slates.item[row]):
             if item == PAD:
-                assert found.log_pi[row, place] == 0
+                assert found.log_pi[row, position] == 0
                 continue
             choices = [i for i in best if left[i]]
             logits = (score / temperature if temperature else apart)[choices]
             chosen = np.exp(logits - np.logaddexp.reduce(logits))[choices.index(item)] if item in choices else 0.0
-            assert_allclose(np.exp(found.log_pi[row, place]), (1 - epsilon) * chosen + epsilon / left.sum(), rtol=2e-3, atol=1e-6)
+            expected = (1 - epsilon) * chosen + epsilon / left.sum()
+            assert_allclose(np.exp(found.log_pi[row, position]), expected, rtol=2e-3, atol=1e-6)
             left[item] = False
 
 
-def test_live_popularity_takes_the_place_of_the_counted_one() -> None:
+def test_live_popularity_replaces_the_counted_one() -> None:
     slates = world.slates(8)
     plain = replace(slates, live_item=Ragged.of([[]] * 8), live_log_p=Ragged.of([[]] * 8, np.float32))
-    with_live, without = (viewer()(one).candidates.log_p for one in (slates, plain))
+    with_live, without = (scorer()(one).candidates.log_p for one in (slates, plain))
     sent = slates.shown & (slates.item < 3) & (np.arange(8) % 4 == 1)[:, None]
     assert sent.any()
     expected = np.where(sent, -3 - 0.1 * slates.item, without)
     assert_allclose(with_live[slates.shown], expected[slates.shown], rtol=1e-6)
 
 
+class TurnedScorer(PolicyScorer):
+    """Gives the shortlists back to front, from the second call on."""
+
+    calls = 0
+
+    def __call__(self, slates: SlateArrays) -> PolicyScores:
+        self.calls += 1
+        found = super().__call__(slates)
+        turned = found.candidates._replace(shortlist=found.candidates.shortlist[:, ::-1])
+        return found if self.calls == 1 else found._replace(candidates=turned)
+
+
 @eagerly()
-def test_a_shortlist_is_read_anew_in_each_epoch() -> None:
+@pytest.mark.parametrize("shortlist", [3, world.ITEMS])
+def test_a_shortlist_that_does_not_hold_all_items_is_read_anew_in_each_epoch(shortlist: int) -> None:
     made, slates = recommender(), padded(world.slates(8), WIDEST)
-    course = SlateTrainer(made, slates, PolicyScorer(made, world.LOG_P, shortlist=3))
-    first = course._input.candidates
-    course._epoch(0, 0)
-    assert course._input.candidates is first
-    course._epoch(0, 1)
-    assert course._input.candidates is not first
+    trainer = SlateTrainer(made, slates, TurnedScorer(made, world.LOG_P, shortlist=shortlist))
+    first, second = (sorted(map(tuple, batch["slates"]["shortlist"].numpy()))
+                     for epoch in range(2) for batch in trainer.epoch(0, epoch))
+    assert len(first) == 8
+    assert second == (sorted(row[::-1] for row in first) if shortlist == 3 else first)
 
 
 @pytest.mark.parametrize("bad", [tf.zeros([2]), tf.zeros([2, 4]), tf.zeros([2, 3, 1])])

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from tests.models import world
 from tests.models.eagerly import eagerly
-from tests.models.world import LIKED, LOG_P, PLACES, SLATES, slates
+from tests.models.world import LIKED, LOG_P, POSITIONS, SLATES, slates
 from tfrec.config import Config, GatewayConfig, RetrainConfig, load_config
 from tfrec.data.examples.slate_arrays import SlateArrays
 from tfrec.errors import ConfigError, DataError
@@ -31,26 +31,26 @@ def settings(run: Path, objective: Any, **training: Any) -> Config:
                                    "gateway": GatewayConfig(temperature=1.0, epsilon=0.1)})
 
 
-WIDE = ("log_propensity", "reward", "converted", "delay")  # by place
+WIDE = ("log_propensity", "reward", "converted", "delay")  # by position
 
 
 def each_item(shown: SlateArrays, row: int, n: int) -> SlateArrays:
-    """`n` copies of a request, each with one of the items 0 to n - 1 in a single place."""
+    """`n` copies of a request, each with one of the items 0 to n - 1 in a single position."""
     state = shown.take(np.full(n, row))
     first = {name: getattr(state, name)[:, :1] for name in WIDE} | {"item": np.arange(n, dtype=np.int32)[:, None]}
     return replace(state, **first)
 
 
-def liked(view: PolicyScorer, shown: SlateArrays) -> float:
+def liked(scorer: PolicyScorer, shown: SlateArrays) -> float:
     """The chance that the exploring policy shows an item that is liked first."""
-    return float(np.exp(view(each_item(shown, 0, LIKED)).log_pi).sum())
+    return float(np.exp(scorer(each_item(shown, 0, LIKED)).log_pi).sum())
 
 
 class Lesson(NamedTuple):
     """A training, and the chance that what is liked is shown, before it and after."""
 
     made: Recommender
-    course: SlateTrainer
+    trainer: SlateTrainer
     before: float
     after: float
 
@@ -58,11 +58,11 @@ class Lesson(NamedTuple):
 @eagerly()
 def learn(made: Recommender, shown: SlateArrays, *, epochs: int = 2, behaviour: Trainer | None = None) -> Lesson:
     """Four steps by default, which lift the chance of what is liked from 0.42 to 0.7 and more."""
-    view = PolicyScorer(made, LOG_P)
-    before = liked(view, shown)
-    course = SlateTrainer(made, shown, view, behaviour=behaviour)
-    course.run(optimiser(made.config, learning_rate=0.01), epochs=range(epochs))
-    return Lesson(made, course, before, liked(view, shown))
+    scorer = PolicyScorer(made, LOG_P)
+    before = liked(scorer, shown)
+    trainer = SlateTrainer(made, shown, scorer, behaviour=behaviour)
+    trainer.run(optimiser(made.config, learning_rate=0.01), epochs=range(epochs))
+    return Lesson(made, trainer, before, liked(scorer, shown))
 
 
 @cache
@@ -89,9 +89,9 @@ def test_one_word_mixes_them_with_behaviour(tmp_path: Path) -> None:
     mixed = {"softmax": 1.0, "reinforce": 0.5}
     made, shown = world.recommender(settings(tmp_path, mixed)), slates()
     inter = world.interactions(made.catalogue)
-    course = Trainer(made, inter, np.ones(len(inter), bool), prior_weights=made.prior.weights)
-    found = learn(made, shown, epochs=1, behaviour=course)
-    assert found.course.steps == max(course.steps, -(-SLATES // BATCH))
+    behaviour = Trainer(made, inter, np.ones(len(inter), bool), prior_weights=made.prior.weights)
+    found = learn(made, shown, epochs=1, behaviour=behaviour)
+    assert found.trainer.steps == max(behaviour.steps, -(-SLATES // BATCH))
     assert found.after > found.before
 
 
@@ -105,10 +105,10 @@ def test_a_compiled_step_is_the_plain_one(tmp_path: Path) -> None:
     """Loss and gradients of all objectives at once. The optimisers' part is Keras', and as large again to compile."""
     made = world.recommender(settings(tmp_path, dict.fromkeys(SLATE_OBJECTIVES, 1.0)))
     with eagerly():
-        course = SlateTrainer(made, slates(32), PolicyScorer(made, LOG_P))
-    course._renew_target()  # of Q-learning, as a training does first
-    learner, variables = course._learner, [*made.model.trainable_variables, *course._learner._translations]
-    batch = next(iter(course._epoch(0, 0)))
+        trainer = SlateTrainer(made, slates(32), PolicyScorer(made, LOG_P))
+    learner = trainer.learner
+    learner.target.follow(made.model)  # of Q-learning, as a training does first
+    variables, batch = [*made.model.trainable_variables, *learner.auxiliary_variables], next(iter(trainer.epoch(0, 0)))
 
     def step(batch: Any) -> list[tf.Tensor]:
         with tf.GradientTape() as tape:
@@ -121,8 +121,8 @@ def test_a_compiled_step_is_the_plain_one(tmp_path: Path) -> None:
         assert_allclose(one, other, rtol=1e-3, atol=1e-4 * max(1.0, np.abs(other).max()))
 
 
-def test_slates_without_propensities_are_learnt_by_a_model_of_who_logged(tmp_path: Path) -> None:
-    unknown = slates(log_propensity=np.full((SLATES, PLACES), np.nan, np.float32))
+def test_slates_without_propensities_are_learnt_by_a_model_of_the_policy_that_logged(tmp_path: Path) -> None:
+    unknown = slates(log_propensity=np.full((SLATES, POSITIONS), np.nan, np.float32))
     found = learn(world.recommender(settings(tmp_path, "reinforce")), unknown)
     assert found.after > found.before + 0.05
 
@@ -130,8 +130,8 @@ def test_slates_without_propensities_are_learnt_by_a_model_of_who_logged(tmp_pat
 @eagerly()
 def test_features_and_scores_agree(tmp_path: Path) -> None:
     made, shown = world.recommender(settings(tmp_path, "ppo")), slates(9)
-    for part, view, phi in PolicyScorer(made, LOG_P).parts(shown):
-        assert_allclose(phi.sum(2)[part.shown], view.scores[part.shown], atol=1e-4)
+    for part, found, phi in PolicyScorer(made, LOG_P).parts(shown):
+        assert_allclose(phi.sum(2)[part.shown], found.scores[part.shown], atol=1e-4)
 
 
 def test_what_is_dismissed_is_shown_less(tmp_path: Path) -> None:
@@ -144,26 +144,26 @@ def test_what_is_dismissed_is_shown_less(tmp_path: Path) -> None:
 
 @eagerly()
 @pytest.mark.parametrize(("objective", "changed", "message"), [
-    ("reinforce", {"reward": np.zeros((SLATES, PLACES), np.float32)}, "none of 120 has a positive reward"),
-    ("ppo", {"log_propensity": np.full((SLATES, PLACES), np.nan, np.float32)}, "ppo needs log propensities, and none of 120"),
-    ("ppo", {"log_propensity": np.zeros((SLATES, PLACES), np.float32)}, "ppo needs log propensities"),  # greedy
+    ("reinforce", {"reward": np.zeros((SLATES, POSITIONS), np.float32)}, "none of 120 has a positive reward"),
+    ("ppo", {"log_propensity": np.full((SLATES, POSITIONS), np.nan, np.float32)}, "ppo needs log propensities, and none of 120"),
+    ("ppo", {"log_propensity": np.zeros((SLATES, POSITIONS), np.float32)}, "ppo needs log propensities"),  # greedy
 ])
-def test_slates_that_cannot_teach_are_refused(tmp_path: Path, objective: str, tuned: dict[str, Any], message: str) -> None:
+def test_slates_that_cannot_teach_are_refused(tmp_path: Path, objective: str, changed: dict[str, Any], message: str) -> None:
     made = world.recommender(settings(tmp_path, objective))
     with pytest.raises(DataError, match=message):
-        SlateTrainer(made, slates(**tuned), PolicyScorer(made, LOG_P))
+        SlateTrainer(made, slates(**changed), PolicyScorer(made, LOG_P))
     with pytest.raises(DataError, match="the window has none"):
         SlateTrainer(made, slates().take(np.zeros(0, np.int64)), PolicyScorer(made, LOG_P))
 
 
 @pytest.mark.parametrize(("changed", "message"), [
-    ({"reward": np.full((SLATES, PLACES), np.nan, np.float32)}, r"reward\[0, 0\] must be a finite number, got nan"),
-    ({"log_propensity": np.full((SLATES, PLACES), 0.5, np.float32)}, r"log_propensity\[0, 0\] must be at most 0"),
+    ({"reward": np.full((SLATES, POSITIONS), np.nan, np.float32)}, r"reward\[0, 0\] must be a finite number, got nan"),
+    ({"log_propensity": np.full((SLATES, POSITIONS), 0.5, np.float32)}, r"log_propensity\[0, 0\] must be at most 0"),
     ({"time": np.zeros(3, np.int64)}, "arrays of one length"),
 ])
-def test_bad_arrays_are_refused(tuned: dict[str, Any], message: str) -> None:
+def test_bad_arrays_are_refused(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        slates(**tuned)
+        slates(**changed)
 
 
 def test_an_objective_is_known_by_name() -> None:

@@ -1,13 +1,13 @@
-"""What a window of slates says of the bandits' weights: features and rewards in, the head's new posterior out, in closed form.
+"""The bandits' update: the posterior of their weights after a window of slates, in closed form.
 
-    reward at place k = m_k (gain <w, phi> + intercept) + noise,    noise ~ N(0, sd^2)        (`position_bias`)
-    precision' = f precision + (1 - f) prior + sum  (m_k gain / sd)^2  phi phi'
-    mean'      = precision'^-1 (f precision mean + (1 - f) prior 1 + sum  m_k gain / sd^2 phi (reward - m_k intercept))
+    reward at position k = m_k (gain <w, phi> + intercept) + noise,    noise ~ N(0, sd^2)        (`position_bias.py`)
+    precision' = d precision + (1 - d) prior + sum  (m_k gain / sd)^2  phi phi'
+    mean'      = precision'^-1 (d precision mean + (1 - d) prior 1 + sum  m_k gain / sd^2 phi (reward - m_k intercept))
 
-That is Bayesian linear regression on the part of the reward that the place leaves over. The forgetting factor f fades old
-evidence towards the prior (w = 1, the model's own score): after a drift the bandit is unsure again, and its precision never grows
-beyond 1 / (1 - f) windows' worth. It is never smaller than (1 - f) of the prior's, so its Cholesky factor exists however many
-windows came before. All in float64.
+This is Bayesian linear regression on the part of the reward that the position does not explain. The decay d fades old evidence
+towards the prior (w = 1, the model's own score): after a drift the bandit is unsure again, and its precision never exceeds
+1 / (1 - d) windows' worth. It is never below (1 - d) of the prior's, so its Cholesky factor exists after any number of windows.
+All of it is in float64.
 """
 from collections.abc import Iterable
 
@@ -21,17 +21,17 @@ from tfrec.training.slates.position_bias import PositionBiasModel
 Part = tuple[npt.NDArray[np.floating], npt.NDArray[np.floating], npt.NDArray[np.bool_]]
 
 
-def update_head(head: BayesianHead, parts: Iterable[Part], reading: PositionBiasModel, *, bandit_decay: float) -> None:
-    """Learn a window, whose features need not be in memory at once.
+def update_head(head: BayesianHead, parts: Iterable[Part], bias: PositionBiasModel, *, bandit_decay: float) -> None:
+    """Replace the head's posterior by the one after a window, whose features need not be in memory at once.
 
     Args:
-        head: its posterior is replaced.
-        parts: of the window: features phi of shown items `[n, K, dim + 1]`, rewards `[n, K]` and where there is an item `[n, K]`.
-        reading: of the same slates.
-        forgetting: f, above 0 and at most 1; 1 forgets nothing.
+        head: The bandits' weights.
+        parts: Of the window: features phi of shown items `[n, K, dim + 1]`, rewards `[n, K]` and where there is an item `[n, K]`.
+        bias: Position bias of the same slates.
+        bandit_decay: d, above 0 and at most 1; 1 keeps all evidence.
 
     Raises:
-        DataError: a feature or reward is not finite; nothing is changed.
+        DataError: A feature or reward is not finite; nothing is changed.
     """
     factor = np.asarray(head.factor.numpy(), np.float64)
     precision, prior = factor @ factor.T, np.eye(len(factor)) / PRIOR_SD**2
@@ -42,10 +42,10 @@ def update_head(head: BayesianHead, parts: Iterable[Part], reading: PositionBias
     for phi, reward, shown in parts:
         x, r = np.asarray(phi[shown], np.float64), np.asarray(reward[shown], np.float64)
         broken += (~np.isfinite(x)).any(1).sum(), (~np.isfinite(r)).sum()
-        m = np.broadcast_to(reading.places.astype(np.float64), shown.shape)[shown]
-        scaled = x * (m * reading.gain / reading.noise)[:, None]
+        m = np.broadcast_to(bias.position_weights.astype(np.float64), shown.shape)[shown]
+        scaled = x * (m * bias.gain / bias.noise)[:, None]
         precision += scaled.T @ scaled
-        evidence += scaled.T @ ((r - m * reading.intercept) / reading.noise)
+        evidence += scaled.T @ ((r - m * bias.intercept) / bias.noise)
     if broken.any():
         raise DataError(f"head: expected finite features and rewards, got {broken[0]} and {broken[1]} rows that are not. Mend "
                         "the reward rule, or the model that gave them.")

@@ -1,6 +1,6 @@
-"""Slates in, batches of one shape out, in an order that is a function of (seed, epoch).
+"""Batches of slates, all of one shape, in an order that is a function of (seed, epoch).
 
-A batch that runs short is filled up with requests of weight 0: none is dropped, and one shape is compiled once.
+The last batch of an epoch is filled up with requests of weight 0, so no request is dropped and one shape is compiled once.
 """
 from functools import lru_cache
 from typing import NamedTuple
@@ -18,7 +18,7 @@ _LABELS = ("item", "log_propensity", "reward", "converted", "elapsed")
 
 
 class Candidates(NamedTuple):
-    """What `n` requests chose among; positions are the catalogue's."""
+    """What `n` requests chose among; items are given by catalogue position."""
 
     log_p: npt.NDArray[np.float32]  # [n, K] popularity of the shown items at that time
     mass: npt.NDArray[np.float32]  # [n, K] of the shown items in the part that is left to chance; 0 where a slate is shorter
@@ -31,10 +31,13 @@ class SlateBatches:
     """Batches of dictionaries: arrays of `SlateArrays` and `Candidates`, `weight` `[rows]`, and the next request's as `next_*`.
 
     Args:
-        slates: what is learnt from.
-        candidates: of these slates; to be replaced when the weights have moved.
-        rows: requests a batch, over all replicas.
-        with_next: whether each request comes with the same user's next one; `has_next` `[rows]` is False where there is none.
+        slates: What is learnt from.
+        candidates: Of these slates; replace the attribute when the weights have moved.
+        rows: Requests a batch, over all replicas.
+        with_next: Whether each request comes with the same user's next one; `has_next` `[rows]` is False where there is none.
+
+    Attributes:
+        steps: Batches that hold each request once.
     """
 
     def __init__(self, slates: SlateArrays, candidates: Candidates, *, rows: int, with_next: bool) -> None:
@@ -45,7 +48,7 @@ class SlateBatches:
 
     def epoch(self, seed: int, epoch: int, *, steps: int) -> tf.data.Dataset:
         """`steps` batches; with more than there are, the requests come again in another order."""
-        first = self._batch(np.arange(1))
+        first = self.batch(np.arange(1))
         signature = {name: tf.TensorSpec([self._rows, *array.shape[1:]], array.dtype) for name, array in first.items()}
 
         @lru_cache(maxsize=1)
@@ -54,23 +57,24 @@ class SlateBatches:
 
         def batch(step: int) -> dict[str, np.ndarray]:
             time, at = divmod(step, self.steps)
-            return self._batch(order(time)[at * self._rows : (at + 1) * self._rows])
+            return self.batch(order(time)[at * self._rows : (at + 1) * self._rows])
 
         return dataset(batch, signature, steps=steps)
 
-    def _batch(self, order: np.ndarray) -> dict[str, np.ndarray]:
-        rows = np.resize(order, self._rows)
-        batch = self._asked(rows) | {name: getattr(self._slates, name)[rows] for name in _LABELS}
+    def batch(self, requests: npt.NDArray[np.integer]) -> dict[str, np.ndarray]:
+        """One batch of the `requests` with these numbers, at most `rows`; the rest of it has weight 0."""
+        rows = np.resize(requests, self._rows)
+        batch = self._scored(rows) | {name: getattr(self._slates, name)[rows] for name in _LABELS}
         batch |= {name: getattr(self.candidates, name)[rows] for name in ("mass", "total_mass")}
-        batch["weight"] = (np.arange(self._rows) < len(order)).astype(np.float32)
+        batch["weight"] = (np.arange(self._rows) < len(requests)).astype(np.float32)
         batch["drawn"] = self._drawn[rows]
         if self._following is not None:
             following = self._following[rows]
-            batch |= {f"next_{name}": array for name, array in self._asked(np.maximum(following, 0)).items()}
+            batch |= {f"next_{name}": array for name, array in self._scored(np.maximum(following, 0)).items()}
             batch["has_next"] = following >= 0
         return batch
 
-    def _asked(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+    def _scored(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """What scores are made of."""
         found = {name: getattr(self._slates, name)[rows] for name in (*STATE, "item")}
         return found | {name: getattr(self.candidates, name)[rows] for name in _CHOICE}

@@ -1,7 +1,7 @@
-"""Which positions of a slate exist, for the losses of slates: shapes are asserted, and what does not exist cannot reach a sum.
+"""Which positions of a slate exist. Every loss on slates asserts its shapes here, and keeps out what does not exist.
 
-Slates differ in length, so the arrays of a batch have positions that are not there, and what stands in those is arbitrary: a NaN
-propensity, the logarithm of 0. A factor 0 does not take that out of a sum (0 * inf is NaN), nor out of a gradient. Each loss
+Slates differ in length, so the arrays of a batch have positions that do not exist, and what those hold is arbitrary: a NaN
+propensity, the logarithm of 0. A factor of 0 does not take that out of a sum (0 * inf is NaN), nor out of a gradient. Each loss
 therefore replaces it before its formula, and takes the formula's value out after it: the "double where".
 """
 import tensorflow as tf
@@ -11,11 +11,11 @@ def masked(mask: tf.Tensor, **arrays: tf.Tensor) -> list[tf.Tensor]:
     """The `arrays` with 0 where the mask does not hold.
 
     Args:
-        mask: bool, `[batch, K]`.
-        arrays: float, each of the mask's shape.
+        mask: Bool, `[batch, K]`.
+        **arrays: Floats of the mask's shape.
 
     Raises:
-        ValueError: a shape or type is another one; names the array, what was expected and what came.
+        ValueError: A shape or type is another one; the message names the array, what was expected and what came.
     """
     if mask.dtype != tf.bool or mask.shape.rank != 2:
         raise ValueError(f"mask: expected bool [batch, K], got {mask.dtype.name} {mask.shape}.")

@@ -1,11 +1,11 @@
-"""Likelihoods of what was and was not seen to happen: logits and outcomes of each place in, a summed loss out; no model in here.
+"""Likelihoods of clicks and conversions, of which some are not observed. Pure functions of logits and outcomes.
 
-A place without an outcome says one of two things: not wanted, or not observed. With the chance c that an outcome would have been
-observed had there been one,
+A position without an outcome means one of two things: not wanted, or not observed. With the chance c that an outcome would have
+been observed had there been one,
 
     P(outcome seen) = c sigma(z),
 
-which covers both corrections: a place that was looked at with chance c (position bias; Wang et al. 2018,
+which covers both corrections: a position that was looked at with chance c (position bias; Wang et al. 2018,
 doi:10.1145/3159652.3159732), and one whose outcome takes longer than the label has waited, c = 1 - exp(-elapsed / mean delay)
 (Chapelle 2014, doi:10.1145/2623330.2623634). They multiply.
 """
@@ -21,17 +21,17 @@ _CERTAIN = 1.0 - 1e-6  # a chance of 1 has no finite log of its complement
 def observed_cross_entropy(
     logit: tf.Tensor, happened: tf.Tensor, chance: tf.Tensor, weight: tf.Tensor, mask: tf.Tensor
 ) -> tf.Tensor:
-    """-sum  weight [y ln(c sigma(z)) + (1 - y) ln(1 - c sigma(z))].
+    """Cross entropy of outcomes that may be missed: -sum  weight [y ln(c sigma(z)) + (1 - y) ln(1 - c sigma(z))].
 
     Args:
-        logit: z, `[batch, K]`.
-        happened: y, 0 or 1, `[batch, K]`.
-        chance: c, above 0 and at most 1, `[batch, K]`.
+        logit: `[batch, K]`, z.
+        happened: `[batch, K]`, y: 0 or 1.
+        chance: `[batch, K]`, c: above 0 and at most 1.
         weight: `[batch, K]`.
-        mask: bool `[batch, K]`, where there is a shown item.
+        mask: Bool `[batch, K]`, where there is a shown item.
 
     Raises:
-        ValueError: an array has another shape.
+        ValueError: An array has another shape.
     """
     logit, happened, chance, weight = masked(mask, logit=logit, happened=happened, chance=chance, weight=weight)
     return _likelihood_loss(tf.math.log_sigmoid(logit), tf.math.log_sigmoid(-logit), happened, chance, weight, mask)
@@ -47,14 +47,16 @@ def entire_space(
     arXiv:1804.07931).
 
     Args:
-        click, conversion: logits `[batch, K]`; the second given a click.
-        clicked, converted: 0 or 1, `[batch, K]`.
+        click: `[batch, K]`, logits of a click.
+        conversion: `[batch, K]`, logits of a conversion after a click.
+        clicked: `[batch, K]`, 0 or 1.
+        converted: `[batch, K]`, 0 or 1.
         chance: `[batch, K]`, that a click would have been seen, as in `observed_cross_entropy`.
         delay_chance: `[batch, K]`, that a conversion would have come in by now.
-        mask: bool `[batch, K]`, where there is a shown item.
+        mask: Bool `[batch, K]`, where there is a shown item.
 
     Raises:
-        ValueError: an array has another shape.
+        ValueError: An array has another shape.
     """
     click, conversion, clicked, converted, chance, delay_chance = masked(
         mask, click=click, conversion=conversion, clicked=clicked, converted=converted, chance=chance, delay_chance=delay_chance)
@@ -68,14 +70,14 @@ def entire_space(
 
 
 def delay_chance(elapsed: tf.Tensor, mean_delay: tf.Tensor) -> tf.Tensor:
-    """1 - exp(-elapsed / mean_delay), both in seconds: the share of outcomes that have come in by now."""
+    """The share of outcomes that have come in by now: 1 - exp(-elapsed / mean_delay), both in seconds."""
     return 1.0 - tf.exp(-elapsed / mean_delay)
 
 
 def mean_delay(delays: npt.NDArray[np.floating], *, waited: float) -> float:
-    """The mean of an exponential delay, of those that came within `waited` seconds: the likeliest, at most 10 times `waited`.
+    """The likeliest mean of an exponential delay, given the delays of up to `waited` seconds; at most 10 times `waited`.
 
-    What came later is not among them, so their own mean m is too small: mu = m + waited / (exp(waited / mu) - 1), which has a
+    Longer delays are not among them, so their own mean m is too small: mu = m + waited / (exp(waited / mu) - 1), which has a
     solution while m is below half of `waited`. 0 without any delay.
     """
     if not len(delays) or not delays.max():
@@ -90,7 +92,7 @@ def mean_delay(delays: npt.NDArray[np.floating], *, waited: float) -> float:
 def _likelihood_loss(
     log_p: tf.Tensor, log_not_p: tf.Tensor, happened: tf.Tensor, chance: tf.Tensor, weight: tf.Tensor, mask: tf.Tensor
 ) -> tf.Tensor:
-    """Of an event that has probability `chance` p; 1 - c p = (1 - p) + (1 - c) p, so that nothing cancels."""
+    """The loss of an event of probability c p, with c = `chance`; 1 - c p = (1 - p) + (1 - c) p, so that nothing cancels."""
     chance = tf.where(mask, tf.minimum(chance, _CERTAIN), 0.5)  # has a finite logarithm, and its complement too
     unseen = tf.reduce_logsumexp(tf.stack([log_not_p, tf.math.log1p(-chance) + log_p]), axis=0)
     return -masked_sum(mask, weight * (happened * (tf.math.log(chance) + log_p) + (1.0 - happened) * unseen))

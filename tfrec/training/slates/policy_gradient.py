@@ -1,15 +1,15 @@
-"""Policy gradients from logged slates: log probabilities of what was shown in, a summed loss out; no model in here.
+"""Policy gradients from logged slates. Pure functions of log probabilities.
 
-The policy that is improved is the one that explores when serving (`graph/explore.py`): Plackett-Luce over
-`logits = score / temperature` of a *shortlist*, the best items that could come, in each position mixed with a choice by mass
-(1 each, unless new items have a share of their own) among all that could come,
+The policy that is improved is the one that explores when serving (`graph/explore.py`). It is Plackett-Luce over
+`logits = score / temperature` of a *shortlist*, the best items that could come. In each position it is mixed with a choice by
+mass (1 each, unless new items have a share of their own) among all that could come,
 
     pi(i | earlier) = (1 - eps) [i in shortlist] exp(logit_i) / sum over the shortlist left exp(logit)
                       + eps m_i / sum over items left m.
 
 A logged position is one action with the propensity that the log holds for it. Both losses have the gradient of minus the reward
-that the policy would earn: REINFORCE with capped weights and a correction for slates of K (Chen et al. 2019, arXiv:1812.02353),
-and PPO's clipped surrogate (Schulman et al. 2017, arXiv:1707.06347) against the policy that logged.
+that the policy would earn: REINFORCE with capped weights and a correction for slates of K items (Chen et al. 2019,
+arXiv:1812.02353), and PPO's clipped surrogate (Schulman et al. 2017, arXiv:1707.06347) against the policy that logged.
 """
 import math
 from typing import NamedTuple
@@ -23,7 +23,7 @@ _MOST = 20.0  # of the log of PPO's weights: e^20 is beyond any clip, and its sq
 
 
 class LogPolicy(NamedTuple):
-    """ln probabilities of shown items, `[batch, K]` each; 0 where a slate is shorter."""
+    """Log probabilities of shown items, `[batch, K]` each; 0 where a slate is shorter."""
 
     log_pi: tf.Tensor  # of the position given the earlier ones, as served
     log_listed: tf.Tensor  # the same, had each item that chance brought been on the shortlist itself
@@ -33,21 +33,21 @@ class LogPolicy(NamedTuple):
 def policy(
     own: tf.Tensor, listed: tf.Tensor, same: tf.Tensor, mask: tf.Tensor, *, epsilon: float, mass: tuple[tf.Tensor, tf.Tensor]
 ) -> LogPolicy:
-    """What the exploring policy says of slates.
+    """The exploring policy's probabilities of slates.
 
-    An item from outside the shortlist has only chance behind it, which no logit moves: `log_listed` and `log_first` are the same
-    number as if it stood on the shortlist, so that what chance finds can be learnt.
+    An item from outside the shortlist was drawn by chance alone, which no logit moves. `log_listed` and `log_first` are its
+    probabilities as if it stood on the shortlist, so that what chance finds can be learnt.
 
     Args:
         own: `[batch, K]`, logits of the shown items.
         listed: `[batch, S]`, logits of the shortlist; `NEVER` or below where it is shorter.
-        same: bool `[batch, K, S]`, where a shown item is the one on the shortlist.
-        mask: bool `[batch, K]`, where there is a shown item.
-        epsilon: how much is left to chance.
+        same: Bool `[batch, K, S]`, where a shown item is the one on the shortlist.
+        mask: Bool `[batch, K]`, where there is a shown item.
+        epsilon: Share that is left to chance.
         mass: m of the shown items `[batch, K]` and of all that could come `[batch]`.
 
     Raises:
-        ValueError: an array has another shape.
+        ValueError: An array has another shape.
     """
     own, mass_own = masked(mask, own=own, mass=mass[0])
     shapes = (listed.shape, same.shape, mass[1].shape)
@@ -64,16 +64,16 @@ def policy(
 
 
 def plackett_luce(own: tf.Tensor, rest: tf.Tensor, mask: tf.Tensor, is_listed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """ln P of each shown item, given the earlier positions, and as a first choice; `[batch, K]` each, 0 where nothing is shown.
+    """Log probabilities of each shown item given the earlier positions, and as a first choice; `[batch, K]`, 0 where masked.
 
     Each item chooses against the listed ones, itself included. Nothing is subtracted from a sum of exponentials, so the items
     left may be as unlikely as they like.
 
     Args:
         own: `[batch, K]`, logits of the shown items in their order.
-        rest: `[batch]`, ln of the summed exponentials of what is listed and not shown.
-        mask: bool `[batch, K]`, where there is a shown item.
-        is_listed: bool `[batch, K]`, which of them are listed.
+        rest: `[batch]`, log of the summed exponentials of what is listed and not shown.
+        mask: Bool `[batch, K]`, where there is a shown item.
+        is_listed: Bool `[batch, K]`, which of them are listed.
     """
     [own] = masked(mask, own=own)
     k = tf.shape(own)[1]
@@ -88,7 +88,7 @@ def plackett_luce(own: tf.Tensor, rest: tf.Tensor, mask: tf.Tensor, is_listed: t
 
 
 def with_chance(log_pi: tf.Tensor, mask: tf.Tensor, epsilon: float, own: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
-    """ln of (1 - eps) pi + eps m / (m of the items left), `[batch, K]`; masses `own` `[batch, K]` and `total` `[batch]`.
+    """The log of (1 - eps) pi + eps m / (m of the items left), `[batch, K]`; masses `own` `[batch, K]` and `total` `[batch]`.
 
     Summed as logarithms: exp(log_pi) may be 0 in float32, and eps and a mass may be 0.
     """
@@ -100,7 +100,7 @@ def with_chance(log_pi: tf.Tensor, mask: tf.Tensor, epsilon: float, own: tf.Tens
 
 
 def top_k_correction(log_first: tf.Tensor, k: tf.Tensor | float) -> tf.Tensor:
-    """K (1 - pi)^(K - 1): how much more often an item is in a slate of K when pi, its share of first choices, grows."""
+    """How much faster an item's place in a slate of K grows than its share of first choices pi: K (1 - pi)^(K - 1)."""
     return k * tf.pow(1.0 - tf.exp(tf.minimum(log_first, 0.0)), k - 1.0)
 
 
@@ -108,19 +108,19 @@ def reinforce(
     log_first: tf.Tensor, log_pi: tf.Tensor, log_propensity: tf.Tensor, reward: tf.Tensor, mask: tf.Tensor, *,
     k: tf.Tensor | float, cap: float
 ) -> tf.Tensor:
-    """-sum  min(pi / propensity, cap) K (1 - p)^(K - 1) reward ln p,  with everything before ln p held fixed.
+    """REINFORCE: -sum  min(pi / propensity, cap) K (1 - p)^(K - 1) reward ln p,  with everything before ln p held fixed.
 
     Args:
-        log_first: `[batch, K]`, ln p of each shown item as a first choice.
-        log_pi: `[batch, K]`, ln of the policy's probability of the position given the earlier ones.
-        log_propensity: `[batch, K]`, the same of the policy that logged, or of a model of it.
+        log_first: `[batch, K]`, log of p, the probability of each shown item as a first choice.
+        log_pi: `[batch, K]`, log of the policy's probability of each position given the earlier ones.
+        log_propensity: `[batch, K]`, the same by the policy that logged, or by a model of it.
         reward: `[batch, K]`.
-        mask: bool `[batch, K]`, where there is a shown item.
-        k: positions of each slate `[batch, 1]` (`slate_length`), or of all; 1 turns the correction off.
-        cap: of the weights, so that no position weighs more (a little bias for far less variance).
+        mask: Bool `[batch, K]`, where there is a shown item.
+        k: Length of each slate `[batch, 1]` (`slate_length`), or of all; 1 turns the correction off.
+        cap: Largest weight of a position: a little bias for far less variance.
 
     Raises:
-        ValueError: an array has another shape.
+        ValueError: An array has another shape.
     """
     log_first, log_pi, log_propensity, reward = masked(
         mask, log_first=log_first, log_pi=log_pi, log_propensity=log_propensity, reward=reward)
@@ -131,16 +131,17 @@ def reinforce(
 def clipped_surrogate(
     log_pi: tf.Tensor, log_propensity: tf.Tensor, advantage: tf.Tensor, mask: tf.Tensor, *, clip: float
 ) -> tf.Tensor:
-    """-sum  min(w A, clip(w, 1 - c, 1 + c) A),  w = pi / propensity: no more is gained once a probability has moved by c.
+    """PPO: -sum  min(w A, clip(w, 1 - c, 1 + c) A),  w = pi / propensity. No more is gained once a probability has moved by c.
 
     Args:
-        log_pi, log_propensity: `[batch, K]`, as in `reinforce`.
-        advantage: `[batch, K]`, rewards less what was to be expected.
-        mask: bool `[batch, K]`, where there is a shown item whose propensity is known.
+        log_pi: `[batch, K]`, as in `reinforce`.
+        log_propensity: `[batch, K]`, as in `reinforce`.
+        advantage: `[batch, K]`, A: rewards less their expectation.
+        mask: Bool `[batch, K]`, where there is a shown item whose propensity is known.
         clip: c.
 
     Raises:
-        ValueError: an array has another shape.
+        ValueError: An array has another shape.
     """
     log_pi, log_propensity, advantage = masked(mask, log_pi=log_pi, log_propensity=log_propensity, advantage=advantage)
     weight = tf.exp(tf.minimum(log_pi - log_propensity, _MOST))

@@ -1,9 +1,9 @@
-"""What a recommender, as it is at the moment, says of slates: scores, the shortlist to choose from, and the exploring policy.
+"""Scores of slates by a recommender as it is at the moment: of what was shown, of the shortlist, and by the exploring policy.
 
-The policy is the one that is served (`graph/explore.py`), of the same inputs: history and query as served, the items that could
-come by exclusions, tags and availability, the popularity that was sent along with the request over the one that was counted by
-then, the shortlist of the best, temperature and epsilon. All items are compared, whatever the size of the catalogue, a few
-requests at a time; training then reads the shortlists alone.
+The policy is the served one (`graph/explore.py`), with the same inputs: history and query as served; the items that could come by
+exclusions, tags and availability; popularity as sent with the request, or else as counted by then; shortlist, temperature and
+epsilon. All items are compared, whatever the size of the catalogue, a few requests at a time. Training then reads the shortlists
+alone.
 """
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -28,7 +28,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class PolicyScores(NamedTuple):
-    """What a model says of slates."""
+    """What a model says of `n` slates."""
 
     scores: Floats  # [n, K]; HIDDEN where a slate is shorter
     log_pi: Floats  # [n, K]: of the exploring policy, given the earlier positions; 0 where a slate is shorter
@@ -36,13 +36,13 @@ class PolicyScores(NamedTuple):
 
 
 class PolicyScorer:
-    """Asks towers, as they are at the moment, for what was shown.
+    """Scores slates by the weights that the recommender has whenever it is called.
 
     Args:
-        recommender: whose towers, and whose configuration's exploring policy.
-        log_p: `[S, n_items]` popularity, of which each slate knows its snapshot.
-        epsilon: of that policy; the one that the configuration begins with by default.
-        shortlist: how many of the best it chooses among; as many as an export would by default.
+        recommender: The model; its configuration gives the exploring policy.
+        log_p: `[S, n_items]`, popularity, of which each slate knows its snapshot.
+        epsilon: Share that the policy leaves to chance; by default the one that the configuration begins with.
+        shortlist: How many of the best items the policy chooses among; by default as many as an export would take.
     """
 
     def __init__(
@@ -54,13 +54,13 @@ class PolicyScorer:
         self._shortlist = min(shortlist or config.serving.shortlist, len(recommender.catalogue))
         length, width, dim = config.model.history, recommender.text.shape[1], config.model.dim
         shapes = {"history": [None, length], "action": [None, length], "gap": [None, length], "query": [None, width],
-                  "item": [None, None], "snapshot": [None], "may": [None, len(recommender.catalogue)],
+                  "item": [None, None], "snapshot": [None], "may_come": [None, len(recommender.catalogue)],
                   "live_at": [None, 2], "live_log_p": [None]}
-        kinds = {"gap": tf.int64, "query": tf.float32, "may": tf.bool, "live_log_p": tf.float32}
+        kinds = {"gap": tf.int64, "query": tf.float32, "may_come": tf.bool, "live_log_p": tf.float32}
         signature = {name: tf.TensorSpec(shape, kinds.get(name, tf.int32), name) for name, shape in shapes.items()}
         table, mass = tf.TensorSpec([None, dim]), tf.TensorSpec([len(recommender.catalogue)])
         # of any size in one trace
-        self._asked = tf.function(self._view, input_signature=[signature, table, mass], autograph=False)
+        self._scored = tf.function(self._score, input_signature=[signature, table, mass], autograph=False)
 
     @property
     def covers_all(self) -> bool:
@@ -68,43 +68,43 @@ class PolicyScorer:
         return self._shortlist == len(self._recommender.catalogue)
 
     def __call__(self, slates: SlateArrays) -> PolicyScores:
-        """All at once."""
-        parts = [view for _, view, _ in self.parts(slates)]
+        """Scores of all slates at once."""
+        parts = [scores for _, scores, _ in self.parts(slates)]
         candidates = Candidates(*(np.concatenate(arrays) for arrays in zip(*(part.candidates for part in parts), strict=True)))
         scores, log_pi = (np.concatenate([getattr(part, name) for part in parts]) for name in ("scores", "log_pi"))
         return PolicyScores(scores, log_pi, candidates)
 
     def parts(self, slates: SlateArrays) -> Iterator[tuple[SlateArrays, PolicyScores, Floats]]:
-        """Some slates after others, what the model says of them, and features `[n, K, dim + 1]` of the bandits' head."""
+        """Yields some slates after others, with their scores and the features `[n, K, dim + 1]` of the bandits' head."""
         table = self._recommender.model.item_vectors()[: len(self._recommender.catalogue)]
         mass = tf.constant(self._recommender.explored_mass())
         rows = max(1, min(_AT_ONCE, _FLOATS // table.shape[0]))
         for start in range(0, max(len(slates), 1), rows):
             part = slates.take(np.arange(start, min(start + rows, len(slates))))
-            found = self._asked(self._batch(part, table.shape[0]), table, mass)
+            found = self._scored(self._batch(part, table.shape[0]), table, mass)
             scores, log_pi, phi, *candidates = (array.numpy() for array in found)
             yield part, PolicyScores(scores, log_pi, Candidates(*candidates)), phi
 
     @staticmethod
     def _batch(part: SlateArrays, n_items: int) -> dict[str, tf.Tensor]:
         batch = {name: getattr(part, name) for name in (*STATE, "item", "snapshot")}
-        batch["may"] = part.may_come(n_items)
+        batch["may_come"] = part.may_come(n_items)
         batch["live_at"] = np.stack([part.live_item.row, part.live_item.values], axis=1).astype(np.int32)
         batch["live_log_p"] = part.live_log_p.values
         return {name: tf.constant(array) for name, array in batch.items()}
 
-    def _view(self, batch: dict[str, tf.Tensor], table: tf.Tensor, mass: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def _score(self, batch: dict[str, tf.Tensor], table: tf.Tensor, mass: tf.Tensor) -> tuple[tf.Tensor, ...]:
         model = self._recommender.model
         u, beta = model.request_vectors(batch, lambda rows: tf.gather(table, rows))
         log_p = tf.tensor_scatter_nd_update(tf.gather(self._log_p, batch["snapshot"]), batch["live_at"], batch["live_log_p"])
         scores = tf.matmul(u, table, transpose_b=True) + beta * log_p
         mask, shown = batch["item"] >= 0, tf.maximum(batch["item"], 0)
         own = tf.where(mask, tf.gather(scores, shown, batch_dims=1), HIDDEN)
-        may = batch["may"] & (mass > 0)
-        listed, shortlist = tf.math.top_k(tf.where(may, scores, HIDDEN), self._shortlist)
+        may_come = batch["may_come"] & (mass > 0)
+        listed, shortlist = tf.math.top_k(tf.where(may_come, scores, HIDDEN), self._shortlist)
         shortlist = tf.where(listed > HIDDEN, shortlist, PAD)
         shown_mass = tf.where(mask, tf.gather(mass, shown), 0.0)
-        total_mass = tf.linalg.matvec(tf.cast(may, tf.float32), mass)
+        total_mass = tf.linalg.matvec(tf.cast(may_come, tf.float32), mass)
         same = batch["item"][:, :, None] == shortlist[:, None, :]
         found = policy(*self._logits(own, listed, same), same, mask, epsilon=self.epsilon, mass=(shown_mass, total_mass))
         shown_log_p = tf.gather(log_p, shown, batch_dims=1)
@@ -113,6 +113,7 @@ class PolicyScorer:
         return own, found.log_pi, phi, shown_log_p, shown_mass, total_mass, shortlist, listed_log_p
 
     def _logits(self, own: tf.Tensor, listed: tf.Tensor, same: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Logits of the shown items and of the shortlist at the policy's temperature."""
         temperature = self._recommender.config.gateway.temperature
         if temperature >= _GREEDY:
             return own / temperature, listed / temperature

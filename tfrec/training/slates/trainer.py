@@ -1,8 +1,7 @@
-"""A course on slates: a recommender, what it showed and what came of it in, the same recommender with other weights out.
+"""Training on slates: the towers of a recommender learn from what it showed and what came of it.
 
-Before it learns it reads off the slates how scores and places turn into rewards. At the beginning of each epoch the shortlists
-are those of the weights as they are then. Behaviour is learnt beside the slates when `softmax` is among the objectives: each step
-then takes a batch of both.
+Before the first step the trainer estimates how scores and positions turn into rewards. Each epoch begins with the shortlists that
+the weights give by then. With `softmax` among the objectives, each step takes a batch of behaviour beside a batch of slates.
 """
 from collections.abc import Mapping
 
@@ -17,76 +16,78 @@ from tfrec.training.loop import Trainer, fit
 from tfrec.training.progress import Advance
 from tfrec.training.slates.batches import SlateBatches
 from tfrec.training.slates.learner import SlateLearner
+from tfrec.training.slates.objectives import LOOKS_AHEAD, ObjectiveSettings
 from tfrec.training.slates.pointwise import mean_delay
 from tfrec.training.slates.policy_scorer import PolicyScorer
 from tfrec.training.slates.position_bias import fit_position_bias
 
-_LOOKS_AHEAD = frozenset({"q_learning", "sarsa"})
 COLDEST = 0.05  # temperature
 
 keras = tf.keras
 
 
 class SlateTrainer:
-    """What one training on slates reads.
+    """One training on slates.
 
     Args:
-        recommender: whose towers learn; its configuration says objectives and rates, its gateway section the policy.
-        slates: by the recommender's catalogue.
-        view: of such slates.
-        behaviour: for `softmax`.
+        recommender: Whose towers learn; its configuration gives objectives and rates, and its gateway section the policy.
+        slates: Items by the recommender's catalogue.
+        scorer: Scores such slates.
+        behaviour: Gives the batches of behaviour; for `softmax`.
+
+    Attributes:
+        learner: The Keras model that is fitted.
+        steps: Optimiser steps an epoch.
 
     Raises:
-        NothingToLearn: the slates cannot teach by an objective: there is none, none has a reward, or PPO finds no propensities.
+        NothingToLearn: The slates cannot teach by an objective: there is none, none has a reward, or PPO finds no propensities.
     """
 
-    def __init__(self, recommender: Recommender, slates: SlateArrays, view: PolicyScorer, *,
+    def __init__(self, recommender: Recommender, slates: SlateArrays, scorer: PolicyScorer, *,
                  behaviour: Trainer | None = None) -> None:
-        config, model = recommender.config, recommender.model
-        self._recommender, self._behaviour = recommender, behaviour
+        config = recommender.config
         objectives = config.retrain.objectives
-        _refuse_the_unteachable(slates, objectives)
-        self._slates, self._view = slates, view
-        found = view(slates)
-        reading = fit_position_bias(found.scores, slates.reward, slates.shown)
-        self._target: TwoTower | None = None
+        _check_teachable(slates, objectives)
+        self._recommender, self._slates, self._scorer, self._behaviour = recommender, slates, scorer, behaviour
+        found = scorer(slates)
+        target: TwoTower | None = None
         if "q_learning" in objectives:
-            self._target = towers(config, text_width=recommender.text.shape[1], feature_width=recommender.features.width)
-        delay = mean_delay(slates.delay[slates.converted & slates.shown], waited=float(slates.elapsed.max()))
-        self._learner = SlateLearner(
-            model, objectives, reading, temperature=temperature_of(config.gateway), epsilon=view.epsilon,
-            discount=config.retrain.discount, clip=config.retrain.clip, cap=config.retrain.weight_cap,
-            unknown=not slates.drawn.all(), mean_delay=delay, target=self._target,
-        )
-        self._learner.build_optimizers()
+            target = towers(config, text_width=recommender.text.shape[1], feature_width=recommender.features.width)
+        self.learner = SlateLearner(
+            recommender.model, objectives, fit_position_bias(found.scores, slates.reward, slates.shown), target=target,
+            settings=ObjectiveSettings(
+                temperature=temperature_of(config.gateway), epsilon=scorer.epsilon, discount=config.retrain.discount,
+                clip=config.retrain.clip, cap=config.retrain.weight_cap, learns_logging_policy=not slates.drawn.all(),
+                mean_delay=mean_delay(slates.delay[slates.converted & slates.shown], waited=float(slates.elapsed.max()))))
+        self.learner.build_optimizers()
         self._is_fresh = True  # whether the candidates are those of the weights
-        self._input = SlateBatches(slates, found.candidates, rows=min(config.retrain.slate_batch, len(slates)),
-                                 with_next=bool(_LOOKS_AHEAD & objectives.keys()))
-        self.steps = max(self._input.steps, behaviour.steps if behaviour else 0)  # optimiser steps an epoch
+        self._batches = SlateBatches(slates, found.candidates, rows=min(config.retrain.slate_batch, len(slates)),
+                                     with_next=bool(LOOKS_AHEAD & objectives.keys()))
+        self.steps = max(self._batches.steps, behaviour.steps if behaviour else 0)
 
     def run(self, optimizer: keras.optimizers.Optimizer, *, epochs: range, advance: Advance | None = None) -> None:
         """Train the epochs numbered in `epochs`, whose numbers decide the order of batches; `advance` is told about each step."""
-        model = self._recommender.model
-        optimizer.build(model.trainable_variables)
+        optimizer.build(self._recommender.model.trainable_variables)
         self._renew_target()
-        fit(self._learner, optimizer, self._epoch, self._recommender.config.training, epochs=epochs, advance=advance,
+        fit(self.learner, optimizer, self.epoch, self._recommender.config.training, epochs=epochs, advance=advance,
             after=lambda epoch, loss: self._renew_target())
 
-    def _renew_target(self) -> bool:
-        if self._target is not None:
-            self._target.follow(self._recommender.model)
-        return True
-
-    def _epoch(self, seed: int, epoch: int) -> tf.data.Dataset:
-        if not (self._is_fresh or self._view.covers_all):
-            self._input.candidates = self._view(self._slates).candidates
+    def epoch(self, seed: int, epoch: int) -> tf.data.Dataset:
+        """The batches of one epoch; with shortlists by the weights of now, from the second call on."""
+        if not (self._is_fresh or self._scorer.covers_all):
+            self._batches.candidates = self._scorer(self._slates).candidates
         self._is_fresh = False
-        slates = self._input.epoch(seed, epoch, steps=self.steps)
+        slates = self._batches.epoch(seed, epoch, steps=self.steps)
         if self._behaviour is None:
             return slates.map(lambda batch: {"slates": batch})
         behaviour = self._behaviour.epoch(seed, epoch).repeat()
         both = tf.data.Dataset.zip((slates, behaviour)).map(lambda s, b: {"slates": s, "behaviour": b})
         return both.apply(tf.data.experimental.assert_cardinality(self.steps))
+
+    def _renew_target(self) -> bool:
+        if self.learner.target is not None:
+            self.learner.target.follow(self._recommender.model)
+        return True
 
 
 def temperature_of(gateway: GatewayConfig) -> float:
@@ -94,7 +95,7 @@ def temperature_of(gateway: GatewayConfig) -> float:
     return max(gateway.temperature, COLDEST)
 
 
-def _refuse_the_unteachable(slates: SlateArrays, objectives: Mapping[Objective, float]) -> None:
+def _check_teachable(slates: SlateArrays, objectives: Mapping[Objective, float]) -> None:
     reward, wait = slates.reward[slates.shown], "wait for more, or check what is logged."
     if not len(reward):
         raise NothingToLearn("slates: the window has none whose labels closed before the newest events, which judge. Expected "

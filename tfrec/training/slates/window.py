@@ -1,7 +1,7 @@
-"""A window's slates, ready to learn from: slates as read from the log and all behaviour in, arrays and popularity out.
+"""A window of slates as arrays, with everything that a model reads of a request at serving time.
 
-What a model reads at serving time it reads here: the history as served, the query's text by the same encoder, and popularity as
-it was counted just before the request (in at most `SNAPSHOTS` steps).
+That is the history as served, the query's text by the same encoder, and popularity as it was counted just before the request (in
+at most `SNAPSHOTS` steps).
 """
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from tfrec.data.examples.slate_arrays import SlateArrays
 from tfrec.data.examples.slate_encoder import SlateEncoder
 from tfrec.data.examples.slates import Slate
 from tfrec.data.items.tag_filters import positions_by_tag
-from tfrec.models.popularity_prior import snapshots
+from tfrec.models.prior_snapshots import snapshots
 from tfrec.models.recommender import MAX_ACTIONS, Recommender
 from tfrec.models.text_encoder import load_encoder
 from tfrec.training.slates.bandit_update import update_head
@@ -30,10 +30,10 @@ def window_arrays(
     """The slates by number, and log p `[S, n_items]` of which each knows its snapshot.
 
     Args:
-        recommender: whose catalogue, action codes and encoder are meant.
-        slates: in the order of time.
-        inter: all behaviour, by the recommender's catalogue.
-        now: seconds since 1970, until which labels have waited.
+        recommender: Whose catalogue, action codes and encoder are meant.
+        slates: In the order of time.
+        inter: All behaviour, by the recommender's catalogue.
+        now: Seconds since 1970, until which labels have waited.
     """
     config, items = recommender.config, recommender.catalogue.items
     texts = sorted({slate.request["query"] for slate in slates} - {""})
@@ -69,34 +69,40 @@ class SlateWindow:
 
     A label may change until its attribution window closes, so a slate is learnt only when that was before the moment: nothing
     that judges is older than the end of what was learnt. Slates in between are left for the next run.
+
+    Attributes:
+        learnt: What is learnt from.
+        judged: What judges: slates that were drawn with propensities.
+        scorer: Scores both.
+        learnt_until: Seconds since 1970, the time of the newest slate that is learnt; 0 without one.
     """
 
     learnt: SlateArrays
-    judged: SlateArrays  # those drawn with propensities
-    view: PolicyScorer
-    learnt_until: int  # seconds since 1970: the time of the newest that is learnt; 0 without one
+    judged: SlateArrays
+    scorer: PolicyScorer
+    learnt_until: int
 
     @classmethod
     def of(cls, recommender: Recommender, slates: Sequence[Slate], inter: Interactions, *, until: int, now: int) -> "SlateWindow":
-        """Split at `until`, seconds since 1970."""
+        """The slates, split at `until`, seconds since 1970."""
         arrays, log_p = window_arrays(recommender, slates, inter, now=now)
         early = arrays.time + recommender.config.data.attribution_seconds < until
         judges = (arrays.time >= until) & arrays.drawn & arrays.shown[:, 0]
-        view = PolicyScorer(recommender, log_p, epsilon=recommender.config.gateway.epsilon_at(now))
+        scorer = PolicyScorer(recommender, log_p, epsilon=recommender.config.gateway.epsilon_at(now))
         newest = int(arrays.time[early].max()) if early.any() else 0
-        return cls(arrays.take(early), arrays.take(judges), view, newest)
+        return cls(arrays.take(early), arrays.take(judges), scorer, newest)
 
-    def first_places(self) -> npt.NDArray[np.float64]:
-        """`[judged]`: the probability of each first place under the exploring policy, by the weights that there are now."""
+    def first_position_probabilities(self) -> npt.NDArray[np.float64]:
+        """`[judged]`: the probability of each slate's first item under the exploring policy, by the weights of now."""
         if not len(self.judged):
             return np.zeros(0)
-        found = np.concatenate([view.log_pi[:, 0] for _, view, _ in self.view.parts(self.judged)])
+        found = np.concatenate([scores.log_pi[:, 0] for _, scores, _ in self.scorer.parts(self.judged)])
         return np.exp(found.astype(np.float64))
 
     def teach_head(self, recommender: Recommender) -> None:
         """Update what the bandits know, under the weights that the recommender has now."""
         if len(self.learnt):
-            scores = np.concatenate([view.scores for _, view, _ in self.view.parts(self.learnt)])
-            reading = fit_position_bias(scores, self.learnt.reward, self.learnt.shown)
-            parts = ((phi, part.reward, part.shown) for part, _, phi in self.view.parts(self.learnt))
-            update_head(recommender.head, parts, reading, bandit_decay=recommender.config.retrain.bandit_decay)
+            scores = np.concatenate([found.scores for _, found, _ in self.scorer.parts(self.learnt)])
+            bias = fit_position_bias(scores, self.learnt.reward, self.learnt.shown)
+            parts = ((phi, part.reward, part.shown) for part, _, phi in self.scorer.parts(self.learnt))
+            update_head(recommender.head, parts, bias, bandit_decay=recommender.config.retrain.bandit_decay)

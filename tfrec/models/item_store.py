@@ -1,0 +1,80 @@
+"""Item arrays of the model: what the catalogue and the popularity prior bring, by catalogue position.
+
+They are no weights, so they are not in a checkpoint of weights. Arrays are padded to a few capacities, so that a step is compiled
+anew only once in a while as the catalogue grows.
+"""
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tfrec.models.query_tower import HIDDEN
+from tfrec.models.sampled_softmax import proposal
+
+CAPACITY_STEP = 1024  # rows of the item arrays grow in such steps
+
+
+def capacity_for(n_items: int) -> int:
+    """Rows of the item arrays: `n_items` rounded up, with room for one more."""
+    return (n_items // CAPACITY_STEP + 1) * CAPACITY_STEP
+
+
+class ItemStore(tf.Module):
+    """Variables that a traced step reads; new values go into the same variables where their shapes allow it.
+
+    Attributes:
+        n_items: Items of the catalogue; the rows beyond are padding.
+        text: `[rows, text_width]`, text vectors.
+        features: `[rows, features]`, of `ItemFeatures`.
+        slot: `[rows]`, residual slots; 0 for none.
+        log_p: `[snapshots, rows]`, popularity; `HIDDEN` for an item that no event had touched by then.
+        q: `[rows]`, chance of each item to be drawn as a negative.
+        q_below: `[rows]`, the cumulative sum of `q`.
+    """
+
+    text: tf.Variable
+    features: tf.Variable
+    slot: tf.Variable
+    log_p: tf.Variable
+    q: tf.Variable
+    q_below: tf.Variable
+
+    def __init__(self) -> None:
+        super().__init__(name="item_store")
+        self.n_items = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows of the item arrays, padding included."""
+        return int(self.slot.shape[0])
+
+    def set_catalogue(
+        self, text: npt.NDArray[np.float32], features: npt.NDArray[np.float32], slot: npt.NDArray[np.integer]
+    ) -> None:
+        """Take over the catalogue's arrays, each `[n_items, ...]`."""
+        self.n_items = len(text)
+        padding = capacity_for(len(text)) - len(text)
+        for name, array in {"text": text, "features": features, "slot": slot}.items():
+            self._hold(name, np.concatenate([array, np.zeros((padding, *array.shape[1:]), array.dtype)]))
+
+    def set_prior(self, log_p: npt.NDArray[np.float32], first_touch: npt.NDArray[np.integer]) -> None:
+        """Take over popularity, and the chances of negatives by its newest snapshot.
+
+        Args:
+            log_p: `[snapshots, n_items]`.
+            first_touch: `[n_items]`, the first snapshot by which an event had touched the item; `snapshots` for never.
+        """
+        beyond = (0, self.rows - self.n_items)
+        visible = np.where(first_touch[None, :] <= np.arange(len(log_p))[:, None], log_p, HIDDEN).astype(np.float32)
+        self._hold("log_p", np.pad(visible, [(0, 0), beyond], constant_values=HIDDEN))
+        q = proposal(log_p[-1])
+        self._hold("q", np.pad(q, beyond).astype(np.float32))
+        self._hold("q_below", np.pad(np.cumsum(q), beyond, mode="edge").astype(np.float32))
+
+    def _hold(self, name: str, array: np.ndarray) -> None:
+        if array.dtype == np.int32:  # such a variable stays on the CPU, where a step that XLA compiled for a GPU cannot read it
+            array = array.astype(np.int64)
+        held = getattr(self, name, None)
+        if held is not None and held.shape == array.shape and held.dtype == array.dtype:
+            held.assign(array)
+        else:
+            setattr(self, name, tf.Variable(array, trainable=False, name=name))
