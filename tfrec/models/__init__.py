@@ -1,1 +1,1 @@
-"""Examples in, scores out: the text encoder, the two towers and the streaming popularity prior, in Keras 2."""
+"""The model: text encoder, item and query tower, streaming popularity prior and the bandits' head, in Keras 2."""

@@ -1,6 +1,6 @@
-"""Dropout whose randomness is a function of (seed, step): a run that is stopped and continued draws what it would have drawn.
+"""Dropout whose randomness is a function of (seed, step), so that a continued run draws what an uninterrupted one would have.
 
-Stateless operations also compile under XLA and give every replica the mask that its own seed says.
+Its operations are stateless: they compile under XLA, and give every replica the mask of its own seed.
 """
 import tensorflow as tf
 
@@ -9,7 +9,7 @@ class Noise:
     """A stream of seeds for one training step; each use takes the next one.
 
     Args:
-        seed: int32 `[2]`, different in every step (and replica).
+        seed: Int32 `[2]`, different in every step and replica.
     """
 
     def __init__(self, seed: tf.Tensor) -> None:
@@ -17,19 +17,19 @@ class Noise:
         self._drawn = 0
 
     def next_seed(self) -> tf.Tensor:
-        """A seed not given before."""
+        """A seed that was not given before."""
         self._drawn += 1
         return tf.random.experimental.stateless_fold_in(self._seed, self._drawn)
 
     def dropout(self, x: tf.Tensor, rate: float) -> tf.Tensor:
-        """Inverted dropout of the elements of `x`."""
+        """Inverted dropout: each element of `x` is 0 with probability `rate`, else scaled by 1 / (1 - rate)."""
         return tf.nn.experimental.stateless_dropout(x, rate, seed=self.next_seed()) if rate else x
 
     def keep_rows(self, rows: int, rate: float) -> tf.Tensor:
-        """`[rows, 1]` of 1 with probability 1 - rate, else 0."""
+        """Float `[rows, 1]`: 1 with probability 1 - `rate`, else 0."""
         return tf.cast(tf.random.stateless_uniform([rows, 1], self.next_seed()) >= rate, tf.float32)
 
 
 def dropout(x: tf.Tensor, rate: float, noise: Noise | None) -> tf.Tensor:
-    """`x` unchanged when serving (`noise` is None), thinned when training."""
+    """`x` with dropout in training, and unchanged when serving (`noise` is None)."""
     return x if noise is None else noise.dropout(x, rate)

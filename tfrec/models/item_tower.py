@@ -1,9 +1,9 @@
-"""Items in, unit vectors out: text, tags and numbers, and a residual for each item that has had feedback.
+"""The item tower: unit vectors of items from text, tags and numbers, and a residual for each item that has had feedback.
 
     v = normalise(P text + F features + id[slot])
 
-The text carries an item from the moment it exists; the residual learns what text does not say. Residuals live in a fixed
-number of slots, given at first feedback (`residual_slots.py`): slot 0 is the zero vector of items without feedback.
+The text carries an item from the moment it exists; the residual learns what text does not say. Residuals live in a fixed number
+of slots, which are assigned at the first feedback (`residual_slots.py`). Slot 0 is the zero vector of items without feedback.
 """
 from typing import Any
 
@@ -19,11 +19,11 @@ class ItemTower(keras.layers.Layer):
     """Unit vectors `[items, dim]` of text vectors `[items, text_width]`, features `[items, features]` and slots `[items]`.
 
     Args:
-        dim: of the shared space.
-        text_width: of the text encoder.
-        feature_width: columns of `ItemFeatures`.
-        slots: places for residuals, slot 0 included.
-        id_dropout: share of items whose residual is hidden in a training step, so that text learns to stand alone.
+        dim: Dimension of the shared space.
+        text_width: Dimension of the text vectors.
+        feature_width: Columns of `ItemFeatures`.
+        slots: Number of slots for residuals, slot 0 included.
+        id_dropout: Share of items whose residual is hidden in a training step, so that text learns to stand alone.
     """
 
     def __init__(self, *, dim: int, text_width: int, feature_width: int, slots: int, id_dropout: float, **kwargs: Any) -> None:
@@ -39,6 +39,7 @@ class ItemTower(keras.layers.Layer):
         self.project_features.build([None, feature_width])
 
     def call(self, text: tf.Tensor, features: tf.Tensor, slot: tf.Tensor, noise: Noise | None = None) -> tf.Tensor:
+        """Unit vectors `[n, dim]` of text `[n, text_width]`, features `[n, feature_width]` and slots `[n]`."""
         shown = tf.cast(slot > 0, tf.float32)[:, None]
         if noise is not None:
             shown *= noise.keep_rows(tf.shape(slot)[0], self.id_dropout)
@@ -46,11 +47,11 @@ class ItemTower(keras.layers.Layer):
         return tf.math.l2_normalize(v, axis=-1)
 
     def text_part(self, text: tf.Tensor) -> tf.Tensor:
-        """What text alone contributes, `[n, dim]`; a query is read by the same projection, so it meets the items it describes."""
+        """What text alone contributes, `[n, dim]`. A query is read by the same projection, so it meets the items it describes."""
         return self.project_text(text)
 
     def start_from(self, text_vectors: np.ndarray) -> None:
-        """Begin the projection as the principal components of the catalogue's text, so that near texts start near."""
+        """Set the projection to the principal components of the text vectors `[n, text_width]`, so that near texts start near."""
         centre = text_vectors.mean(0)
         spread, directions = np.linalg.eigh(np.cov(text_vectors - centre, rowvar=False))
         dim = self.sizes["dim"]
@@ -60,4 +61,5 @@ class ItemTower(keras.layers.Layer):
         self.project_text.set_weights([kernel, -(centre @ kernel)])
 
     def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
         return super().get_config() | self.sizes

@@ -33,7 +33,7 @@ _BACKING = 50.0  # a, in events. On two logs of films 0 to 50 are alike in likel
 
 
 class Override(NamedTuple):
-    """Items and their log p of now, which takes the place of the exported one; do not change what is in it."""
+    """Items and their log p of now, which replaces the exported one. Its contents must not be changed."""
 
     ids: list[str]
     log_p: NDArray[np.float32]  # [len(ids)]
@@ -46,18 +46,22 @@ class PopularityPrior:
         p_k(i) = (c_k(i) + a p_k+1(i)) / (N_k + a),   p_uniform(i) = 1 / V after the slowest k
         p(i) = sum_k w_k p_k(i) + w_uniform / V + w_new [i never touched] / #never touched
 
-    A half life that holds few events leans on the next slower one: else the first event after a long silence would be all that
-    the fast ones know, and one click would top every list. When everything was touched, "never touched" is uniform, so p always
-    sums to 1. `clock` is the newest second seen; it never goes back, and an event older than it counts as much as if it had
-    come in time. Silence alone changes nothing; the event that ends it does.
+    A half life that holds few events leans on the next slower one. Otherwise the first event after a long silence would be all
+    that the fast ones know, and one click would top every list. When everything was touched, "never touched" is uniform, so p
+    always sums to 1. `clock` is the newest second seen. It never goes back, and an event older than it counts as much as if it
+    had come in time. Silence alone changes nothing; the event that ends it does.
 
     Newcomers' events are counted apart; of each item only so many of them are in c as `newcomers.agreed` says.
 
     Counts are held in units that grow: an event weighs 2^((t_e - origin_k) / h_k), so news costs O(events), not O(V).
+
+    Args:
+        n_items: Items of the catalogue, V.
+        start: Second at which the clock stands.
+        weights: `[len(COMPONENTS)]`, w.
     """
 
     def __init__(self, n_items: int, *, start: int = 0, weights: ArrayLike = DEFAULT_WEIGHTS) -> None:
-        """No event yet; the clock stands at the second `start`."""
         self.clock = start
         self.weights = weights
         self._counts = np.zeros((2, len(HALF_LIVES), n_items))  # of people with a history, of newcomers
@@ -67,14 +71,14 @@ class PopularityPrior:
 
     @classmethod
     def counted(cls, inter: Interactions, stop: int | None = None, *, weights: ArrayLike) -> "PopularityPrior":
-        """The one that has counted the first `stop` events, all by default: the same whatever order they arrived in."""
+        """A prior that has counted the first `stop` events, all by default; their order makes no difference."""
         prior = cls(len(inter.items), weights=weights)
         prior.update(inter.item[:stop], inter.time[:stop], newcomer=by_newcomers(inter)[:stop])
         return prior
 
     @property
     def weights(self) -> Floats:
-        """`[len(COMPONENTS)]`: the share of each component, summing to 1; that of uniform is never 0."""
+        """The share of each component, `[len(COMPONENTS)]`; they sum to 1, and that of uniform is never 0."""
         return self._weights
 
     @weights.setter
@@ -91,7 +95,16 @@ class PopularityPrior:
         return self._counts.shape[-1]
 
     def update(self, items: ArrayLike, times: ArrayLike, *, newcomer: ArrayLike | None = None) -> None:
-        """Add events, in any order: item codes `[n]`, their seconds `[n]`, and whether a newcomer did it `[n]` (None: nobody)."""
+        """Add events, in any order.
+
+        Args:
+            items: `[n]`, item codes.
+            times: `[n]`, seconds.
+            newcomer: `[n]`, whether a newcomer did it; None for nobody.
+
+        Raises:
+            DataError: The arrays differ in length, or an item is not known.
+        """
         items, times = np.atleast_1d(np.asarray(items, np.int64)), np.atleast_1d(np.asarray(times, np.int64))
         if items.ndim != 1 or items.shape != times.shape:
             raise DataError(f"PopularityPrior.update: expected as many times as items, got {times.shape} and {items.shape}.")
@@ -127,7 +140,7 @@ class PopularityPrior:
         return max(done, end)
 
     def components(self, items: ArrayLike | slice = slice(None)) -> Floats:
-        """`[len(COMPONENTS), n]`: p of each of `items`, all by default, by each component alone."""
+        """The p of each of `items` (all by default) by each component alone, `[len(COMPONENTS), n]`."""
         picked = items if isinstance(items, slice) else np.atleast_1d(np.asarray(items, np.int64))
         fading = self._fading()
         counts, totals = self._weighing(fading)
@@ -141,7 +154,7 @@ class PopularityPrior:
         return parts
 
     def log_p(self) -> NDArray[np.float32]:
-        """`[V]`: ln p of every item after the events so far, at any second until the next: silence changes nothing."""
+        """The log of p of every item after the events so far, `[V]`."""
         counts, totals = self._weighing(self._fading())
         shares, left = np.empty(len(HALF_LIVES)), 0.0
         for k, total in enumerate(totals):  # what a half life leaves over falls to the next slower one
@@ -156,17 +169,17 @@ class PopularityPrior:
         return np.asarray(np.log(p), np.float32)
 
     def set_aside(self) -> Floats:
-        """`[V]`: newcomers' events of each item that do not weigh for want of agreement, at the slowest half life."""
+        """Newcomers' events of each item that do not count for want of agreement, at the slowest half life, `[V]`."""
         own = self._counts[:, -1] * self._fading()[-1]
         return np.asarray(own[1] - (self._weighing(self._fading())[0][-1] - own[0]))
 
     @property
     def untouched(self) -> NDArray[np.bool_]:
-        """`[V]`: items without an event so far."""
+        """Which items have had no event so far, bool `[V]`."""
         return np.asarray((self._counts[:, -1] == 0).all(0))
 
     def grow(self, n_items: int) -> None:
-        """Make room for new items at the end, never touched so far."""
+        """Make room for new items at the end, which have had no event."""
         new = n_items - len(self)
         if new < 0:
             raise DataError(f"PopularityPrior.grow: expected at least the {len(self)} items it has, got {n_items}.")
@@ -174,11 +187,11 @@ class PopularityPrior:
         self._untouched += new
 
     def copy(self) -> "PopularityPrior":
-        """An independent one in the same state."""
+        """An independent prior in the same state."""
         return self.from_state(self.state())
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """All that it knows, as arrays of its own."""
+        """The whole state, as copies of its arrays."""
         return {
             "half_lives": np.array(HALF_LIVES),
             "weights": self._weights.copy(),
@@ -190,7 +203,11 @@ class PopularityPrior:
 
     @classmethod
     def from_state(cls, state: Mapping[str, NDArray[Any]]) -> "PopularityPrior":
-        """The one that `state()` was taken of; `ModelError` when that does not fit."""
+        """The prior whose `state()` this is.
+
+        Raises:
+            ModelError: It is no such state, or one of another version.
+        """
         try:
             names = ("half_lives", "weights", "counts", "totals", "origins")
             arrays = {name: np.array(state[name], np.float64) for name in names}
@@ -210,7 +227,7 @@ class PopularityPrior:
         return prior
 
     def save(self, path: str | Path) -> None:
-        """Write the state as .npz without pickle, by rename: a reader sees the old or the new file."""
+        """Write the state as .npz without pickle, by a rename: a reader sees the old or the new file."""
         path = Path(path)
         temporary = path.with_name(path.name + ".tmp")
         with temporary.open("wb") as file:
@@ -221,7 +238,11 @@ class PopularityPrior:
 
     @classmethod
     def load(cls, path: str | Path) -> "PopularityPrior":
-        """Read what `save` wrote; `ModelError` names the file when that cannot be done."""
+        """Read what `save` wrote.
+
+        Raises:
+            ModelError: That cannot be done; the message names the file.
+        """
         try:
             with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:  # np.load leaves a damaged path open
                 return cls.from_state(dict(file))
@@ -229,7 +250,7 @@ class PopularityPrior:
             raise ModelError(f"{path}: expected the state of a popularity prior: {error}") from error
 
     def _fading(self) -> Floats:
-        """`[K]`: what a count in units of its origin is worth at the clock, in events."""
+        """What a count in units of its origin is worth at the clock, in events, `[K]`."""
         return np.asarray(np.exp2((self._origins - self.clock) / _SECONDS), np.float64)
 
     def _weighing(self, fading: Floats) -> tuple[Floats, Floats]:

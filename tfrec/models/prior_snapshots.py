@@ -12,16 +12,22 @@ from tfrec.models.popularity_prior import PopularityPrior
 
 
 class Snapshots(NamedTuple):
-    """The prior at S moments of a log, for training."""
+    """The prior at S moments of a log."""
 
     log_p: NDArray[np.float32]  # [S, V]
-    first_touch: NDArray[np.int32]  # [V]: the first snapshot at which the item has been touched, S when never
+    first_touch: NDArray[np.int32]  # [V], the first snapshot by which an event had touched the item; S for never
 
 
 def snapshots(inter: Interactions, *, weights: ArrayLike, edges: ArrayLike) -> Snapshots:
-    """log p at each of `edges` `[S]`: from all events strictly before the second of event edges[s].
+    """The prior at each of the edges, from all events strictly before the edge's second; 4 S V bytes, O(events + S V) time.
 
-    Edges ascend; `len(inter)` is the end of the log. Takes 4 S V bytes and O(events + S V) time.
+    Args:
+        inter: A log, in the order of time.
+        weights: Of the mixture.
+        edges: `[S]`, ascending indices of events; `len(inter)` is the end of the log.
+
+    Raises:
+        DataError: The edges do not ascend, or leave the log.
     """
     edges = np.asarray(edges, np.int64)
     if edges.ndim != 1 or (np.diff(edges) < 0).any() or not ((edges >= 0) & (edges <= len(inter))).all():

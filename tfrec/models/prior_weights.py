@@ -15,9 +15,18 @@ EM_STEPS = 20_000  # a bound for inputs on which EM is slow, about a second
 def fit_weights(inter: Interactions, *, start: int, stop: int, sample: int = 4000) -> NDArray[np.float64]:
     """Weights of the mixture under which events [start, stop) are likeliest, each given all events strictly before its second.
 
-    Expectation maximisation on at most `sample` events, evenly spaced. With P[e, k] what component k gave to event e:
-    w_k <- mean_e w_k P[e, k] / (P w)[e]. Its gradient g_k = mean_e P[e, k] / (P w)[e] bounds what is left to gain:
-    log likelihood an event of the best mixture <= this one + max_k g_k - 1 (Lindsay 1983), so it ends at a known distance.
+    This is expectation maximisation on at most `sample` events, evenly spaced. P[e, k] is what component k gave to event e, and a
+    step is w_k <- mean_e w_k P[e, k] / (P w)[e]. The gradient g_k = mean_e P[e, k] / (P w)[e] bounds what is left to gain: the
+    log likelihood an event of the best mixture is at most this one's + max_k g_k - 1 (Lindsay 1983).
+
+    Args:
+        inter: A log, in the order of time.
+        start: The first event to fit.
+        stop: The event after the last one to fit.
+        sample: Number of events, at most.
+
+    Raises:
+        DataError: The range holds no event.
     """
     if not 0 <= start < stop <= len(inter):
         raise DataError(f"fit_weights: expected 0 <= start < stop <= {len(inter)} events, got {start} and {stop}.")

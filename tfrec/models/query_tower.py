@@ -1,8 +1,8 @@
-"""Behaviour in, a query vector at every position out: causal attention over (item, action, time until the next event, place).
+"""The query tower: causal attention over a user's events, each an (item, action, time until the next event, position).
 
-One pass over a window of L events gives the L queries that a user would have asked after each of them. Serving reads only
-the newest, and the last block then computes no other. (Self-attentive sequential recommendation, Kang & McAuley 2018,
-arXiv:1808.09781; pre-norm.)
+One pass over a window of L events gives the L queries that a user would have asked after each of them. Serving reads only the
+newest, so the last block then computes no other. This is self-attentive sequential recommendation (Kang & McAuley 2018,
+arXiv:1808.09781) with pre-norm.
 """
 from typing import Any
 
@@ -11,15 +11,15 @@ import tensorflow as tf
 from tfrec.models.dropout import Noise, dropout
 
 keras = tf.keras
-HIDDEN = -1e9  # added to a logit that must not count
-# of all norms. Not 1e-3, Keras's own: beside a GPU, on a processor for which TensorFlow has oneDNN, a graph with a norm of 1e-3
-# does not run (No registered '_MklLayerNorm' OpKernel for 'GPU' devices)
+HIDDEN = -1e9  # added to a logit that must not count; finite, so that no gradient is infinite
+# of all layer norms. Keras's own is 1e-3, with which a graph does not run beside a GPU on a processor for which TensorFlow has
+# oneDNN (No registered '_MklLayerNorm' OpKernel for 'GPU' devices)
 EPSILON = 1e-6
 GAP_BUCKETS = 33  # bucket 0: unknown; 1 + floor(log2(1 + seconds)) up to 2**31 s, 68 years
 
 
 def gap_bucket(seconds: tf.Tensor) -> tf.Tensor:
-    """Bucket 0 for unknown (negative), else 1 + floor(log2(1 + seconds)): finer for the last minutes than for the last years."""
+    """Bucket of a gap: 0 for unknown (negative), else 1 + floor(log2(1 + seconds)), finer for minutes than for years."""
     # float32 rounds 2**k - 1 up from k = 24 on: a bucket's edge moves by less than a millionth
     log2 = tf.math.log(tf.cast(tf.maximum(seconds, 0), tf.float32) + 1.0) / 0.6931471805599453
     known = tf.clip_by_value(1 + tf.cast(tf.floor(log2 + 1e-6), tf.int32), 1, GAP_BUCKETS - 1)
@@ -27,7 +27,13 @@ def gap_bucket(seconds: tf.Tensor) -> tf.Tensor:
 
 
 class CausalBlock(keras.layers.Layer):
-    """Attention to earlier places and a feed-forward layer, each added to its input: `[batch, length, dim]` -> same."""
+    """Attention to earlier positions and a feed-forward layer, each added to its input: `[batch, length, dim]` -> same.
+
+    Args:
+        dim: Dimension of the states; a multiple of `heads`.
+        heads: Attention heads.
+        rate: Dropout of what is added.
+    """
 
     def __init__(self, *, dim: int, heads: int, rate: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -40,9 +46,14 @@ class CausalBlock(keras.layers.Layer):
         self.contract = keras.layers.Dense(dim, name="contract")
 
     def call(self, x: tf.Tensor, hidden: tf.Tensor, noise: Noise | None = None, at: tf.Tensor | None = None) -> tf.Tensor:
-        """`hidden` `[batch or 1, 1, length, length]` is added to the attention logits: 0 to see, large and negative to hide.
+        """New states `[batch, length, dim]` of states `x`; with `at`, those of one position a row, `[batch, 1, dim]`.
 
-        With places `at` `[batch]` only those are computed, `[batch, 1, dim]`, and `hidden` is `[batch, 1, 1, length]`.
+        Args:
+            x: `[batch, length, dim]`.
+            hidden: `[batch or 1, 1, length, length]`, added to the attention logits: 0 to see, large and negative to hide. With
+                `at` it is `[batch, 1, 1, length]`.
+            noise: Of dropout; None when serving.
+            at: `[batch]`, the positions to compute; None for all.
         """
         length, size = tf.shape(x)[1], self.dim // self.heads
         flat = tf.reshape(x, [-1, self.dim])  # a dense layer is 2 operators on a matrix and 25 on anything above
@@ -58,6 +69,7 @@ class CausalBlock(keras.layers.Layer):
         return tf.reshape(flat, [-1, length, self.dim])
 
     def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
         return super().get_config() | {"dim": self.dim, "heads": self.heads, "rate": self.rate}
 
 
@@ -65,9 +77,12 @@ class QueryTower(keras.layers.Layer):
     """Unit vectors `[batch, length, dim]`, one after each event of the history.
 
     Args:
-        dim: of the shared space; a multiple of `heads`.
-        length: events of a window; longer histories are cut to the newest before they come here.
-        actions: codes of actions; a code at or above is read as the last.
+        dim: Dimension of the shared space; a multiple of `heads`.
+        layers: Number of `CausalBlock`s.
+        heads: Attention heads.
+        length: Events of a window; longer histories are cut to the newest before they come here.
+        actions: Number of action codes; a code at or above is read as the last.
+        rate: Dropout.
     """
 
     def __init__(self, *, dim: int, layers: int, heads: int, length: int, actions: int, rate: float, **kwargs: Any) -> None:
@@ -85,9 +100,14 @@ class QueryTower(keras.layers.Layer):
     def call(
         self, items: tf.Tensor, action: tf.Tensor, gap_s: tf.Tensor, noise: Noise | None = None, at: tf.Tensor | None = None
     ) -> tf.Tensor:
-        """All queries of each row or, with places `at` `[batch]`, the one after that event only, `[batch, 1, dim]`.
+        """Queries `[batch, length, dim]` after each event or, with `at`, after one event a row, `[batch, 1, dim]`.
 
-        Args: item vectors `[batch, length, dim]`, action codes and seconds until the next event, each `[batch, length]`.
+        Args:
+            items: `[batch, length, dim]`, item vectors.
+            action: `[batch, length]`, action codes.
+            gap_s: `[batch, length]`, seconds until the next event; negative for unknown.
+            noise: Of dropout; None when serving.
+            at: `[batch]`, positions of the events; None for all.
         """
         length, dim = tf.shape(items)[1], self.sizes["dim"]
         # unit vectors have elements of size dim**-.5; the other parts start at .02
@@ -95,15 +115,16 @@ class QueryTower(keras.layers.Layer):
         x += tf.gather(self.gap, gap_bucket(gap_s)) + tf.gather(self.action, tf.minimum(action, self.sizes["actions"] - 1))
         x = dropout(self.input_norm(tf.reshape(x, [-1, dim])), self.sizes["rate"], noise)
         x = tf.reshape(x, [-1, length, dim])
-        places = tf.range(length)
-        hidden = tf.where(places[:, None] >= places[None, :], 0.0, HIDDEN)[None, None]
+        positions = tf.range(length)
+        hidden = tf.where(positions[:, None] >= positions[None, :], 0.0, HIDDEN)[None, None]
         for block in self.blocks if at is None else self.blocks[:-1]:
             x = block(x, hidden, noise)
         if at is not None:
-            hidden, length = tf.where(places <= at[:, None], 0.0, HIDDEN)[:, None, None], 1
+            hidden, length = tf.where(positions <= at[:, None], 0.0, HIDDEN)[:, None, None], 1
             x = self.blocks[-1](x, hidden, noise, at) if self.blocks else tf.gather(x, at[:, None], batch_dims=1)
         x = self.output_norm(tf.reshape(x, [-1, dim]))
         return tf.reshape(tf.math.l2_normalize(self.project(x), axis=-1), [-1, length, dim])
 
     def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
         return super().get_config() | self.sizes

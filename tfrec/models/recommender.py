@@ -1,7 +1,7 @@
-"""Everything that is learnt, in one object: the towers, the items they know, the slots, the prior and the meaning of the codes.
+"""The recommender: everything that is learnt, in one object.
 
-Training makes it from a configuration and a catalogue; checkpoints write and read it; evaluation scores with it; an export
-turns it into a graph. A catalogue may grow under it, since an item's row needs only its text and features.
+Training makes it from a configuration and a catalogue, checkpoints write and read it, evaluation scores with it, and an export
+turns it into a graph. Its catalogue may grow, since an item's row needs only its text and features.
 """
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,13 +27,25 @@ MAX_ACTIONS = 16  # codes that the query tower tells apart; shapes must not depe
 
 @dataclass
 class Recommender:
-    """A model and what it needs to be used."""
+    """A model and what it needs to be used.
+
+    Attributes:
+        config: The configuration that it was trained with.
+        catalogue: The items that it knows.
+        text: `[n_items, text_width]`, their text vectors.
+        features: How tags and numbers become features.
+        slot: `[n_items]`, residual slots; 0 for an item without feedback.
+        actions: The names of the action codes.
+        prior: How popular the items are.
+        model: The towers.
+        head: What the bandits know.
+    """
 
     config: Config
     catalogue: Catalogue
-    text: npt.NDArray[np.float32]  # [n_items, text width]
+    text: npt.NDArray[np.float32]
     features: ItemFeatures
-    slot: npt.NDArray[np.int32]  # [n_items], 0: no feedback yet
+    slot: npt.NDArray[np.int32]
     actions: tuple[str, ...]
     prior: PopularityPrior
     model: TwoTower
@@ -52,11 +64,11 @@ class Recommender:
         return made
 
     def refresh(self) -> None:
-        """Hand the item arrays to the model, after the catalogue, the texts or the slots have changed."""
+        """Give the item arrays to the model, after the catalogue, the texts or the slots have changed."""
         self.model.store.set_catalogue(self.text, self.features.matrix(self.catalogue.items), self.slot)
 
     def extend(self, catalogue: Catalogue, text: npt.NDArray[np.float32]) -> None:
-        """Go over to a catalogue whose first items are those known so far; the new ones start from their text."""
+        """Take a catalogue whose first items are those known so far, with its text vectors `[n_items, text_width]`."""
         grown = len(catalogue) - len(self.catalogue)
         self.catalogue, self.text = catalogue, text
         self.slot = np.concatenate([self.slot, np.zeros(grown, np.int32)])
@@ -64,22 +76,27 @@ class Recommender:
         self.refresh()
 
     def give_slots(self, items: npt.NDArray[np.integer], last_seen: npt.NDArray[np.integer]) -> None:
-        """Give residual slots to items with feedback; a slot that changes hands starts at zero, its average too."""
+        """Give residual slots to items with feedback; a slot that changes hands starts at zero, its average too.
+
+        Args:
+            items: Positions of the items.
+            last_seen: `[n_items]`, time of each item's newest feedback.
+        """
         self.slot, cleared = assign_slots(self.slot, items, last_seen, slots=self.config.model.id_slots)
         if len(cleared):
             self.model.clear_residuals(cleared)
         self.refresh()
 
     def action_codes(self, actions: Sequence[str]) -> npt.NDArray[np.int32]:
-        """`[len(actions)]`: this model's code of each action name; one it has not met is read as the last code."""
+        """This model's code of each action name, `[len(actions)]`; a name that it has not met is read as the last code."""
         codes = {name: code for code, name in enumerate(self.actions[: MAX_ACTIONS - 1])}
         return np.array([codes.get(name, MAX_ACTIONS - 1) for name in actions], np.int32)
 
     def explored_mass(self) -> npt.NDArray[np.float32]:
-        """`[n_items]`: how likely each item is, beside others, in the part of exploration that is left to chance.
+        """The mass of each item in the part of exploration that is left to chance, `[n_items]`.
 
-        1 for an item with feedback, 0 for one that is not available. Together the available items without any feedback have
-        `serving.newcomer_share` of it, however many they are; when that is 0, each is as likely as any other.
+        It is 1 for an item with feedback and 0 for one that is not available. The available items without feedback have
+        `serving.newcomer_share` of it together, however many they are; when that is 0, each has a mass of 1.
         """
         available = self.catalogue.available
         mass, share = available.astype(np.float32), self.config.serving.newcomer_share
@@ -89,15 +106,15 @@ class Recommender:
         return mass
 
     def item_vectors(self) -> npt.NDArray[np.float32]:
-        """`[n_items, dim]`."""
+        """The vectors of the catalogue, `[n_items, dim]`."""
         vectors: npt.NDArray[np.float32] = self.model.item_vectors().numpy()[: len(self.catalogue)]
         return vectors
 
 
 def towers(config: Config, *, text_width: int, feature_width: int) -> TwoTower:
-    """The untrained towers that `config` describes. Call inside the scope of the distribution strategy.
+    """The untrained towers that `config` describes; initial weights depend on the seed alone.
 
-    Initial weights depend on the seed alone.
+    Call it inside the scope of the distribution strategy.
     """
     tf.keras.utils.set_random_seed(config.training.seed)
     m = config.model
@@ -111,12 +128,12 @@ def towers(config: Config, *, text_width: int, feature_width: int) -> TwoTower:
 def encode_catalogue(
     config: Config, texts: Sequence[str], *, advance: Callable[[int], None] | None = None
 ) -> npt.NDArray[np.float32]:
-    """Text vectors `[len(texts), width]`, those known from the run's cache; the encoder is loaded only for new texts.
+    """Text vectors `[len(texts), width]`, from the run's cache where it has them; the encoder is loaded only for new texts.
 
     Args:
-        config: names the encoder and the run directory that holds the cache.
-        texts: what items say.
-        advance: told how many texts have been encoded since the last call.
+        config: Names the encoder and the run directory that holds the cache.
+        texts: Texts of items.
+        advance: Told how many texts have been encoded since the last call.
     """
     def encode(missing: Sequence[str]) -> npt.NDArray[np.float32]:
         encoder = load_encoder(config.text)
@@ -126,5 +143,5 @@ def encode_catalogue(
 
 
 def text_cache(config: Config) -> TextCache:
-    """The run's text vectors, of the encoder as it is now: another one may have come under the same name."""
+    """The run's cache of text vectors, for the files of the encoder as they are now."""
     return TextCache(config.run / "text_vectors.npz", identity=identity(config.text))

@@ -1,7 +1,7 @@
-"""Which item holds which residual slot: slots given so far and a stream of feedback in, slots by item out.
+"""The assignment of residual slots to items.
 
-The table of residuals has a fixed size, so shapes never depend on the vocabulary. An item gets a slot at its first feedback;
-when none is free, the slot whose item was longest without feedback is taken over and its residual starts at zero again.
+The table of residuals has a fixed size, so shapes never depend on the vocabulary. An item gets a slot at its first feedback. When
+none is free, it takes over the slot whose item has been longest without feedback, and the residual starts at zero again.
 """
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +13,13 @@ def assign_slots(
     """Give a slot to each of `items` that has none.
 
     Args:
-        slot: `[n_items]` as it was; 0 for none.
-        items: positions of items with feedback, any order, repeats allowed.
-        last_seen: `[n_items]` time of each item's newest feedback, these included.
-        slots: size of the table, slot 0 (nobody's) included.
+        slot: `[n_items]`, slots so far; 0 for none.
+        items: Positions of items with feedback, in any order, repeats allowed.
+        last_seen: `[n_items]`, time of each item's newest feedback, these included.
+        slots: Size of the table, slot 0 (no item's) included.
 
     Returns:
-        slots by item `[n_items]`, and the slots that changed hands, whose residuals must be cleared.
+        The slots by item `[n_items]`, and the slots that changed hands, whose residuals must be cleared.
     """
     slot = slot.copy()
     wanting = np.unique(items)

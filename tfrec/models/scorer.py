@@ -1,7 +1,7 @@
-"""The model as a scorer of the quality protocol: event indices in, scores of all items out, as the served graph gives them.
+"""The model as a scorer of the quality protocol: the scores of all items at an event, as the served graph gives them.
 
-The prior *rolls* (it counts every event strictly before the second that is asked) or stays *frozen* as the recommender holds
-it; the weights stay as they are.
+The prior *rolls*, which means that it counts every event strictly before the second of the question, or stays *frozen* as the
+recommender holds it. The weights stay as they are.
 """
 import numpy as np
 import numpy.typing as npt
@@ -22,15 +22,16 @@ class SearchScorer:
     """Scores `[batch, n_items]` of searches by their row in `vectors`, as a served version scores a query without a history.
 
     Args:
-        recommender: with the weights that it has whenever this is called.
-        vectors: `[n, text width]` of the queries' texts.
-        prior: how popular the items are.
+        recommender: The model, with the weights that it has at each call.
+        vectors: `[n, text_width]`, of the queries' texts.
+        prior: How popular the items are.
     """
 
     def __init__(self, recommender: Recommender, vectors: FloatArray, *, prior: PopularityPrior) -> None:
         self._recommender, self._vectors, self._log_p = recommender, vectors, prior.log_p()
 
     def __call__(self, rows: Ints) -> FloatArray:
+        """Scores `[batch, n_items]` of the searches in `rows` `[batch]` of the vectors."""
         u = self._recommender.model.scale_query(tf.constant(self._vectors[rows])).numpy()
         scores: FloatArray = u @ self._recommender.item_vectors().T + np.float32(SEARCH_BETA) * self._log_p
         return scores
@@ -42,11 +43,12 @@ class Scorer:
     The item vectors are those of the moment it was made, or of its last `refresh`.
 
     Args:
-        recommender: not changed; its prior is copied.
-        inter: all events that may be asked or history.
-        counted: events at the front of `inter` that the prior holds already.
-        rolls: whether the prior goes on counting.
-        prior: default: the recommender's.
+        recommender: The model. It is not changed: its prior is copied.
+        inter: All events that may be asked about or be history.
+        counted: Events at the front of `inter` that the prior holds already.
+        rolls: Whether the prior goes on counting.
+        histories: Of `inter`, where the caller has them already.
+        prior: By default the recommender's.
     """
 
     def __init__(self, recommender: Recommender, inter: Interactions, *, counted: int, rolls: bool = True,
@@ -64,22 +66,23 @@ class Scorer:
         self.refresh()
 
     def refresh(self) -> None:
-        """Take up the weights that the recommender has now; nothing is traced again."""
+        """Take the weights that the recommender has now; nothing is traced again."""
         self._items = tf.constant(self._recommender.item_vectors())
 
     def _restart(self) -> None:
         self._prior, self._counted = self._first.copy(), self._start
 
     def __call__(self, events: Ints) -> FloatArray:
+        """Scores `[batch, n_items]` just before the events `[batch]`."""
         beta: np.float32 = self._recommender.model.beta.numpy()  # float(...) refuses a variable that is mirrored on several GPUs
         return self.similarity(events) + beta * self.log_p(events)
 
     def similarity(self, events: Ints) -> FloatArray:
-        """`[batch, n_items]`: the part of the score that behaviour gives."""
+        """The part of the score that the history gives, `[batch, n_items]`."""
         length = self._recommender.config.model.history
         found = self._histories.padded(events, length=length)
         count = (found >= 0).sum(1)
-        # the tower counts places from the oldest event: move the pads from the front to the back
+        # the tower counts positions from the oldest event: move the pads from the front to the back
         found = np.take_along_axis(found, (np.arange(length) + (length - count)[:, None]) % length, axis=1)
         known = found >= 0
         time = np.where(known, self._inter.time[found], 0)
@@ -91,7 +94,7 @@ class Scorer:
         return scores
 
     def log_p(self, events: Ints) -> FloatArray:
-        """`[batch, n_items]`: the prior just before each event."""
+        """The prior just before each event, `[batch, n_items]`."""
         if not self._rolls:
             now = self._prior.log_p()
             return np.broadcast_to(now, (len(events), len(now)))

@@ -1,6 +1,6 @@
-"""Text vectors that are computed once: texts in, vectors out, with the new ones encoded and kept in a file.
+"""A file of text vectors, so that each text is encoded once.
 
-The key is a digest of the text, the encoder and what it reads of a text, so another encoder never meets the vectors of this one.
+The key is a digest of the text, the encoder and what it reads of a text, so another encoder never reads the vectors of this one.
 """
 import hashlib
 import os
@@ -18,8 +18,8 @@ class TextCache:
     """Vectors by text in `path` (npz). A damaged file is read as empty: it is a cache, and is written anew.
 
     Args:
-        path: the file; made when first written.
-        identity: of the encoder, such as a digest of its checkpoint and the token limit.
+        path: The file; it is made when first written.
+        identity: Of the encoder, such as a digest of its checkpoint and the token limit.
     """
 
     def __init__(self, path: Path, *, identity: str) -> None:
@@ -27,7 +27,7 @@ class TextCache:
         self._identity = identity
 
     def vectors(self, texts: Sequence[str], encode: Callable[[Sequence[str]], FloatArray]) -> FloatArray:
-        """`[len(texts), width]`; `encode` is called at most once, with the distinct texts that are not kept yet."""
+        """Vectors `[len(texts), width]`; `encode` is called at most once, with the distinct texts that are not kept yet."""
         keys = [hashlib.sha1(f"{self._identity}\0{text}".encode(), usedforsecurity=False).digest() for text in texts]
         known, kept = self._read()
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}

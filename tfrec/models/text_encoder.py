@@ -1,6 +1,6 @@
-"""Strings in, one unit vector a text out: prompt, tokenizer, encoder, pooling and what follows it, as the checkpoint was trained.
+"""The text encoder: one unit vector a text, by prompt, tokenizer, BERT, pooling and what follows it in the checkpoint.
 
-`encode` fills the cache of item vectors; it sorts texts by length, so that no batch computes more padding than it must.
+`encode` fills the cache of item vectors. It sorts texts by length, so that no batch computes more padding than it must.
 """
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -24,12 +24,13 @@ class TextEncoder(tf.Module):
     """Unit vectors `[batch, width]` for texts `[batch]`; an empty text gives the zero vector.
 
     Args:
-        checkpoint: directory, installed package or hub id of an encoder in Hugging Face's layout.
-        max_tokens: word pieces that are read, [CLS] and [SEP] included.
-        query_prompt, item_prompt: what comes before such texts; None: what the checkpoint says.
+        checkpoint: Directory, installed package or hub id of an encoder in Hugging Face's layout.
+        max_tokens: Word pieces that are read, [CLS] and [SEP] included.
+        query_prompt: What stands before a query's text; None for what the checkpoint says.
+        item_prompt: The same before an item's text.
 
     Raises:
-        ModelError: it cannot be read, or says something that is not done here.
+        ModelError: The checkpoint cannot be read, or asks for something that is not implemented.
     """
 
     def __init__(self, checkpoint: str, *, max_tokens: int, query_prompt: str | None = None,
@@ -46,11 +47,11 @@ class TextEncoder(tf.Module):
         self._compiled = tf.function(self.pool, input_signature=[tf.TensorSpec([None, None], tf.int32)], autograph=False)
 
     def pool(self, token_ids: tf.Tensor) -> tf.Tensor:
-        """Unit vectors `[batch, width]` of token ids `[batch, tokens]`; zero where there is nothing but [CLS] and [SEP]."""
+        """Unit vectors `[batch, width]` of token ids `[batch, tokens]`; zero for a text of nothing but [CLS] and [SEP]."""
         return self.pool_states(self.bert(token_ids), token_ids)
 
     def pool_states(self, states: tf.Tensor, token_ids: tf.Tensor) -> tf.Tensor:
-        """The same for hidden states `[batch, tokens, width]`."""
+        """As `pool`, of the hidden states `[batch, tokens, width]` that BERT gives for the token ids."""
         kept = tf.cast(token_ids != self.tokenizer.pad, states.dtype)[:, :, None]
         count = tf.reduce_sum(kept, axis=1)
         if self.pooling == "cls":
@@ -62,17 +63,18 @@ class TextEncoder(tf.Module):
         return _unit(pooled) * tf.cast(count > EDGES, states.dtype)
 
     def __call__(self, texts: tf.Tensor, *, role: Role = "item") -> tf.Tensor:
+        """Unit vectors `[batch, width]` of strings `[batch]`."""
         return self.pool(self.tokenizer(texts, role=role, pad_to_max=False))
 
     def token_ids(self, texts: Sequence[str], *, role: Role) -> np.ndarray:
-        """`[len(texts), max_tokens]`, int32."""
+        """Token ids `[len(texts), max_tokens]`, int32, padded."""
         parts = [self.tokenizer(tf.constant(texts[i : i + READ_AT_ONCE], tf.string), role=role, pad_to_max=True).numpy()
                  for i in range(0, len(texts), READ_AT_ONCE)]
         return np.concatenate([np.zeros((0, self.tokenizer.max_tokens), np.int32), *parts])
 
     def encode(self, texts: Sequence[str], *, batch_size: int, role: Role = "item",
                advance: Callable[[int], None] | None = None) -> np.ndarray:
-        """Vectors `[len(texts), width]`, float32. `advance` is told how many more texts are done."""
+        """Vectors `[len(texts), width]`, float32; `advance` is told how many more texts are done."""
         vectors = np.zeros((len(texts), self.width), np.float32)
         tokens = self.token_ids(texts, role=role)
         lengths = (tokens != self.tokenizer.pad).sum(1)
@@ -101,8 +103,11 @@ def _dense(module: Dense) -> tf.keras.layers.Dense:
 
 
 def load_encoder(text: TextConfig) -> TextEncoder:
-    """The encoder of a configuration. The last one stays in memory while its files stay as they are: a retrain job exports every
-    few minutes, and to read an encoder takes seconds."""
+    """The encoder of a configuration.
+
+    The last one stays in memory while its files stay as they are: a retrain job exports every few minutes, and to read an
+    encoder takes seconds.
+    """
     return _encoder(text.encoder, text.max_tokens, text.query_prompt, text.item_prompt, fingerprint(text.encoder))
 
 
@@ -112,5 +117,5 @@ def _encoder(checkpoint: str, max_tokens: int, query_prompt: str | None, item_pr
 
 
 def identity(text: TextConfig) -> str:
-    """What the vectors of items depend on: the encoder as it is now, and what it reads of a text."""
+    """What the vectors of items depend on: the files of the encoder as they are now, and what it reads of a text."""
     return repr((READING, fingerprint(text.encoder), text.max_tokens, text.item_prompt))
