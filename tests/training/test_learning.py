@@ -74,4 +74,4 @@ def test_the_run_keeps_no_epochs_once_it_is_done(trained):
     assert trained.epochs <= 4
     assert (trained.recommender.slot > 0).sum() == N
     assert int(trained.recommender.model.steps) > 0
-    assert trained.recommender.prior.touched.sum() == len(set(INTER.item[:CUT].tolist()))
+    assert (~trained.recommender.prior.untouched).sum() == len(set(INTER.item[:CUT].tolist()))
