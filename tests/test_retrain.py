@@ -39,7 +39,7 @@ ROOT = Path(__file__).parent.parent
 NOW, EVENTS = 3_000_000, 40
 VERIFY = "tfrec.retrain.Verifier"
 KILLS = [  # in the order of a run; each leaves something else behind
-    "after tfrec.training.loop.Ticks.on_train_batch_end",  # the intent; one batch of many is learnt
+    "after tfrec.training.loop.StepProgress.on_train_batch_end",  # the intent; one batch of many is learnt
     "before tfrec.release.export.write_manifest",  # an export that has not got its name yet
     "before tfrec.release.publish.write_manifest",  # a whole export, and a version that has not got its number yet
     "after tfrec.retrain.publish",  # a version, and an intent that is carried out

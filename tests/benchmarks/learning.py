@@ -147,7 +147,7 @@ class Model:
         self.model.average.restart()
         course = Trainer(self.recommender, inter, targets, prior_weights=self.prior_weights, snapshots_at_most=64, one_shape=True)
         for epoch in epochs:
-            for batch in course.epoch(0, epoch):
+            for batch in course.batches.epoch(0, epoch):
                 self._train(batch)
         self.model.average.swap()
 

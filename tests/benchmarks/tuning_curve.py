@@ -25,7 +25,7 @@ from tfrec.models.text_encoder import TextEncoder
 from tfrec.training.encoder import tuning_loop
 from tfrec.training.encoder.new_encoder import peft_config_of
 from tfrec.training.encoder.pretrain import pretrain
-from tfrec.training.encoder.tune import PairInput, PairModel, tune
+from tfrec.training.encoder.tune import PairModel, pair_batches, tune
 
 import tensorflow as tf  # isort: skip  after tfrec, which chooses Keras 2
 
@@ -79,10 +79,10 @@ def step_times(catalogue: Catalogue, pairs: Pairs, *, rounds: int) -> dict[str, 
         config = settings(METHODS[name], seed=0)
         encoder = TextEncoder(config.text.encoder, max_tokens=32)
         model = PairModel(encoder, peft_config_of(config, encoder), settings=config.tuning, seed=0)
-        optimizer = tuning_loop.optimiser(config, steps=1000)
+        optimizer = tuning_loop.tuning_optimiser(config, steps=1000)
         optimizer.build(model.trained)
         model.compile(optimizer=optimizer)
-        batch = next(iter(PairInput(encoder, pairs, catalogue.texts, config=config).epoch(0)))
+        batch = next(iter(pair_batches(encoder, pairs, catalogue.texts, config=config).epoch(0)))
         step = tf.function(model.train_step, autograph=False)
         step(batch)
         models[name] = (step, batch)

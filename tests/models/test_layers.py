@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import tfrec.models
 from tfrec.models.bert.bert import Bert, BertLayer
-from tfrec.models.bert.peft import Adapted, LowRank, Prefix
+from tfrec.models.bert.peft_layers import Adapted, LowRank, Prefix
 from tfrec.models.item_tower import ItemTower
 from tfrec.models.query_tower import CausalBlock, QueryTower
 from tfrec.models.retrieval_task import CorrectedRetrieval

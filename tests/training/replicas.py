@@ -33,10 +33,10 @@ def measure(strategy: tf.distribute.Strategy, negatives: int) -> dict[str, list[
     settings = world.config(Path("unused"), dropout=0.0, id_dropout=0.0, layers=1, training={"negatives": negatives})
     with strategy.scope():
         made = world.recommender(settings, stir=False)
-        course = Trainer(made, inter, inter.weight > 0, prior_weights=made.prior.weights)
+        trainer = Trainer(made, inter, inter.weight > 0, prior_weights=made.prior.weights)
         optimizer = optimiser(settings, learning_rate=0.01)
         made.model.compile(optimizer=optimizer)
-        batches = course._input.epoch(0, 0)
+        batches = trainer.batches.epoch(0, 0)
         unknown = batches.map(lambda b: {**b, "gap": tf.fill(tf.shape(b["gap"]), tf.constant(-1, tf.int64))})
         loss = made.model.evaluate(batches.take(1), verbose=0, return_dict=True)["loss"]
         made.model.search_weight = 0.0  # its noise is each replica's own
@@ -56,8 +56,8 @@ def measure_slates(strategy: tf.distribute.Strategy) -> dict[str, list[float]]:
     settings = settings.model_copy(update={"retrain": RetrainConfig(objective=objectives, slate_batch=16)})
     with strategy.scope():
         made = world.recommender(settings)
-        course = SlateTrainer(made, world.slates(40), PolicyScorer(made, world.LOG_P))
-        course.run(optimiser(settings, learning_rate=0.01), epochs=range(1))
+        trainer = SlateTrainer(made, world.slates(40), PolicyScorer(made, world.LOG_P))
+        trainer.run(optimiser(settings, learning_rate=0.01), epochs=range(1))
     return {"weights": [float(tf.reduce_sum(tf.abs(w))) for w in made.model.trainable_variables],
             "steps": [int(made.model.steps.numpy())]}
 

@@ -10,8 +10,9 @@ from tests.models.eagerly import eagerly
 from tfrec.data.behaviour.interactions import Interactions
 from tfrec.errors import DataError
 from tfrec.models.recommender import Recommender
-from tfrec.training import checkpoint
-from tfrec.training.loop import Trainer, log_likelihood, optimiser
+from tfrec.training.loop import Trainer, optimiser
+from tfrec.training.training_state import TrainingState
+from tfrec.training.validation import sum_log_likelihood
 
 N = 40
 INTER = world.interactions(world.catalogue(N), users=16)
@@ -25,21 +26,21 @@ def start(run: Path, *, inter: Interactions = INTER, targets: np.ndarray | None 
 
 @eagerly()
 def test_two_epochs_and_two_more_are_four(tmp_path):
-    whole, course = start(tmp_path)
+    whole, trainer = start(tmp_path)
     optimizer = optimiser(whole.config, learning_rate=0.01)
     losses = []
-    course.run(optimizer, epochs=range(4), after=lambda epoch, loss: losses.append((epoch, loss)) is None)
+    trainer.run(optimizer, epochs=range(4), after=lambda epoch, loss: losses.append((epoch, loss)) is None)
 
-    first, course = start(tmp_path)
+    first, trainer = start(tmp_path)
     optimizer = optimiser(first.config, learning_rate=0.01)
-    course.run(optimizer, epochs=range(2))
-    checkpoint.TrainingState(tmp_path / "train", identity="a", resume=True).save("fit", first, optimizer, 2, [1.5])
+    trainer.run(optimizer, epochs=range(2))
+    TrainingState(tmp_path / "train", identity="a", resume=True).save("fit", first, optimizer, 2, [1.5])
 
-    again, course = start(tmp_path)
+    again, trainer = start(tmp_path)
     optimizer = optimiser(again.config, learning_rate=0.01)
-    assert checkpoint.TrainingState(tmp_path / "train", identity="a", resume=True).restore("fit", again, optimizer) == (2, [1.5])
+    assert TrainingState(tmp_path / "train", identity="a", resume=True).restore("fit", again, optimizer) == (2, [1.5])
     more = []
-    course.run(optimizer, epochs=range(2, 4), after=lambda epoch, loss: more.append((epoch, loss)) is None)
+    trainer.run(optimizer, epochs=range(2, 4), after=lambda epoch, loss: more.append((epoch, loss)) is None)
 
     assert [epoch for epoch, _ in losses] == [0, 1, 2, 3]
     assert_allclose(more, losses[2:], rtol=1e-5)
@@ -49,7 +50,7 @@ def test_two_epochs_and_two_more_are_four(tmp_path):
             assert_allclose(b, a, atol=1e-5)
         whole.model.average.swap()
         again.model.average.swap()
-    assert int(again.model.steps) == int(whole.model.steps) == 4 * course.steps
+    assert int(again.model.steps) == int(whole.model.steps) == 4 * trainer.steps
 
 
 def test_what_an_other_training_left_is_not_taken_up(tmp_path):
@@ -57,24 +58,24 @@ def test_what_an_other_training_left_is_not_taken_up(tmp_path):
     optimizer = optimiser(made.config, learning_rate=0.01)
     optimizer.build(made.model.trainable_variables)
     for identity, resume in (("b", True), ("a", False)):
-        checkpoint.TrainingState(tmp_path / "train", identity="a", resume=True).save("fit", made, optimizer, 1, [])
-        state = checkpoint.TrainingState(tmp_path / "train", identity=identity, resume=resume)
+        TrainingState(tmp_path / "train", identity="a", resume=True).save("fit", made, optimizer, 1, [])
+        state = TrainingState(tmp_path / "train", identity=identity, resume=resume)
         assert state.restore("fit", made, optimizer) == (0, [])
-    store = checkpoint.TrainingState(tmp_path / "train", identity="a", resume=True)
+    store = TrainingState(tmp_path / "train", identity="a", resume=True)
     assert store.result("choose") is None
     store.finish("choose", {"epochs": 3})
-    assert checkpoint.TrainingState(tmp_path / "train", identity="a", resume=True).result("choose") == {"epochs": 3}
+    assert TrainingState(tmp_path / "train", identity="a", resume=True).result("choose") == {"epochs": 3}
     store.clear()
     assert not (tmp_path / "train").exists()
 
 
 @eagerly()
 def test_false_ends_the_training_and_each_step_is_told(tmp_path):
-    made, course = start(tmp_path)
+    made, trainer = start(tmp_path)
     ticks = []
-    course.run(optimiser(made.config, learning_rate=0.01), epochs=range(9), advance=ticks.append, log_dir=tmp_path / "logs",
+    trainer.run(optimiser(made.config, learning_rate=0.01), epochs=range(9), advance=ticks.append, log_dir=tmp_path / "logs",
                after=lambda epoch, _: epoch < 1)
-    assert len(ticks) == 2 * course.steps == int(made.model.steps)
+    assert len(ticks) == 2 * trainer.steps == int(made.model.steps)
     assert list((tmp_path / "logs" / "train").glob("events*"))
 
 
@@ -92,4 +93,4 @@ def test_nothing_to_learn_is_said(tmp_path):
 
 def test_log_likelihood_by_hand():
     scores = np.array([[0.0, np.log(3), -np.inf], [1.0, 1.0, 1.0]])
-    assert log_likelihood(scores, np.array([1, 2])) == pytest.approx(np.log(0.75) + np.log(1 / 3))
+    assert sum_log_likelihood(scores, np.array([1, 2])) == pytest.approx(np.log(0.75) + np.log(1 / 3))

@@ -1,1 +1,1 @@
-"""Windows of behaviour in, a trained recommender out: input, loop, checkpoints, devices, replay."""
+"""Training of the recommender: batches, the training loop, early stopping, checkpoints, devices and replay."""

@@ -1,10 +1,10 @@
-"""A recommender on disk, whole: weights, moving averages, optimiser, popularity counts, slots, catalogue, and the step that seeds
-all noise, so that a restored one goes on as if it had never stopped.
+"""Checkpoints: a whole recommender on disk, from which training goes on as if it had never stopped.
 
-A checkpoint is a directory that appears, and is replaced, by one rename. Arrays and JSON only: reading one runs nothing.
+A checkpoint holds the weights, their moving average, the optimiser, popularity counts, residual slots, the catalogue, and the
+step, which seeds all noise. It is a directory that appears, and is replaced, by one rename. It holds arrays and JSON only, so
+reading one runs no code.
 """
 import json
-import shutil
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,27 +27,35 @@ from tfrec.models.recommender import Recommender, encode_catalogue, towers
 from tfrec.models.text_encoder import load_encoder
 
 FORMAT = 3
-FREE = ("batch_size", "tuning")  # settings that no vector depends on
+UNCHECKED_SETTINGS = ("batch_size", "tuning")  # no vector depends on them
 CATALOGUE_FILES = frozenset({"slots.npz", "prior.npz", "catalogue.jsonl"})
 
 
-def _weights(recommender: Recommender, optimizer: tf.keras.optimizers.Optimizer | None) -> tf.train.Checkpoint:
+def _trackable(recommender: Recommender, optimizer: tf.keras.optimizers.Optimizer | None) -> tf.train.Checkpoint:
+    """The variables in the file `weights`."""
     m = recommender.model
-    scalars = {"log_scale": m.log_scale, "search_scale": m.search_scale, "mean_query": m.mean_query, "beta": m.beta,
-               "steps": m.steps, "averaged": m.average.count}
+    own = {"log_scale": m.log_scale, "search_scale": m.search_scale, "mean_query": m.mean_query, "beta": m.beta,
+           "steps": m.steps, "averaged": m.average.count}
     optional = {"optimizer": optimizer} if optimizer is not None else {}
     return tf.train.Checkpoint(items=m.items, queries=m.queries, head=recommender.head, average=m.average.values,
-                               **scalars, **optional)
+                               **own, **optional)
 
 
 def save(directory: Path, recommender: Recommender, *, meta: dict[str, Any] | None = None,
          optimizer: tf.keras.optimizers.Optimizer | None = None) -> Path:
-    """Write a checkpoint, replacing what is at `directory`."""
+    """Write a checkpoint to `directory`, replacing the one that is there.
+
+    Args:
+        directory: of the checkpoint.
+        recommender: with its weights and their moving average.
+        meta: JSON values that `load` gives back.
+        optimizer: whose state is saved too; None leaves it out.
+    """
     directory.parent.mkdir(parents=True, exist_ok=True)
-    with staging(directory.parent, f".{directory.name}.staging-") as made:
-        _weights(recommender, optimizer).write(str(made / "weights"))
-        save_catalogue(made, recommender)
-        (made / "checkpoint.json").write_text(json.dumps({
+    with staging(directory.parent, f".{directory.name}.staging-") as staged:
+        _trackable(recommender, optimizer).write(str(staged / "weights"))
+        save_catalogue(staged, recommender)
+        (staged / "checkpoint.json").write_text(json.dumps({
             "format": FORMAT,
             "features": recommender.features.model_dump(mode="json"),
             "text_width": recommender.text.shape[1],
@@ -58,12 +66,12 @@ def save(directory: Path, recommender: Recommender, *, meta: dict[str, Any] | No
             "encoder": fingerprint(recommender.config.text.encoder),
             "meta": meta or {},
         }))
-        replace_directory(made, directory)
+        replace_directory(staged, directory)
     return directory
 
 
 def save_catalogue(directory: Path, recommender: Recommender) -> None:
-    """Write the part of a checkpoint that a catalogue and its popularity are, without the weights: `CATALOGUE_FILES`."""
+    """Write the catalogue, its residual slots and its popularity: the `CATALOGUE_FILES` of a checkpoint."""
     np.savez(directory / "slots.npz", slot=recommender.slot)
     recommender.prior.save(directory / "prior.npz")
     recommender.catalogue.write(directory / "catalogue.jsonl")
@@ -71,96 +79,112 @@ def save_catalogue(directory: Path, recommender: Recommender) -> None:
 
 def load(directory: Path, config: Config, *, catalogue: Catalogue | None = None,
          optimizer: tf.keras.optimizers.Optimizer | None = None) -> tuple[Recommender, dict[str, Any]]:
-    """Read a checkpoint: the recommender and the `meta` that was saved with it.
+    """Read a checkpoint: the recommender, and the `meta` that was saved with it.
 
     Args:
         directory: of the checkpoint.
-        config: of the run; its model and text sections must be those of the checkpoint.
-        catalogue: the present one, whose first items are the checkpoint's; default: as it was.
-        optimizer: a new one, to be filled with the saved state when there is one.
+        config: of the run. Its model and text sections must be those of the checkpoint, apart from `UNCHECKED_SETTINGS`.
+        catalogue: the present one, which must begin with the checkpoint's items; by default the checkpoint's own.
+        optimizer: a new one, which gets the saved state if there is one.
 
     Raises:
-        ModelError: no checkpoint there, or one of another format, configuration, text encoder or catalogue.
+        ModelError: there is no checkpoint, or it has another format, configuration, text encoder or catalogue.
     """
-    found = _described(directory)
-    for section in ("model", "text"):
-        now = getattr(config, section).model_dump(mode="json")
-        differing = {k: (found[section].get(k), v) for k, v in now.items() if found[section].get(k) != v and k not in FREE}
-        if differing:
-            words = ", ".join(f"{section}.{k} = {new!r}, the checkpoint has {old!r}" for k, (old, new) in differing.items())
-            raise ModelError(f"{directory}: {words}. Set them back, or train a new model in another run directory.")
-    if found["encoder"] != fingerprint(config.text.encoder):
-        raise ModelError(f"{directory}: the text encoder {config.text.encoder!r} is not the one that this model was trained "
-                         "with: its files have changed. Put them back, or train a new model in another run directory.")
+    description = _read_description(directory)
+    _check_configuration(directory, description, config)
+    _check_encoder(directory, description, config, "Put them back, or train a new model in another run directory.")
     known = read_catalogue(directory / "catalogue.jsonl")
     present = catalogue or known
     if not np.array_equal(present.ids[: len(known)], known.ids):
         raise ModelError(f"{directory}: the catalogue does not begin with the {len(known)} items of the checkpoint in their "
                          "order. Add items at the end (Catalogue.with_items).")
     text = encode_catalogue(config, present.texts)
-    features = ItemFeatures.model_validate(found["features"])
-    model = towers(config, text_width=found["text_width"], feature_width=features.width)
     slot = np.concatenate([read_slots(directory), np.zeros(len(present) - len(known), np.int32)])
     prior = PopularityPrior.load(directory / "prior.npz")
     prior.grow(len(present))
-    recommender = Recommender(config, present, text, features, slot, tuple(found["actions"]), prior, model,
-                              BayesianHead(config.model.dim))
+    recommender = _untrained(description, config, present, text, slot, prior)
     if optimizer is not None:
-        optimizer.build(model.trainable_variables)
-    _read_weights(directory, recommender, optimizer if found.get("optimizer", True) else None)
+        optimizer.build(recommender.model.trainable_variables)
+    read_weights(directory, recommender, optimizer if description["optimizer"] else None)
     recommender.refresh()
-    return recommender, found["meta"]
+    return recommender, description["meta"]
 
 
 def load_items(directory: Path, items: Sequence[int]) -> Recommender:
-    """The model of a checkpoint with some of its items only, under the settings that it was saved with: to see what it makes of
-    them, without encoding a whole catalogue. Nothing is known of their popularity.
+    """Read the model of a checkpoint with some of its items only, under the settings that it was saved with.
+
+    No other item is encoded. Popularity is unknown: the prior is that of items without any feedback.
 
     Raises:
-        ModelError: as `load` does.
+        ModelError: as for `load`.
     """
-    found = _described(directory)
-    config = Config.model_validate({"model": found["model"], "text": found["text"]})
-    if found["encoder"] != fingerprint(config.text.encoder):
-        raise ModelError(f"{directory}: the text encoder {config.text.encoder!r} is not the one of this model: "
-                         "its files have changed. Put them back.")
+    description = _read_description(directory)
+    config = Config.model_validate({"model": description["model"], "text": description["text"]})
+    _check_encoder(directory, description, config, "Put them back.")
     known = read_catalogue(directory / "catalogue.jsonl")
-    some = Catalogue([known.items[item] for item in items])
-    text = load_encoder(config.text).encode(some.texts, batch_size=config.text.batch_size)
-    features = ItemFeatures.model_validate(found["features"])
-    model = towers(config, text_width=found["text_width"], feature_width=features.width)
-    recommender = Recommender(config, some, text, features, read_slots(directory)[list(items)], tuple(found["actions"]),
-                              PopularityPrior(len(some)), model, BayesianHead(config.model.dim))
-    _read_weights(directory, recommender, None)
+    chosen = Catalogue([known.items[item] for item in items])
+    text = load_encoder(config.text).encode(chosen.texts, batch_size=config.text.batch_size)
+    slot = read_slots(directory)[list(items)]
+    recommender = _untrained(description, config, chosen, text, slot, PopularityPrior(len(chosen)))
+    read_weights(directory, recommender, None)
     recommender.refresh()
     return recommender
 
 
-def _read_weights(directory: Path, recommender: Recommender, optimizer: tf.keras.optimizers.Optimizer | None) -> None:
+def _untrained(description: dict[str, Any], config: Config, catalogue: Catalogue, text: npt.NDArray[np.float32],
+               slot: npt.NDArray[np.int32], prior: PopularityPrior) -> Recommender:
+    """The recommender that a checkpoint describes, before its weights are filled in."""
+    features = ItemFeatures.model_validate(description["features"])
+    model = towers(config, text_width=description["text_width"], feature_width=features.width)
+    return Recommender(config, catalogue, text, features, slot, tuple(description["actions"]), prior, model,
+                       BayesianHead(config.model.dim))
+
+
+def read_weights(directory: Path, recommender: Recommender, optimizer: tf.keras.optimizers.Optimizer | None) -> None:
+    """Fill in the weights of a checkpoint, and the state of an optimiser that is built already.
+
+    Raises:
+        ModelError: the file is damaged, or holds the weights of another model.
+    """
     try:
-        status = _weights(recommender, optimizer).read(str(directory / "weights"))
+        status = _trackable(recommender, optimizer).read(str(directory / "weights"))
         status.assert_existing_objects_matched().expect_partial()
     except (AssertionError, IndexError, RuntimeError, ValueError, tf.errors.OpError) as e:
         raise ModelError(f"{directory}/weights: not the weights of this model: {str(e).splitlines()[0]}") from e
 
 
-def _described(directory: Path) -> dict[str, Any]:
+def _check_configuration(directory: Path, description: dict[str, Any], config: Config) -> None:
+    for section in ("model", "text"):
+        settings, saved = getattr(config, section).model_dump(mode="json"), description[section]
+        differing = {k: (saved.get(k), v) for k, v in settings.items() if saved.get(k) != v and k not in UNCHECKED_SETTINGS}
+        if differing:
+            words = ", ".join(f"{section}.{k} = {new!r}, the checkpoint has {old!r}" for k, (old, new) in differing.items())
+            raise ModelError(f"{directory}: {words}. Set them back, or train a new model in another run directory.")
+
+
+def _check_encoder(directory: Path, description: dict[str, Any], config: Config, remedy: str) -> None:
+    if description["encoder"] != fingerprint(config.text.encoder):
+        raise ModelError(f"{directory}: the text encoder {config.text.encoder!r} is not the one that this model was trained "
+                         f"with: its files have changed. {remedy}")
+
+
+def _read_description(directory: Path) -> dict[str, Any]:
     recover(directory)
     path = directory / "checkpoint.json"
     if not path.is_file():
         raise ModelError(f"{directory}: expected a checkpoint, found none. Train first: tfrec train.")
     try:
-        found: dict[str, Any] = json.loads(path.read_text())
+        description: dict[str, Any] = json.loads(path.read_text())
     except ValueError as e:
         raise ModelError(f"{path}: expected JSON: {e}. The file is damaged: train again, or take another checkpoint.") from e
-    if found["format"] != FORMAT:
-        raise ModelError(f"{path}: expected format {FORMAT}, got {found['format']}. Train again, or use the version of "
+    if description["format"] != FORMAT:
+        raise ModelError(f"{path}: expected format {FORMAT}, got {description['format']}. Train again, or use the version of "
                          "tfrec that wrote it.")
-    return found
+    return description
 
 
 def read_slots(directory: Path) -> npt.NDArray[np.int32]:
-    """`[n_items]`: the slot of each item of a checkpoint."""
+    """Return the residual slot of each item of a checkpoint, `[n_items]`."""
     path = directory / "slots.npz"
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as arrays:
@@ -170,27 +194,27 @@ def read_slots(directory: Path) -> npt.NDArray[np.int32]:
 
 
 def read_meta(directory: Path) -> dict[str, Any]:
-    """The `meta` of a checkpoint, without loading it."""
-    meta: dict[str, Any] = _described(directory)["meta"]
+    """Return the `meta` of a checkpoint without loading the model."""
+    meta: dict[str, Any] = _read_description(directory)["meta"]
     return meta
 
 
 def grown_catalogue(directory: Path, items: Path | None, quarantine: Quarantine | None = None, *,
                     withdraw_at_most: float | None = None) -> Catalogue:
-    """The catalogue of a checkpoint, with the items of the file `items` as they are there: changed, or new at the end.
+    """Return the catalogue of a checkpoint with the changes in the file `items`: items changed, or new ones added at the end.
 
     Args:
         directory: of the checkpoint.
-        items: the file; None: the catalogue as it was.
-        quarantine: where its bad rows go.
-        withdraw_at_most: None where `items` holds changes only. Else it is the whole catalogue: an item without a row is not
-            shown any more (a history may still name it) and comes back with its row. No more than this share of the items that
-            are shown may go at once, or the file is taken for an empty or half-written one.
+        items: the file; None returns the catalogue as it is.
+        quarantine: where bad rows go.
+        withdraw_at_most: None if `items` holds changes only. Otherwise `items` is the whole catalogue, and an item without a row
+            is not shown any more (a history may still name it) until its row is back. If more than this share of the items that
+            are shown would go at once, the file is taken for an empty or half-written one.
 
     Raises:
-        DataError: more would go, or the file cannot be used.
+        DataError: too many items would go, or the file cannot be used.
     """
-    _described(directory)
+    _read_description(directory)
     known = read_catalogue(directory / "catalogue.jsonl")
     if items is None:
         return known
@@ -204,51 +228,3 @@ def grown_catalogue(directory: Path, items: Path | None, quarantine: Quarantine 
                         f"data.withdraw_at_most is {withdraw_at_most:g} of them. Is the file whole? If they are to go, run this "
                         "once with --set data.withdraw_at_most=1.")
     return known.with_items([*(item.model_copy(update={"available": False}) for item in gone), *present.items])
-
-
-class TrainingState:
-    """The last finished epoch of each pass of a training, so that an interrupted one goes on.
-
-    Args:
-        directory: of the training; what an other training left there is removed.
-        identity: digest of everything that the training is a function of.
-        resume: False removes what is there.
-    """
-
-    def __init__(self, directory: Path, *, identity: str, resume: bool) -> None:
-        self._directory = directory
-        mark = directory / "identity"
-        if not resume or not mark.is_file() or mark.read_text() != identity:
-            shutil.rmtree(directory, ignore_errors=True)
-            directory.mkdir(parents=True)
-            mark.write_text(identity)
-
-    def save(self, name: str, recommender: Recommender, optimizer: tf.keras.optimizers.Optimizer, epoch: int,
-             curve: list[Any]) -> None:
-        """Keep the state after `epoch` epochs."""
-        save(self._directory / name, recommender, optimizer=optimizer, meta={"epoch": epoch, "curve": curve})
-
-    def restore(self, name: str, recommender: Recommender, optimizer: tf.keras.optimizers.Optimizer) -> tuple[int, list[Any]]:
-        """Fill in the kept state; the number of finished epochs (0: none) and the curve so far."""
-        directory = self._directory / name
-        recover(directory)
-        if not (directory / "checkpoint.json").is_file():
-            return 0, []
-        optimizer.build(recommender.model.trainable_variables)
-        _weights(recommender, optimizer).read(str(directory / "weights")).assert_existing_objects_matched().expect_partial()
-        meta = read_meta(directory)
-        return int(meta["epoch"]), list(meta["curve"])
-
-    def finish(self, name: str, result: dict[str, Any]) -> None:
-        """Keep the result of a pass, and drop its epochs."""
-        (self._directory / f"{name}.json").write_text(json.dumps(result))
-        shutil.rmtree(self._directory / name, ignore_errors=True)
-
-    def result(self, name: str) -> dict[str, Any] | None:
-        """What `finish` kept, None before."""
-        path = self._directory / f"{name}.json"
-        return json.loads(path.read_text()) if path.is_file() else None
-
-    def clear(self) -> None:
-        """Remove everything: the training is done."""
-        shutil.rmtree(self._directory, ignore_errors=True)

@@ -1,9 +1,9 @@
-"""Which devices train: a TPU, several GPUs, one GPU or the CPU, as a `tf.distribute` strategy.
+"""The devices that train, as a `tf.distribute` strategy: a TPU, several GPUs, one GPU or the CPU.
 
 The model is built and trained in the strategy's scope; nothing else in the package knows what it runs on. GPU and CPU are what
 TensorFlow 2.21 supports. No TensorFlow of that version can drive a TPU: the package tensorflow-tpu ends at 2.20, and the TPU
-runtime of Colab has no TensorFlow. Where libtpu is installed a TPU is tried all the same: every step compiles by XLA with static
-shapes, so a TensorFlow that has the operators for it would do.
+runtime of Colab has no TensorFlow. A TPU is still tried where libtpu is installed: every step compiles by XLA with
+static shapes, so a TensorFlow that has the operators for a TPU would work.
 """
 import ctypes
 import importlib.util
@@ -19,19 +19,19 @@ from tfrec.errors import TfrecError
 log = logging.getLogger(__name__)
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's <malloc.h>
-_KEPT = 1 << 30  # bytes at the top of the heap that stay with the process
+_TRIM_THRESHOLD = 1 << 30  # free bytes at the top of the heap that the process keeps
 NO_TPU = ("TensorFlow 2.21 cannot use the TPU: tensorflow-tpu ends at version 2.20, and the TPU runtime of Colab has no "
           "TensorFlow. Train on a GPU (in Colab: Runtime, Change runtime type, a GPU) or on the CPU")
 
 
 def choose_strategy(wanted: Device = "auto") -> tf.distribute.Strategy:
-    """The strategy for a kind of device.
+    """Return the strategy for a kind of device.
 
     Args:
-        wanted: `auto` takes a TPU if one works, else all GPUs, else the CPU.
+        wanted: `auto` takes a TPU if one works, otherwise all GPUs, otherwise the CPU.
 
     Raises:
-        TfrecError: the device that is wanted by name is not there or cannot be used.
+        TfrecError: the device that is named is not there or cannot be used.
     """
     if wanted == "cpu":
         _hide_gpus()
@@ -40,11 +40,11 @@ def choose_strategy(wanted: Device = "auto") -> tf.distribute.Strategy:
         try:
             return _tpu_strategy()
         except Exception as e:  # TensorFlow and libtpu raise errors of many types here
-            said = (str(e).splitlines() or [""])[0].partition(" used by ")[0]
-            why = f"{NO_TPU}. It said: {type(e).__name__}: {said}"
+            message = (str(e).splitlines() or [""])[0].partition(" used by ")[0]
+            why = f"{NO_TPU}. It said: {type(e).__name__}: {message}"
             if wanted == "tpu":
                 raise TfrecError(f"training.device is tpu, but {why}") from e
-            log.warning("a TPU's library (libtpu) is installed, but %s", why)
+            log.warning("the TPU library (libtpu) is installed, but %s", why)
     gpus = tf.config.list_logical_devices("GPU")
     if wanted == "gpu" and not gpus:
         raise TfrecError("training.device is gpu, but TensorFlow finds no GPU. Expected an NVIDIA driver (nvidia-smi) and its "
@@ -55,18 +55,19 @@ def choose_strategy(wanted: Device = "auto") -> tf.distribute.Strategy:
 
 
 def describe(strategy: tf.distribute.Strategy) -> str:
-    """One phrase for people: `2 x GPU`, `CPU`."""
+    """Return the devices in words for people, such as `2 x GPU` or `CPU`."""
     kind = next((k for k in ("TPU", "GPU") if tf.config.list_logical_devices(k)), "CPU")
     n = strategy.num_replicas_in_sync
     return kind if n == 1 else f"{n} x {kind}"
 
 
 def compiles(wanted: bool | None, *, on_gpu: bool) -> bool:
-    """Whether a step is compiled by XLA: as wanted, by default on a TPU, and on a GPU where that pays.
+    """Return whether XLA compiles a step: as `wanted`, or else on a TPU, and `on_gpu` on a GPU as well.
 
-    It pays for text encoders: on an H200, 141 steps of LoRA on MiniLM took 1 s rather than 5 s, after a minute of compiling. It
-    does not for the towers: 20,000 events of MovieLens took 3 s an epoch rather than 2 s, after a minute that a retrain of two
-    epochs never gets back. On two CPU cores a compiled step took twice as long (245 against 120 ms), and 13 s to compile.
+    Compiling pays for text encoders: on an H200, 141 steps of LoRA on MiniLM took 1 s rather than 5 s, after a minute of
+    compiling. It does not pay for the towers: 20,000 events of MovieLens took 3 s an epoch rather than 2 s, after a minute that
+    a retrain of two epochs never gets back. On two CPU cores a compiled step took twice as long (245 against 120 ms), and 13 s to
+    compile.
     """
     kinds = ["TPU", "GPU"] if on_gpu else ["TPU"]
     return any(tf.config.list_logical_devices(kind) for kind in kinds) if wanted is None else wanted
@@ -77,27 +78,27 @@ def _has_libtpu() -> bool:
 
 
 def _cpu_strategy() -> tf.distribute.Strategy:
-    """No strategy but TensorFlow's own, and memory that is freed stays for the next step.
+    """TensorFlow's default strategy, in a process that keeps freed memory for the next step.
 
-    A step frees what the next one allocates again: scores of tens of megabytes. glibc gives each back to the system, whose pages
-    are then zeroed and faulted in anew: a training on MovieLens took 1.4 times as long on two cores. Elsewhere than on glibc
-    nothing is changed. See mallopt(3).
+    A step frees scores of tens of megabytes, which the next one allocates again. glibc would give them back to the system, whose
+    pages are then zeroed and faulted in anew: a training on MovieLens took 1.4 times as long on two cores. Nothing is changed
+    where the C library is not glibc. See mallopt(3).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         mallopt(_M_MMAP_MAX, 0)
-        mallopt(_M_TRIM_THRESHOLD, _KEPT)
+        mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD)
     return tf.distribute.get_strategy()
 
 
 def _tpu_strategy() -> tf.distribute.Strategy:
-    """A TPU by the name in TPU_NAME, else the one of this machine."""
+    """The TPU that TPU_NAME names, or the one of this machine."""
     resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect(tpu=os.environ.get("TPU_NAME", "local"))
     return tf.distribute.TPUStrategy(resolver)
 
 
 def _hide_gpus() -> None:
-    """Later questions for GPUs, of this process, find none."""
+    """Hide the GPUs from TensorFlow in this process."""
     try:
         tf.config.set_visible_devices([], "GPU")
     except RuntimeError as e:

@@ -1,7 +1,8 @@
-"""The loop that learns: a recommender and the events it may learn from in, the same recommender with other weights out.
+"""The training loop: `Trainer` prepares the batches of a recommender's behaviour, and `fit` trains on them epoch by epoch.
 
-Training from nothing and a retrain differ only in which events are targets, for how many epochs and at which rate. Each epoch
-is one Keras `fit`, so strategies, TensorBoard and XLA work as they do for any Keras model.
+Training from scratch and retraining differ only in which events are targets, in the number of epochs and in the learning rate.
+Each epoch is one Keras `fit`, so strategies, TensorBoard and XLA work as for any Keras model: `fit` calls `TwoTower.train_step`
+with each batch, and that computes `TwoTower.compute_loss`, applies the gradients and moves the average of the weights.
 """
 from collections.abc import Callable
 from pathlib import Path
@@ -16,35 +17,35 @@ from tfrec.data.examples.sequences import windows
 from tfrec.errors import NothingToLearn
 from tfrec.models.prior_snapshots import snapshots
 from tfrec.models.recommender import Recommender
-from tfrec.training.batches import WindowBatches
 from tfrec.training.devices import compiles
 from tfrec.training.progress import Advance
+from tfrec.training.window_batches import WindowBatches
 
 SNAPSHOTS = 1024  # of log p over the training time, at most
-FEW = 12  # batches of full width, as a retrain has: to trace a step for narrower ones takes longer than it saves
-SNAPSHOT_FLOATS = 1 << 26  # 256 MB: a catalogue of a million items is given 64 snapshots
+SNAPSHOT_FLOATS = 1 << 26  # of all snapshots, 256 MB: a catalogue of a million items gets 64 snapshots
+FEW_BATCHES = 12  # of full length, as a retrain has: to trace a step for shorter ones takes longer than it saves
 
 keras = tf.keras
 
 
 def optimiser(config: Config, *, learning_rate: float) -> keras.optimizers.Optimizer:
-    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101). Call inside the scope of the strategy."""
+    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101). Call it inside the scope of the strategy."""
     return keras.optimizers.AdamW(learning_rate, weight_decay=config.training.weight_decay)
 
 
 class Trainer:
-    """What one training reads: windows, snapshots of the prior, and the residual slots given out.
+    """Trains a recommender on behaviour. Making one gives out residual slots and hands the prior's snapshots to the model.
 
     Args:
-        recommender: gets slots for the items of the events before `end`.
-        inter: events in protocol order, by the recommender's catalogue.
-        targets: `[len(inter)]`, which events are learnt.
+        recommender: is trained in place; items of the events up to the last target get residual slots.
+        inter: events in protocol order, coded by the recommender's catalogue.
+        targets: `[len(inter)]`, whether each event is a training target.
         prior_weights: of the popularity mixture.
-        snapshots_at_most: of log p over the time of the targets.
-        one_shape: whether all batches have the full length; by default where tracing costs more than padding.
+        snapshots_at_most: number of prior snapshots over the time of the targets.
+        one_shape: whether all batches have the full length; this is the default where tracing costs more than padding.
 
     Raises:
-        NothingToLearn: no target has an earlier event of its user.
+        NothingToLearn: no target has an earlier event of the same user.
     """
 
     def __init__(self, recommender: Recommender, inter: Interactions, targets: npt.NDArray[np.bool_], *,
@@ -55,44 +56,31 @@ class Trainer:
         if not len(found):
             raise NothingToLearn(f"nothing to learn: of {int(targets.sum())} events none has an earlier event of the same user. "
                                  "Expected users with at least two events in different seconds.")
-        learnt = np.flatnonzero(targets)
-        give_slots(recommender, inter.slice(0, int(learnt[-1]) + 1))
-        count = min(snapshots_at_most, max(1, SNAPSHOT_FLOATS // len(inter.items)), len(learnt))
-        edges = learnt[np.linspace(0, len(learnt), count, endpoint=False).astype(np.int64)]
+        target_events = np.flatnonzero(targets)
+        give_slots(recommender, inter.slice(0, int(target_events[-1]) + 1))
+        # the prior is kept at some events, spread evenly over the targets; each event reads the newest snapshot before it
+        count = min(snapshots_at_most, max(1, SNAPSHOT_FLOATS // len(inter.items)), len(target_events))
+        edges = target_events[np.linspace(0, len(target_events), count, endpoint=False).astype(np.int64)]
         log_p, first_touch = snapshots(inter, weights=prior_weights, edges=edges)
         recommender.model.store.set_prior(log_p, first_touch)
         snapshot = np.maximum(np.searchsorted(edges, np.arange(len(inter)), side="right") - 1, 0).astype(np.int32)
-        strategy = tf.distribute.get_strategy()
-        one_shape = one_shape or isinstance(strategy, tf.distribute.TPUStrategy)
-        self._input = WindowBatches(
-            found, recommender.action_codes(inter.actions), snapshot, log_p[snapshot, inter.item],
-            batch_size=config.training.batch_size, replicas=strategy.num_replicas_in_sync,
-            one_shape=one_shape or len(found) <= FEW * config.training.batch_size,
-        )
-        self.steps = self._input.steps  # optimiser steps an epoch
+        strategy, batch_size = tf.distribute.get_strategy(), config.training.batch_size
+        one_shape = (one_shape or isinstance(strategy, tf.distribute.TPUStrategy) or len(found) <= FEW_BATCHES * batch_size)
+        self.batches = WindowBatches(
+            found, recommender.action_codes(inter.actions), snapshot, log_p[snapshot, inter.item], batch_size=batch_size,
+            replicas=strategy.num_replicas_in_sync, one_shape=one_shape)
+        self.steps = self.batches.steps  # optimiser steps in an epoch
 
     def run(self, optimizer: keras.optimizers.Optimizer, *, epochs: range, advance: Advance | None = None,
             log_dir: Path | None = None, after: Callable[[int, float], bool] | None = None) -> None:
-        """Train the epochs numbered in `epochs`.
-
-        Args:
-            optimizer: its state goes on from where it is.
-            epochs: numbers decide the order of batches.
-            advance: told about each step.
-            log_dir: of TensorBoard, when wanted.
-            after: called after each epoch with its number and loss; False ends the training.
-        """
-        optimizer.build(self.recommender.model.trainable_variables)  # left to the first step, that would be traced twice
-        fit(self.recommender.model, optimizer, self.epoch, self.recommender.config.training, epochs=epochs, advance=advance,
-            log_dir=log_dir, after=after)
-
-    def epoch(self, seed: int, epoch: int) -> tf.data.Dataset:
-        """The batches of one epoch."""
-        return self._input.epoch(seed, epoch)
+        """Train; the arguments are those of `fit`. The state of the optimiser goes on from where it is."""
+        optimizer.build(self.recommender.model.trainable_variables)  # left to the first step, it would be traced twice
+        fit(self.recommender.model, optimizer, self.batches.epoch, self.recommender.config.training, epochs=epochs,
+            advance=advance, log_dir=log_dir, after=after)
 
 
 def give_slots(recommender: Recommender, inter: Interactions) -> None:
-    """Give the items of `inter` residual slots."""
+    """Give residual slots to the items of `inter`."""
     last_seen = np.zeros(len(inter.items), np.int64)
     np.maximum.at(last_seen, inter.item, inter.time)
     recommender.give_slots(inter.item, last_seen)
@@ -103,9 +91,20 @@ def fit(
     training: TrainingConfig, *, epochs: range, advance: Advance | None = None, log_dir: Path | None = None,
     after: Callable[[int, float], bool] | None = None,
 ) -> None:
-    """Train `model` on the `batches` of (seed, epoch); the rest as in `Trainer.run`."""
+    """Train `model` for the epochs numbered in `epochs`.
+
+    Args:
+        model: is compiled anew.
+        optimizer: built already.
+        batches: returns the batches of (seed, epoch).
+        training: the seed, and whether XLA compiles the step.
+        epochs: the numbers decide the order of batches.
+        advance: called after each step.
+        log_dir: where TensorBoard's logs go; None writes none.
+        after: called after each epoch with its number and mean loss; False ends the training.
+    """
     model.compile(optimizer=optimizer, jit_compile=compiles(training.jit_compile, on_gpu=False))
-    callbacks: list[keras.callbacks.Callback] = [Ticks(advance)] if advance else []
+    callbacks: list[keras.callbacks.Callback] = [StepProgress(advance)] if advance else []
     if log_dir is not None:
         callbacks.append(keras.callbacks.TensorBoard(str(log_dir), write_graph=False, profile_batch=0))
     for epoch in epochs:
@@ -114,18 +113,13 @@ def fit(
             return
 
 
-class Ticks(keras.callbacks.Callback):
-    """Tells a progress bar about each step."""
+class StepProgress(keras.callbacks.Callback):
+    """Moves a progress bar on after each step."""
 
     def __init__(self, advance: Advance) -> None:
         super().__init__()
         self._advance = advance
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Count one step."""
         self._advance(1)
-
-
-def log_likelihood(scores: npt.NDArray[np.floating], items: npt.NDArray[np.integer]) -> float:
-    """Sum over rows of log softmax(scores)[item]; -inf takes an item out."""
-    own, top = scores[np.arange(len(items)), items], scores.max(1)
-    return float(np.sum(own - top - np.log(np.exp(scores - top[:, None]).sum(1))))

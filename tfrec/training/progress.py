@@ -1,6 +1,6 @@
-"""A progress bar with time left, on standard error, for each long step; silent lines when nobody watches.
+"""A progress bar with the time left, for long steps. It goes to standard error, so standard output holds results only.
 
-Results never pass through here: standard output stays free for them.
+Nothing is shown where standard error is not a terminal.
 """
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ Advance = Callable[[int], None]
 
 @contextmanager
 def bar(title: str, *, total: int) -> Iterator[Advance]:
-    """Yield a function that is told how many more of `total` are done."""
+    """Show a bar of `total` units. Yields a function that is called with how many more are done."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
                TimeRemainingColumn())
     console = Console(stderr=True)

@@ -1,8 +1,8 @@
-"""What a retrain learns: the new events and a sample of the old ones, so that the new do not wash out what was known.
+"""Replay: a retrain learns a sample of the old events beside the new ones, so that it does not forget what was known.
 
-Events are drawn as whole windows (`sequences.windows`): a window costs the same whether one or all of its places are learnt.
-Drawn evenly, a long quiet past, rare items and people who do little are not crowded out by what there is most of. Events in, a
-mask of targets out; a function of the seed, so a run that is repeated learns the same.
+Whole windows are drawn (`sequences.windows`), since a window costs the same whether one or all of its positions are learnt. With
+`evenness`, a long quiet past, rare items and users who do little are not crowded out by what there is most of. The sample is a
+function of the seed, so a run that is repeated learns the same.
 """
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.examples.sequences import Windows, windows
 
 PERIODS = 10  # of equal length, from the first to the last event
-BANDS = 4  # of how often: below 10 times, below 100, below 1,000, more
+BANDS = 4  # of counts: below 10, below 100, below 1,000, and more
 
 Ints = npt.NDArray[np.int64]
 
@@ -20,13 +20,16 @@ def with_replay(
     inter: Interactions, new: npt.NDArray[np.bool_], *, ratio: float, length: int, seed: int, evenness: float = 0.0,
     max_new: int | None = None,
 ) -> npt.NDArray[np.bool_]:
-    """`new`, or a sample of them, and a sample of the old events.
+    """Return the mask `[len(inter)]` of the events to learn: `new` or a sample of them, and a sample of the old events.
 
     Args:
-        inter, length, seed, evenness: those of `sample`.
-        new: `[len(inter)]`.
-        ratio: old events for each new one that is learnt, about.
-        max_new: new events, about; of more, a sample is learnt.
+        inter: events in protocol order.
+        new: `[len(inter)]`, whether each event is new.
+        ratio: about how many old events are learnt for each new one.
+        length: events in a window.
+        seed: of the draws.
+        evenness: of the samples, as for `sample`.
+        max_new: about how many new events are learnt; None learns all.
     """
     learnt = new
     if max_new is not None and new.sum() > max_new:
@@ -37,41 +40,41 @@ def with_replay(
 def sample(
     inter: Interactions, events: npt.NDArray[np.bool_], *, most: float, length: int, seed: int, evenness: float = 0.0
 ) -> npt.NDArray[np.bool_]:
-    """About `most` of `events`, those of randomly drawn windows.
+    """Return a mask `[len(inter)]` of about `most` of `events`, those in randomly drawn windows.
 
     Args:
-        inter: events in protocol order, no others than those that are trained on: other events cut other windows.
-        events: `[len(inter)]`, which may be drawn.
-        most: how many; the last window drawn may exceed it.
-        length: events of a window.
+        inter: the events that are trained on, in protocol order; other events would cut other windows.
+        events: `[len(inter)]`, whether each event may be drawn.
+        most: number of events; the last window drawn may exceed it.
+        length: events in a window.
         seed: of the draw.
-        evenness: of the sample over slices (`slices`): 0 draws each window with the same chance, so a slice has the share of the
-            sample that it has of `events`; 1 gives every slice the same share, as long as it has events.
+        evenness: of the sample over `slices`. With 0, each window is as likely as any other, so a slice has the share of the
+            sample that it has of `events`. With 1, every slice has the same share, as long as it has events.
     """
     found = windows(inter, length=length)
     counts = (found.weight > 0) & events[found.event]
-    each = counts.sum(1)  # in each window
-    drawn = reservoir(slice_weights(slices(inter, found, counts), each, evenness=evenness), seed=seed)
-    rows = drawn[np.cumsum(each[drawn]) - each[drawn] < most]
+    per_window = counts.sum(1)
+    drawn = reservoir(slice_weights(slices(inter, found, counts), per_window, evenness=evenness), seed=seed)
+    rows = drawn[np.cumsum(per_window[drawn]) - per_window[drawn] < most]
     chosen = np.zeros(len(inter), bool)
     chosen[found.event[rows][counts[rows]]] = True
     return chosen
 
 
 def slices(inter: Interactions, found: Windows, counts: npt.NDArray[np.bool_]) -> Ints:
-    """`[windows]`: the slice of each window, a number: its period, how popular its items are, how active its user is.
+    """Return the number of each window's slice, `[windows]`: its period, how popular its items are, and how active its user is.
 
     Args:
-        inter: the events that `found` are the windows of.
-        found: windows.
-        counts: `[windows, length]`, the places that say what a window is about: its items by their mean, its time by its newest.
+        inter: the events in the windows.
+        found: the windows.
+        counts: `[windows, length]`, the positions that describe a window: their mean popularity, and the newest time.
     """
-    at = np.where(counts, found.event, 0)
-    newest = np.where(counts, inter.time[at], 0).max(1, initial=0)
+    event = np.where(counts, found.event, 0)
+    newest = np.where(counts, inter.time[event], 0).max(1, initial=0)
     start, end = (int(inter.time[0]), int(inter.time[-1]) + 1) if len(inter) else (0, 1)
     period = np.clip((newest - start) * PERIODS // (end - start), 0, PERIODS - 1)
     item_count, user_count = np.bincount(inter.item, minlength=1), np.bincount(inter.user, minlength=1)
-    orders = np.where(counts, np.log10(np.maximum(item_count, 1))[inter.item[at]], 0).sum(1) / np.maximum(counts.sum(1), 1)
+    orders = np.where(counts, np.log10(np.maximum(item_count, 1))[inter.item[event]], 0).sum(1) / np.maximum(counts.sum(1), 1)
     popular = np.clip(orders.astype(np.int64), 0, BANDS - 1)
     first = found.event[np.arange(len(found)), np.argmax(counts, axis=1)]
     active = np.clip(np.log10(np.maximum(user_count[inter.user[first]], 1)).astype(np.int64), 0, BANDS - 1)
@@ -79,18 +82,21 @@ def slices(inter: Interactions, found: Windows, counts: npt.NDArray[np.bool_]) -
 
 
 def slice_weights(slice_of: Ints, events: Ints, *, evenness: float) -> npt.NDArray[np.float64]:
-    """`[windows]`: n_s ** -evenness for a window of slice s with n_s events, 0 for a window without an event."""
+    """Return the weight of each window in the draw, `[windows]`.
+
+    It is n_s ** -evenness for a window of a slice s with n_s events, and 0 for a window without an event.
+    """
     size = np.bincount(slice_of, weights=events, minlength=1)[slice_of] if len(slice_of) else np.zeros(0)
     return np.asarray(np.where(events > 0, np.maximum(size, 1.0) ** -evenness, 0.0), np.float64)
 
 
 def reservoir(weight: npt.NDArray[np.float64], *, seed: int) -> Ints:
-    """All places in the order in which a weighted draw without replacement takes them; those without weight are the last.
+    """Return all indices in the order in which a weighted draw without replacement takes them; those of weight 0 come last.
 
-    A-ES (Efraimidis & Spirakis 2006, doi:10.1016/j.ipl.2005.11.003): the largest u ** (1 / weight) first, u uniform on (0, 1).
-    The first k are a sample of k, for every k.
+    A-ES (Efraimidis & Spirakis 2006, doi:10.1016/j.ipl.2005.11.003): the largest u ** (1 / weight) comes first, for u uniform on
+    (0, 1). The first k are a sample of k, for every k.
     """
     u = 1.0 - np.random.default_rng(seed).random(len(weight))  # in (0, 1]
     with np.errstate(divide="ignore"):
-        key = np.where(weight > 0, np.log(u) / weight, -np.inf)  # in the order of u ** (1 / weight), which would underflow
+        key = np.where(weight > 0, np.log(u) / weight, -np.inf)  # the logarithm of u ** (1 / weight), which would underflow
     return np.argsort(-key, kind="stable")

@@ -11,7 +11,7 @@ from tests.models.bert.test_peft import stir
 from tests.models.tiny import from_saved_model
 from tfrec.models.bert import peft
 from tfrec.models.bert.bert_files import write_encoder
-from tfrec.models.bert.peft import PeftConfig
+from tfrec.models.bert.peft_config import RANKS, PeftConfig
 from tfrec.models.pretrained.prompts import ROLES
 from tfrec.models.text_encoder import TextEncoder
 
@@ -32,13 +32,13 @@ def test_vectors_are_those_of_pytorch(family):
 
 
 @pytest.mark.parametrize("method", ["lora", "adapters", "prefix", "top", "full"])
-def test_each_family_is_tuned_by_each_way(tmp_path, family, method):
+def test_each_family_is_tuned_by_each_method(tmp_path, family, method):
     name, _ = family
     encoder = TextEncoder(str(write_family(tmp_path / "parent", name)), max_tokens=32)
-    tuned = peft.apply(encoder.bert, PeftConfig(method, peft.RANKS.get(method, 0), 1 if method == "top" else 0))
+    tuned = peft.apply(encoder.bert, PeftConfig(method, RANKS.get(method, 0), 1 if method == "top" else 0))
     stir(tuned.trained, by=0.1)
     expected = encoder(tf.constant(TEXTS))
-    write_encoder(encoder.bert, encoder.files, tmp_path / "new", tuned=tuned, said={})
+    write_encoder(encoder.bert, encoder.files, tmp_path / "new", tuned=tuned, provenance={})
     np.testing.assert_allclose(TextEncoder(str(tmp_path / "new"), max_tokens=32)(tf.constant(TEXTS)), expected, atol=1e-5)
     assert np.abs(expected - np.array(GOLDEN[name])).max() > 1e-3
 

@@ -8,7 +8,8 @@ from tfrec.errors import ModelError
 from tfrec.models.bert import peft
 from tfrec.models.bert.bert import Bert
 from tfrec.models.bert.bert_files import load_bert
-from tfrec.models.bert.peft import PeftConfig
+from tfrec.models.bert.peft_config import RANKS, PeftConfig, first_layer
+from tfrec.models.bert.peft_layers import Adapted, LowRank, Prefix
 from tfrec.models.pretrained.checkpoint_files import read_checkpoint
 
 IDS = tf.constant([[2, 5, 6, 7, 3], [2, 9, 3, 0, 0]])
@@ -35,7 +36,7 @@ def test_a_low_rank_matrix_by_hand():
     dense = tf.keras.layers.Dense(2)
     dense(tf.zeros([1, 3]))
     dense.set_weights([np.array([[1, 0], [0, 1], [1, 1]], np.float32), np.array([0.5, 0], np.float32)])
-    layer = peft.LowRank(dense, 1)
+    layer = LowRank(dense, 1)
     x = tf.constant([[1.0, 2.0, 3.0]])
     np.testing.assert_allclose(layer(x), [[4.5, 5.0]])  # nothing is changed at first
     layer.a.assign([[1.0], [0.0], [-1.0]])
@@ -51,7 +52,7 @@ def test_an_adapter_by_hand():
     dense = tf.keras.layers.Dense(2, use_bias=False)
     dense(tf.zeros([1, 1]))
     dense.set_weights([np.array([[1, 3]], np.float32)])
-    layer = peft.Adapted(dense, 1)
+    layer = Adapted(dense, 1)
     np.testing.assert_allclose(layer(tf.constant([[1.0]])), [[1, 3]])
     layer.down.set_weights([np.array([[2.0], [1.0]]), np.array([-5.0])])
     layer.up.set_weights([np.array([[1.0, 10.0]]), np.array([0.5, 0.0])])
@@ -60,7 +61,7 @@ def test_an_adapter_by_hand():
 
 
 def test_a_prefix_by_hand():
-    prefix = peft.Prefix(length=1, heads=1, size=2)
+    prefix = Prefix(length=1, heads=1, size=2)
     prefix.keys.assign([[[1.0, 0.0]]])
     prefix.values.assign([[[5.0, 6.0]]])
     prefix.logits.assign([[-0.5]])
@@ -71,7 +72,7 @@ def test_a_prefix_by_hand():
 
 
 @pytest.mark.parametrize("peft_config", METHODS, ids=name)
-def test_a_change_begins_as_none_or_nearly(bert, peft_config):
+def test_the_encoder_is_unchanged_at_first_or_nearly(bert, peft_config):
     before = bert(IDS)
     peft.apply(bert, peft_config)
     np.testing.assert_allclose(bert(IDS)[0], before[0], atol=0.2 if peft_config.method == "prefix" else 1e-6)
@@ -108,7 +109,7 @@ def test_the_gradient_is_the_slope(bert):
     assert (ends[0] - ends[1]) / 2e-3 == pytest.approx(slope, rel=0.03)
 
 
-def test_what_each_way_trains(bert, tiny_checkpoint):
+def test_what_each_method_trains(bert, tiny_checkpoint):
     width, inner = CONFIG["hidden_size"], CONFIG["intermediate_size"]
     counts = {}
     for method, first in (("lora", 0), ("adapters", 0), ("prefix", 0), ("top", 1), ("full", 0)):
@@ -130,8 +131,8 @@ def test_the_share_that_lora_and_adapters_train_of_minilm_is_below_3_percent():
     """6 layers of width 384 and inner width 1536, 30,522 word pieces, 512 positions."""
     layer = 4 * 384 * 384 + 4 * 384 + 2 * 384 * 1536 + 1536 + 384 + 4 * 384
     whole = 6 * layer + (30522 + 512 + 1 + 2) * 384
-    lora = 6 * peft.RANKS["lora"] * (384 + 3 * 384 + 2 * 384 + 2 * (384 + 1536))
-    adapter = 6 * (2 * (2 * 384 * peft.RANKS["adapters"] + peft.RANKS["adapters"] + 384) + 4 * 384)
+    lora = 6 * RANKS["lora"] * (384 + 3 * 384 + 2 * 384 + 2 * (384 + 1536))
+    adapter = 6 * (2 * (2 * 384 * RANKS["adapters"] + RANKS["adapters"] + 384) + 4 * 384)
     assert max(lora, adapter) / whole < 0.03
 
 
@@ -144,9 +145,9 @@ def test_merged_equals_unmerged(bert):
     assert len(bert.weights) == 5 + 2 * 12
 
 
-def test_a_layer_number_that_is_not_said():
-    assert [peft.first_layer(method, None, of=6) for method in ("top", "lora", "full")] == [4, 0, 0]
-    assert [peft.first_layer("lora", n, of=6) for n in (2, 6, 9)] == [4, 0, 0]
+def test_the_first_tuned_layer():
+    assert [first_layer(method, None, layers=6) for method in ("top", "lora", "full")] == [4, 0, 0]
+    assert [first_layer("lora", n, layers=6) for n in (2, 6, 9)] == [4, 0, 0]
 
 
 @pytest.mark.parametrize("peft_config", METHODS[:3], ids=name)
@@ -155,14 +156,17 @@ def test_compiled_by_xla_equals_eager(bert, peft_config):
     np.testing.assert_allclose(tf.function(bert, jit_compile=True)(IDS)[0], bert(IDS)[0], atol=1e-5)
 
 
-def test_other_adapters_than_those_that_are_carried_are_refused(bert):
+def test_adapters_go_on_and_others_are_refused(bert):
     peft.apply(bert, PeftConfig("adapters", 3, 0))
-    assert peft.apply(bert, PeftConfig("adapters", 3, 0)).parameters > 0
-    with pytest.raises(ModelError, match=r"carries adapters of size 3 from layer 0 on, .* tuned by lora of size 8"):
+    layers = [type(block.output_dense.dense) for block in bert.blocks]
+    again = peft.apply(bert, PeftConfig("adapters", 3, 0))
+    assert again.parameters > 0
+    assert layers == [type(block.output_dense.dense) for block in bert.blocks] == [tf.keras.layers.Dense] * 2
+    with pytest.raises(ModelError, match=r"has adapters of size 3 from layer 0 on, .* tuned by lora of size 8"):
         peft.apply(bert, PeftConfig("lora", 8, 0))
 
 
-def test_an_array_that_a_checkpoint_promises_must_be_there(tmp_path):
-    directory = write_bert(tmp_path / "bert", **PeftConfig("prefix", 2, 0).entry())
+def test_adapters_of_the_configuration_must_be_in_the_weights(tmp_path):
+    directory = write_bert(tmp_path / "bert", **PeftConfig("prefix", 2, 0).encoder_config())
     with pytest.raises(ModelError, match=r"expected an array 'tfrec.layer.0.prefix.keys', found none"):
         load_bert(read_checkpoint(str(directory)))

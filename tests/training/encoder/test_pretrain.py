@@ -13,7 +13,7 @@ from tfrec.models.bert.bert_files import load_bert
 from tfrec.models.pretrained.checkpoint_files import read_checkpoint
 from tfrec.models.text_encoder import TextEncoder
 from tfrec.training.encoder.new_encoder import peft_config_of
-from tfrec.training.encoder.pretrain import MaskedWords, TextInput, pretrain
+from tfrec.training.encoder.pretrain import MaskedWords, pretrain, text_batches
 
 TEXTS = [f"{a} {b} {a} {b} {a} {b}" for a in "abcdefgh" for b in "stuvwxyz"]  # two letters, again and again
 
@@ -40,10 +40,9 @@ def test_the_loss_by_hand(tiny_checkpoint):
     encoder = TextEncoder(tiny_checkpoint, max_tokens=8)
     model = MaskedWords(encoder, peft_config_of(settled, encoder), settings=settled.tuning, seed=0)
     model.norm.gamma.assign(tf.zeros_like(model.norm.gamma))
-    batch = next(iter(TextInput(encoder, TEXTS, config=settled, vectors=None).epoch(0)))
-    ids = model.texts(batch, None)
+    ids, batch = model.encoder_inputs(next(iter(text_batches(encoder, TEXTS, config=settled).epoch(0))), None)
     states = [encoder.bert(i) for i in ids]
-    assert float(model.losses(batch, ids, states, None)) == pytest.approx(np.log(len(PIECES)), rel=1e-5)
+    assert float(model.batch_loss(batch, ids, states, training=False)) == pytest.approx(np.log(len(PIECES)), rel=1e-5)
 
 
 @eagerly()

@@ -1,4 +1,4 @@
-"""Tuning on pairs whose right answer is known: each way learns it, keeps what is frozen, and computes no more than it must."""
+"""Tuning on pairs whose right answer is known: each method learns it, keeps what is frozen, and computes no more than it must."""
 import json
 import logging
 
@@ -17,8 +17,9 @@ from tfrec.models.bert.bert_files import load_bert
 from tfrec.models.pretrained.checkpoint_files import read_checkpoint
 from tfrec.models.text_encoder import TextEncoder
 from tfrec.training.encoder import tuning_loop
-from tfrec.training.encoder.new_encoder import Tuned, parent_vectors, peft_config_of
-from tfrec.training.encoder.tune import PairInput, PairModel, tune
+from tfrec.training.encoder.example_batches import ExampleBatches
+from tfrec.training.encoder.new_encoder import Tuned, peft_config_of
+from tfrec.training.encoder.tune import PairModel, pair_batches, tune
 
 WORDS = ("heat", "ice", "dune", "moon", "star", "jaws", "big", "up")
 ITEMS = Catalogue([Item(id=f"{a}{b}", text=f"{a} {b}") for a in WORDS for b in ("x", "y")])
@@ -35,10 +36,10 @@ def config(encoder: str, *words: str) -> Config:
                               "tuning.average=0.5", *words])
 
 
-def built(settled: Config) -> tuple[PairModel, PairInput]:
+def built(settled: Config) -> tuple[PairModel, ExampleBatches]:
     encoder = TextEncoder(settled.text.encoder, max_tokens=12)
     model = PairModel(encoder, peft_config_of(settled, encoder), settings=settled.tuning, seed=0)
-    return model, PairInput(encoder, PAIRS, ITEMS.texts, config=settled)
+    return model, pair_batches(encoder, PAIRS, ITEMS.texts, config=settled)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +115,7 @@ def test_the_backward_pass_ends_at_the_first_trained_layer(tiny_checkpoint):
 def test_optimiser_slots_are_those_of_what_is_trained(tiny_checkpoint):
     settled = config(tiny_checkpoint)
     model, _ = built(settled)
-    optimizer = tuning_loop.optimiser(settled, steps=10)
+    optimizer = tuning_loop.tuning_optimiser(settled, steps=10)
     optimizer.build(model.trained)
     assert len(optimizer.variables) <= 2 * len(model.trained) + 2
     assert model.tuned.parameters == sum(int(np.prod(v.shape)) for v in model.trained)
@@ -135,7 +136,7 @@ def test_a_step_compiled_by_xla_does_what_the_plain_one_does(one_layer):
 def test_training_is_compiled_by_xla_with_all_noise_on(one_layer):
     settled = config(one_layer, "tuning.token_dropout=0.2", "tuning.span_masking=0.2", "tuning.layers=1")
     model, data = built(settled)
-    optimizer = tuning_loop.optimiser(settled, steps=10)
+    optimizer = tuning_loop.tuning_optimiser(settled, steps=10)
     optimizer.build(model.trained)
     model.compile(optimizer=optimizer)
     before, step = model.values(), tf.function(model.train_step, jit_compile=True, autograph=False)
@@ -150,8 +151,8 @@ def test_the_worst_step_is_of_that_length_and_makes_it_worse(tiny_checkpoint):
         model, data = built(config(tiny_checkpoint, "tuning.dropout=0", f"tuning.adversarial={length}"))
         batch = next(iter(data.epoch(0)))
         seen = []
-        real = model.losses
-        model.losses = lambda *words, real=real, seen=seen: seen.append(real(*words)) or seen[-1]
+        real = model.batch_loss
+        model.batch_loss = lambda *args, real=real, seen=seen, **kw: seen.append(real(*args, **kw)) or seen[-1]
         model.gradients(batch, tf.constant([0, 0]))
         losses[length] = [float(loss) for loss in seen]
     assert losses[0.0] == pytest.approx(losses[0.5][:1])
@@ -172,7 +173,7 @@ def test_an_item_s_own_text_as_a_query_has_the_item_for_no_negative(tiny_checkpo
     after = {ITEMS.texts[n]: str(ITEMS.ids[n - 1]) for n in range(16)}
     others = [("x" * n, "icex", 1.0) for n in range(1, 40)]
     pairs = Pairs.of([*((text, item, 1.0) for text, item in after.items()), *others], ITEMS)
-    data = PairInput(TextEncoder(tiny_checkpoint, max_tokens=12), pairs, ITEMS.texts, config=settled)
+    data = pair_batches(TextEncoder(tiny_checkpoint, max_tokens=12), pairs, ITEMS.texts, config=settled)
     batch = next(iter(data.epoch(0)))
     relevant, item = batch["relevant"].numpy(), batch["item"].numpy()
     assert (relevant[:, 0] == item).all()
@@ -223,9 +224,8 @@ def test_it_trains_inside_the_scope_of_a_strategy(tiny_checkpoint):
     settled = config(tiny_checkpoint, "text.tuning=top", "tuning.epochs=1", "tuning.replay=1")
     with tf.distribute.MirroredStrategy(["/cpu:0"]).scope():
         encoder = TextEncoder(tiny_checkpoint, max_tokens=12)
-        kept = parent_vectors(settled, encoder, ITEMS.texts)
-        data = PairInput(encoder, PAIRS, ITEMS.texts, config=settled, replay=kept)
+        data = pair_batches(encoder, PAIRS, ITEMS.texts, config=settled)
         model = PairModel(encoder, peft_config_of(settled, encoder), settings=settled.tuning, seed=0)
-        course = tuning_loop.run(model, data.epoch, data.validation(), settled, steps=data.steps, title="tuning")
-    assert course.steps == data.steps == int(model.steps.numpy())
-    assert np.isfinite(course.losses).all()
+        result = tuning_loop.run(model, data, settled, title="tuning")
+    assert result.steps == data.steps == int(model.steps.numpy())
+    assert np.isfinite(result.losses).all()

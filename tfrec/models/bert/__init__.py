@@ -1,1 +1,1 @@
-"""BERT and its relatives in Keras 2, and the parameter-efficient ways to fine-tune them."""
+"""BERT and its kin in Keras, how they are tuned by few parameters (PEFT), and their files."""

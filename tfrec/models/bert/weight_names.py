@@ -1,6 +1,6 @@
-"""Which array of a checkpoint is which layer of `Bert`, by family: one list for reading and for writing.
+"""The names of the arrays in a checkpoint, by family, for each layer of `Bert`. Reading and writing share this list.
 
-PyTorch keeps a matrix as `[out, in]`, Keras as `[in, out]`; queries, keys and values are three arrays there and one here.
+PyTorch stores a matrix as `[out, in]`, Keras as `[in, out]`. Queries, keys and values are three arrays in PyTorch and one here.
 """
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from tfrec.models.bert.peft import plain
 
 @dataclass(frozen=True)
 class FamilyNames:
-    """Of a family: where its layers are, and what their parts are called."""
+    """The prefix of a family's layers, and the names of their parts."""
 
     layers: str
     qkv: tuple[str, str, str]
@@ -34,11 +34,11 @@ NAMES = {"bert": BERT, "distilbert": DISTILBERT, "xlm-roberta": BERT}
 
 TABLE, DENSE, NORM = "table", "dense", "norm"
 SEGMENTS = "embeddings.token_type_embeddings"
-UNUSED = ("embeddings.position_ids", "embeddings.token_type_ids")  # buffers that older versions saved
+UNUSED = ("embeddings.position_ids", "embeddings.token_type_ids")  # buffers that older versions of transformers saved
 
 
-def places(bert: Bert, family: str) -> Iterator[tuple[Any, str, tuple[str, ...]]]:
-    """Each layer of `bert` with weights, their kind, and the names that they have in a checkpoint, without `.weight`."""
+def named_layers(bert: Bert, family: str) -> Iterator[tuple[Any, str, tuple[str, ...]]]:
+    """Yield each layer of `bert`, its kind, and the names of its arrays in a checkpoint, without `.weight`."""
     names = NAMES[family]
     yield bert.words, TABLE, ("embeddings.word_embeddings",)
     yield bert.positions, TABLE, ("embeddings.position_embeddings",)
@@ -54,9 +54,9 @@ def places(bert: Bert, family: str) -> Iterator[tuple[Any, str, tuple[str, ...]]
 
 
 def arrays(bert: Bert, family: str) -> dict[str, np.ndarray]:
-    """The plain weights by the names that a checkpoint of the family gives them, but for the segments."""
+    """Return the plain weights, except segment embeddings, by their names in a checkpoint of the family."""
     found: dict[str, np.ndarray] = {}
-    for layer, kind, names in places(bert, family):
+    for layer, kind, names in named_layers(bert, family):
         weights = layer.get_weights()
         if kind == DENSE:
             parts = zip(names, *(np.split(array, len(names), axis=-1) for array in weights), strict=True)

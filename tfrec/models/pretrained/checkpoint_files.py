@@ -14,9 +14,9 @@ from tfrec.errors import ModelError
 from tfrec.models.pretrained.encoder_config import EncoderConfig, read_config
 from tfrec.models.pretrained.sentence_modules import Dense, SentenceModules, read_modules
 from tfrec.models.pretrained.tokenizer_files import TOKENIZER_FILES, TokenizerFiles, read_tokenizer
-from tfrec.models.pretrained.weight_files import INDEX, WHOLE, read_weights
+from tfrec.models.pretrained.weight_files import INDEX_FILE, WEIGHTS_FILE, read_weights
 
-TOP = ("config.json", WHOLE, INDEX, "model-*-of-*.safetensors", *TOKENIZER_FILES, "sentence_bert_config.json")
+TOP = ("config.json", WEIGHTS_FILE, INDEX_FILE, "model-*-of-*.safetensors", *TOKENIZER_FILES, "sentence_bert_config.json")
 # everything that is read, in an encoder's directory and in those of sentence-transformers' modules
 FILES = (*TOP, "modules.json", "config_sentence_transformers.json", "adapter_config.json", *(f"[0-9]_*/{name}" for name in TOP))
 

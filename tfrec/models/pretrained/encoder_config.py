@@ -59,7 +59,7 @@ class EncoderConfig:
     first_position: int  # row of the first token
     segments: int  # rows of the table; 0: none
     epsilon: float
-    said: dict[str, Any]  # config.json as it is
+    raw: dict[str, Any]  # config.json as it is
 
     @property
     def most_tokens(self) -> int:

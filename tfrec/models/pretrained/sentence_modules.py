@@ -14,7 +14,7 @@ import numpy as np
 from tfrec.errors import ModelError
 from tfrec.models.pretrained.json_files import read_json, read_objects
 from tfrec.models.pretrained.prompts import Prompts, read_prompts
-from tfrec.models.pretrained.weight_files import checked, read_arrays
+from tfrec.models.pretrained.weight_files import float32_array, read_arrays
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Dense:
             shapes["linear.bias"] = (self.out,)
         if missing := [name for name in shapes if name not in arrays]:
             raise ModelError(f"{path}: expected an array {missing[0]!r}, found none. The file is not the weights of this module.")
-        kernel, *bias = (checked(name, arrays[name], shape, path) for name, shape in shapes.items())
+        kernel, *bias = (float32_array(name, arrays[name], shape, path) for name, shape in shapes.items())
         return [kernel.T, *bias]
 
 

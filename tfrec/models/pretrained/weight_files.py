@@ -10,7 +10,7 @@ import numpy as np
 from tfrec.errors import ModelError
 from tfrec.models.pretrained.json_files import read_json
 
-WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 WORDS = "embeddings.word_embeddings.weight"  # every family that is read has it, so what stands before it is the prefix
 
@@ -36,32 +36,32 @@ def read_weights(directory: Path) -> dict[str, np.ndarray]:
 
 
 def _files(directory: Path) -> list[Path]:
-    if (directory / WHOLE).is_file():
-        return [directory / WHOLE]
-    if not (directory / INDEX).is_file():
+    if (directory / WEIGHTS_FILE).is_file():
+        return [directory / WEIGHTS_FILE]
+    if not (directory / INDEX_FILE).is_file():
         there = ", ".join(sorted(p.name for p in directory.iterdir()))
-        raise ModelError(f"{directory}: expected {WHOLE} or {INDEX}, found {there}. "
+        raise ModelError(f"{directory}: expected {WEIGHTS_FILE} or {INDEX_FILE}, found {there}. "
                          "Convert a pytorch_model.bin with transformers' `save_pretrained(safe_serialization=True)`.")
-    shards = read_json(directory / INDEX).get("weight_map")
+    shards = read_json(directory / INDEX_FILE).get("weight_map")
     if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
-        raise ModelError(f"{directory / INDEX}: expected a weight_map that names a file for each array. Download it again.")
+        raise ModelError(f"{directory / INDEX_FILE}: expected a weight_map that names a file for each array. Download it again.")
     names = sorted(set(shards.values()))
     if outside := [name for name in names if Path(name).name != name]:
-        raise ModelError(f"{directory / INDEX}: expected files beside it, got {outside[0]!r}.")
+        raise ModelError(f"{directory / INDEX_FILE}: expected files beside it, got {outside[0]!r}.")
     if missing := [name for name in names if not (directory / name).is_file()]:
-        raise ModelError(f"{directory / INDEX}: expected {', '.join(missing)} beside it, found nothing there. Download the "
+        raise ModelError(f"{directory / INDEX_FILE}: expected {', '.join(missing)} beside it, found nothing there. Download the "
                          "checkpoint again.")
     return [directory / name for name in names]
 
 
 def weights_file(directory: Path) -> Path:
     """The file that errors about the weights of the encoder in `directory` name."""
-    return directory / (WHOLE if (directory / WHOLE).is_file() else INDEX)
+    return directory / (WEIGHTS_FILE if (directory / WEIGHTS_FILE).is_file() else INDEX_FILE)
 
 
 def is_weights(path: Path, directory: Path) -> bool:
     """Whether `path` is among the files of the encoder's weights in `directory`."""
-    return path.parent == directory and (path.suffix == ".safetensors" or path.name == INDEX)
+    return path.parent == directory and (path.suffix == ".safetensors" or path.name == INDEX_FILE)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -82,7 +82,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def checked(name: str, array: np.ndarray, shape: tuple[int, ...], where: Path | str) -> np.ndarray:
+def float32_array(name: str, array: np.ndarray, shape: tuple[int, ...], where: Path | str) -> np.ndarray:
     """The array in single precision.
 
     Raises:

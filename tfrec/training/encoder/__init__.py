@@ -1,1 +1,1 @@
-"""Training of the text encoder itself: on pairs (`tune`) and on masked words (`pretrain`)."""
+"""Training of the text encoder: on pairs (`tune`) and on masked words (`pretrain`)."""

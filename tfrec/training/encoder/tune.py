@@ -1,7 +1,8 @@
-"""Tuning the text encoder on pairs: texts with the items that answer them in, a directory with a new encoder out.
+"""Tuning of the text encoder on pairs of a query and an item that answers it; `tune` writes a directory with a new encoder.
 
-It is a step of its own, not a part of `train`: a moved encoder means that every item is read anew. `text.encoder` then names the
-directory, and training, export and serving are as before. Other items of the batch are a query's negatives (`contrastive.py`).
+Tuning is a step of its own and not a part of `train`, since a changed encoder means that every item is encoded anew. Afterwards
+`text.encoder` names the directory, and training, export and serving are as before. The other items of a batch are the negatives
+of a query (`contrastive.py`).
 """
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,35 +15,38 @@ from tfrec.config import Config
 from tfrec.data.examples.pairs import Pairs
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.errors import DataError
-from tfrec.models.bert import peft
+from tfrec.models.bert.peft_config import PeftConfig
 from tfrec.models.dropout import Noise
 from tfrec.models.text_encoder import TextEncoder
 from tfrec.training.encoder.augmentation import drop_tokens, mask_spans
-from tfrec.training.encoder.contrastive import contrastive_loss, right_answers
-from tfrec.training.encoder.new_encoder import Tuned, batches, new_encoder, parent_vectors, token_ids
+from tfrec.training.encoder.contrastive import contrastive_loss, cosine_distance, right_answers
+from tfrec.training.encoder.example_batches import ExampleBatches, multiple_of_replicas, token_ids
+from tfrec.training.encoder.new_encoder import Tuned, new_encoder, parent_vectors
 from tfrec.training.encoder.tuned_model import Batch, TunedModel
 
 RELEVANT = 64  # right answers of a query that are known not to be its negatives, at most
-REPLAYED = 0.25  # texts of the parent's that are replayed in a step, for each pair
+REPLAYED = 0.25  # replayed texts in a step, for each pair
 
 
 class PairModel(TunedModel):
-    """Learns pairs: the vector of a query lies near that of its item, and texts that are replayed stay where they were."""
+    """Learns that the vector of a query is near that of its item, and that replayed texts keep the vectors of the parent."""
 
-    def texts(self, batch: Batch, noise: Noise | None) -> list[tf.Tensor]:
-        found = [self._thinned(batch["query_ids"], noise), self._thinned(batch["item_ids"], noise)]
-        return [*found, batch["replay_ids"]] if noise is not None and "replay_ids" in batch else found
+    def encoder_inputs(self, batch: Batch, noise: Noise | None) -> tuple[list[tf.Tensor], Batch]:
+        """Queries and items, augmented in training; in training also the replayed texts, as they are."""
+        ids = [self._augmented(batch["query_ids"], noise), self._augmented(batch["item_ids"], noise)]
+        return [*ids, batch["replay_ids"]] if noise is not None and "replay_ids" in batch else ids, batch
 
-    def losses(self, batch: Batch, ids: list[tf.Tensor], states: list[tf.Tensor], noise: Noise | None) -> tf.Tensor:
+    def batch_loss(self, batch: Batch, ids: list[tf.Tensor], states: list[tf.Tensor], *, training: bool) -> tf.Tensor:
+        """The mean contrastive loss by weight, and `tuning.replay` times the cosine distance of replayed texts."""
         queries, items, *replayed = (self.encoder.pool_states(s, i) for s, i in zip(states, ids, strict=True))
         right = right_answers(batch["relevant"], batch["item"])
         each = contrastive_loss(queries, items, right, temperature=self.settings.temperature)
         loss = tf.math.divide_no_nan(tf.reduce_sum(each * batch["weight"]), tf.reduce_sum(batch["weight"]))
         for vectors in replayed:
-            loss += self.settings.replay * tf.reduce_mean(1 - tf.reduce_sum(vectors * batch["replay_vectors"], axis=-1))
+            loss += self.settings.replay * cosine_distance(vectors, batch["replay_vectors"])
         return loss
 
-    def _thinned(self, ids: tf.Tensor, noise: Noise | None) -> tf.Tensor:
+    def _augmented(self, ids: tf.Tensor, noise: Noise | None) -> tf.Tensor:
         if noise is None:
             return ids
         tokenizer = self.encoder.tokenizer
@@ -51,69 +55,65 @@ class PairModel(TunedModel):
         return mask_spans(ids, self.settings.span_masking, noise, tokenizer) if self.settings.span_masking else ids
 
 
-class PairInput:
-    """Pairs as batches of token ids.
+def pair_batches(encoder: TextEncoder, pairs: Pairs, texts: Sequence[str], *, config: Config,
+                 replay: Sequence[str] | None = None) -> ExampleBatches:
+    """Return batches of pairs as token ids. Call it before the encoder is changed: it reads the vectors to replay.
 
     Args:
-        pairs: their items are those of `texts`, by position.
-        texts: what items say.
-        replay: texts whose vectors must stay, with the vectors; none where that is not asked for.
+        encoder: the parent.
+        pairs: their items are positions in `texts`.
+        texts: of the items.
+        config: its `tuning` section has sizes and shares.
+        replay: texts that keep their vectors, if `tuning.replay` is on; by default `texts`.
+
+    Raises:
+        DataError: there are too few pairs.
     """
+    used, row_of_pair = np.unique(pairs.item, return_inverse=True)
+    item_ids = token_ids(encoder, [texts[i] for i in used], role="item")
+    query_ids = token_ids(encoder, pairs.queries, role="query")
+    position = {text: n for n, text in enumerate(texts)}  # an item whose text is the query itself is no wrong answer
+    same_text = np.array([position.get(query, -1) for query in pairs.queries], np.int32)
+    relevant = np.concatenate([pairs.relevant(most=RELEVANT), same_text[:, None]], axis=1)
+    replay = texts if replay is None else replay
+    replay_vectors = parent_vectors(config, encoder, replay)
+    replay_ids = None if replay_vectors is None else token_ids(encoder, replay, role="item")
+    batch_size = multiple_of_replicas(config.tuning.batch_size)
+    replayed = multiple_of_replicas(int(REPLAYED * batch_size))
+    is_held_out = pairs.held_out(config.tuning.validation_share)
+    training, held_out = np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
+    if len(held_out) < 2 or len(training) < 2:
+        raise DataError(f"tuning needs at least 2 pairs to learn and 2 to be judged by, got {len(training)} and {len(held_out)} "
+                        f"of {len(pairs)} pairs. Give more queries, or change tuning.validation_share.")
 
-    def __init__(self, encoder: TextEncoder, pairs: Pairs, texts: Sequence[str], *, config: Config,
-                 replay: tuple[Sequence[str], npt.NDArray[np.float32]] | None = None) -> None:
-        self._pairs, self._config = pairs, config
-        used, self._row = np.unique(pairs.item, return_inverse=True)
-        self._items = token_ids(encoder, [texts[i] for i in used], role="item")
-        self._queries = token_ids(encoder, pairs.queries, role="query")
-        place = {text: n for n, text in enumerate(texts)}  # where an item's text is the query, that item is no wrong answer
-        own = np.array([place.get(query, -1) for query in pairs.queries], np.int32)
-        self._relevant = np.concatenate([pairs.relevant(most=RELEVANT), own[:, None]], axis=1)
-        self._replay = None if replay is None else (token_ids(encoder, replay[0], role="item"), replay[1])
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        self.batch_size = max(1, config.tuning.batch_size // replicas) * replicas
-        self._replayed = max(1, int(REPLAYED * self.batch_size) // replicas) * replicas
-        held_out = pairs.held_out(config.tuning.validation_share)
-        self._learnt, self._held_out = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-        if len(self._held_out) < 2 or len(self._learnt) < 2:
-            raise DataError(f"tuning needs at least 2 pairs to learn and 2 to be judged by, got {len(self._learnt)} and "
-                            f"{len(self._held_out)} of {len(pairs)} pairs. Give more queries, or change tuning.validation_share.")
-        self.steps = -(-len(self._learnt) // self.batch_size)
+    def arrays(rows: npt.NDArray[np.int64], rng: np.random.Generator) -> dict[str, np.ndarray]:
+        query = pairs.query[rows]
+        batch = {"query_ids": query_ids[query], "item_ids": item_ids[row_of_pair[rows]], "item": pairs.item[rows],
+                 "relevant": relevant[query], "weight": pairs.weight[rows]}
+        if replay_ids is not None and replay_vectors is not None:
+            drawn = rng.integers(len(replay_ids), size=replayed)
+            batch |= {"replay_ids": replay_ids[drawn], "replay_vectors": replay_vectors[drawn]}
+        return batch
 
-    def epoch(self, number: int) -> tf.data.Dataset:
-        """The batches of one epoch, in an order that is a function of (seed, epoch)."""
-        seed = (self._config.training.seed, number)
-        return batches(self._arrays, self._learnt, batch_size=self.batch_size, seed=seed)
-
-    def validation(self) -> tf.data.Dataset:
-        """The held-out pairs."""
-        # a constant shuffle: neighbours in a file are often of one query
-        return batches(self._arrays, self._held_out, batch_size=self.batch_size, seed=(0,))
-
-    def _arrays(self, rows: npt.NDArray[np.int64], rng: np.random.Generator) -> dict[str, np.ndarray]:
-        query = self._pairs.query[rows]
-        found = {"query_ids": self._queries[query], "item_ids": self._items[self._row[rows]], "item": self._pairs.item[rows],
-                 "relevant": self._relevant[query], "weight": self._pairs.weight[rows]}
-        if self._replay is not None:
-            drawn = rng.integers(len(self._replay[0]), size=self._replayed)
-            found |= {"replay_ids": self._replay[0][drawn], "replay_vectors": self._replay[1][drawn]}
-        return found
+    return ExampleBatches(arrays, training=training, held_out=held_out, batch_size=batch_size, seed=config.training.seed)
 
 
 def tune(config: Config, catalogue: Catalogue, pairs: Pairs, output: Path, *, replay: Sequence[str] | None = None) -> Tuned:
-    """Tune `text.encoder` on pairs, by `text.tuning`, into the new directory `output`.
+    """Tune `text.encoder` on pairs by the method `text.tuning`.
 
     Args:
-        catalogue: whose items the pairs name.
-        replay: texts whose vectors must stay where they are, with `tuning.replay`; None: those of the catalogue.
+        config: of the run.
+        catalogue: the items that the pairs name.
+        pairs: queries with items that answer them.
+        output: directory of the new encoder; it must not exist.
+        replay: texts that keep their vectors, if `tuning.replay` is on; by default those of the catalogue.
 
     Raises:
-        UsageError: `text.tuning` is frozen.
-        DataError: too few pairs.
+        UsageError: `text.tuning` is frozen, or `output` exists.
+        DataError: there are too few pairs.
     """
-    def build(encoder: TextEncoder, peft_config: peft.PeftConfig) -> tuple[TunedModel, PairInput]:
-        kept = parent_vectors(config, encoder, catalogue.texts if replay is None else replay)
-        made = PairInput(encoder, pairs, catalogue.texts, config=config, replay=kept)
-        return PairModel(encoder, peft_config, settings=config.tuning, seed=config.training.seed), made
+    def build(encoder: TextEncoder, peft_config: PeftConfig) -> tuple[TunedModel, ExampleBatches]:
+        batches = pair_batches(encoder, pairs, catalogue.texts, config=config, replay=replay)
+        return PairModel(encoder, peft_config, settings=config.tuning, seed=config.training.seed), batches
 
     return new_encoder(config, build, output, examples=len(pairs), title="tuning")

@@ -1,11 +1,10 @@
-"""Epochs of tuning with a rate that fits their number of steps, stopped when held-out texts say so; the best weights stay.
+"""The loop that tunes an encoder: a learning rate schedule, early stopping by the held-out loss, and the best weights at the end.
 
-The schedule is as long as the training, however small: a tenth of the steps warms up, the rest follows half a cosine down to
-nothing (SGDR's first period: Loshchilov & Hutter 2017, arXiv:1608.03983). Where there are few steps, the rate is lower as well:
-the moments of Adam are mostly noise at first.
+The schedule is as long as the training, however short. A tenth of the steps warm up, and the rest follow half a cosine down to 0
+(the first period of SGDR: Loshchilov & Hutter 2017, arXiv:1608.03983). A training of few steps has a lower rate, since the
+moments of Adam are mostly noise at first.
 """
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -13,21 +12,23 @@ import tensorflow as tf
 from tfrec.config import Config, Tuning
 from tfrec.models.bert.precision import tensor_float_32
 from tfrec.training.devices import compiles
+from tfrec.training.early_stopping import EarlyStopping
+from tfrec.training.encoder.example_batches import ExampleBatches
 from tfrec.training.encoder.tuned_model import TunedModel
-from tfrec.training.loop import Ticks
+from tfrec.training.loop import StepProgress
 from tfrec.training.progress import bar
 
 log = logging.getLogger(__name__)
 keras = tf.keras
 
 RATES: dict[Tuning, float] = {"full": 5e-5, "top": 1e-4, "lora": 1e-3, "adapters": 1e-3, "prefix": 1e-2}
-FEW = 50  # steps, below which the rate falls with their root
+FEW_STEPS = 50  # below it, the rate falls with the square root of their number
 CLIP = 1.0  # the largest norm of a gradient
 
 
 @dataclass(frozen=True)
 class TuningResult:
-    """How a tuning went: the held-out loss before it and after each epoch, and the epoch whose weights were kept (0: none)."""
+    """The held-out loss before tuning and after each epoch, and the epoch whose weights the model has (0: those before)."""
 
     losses: list[float]
     best: int
@@ -35,57 +36,57 @@ class TuningResult:
 
 
 def schedule(rate: float, *, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Up to `rate` over a tenth of the steps, and down to 0 at the last; a training of fewer than `FEW` steps stays lower."""
-    peak = rate * min(1.0, steps / FEW) ** 0.5
+    """Rise to `rate` over a tenth of the steps, and fall to 0 at the last; below `FEW_STEPS` steps the peak is lower."""
+    peak = rate * min(1.0, steps / FEW_STEPS) ** 0.5
     warm = max(1, steps // 10)
     return keras.optimizers.schedules.CosineDecay(0.0, max(1, steps - warm), warmup_target=peak, warmup_steps=warm)
 
 
-def optimiser(config: Config, *, steps: int) -> keras.optimizers.Optimizer:
-    """AdamW without decay of biases and norms. Call inside the scope of the strategy."""
-    t = config.tuning
-    rate = t.learning_rate or RATES[config.text.tuning]
-    made = keras.optimizers.AdamW(schedule(rate, steps=steps), weight_decay=t.weight_decay, global_clipnorm=CLIP)
-    made.exclude_from_weight_decay(var_names=["bias", "norm", "logits"])
-    return made
+def tuning_optimiser(config: Config, *, steps: int) -> keras.optimizers.Optimizer:
+    """AdamW without decay of biases and norms. Call it inside the scope of the strategy."""
+    rate = config.tuning.learning_rate or RATES[config.text.tuning]
+    optimizer = keras.optimizers.AdamW(schedule(rate, steps=steps), weight_decay=config.tuning.weight_decay,
+                                       global_clipnorm=CLIP)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "norm", "logits"])
+    return optimizer
 
 
-def run(model: TunedModel, epoch: Callable[[int], tf.data.Dataset], validation: tf.data.Dataset, config: Config, *,
-        steps: int, title: str) -> TuningResult:
-    """Train until the held-out loss has not fallen for `tuning.patience` epochs; the model is left with its best weights.
+def run(model: TunedModel, batches: ExampleBatches, config: Config, *, title: str) -> TuningResult:
+    """Train until the held-out loss has not fallen for `tuning.patience` epochs. The model is left with its best weights.
 
     Args:
-        epoch: the batches of an epoch, by its number.
-        validation: the held-out batches.
-        steps: of an epoch.
+        model: to train, in the scope of the strategy.
+        batches: to train on, and to validate on.
+        config: its `tuning` section has rates and lengths.
         title: of the progress bar.
     """
-    t = config.tuning
-    optimizer = optimiser(config, steps=steps * t.epochs)
+    epochs = config.tuning.epochs
+    optimizer = tuning_optimiser(config, steps=batches.steps * epochs)
     optimizer.build(model.trained)
     model.compile(optimizer=optimizer, jit_compile=compiles(config.training.jit_compile, on_gpu=True))
-    losses = [_judge(model, validation)]
-    best = model.values()
-    done = 0
-    with bar(title, total=steps * t.epochs) as advance:
-        for number in range(t.epochs):
+    validation = batches.validation()
+    losses = [_held_out_loss(model, validation)]
+    stopping = EarlyStopping(patience=config.tuning.patience, scores=[-losses[0]])
+    best_weights = model.values()
+    with bar(title, total=batches.steps * epochs) as advance:
+        for epoch in range(epochs):
             with tensor_float_32():
-                model.fit(epoch(number), epochs=number + 1, initial_epoch=number, verbose=0, callbacks=[Ticks(advance)])
-            done += steps
+                model.fit(batches.epoch(epoch), epochs=epoch + 1, initial_epoch=epoch, verbose=0,
+                          callbacks=[StepProgress(advance)])
             model.swap_average()
-            losses.append(_judge(model, validation))
-            if losses[-1] <= min(losses[:-1]):
-                best = model.values()
+            losses.append(_held_out_loss(model, validation))
+            stopping.record(-losses[-1])
+            if stopping.improved:
+                best_weights = model.values()
             model.swap_average()
-            log.info("epoch %d: held-out loss %.4f (before: %.4f)", number + 1, losses[-1], losses[0])
-            if len(losses) - 1 - losses.index(min(losses)) >= t.patience:
+            log.info("epoch %d: held-out loss %.4f (before: %.4f)", epoch + 1, losses[-1], losses[0])
+            if stopping.should_stop:
                 break
-    model.restore(best)
-    kept = losses.index(min(losses))
-    if kept == 0:
+    model.restore(best_weights)
+    if stopping.best == 0:
         log.warning("no epoch was better than none: the encoder stays as it was. Try another tuning.learning_rate, or more data.")
-    return TuningResult(losses, kept, done)
+    return TuningResult(losses, stopping.best, batches.steps * (len(losses) - 1))
 
 
-def _judge(model: TunedModel, validation: tf.data.Dataset) -> float:
+def _held_out_loss(model: TunedModel, validation: tf.data.Dataset) -> float:
     return float(model.evaluate(validation, verbose=0, return_dict=True)["loss"])

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tfrec.data.examples.slate_arrays import SlateArrays
-from tfrec.training.generated_dataset import dataset
+from tfrec.training.dataset_from_function import dataset_from_function
 
 STATE = ("history", "action", "gap", "query")  # of a request, before anything is shown
 _CHOICE = ("log_p", "shortlist", "shortlist_log_p")  # of `Candidates`, that scores are made of
@@ -59,7 +59,7 @@ class SlateBatches:
             time, at = divmod(step, self.steps)
             return self.batch(order(time)[at * self._rows : (at + 1) * self._rows])
 
-        return dataset(batch, signature, steps=steps)
+        return dataset_from_function(batch, signature, steps=steps)
 
     def batch(self, requests: npt.NDArray[np.integer]) -> dict[str, np.ndarray]:
         """One batch of the `requests` with these numbers, at most `rows`; the rest of it has weight 0."""

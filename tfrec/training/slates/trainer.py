@@ -80,7 +80,7 @@ class SlateTrainer:
         slates = self._batches.epoch(seed, epoch, steps=self.steps)
         if self._behaviour is None:
             return slates.map(lambda batch: {"slates": batch})
-        behaviour = self._behaviour.epoch(seed, epoch).repeat()
+        behaviour = self._behaviour.batches.epoch(seed, epoch).repeat()
         both = tf.data.Dataset.zip((slates, behaviour)).map(lambda s, b: {"slates": s, "behaviour": b})
         return both.apply(tf.data.experimental.assert_cardinality(self.steps))
 

@@ -1,9 +1,9 @@
-"""Batches of Python as a dataset."""
+"""Batches that a Python function makes, as a dataset."""
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfrec.training.generated_dataset import dataset
+from tfrec.training.dataset_from_function import dataset_from_function
 
 SIGNATURE = {"x": tf.TensorSpec([None, 2], tf.float32), "n": tf.TensorSpec([1], tf.int64)}
 
@@ -14,7 +14,7 @@ def batch(step: int) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("steps", [0, 1, 5])
 def test_each_batch_comes_once_in_order_and_again_the_next_time(steps):
-    data = dataset(batch, SIGNATURE, steps=steps)
+    data = dataset_from_function(batch, SIGNATURE, steps=steps)
     assert len(data) == steps
     for _ in range(2):
         got = list(data.as_numpy_iterator())
@@ -24,6 +24,6 @@ def test_each_batch_comes_once_in_order_and_again_the_next_time(steps):
 
 
 def test_an_array_of_another_shape_is_an_error_where_it_is_made():
-    data = dataset(lambda step: {"x": np.zeros((1, 3), np.float32), "n": np.array([0])}, SIGNATURE, steps=1)
+    data = dataset_from_function(lambda step: {"x": np.zeros((1, 3), np.float32), "n": np.array([0])}, SIGNATURE, steps=1)
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[1,3\]"):
         list(data)

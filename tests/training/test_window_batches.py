@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.models import world
 from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.examples.sequences import Windows, windows
-from tfrec.training.batches import WindowBatches
+from tfrec.training.window_batches import WindowBatches
 
 INTER = world.interactions(world.catalogue(40), users=30)
 CODES = np.array([4, 7], np.int32)
