@@ -38,12 +38,12 @@ class TextEncoder(tf.Module):
         super().__init__(name="text_encoder")
         files = read_checkpoint(checkpoint)
         self.checkpoint = checkpoint
-        self.tokenizer = Tokenizer(files.tokenizer, max_tokens=min(max_tokens, files.most_tokens),
-                                   prompts=files.modules.prompts.but(query=query_prompt, item=item_prompt))
+        self.tokenizer = Tokenizer(files.tokenizer, max_tokens=min(max_tokens, files.max_tokens),
+                                   prompts=files.modules.prompts.override(query=query_prompt, item=item_prompt))
         self.bert = load_bert(files)
         self.files, self.pooling = files, files.modules.pooling
         self.width = files.modules.width(files.config.width)
-        self._after = [_dense(module) if isinstance(module, Dense) else _unit for module in files.modules.after]
+        self._after = [_dense(module) if isinstance(module, Dense) else _unit for module in files.modules.post_pooling]
         self._compiled = tf.function(self.pool, input_signature=[tf.TensorSpec([None, None], tf.int32)], autograph=False)
 
     def pool(self, token_ids: tf.Tensor) -> tf.Tensor:

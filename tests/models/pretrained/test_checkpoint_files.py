@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[3]
 def test_a_directory_is_read(tiny_checkpoint):
     files = read_checkpoint(tiny_checkpoint)
     assert (files.tokenizer.pieces, files.modules.pooling) == (PIECES, "mean")
-    assert (files.config.width, files.config.layers, files.most_tokens) == (16, 2, 64)
+    assert (files.config.width, files.config.layers, files.max_tokens) == (16, 2, 64)
 
 
 def test_an_installed_package_is_found_by_its_name():
@@ -138,9 +138,9 @@ def test_another_kind_of_model_is_refused(tmp_path, config, words):
         ("vocab.txt", b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n\xfc\n", r"vocab\.txt: expected word pieces in UTF-8"),
         ("tokenizer.json", "{}", r"tokenizer\.json: expected a WordPiece or a Unigram model, got None"),
         ("tokenizer.json", '{"model": {"type": "WordPiece"}}', r"tokenizer\.json: not a tokenizer that can be read"),
-        ("tokenizer_config.json", '{"do_basic_tokenize": false}', r"do_basic_tokenize is false, which is not done here"),
+        ("tokenizer_config.json", '{"do_basic_tokenize": false}', r"do_basic_tokenize is false, which is not supported"),
         ("tokenizer_config.json", '{"tokenizer_class": "BertJapaneseTokenizer"}', r"got 'BertJapaneseTokenizer', and there"),
-        ("tokenizer_config.json", '{"truncation_side": "left"}', r'truncation_side is "left", which is not done here'),
+        ("tokenizer_config.json", '{"truncation_side": "left"}', r'truncation_side is "left", which is not supported'),
         ("modules.json", "{}", r"modules\.json: expected a JSON list of objects"),
         ("modules.json", '[{"type": "x.LSTM", "path": ""}]', r"modules\.json: expected Transformer, Pooling, .* got 'x\.LSTM'"),
         ("modules.json", '[{"type": "x.Transformer", "path": ""}]', r"modules\.json: expected a module Pooling, got none"),

@@ -15,7 +15,7 @@ from tfrec.models.bert import peft
 from tfrec.models.bert.bert import Bert
 from tfrec.models.bert.peft_config import UNMERGEABLE, PeftConfig
 from tfrec.models.bert.weight_names import DENSE, SEGMENTS, TABLE, UNUSED, arrays, named_layers
-from tfrec.models.pretrained.checkpoint_files import Checkpoint, files_of
+from tfrec.models.pretrained.checkpoint_files import Checkpoint, checkpoint_files
 from tfrec.models.pretrained.weight_files import WEIGHTS_FILE, float32_array, is_weights, weights_file
 
 
@@ -94,7 +94,7 @@ def write_encoder(
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     inside = parent.encoder.relative_to(parent.directory)
-    for name in files_of(parent.directory):
+    for name in checkpoint_files(parent.directory):
         if not is_weights(parent.directory / name, parent.encoder):
             (staging / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(parent.directory / name, staging / name)

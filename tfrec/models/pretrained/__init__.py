@@ -1,1 +1,1 @@
-"""Checkpoints of pretrained text encoders, as Hugging Face lays them out. Nothing here imports TensorFlow."""
+"""Checkpoints of pretrained text encoders in the layout of Hugging Face. Nothing here imports TensorFlow."""

@@ -1,4 +1,4 @@
-"""A JSON file of a checkpoint in, an object or a list out; a broken one is a ModelError that names it."""
+"""JSON files of a checkpoint; a broken file raises a ModelError that names it."""
 import json
 from pathlib import Path
 from typing import Any
@@ -7,10 +7,10 @@ from tfrec.errors import ModelError
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in `path`.
+    """Read the JSON object in `path`.
 
     Raises:
-        ModelError: it cannot be read, is no JSON, or holds something else.
+        ModelError: the file cannot be read, or is not a JSON object.
     """
     found = _read(path)
     if not isinstance(found, dict):
@@ -19,10 +19,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_objects(path: Path) -> list[dict[str, Any]]:
-    """The list of objects in `path`.
+    """Read the JSON list of objects in `path`.
 
     Raises:
-        ModelError: it cannot be read, is no JSON, or holds something else.
+        ModelError: the file cannot be read, or is not a JSON list of objects.
     """
     found = _read(path)
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
@@ -33,5 +33,5 @@ def read_objects(path: Path) -> list[dict[str, Any]]:
 def _read(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as e:  # no UTF-8 is a ValueError, too
+    except (OSError, ValueError, RecursionError) as e:  # bytes that are not UTF-8 are a ValueError, too
         raise ModelError(f"{path}: expected a JSON object, got something else ({e}). Download the checkpoint again.") from e

@@ -1,9 +1,10 @@
-"""What sentence-transformers says of a checkpoint: which modules come after the encoder, and what is done to a text before it.
+"""The modules of a sentence-transformers checkpoint: what comes after the encoder, and what is done to a text before it.
 
     modules.json  ->  Transformer, Pooling, then any of Dense and Normalize
 
-Without modules.json there are an encoder and 1_Pooling, or the mean. A module or setting that is not computed here is refused by
-name. """
+Without modules.json, an encoder is followed by the pooling in 1_Pooling, or by the mean. A module or setting that is not
+supported is refused by name.
+"""
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +25,12 @@ DENSE_ACTIVATIONS = {"Identity": "linear", "Tanh": "tanh", "ReLU": "relu", "GELU
 
 @dataclass(frozen=True)
 class Normalize:
-    """Vectors of unit length."""
+    """Scales a vector to unit length."""
 
 
 @dataclass(frozen=True)
 class Dense:
-    """y = activation(x W^T + b)."""
+    """Computes y = activation(x W^T + b)."""
 
     directory: Path
     into: int
@@ -38,10 +39,10 @@ class Dense:
     activation: str
 
     def weights(self) -> list[np.ndarray]:
-        """Kernel `[into, out]` and, where there is one, bias `[out]`.
+        """Read the kernel `[into, out]` and, if there is one, the bias `[out]`.
 
         Raises:
-            ModelError: an array is missing, or is not what the configuration says.
+            ModelError: an array is missing, or has another shape than the configuration says.
         """
         path = self.directory / "model.safetensors"
         if not path.is_file():
@@ -59,104 +60,108 @@ class Dense:
 
 @dataclass(frozen=True)
 class SentenceModules:
-    """A checkpoint as sentence-transformers would use it."""
+    """What sentence-transformers does with an encoder."""
 
-    encoder: Path  # the directory of config.json and the weights
+    encoder: Path  # the directory with config.json and the weights
     pooling: str  # "mean", "mean_sqrt_len" or "cls"
-    after: tuple[Dense | Normalize, ...]
+    post_pooling: tuple[Dense | Normalize, ...]
     prompts: Prompts
-    most_tokens: int | None
-    lower_case: bool  # before the tokenizer
+    max_tokens: int | None  # None: no limit
+    lower_case: bool  # whether texts are lower-cased before the tokenizer
 
     def width(self, width: int) -> int:
-        """Of a text's vector, for an encoder of this width."""
-        return next((module.out for module in reversed(self.after) if isinstance(module, Dense)), width)
+        """Return the width of a text's vector, given the width of the encoder."""
+        return next((module.out for module in reversed(self.post_pooling) if isinstance(module, Dense)), width)
 
 
 def read_modules(directory: Path) -> SentenceModules:
-    """Read modules.json, the configurations that it names, and the two beside it.
+    """Read modules.json and the configurations that belong to it.
 
     Raises:
-        ModelError: one of them is broken, or says something that is not computed here.
+        ModelError: a file is broken, or has a module or a setting that is not supported.
     """
     prompts = read_prompts(directory / "config_sentence_transformers.json")
-    encoder, pooling, include = directory, None, True
-    after: list[Dense | Normalize] = []
+    encoder, pooling, include_prompt = directory, None, True
+    post_pooling: list[Dense | Normalize] = []
     if (listing := directory / "modules.json").is_file():
         for module in read_objects(listing):
             kind, path = str(module.get("type", "")).rsplit(".", 1)[-1], directory / str(module.get("path", ""))
             if kind == "Transformer" and pooling is None:
                 encoder = path
             elif kind == "Pooling" and pooling is None:
-                pooling, include = _pooling(path / "config.json")
+                pooling, include_prompt = _read_pooling(path / "config.json")
             elif kind == "Dense" and pooling is not None:
-                after.append(_dense(path))
+                post_pooling.append(_read_dense(path))
             elif kind == "Normalize" and pooling is not None:
-                after.append(Normalize())
+                post_pooling.append(Normalize())
             elif kind != "Dropout":
                 raise ModelError(f"{listing}: expected Transformer, Pooling, and then Dense or Normalize, got "
-                                 f"{module.get('type')!r}, which is not computed here. Choose another checkpoint.")
+                                 f"{module.get('type')!r}, which is not supported. Choose another checkpoint.")
         if pooling is None:
             raise ModelError(f"{listing}: expected a module Pooling, got none. Choose another checkpoint.")
     elif (directory / "1_Pooling" / "config.json").is_file():
-        pooling, include = _pooling(directory / "1_Pooling" / "config.json")
-    if not include and (prompts.query or prompts.item):
-        raise ModelError(f"{directory}: include_prompt is false, so that prompts are read and left out of the mean, which is not "
-                         "computed here. Choose another checkpoint.")
-    said = _beside(directory, encoder)
-    return SentenceModules(encoder, pooling or "mean", tuple(after), prompts, *said)
+        pooling, include_prompt = _read_pooling(directory / "1_Pooling" / "config.json")
+    if not include_prompt and (prompts.query or prompts.item):
+        raise ModelError(f"{directory}: include_prompt is false: prompts are encoded but left out of the mean, which is not "
+                         "supported. Choose another checkpoint.")
+    _warn_of_unused_similarity(directory)
+    max_tokens, lower_case = _read_text_settings(encoder)
+    return SentenceModules(encoder, pooling or "mean", tuple(post_pooling), prompts, max_tokens, lower_case)
 
 
-def _beside(directory: Path, encoder: Path) -> tuple[int | None, bool]:
-    """The limit of tokens and whether texts are lower-cased, of sentence_bert_config.json; and a word on what is not used."""
-    whole = directory / "config_sentence_transformers.json"
-    if whole.is_file() and (similarity := read_json(whole).get("similarity_fn_name")) not in ("cosine", None):
+def _warn_of_unused_similarity(directory: Path) -> None:
+    path = directory / "config_sentence_transformers.json"
+    if path.is_file() and (similarity := read_json(path).get("similarity_fn_name")) not in ("cosine", None):
         log.warning("%s: vectors were trained for similarity %r. Here they have unit length: their lengths are not used.",
-                    whole, similarity)
+                    path, similarity)
+
+
+def _read_text_settings(encoder: Path) -> tuple[int | None, bool]:
+    """The limit of tokens, and whether texts are lower-cased, in sentence_bert_config.json."""
     path = encoder / "sentence_bert_config.json"
-    said = read_json(path) if path.is_file() else {}
-    most, lower_case = said.get("max_seq_length"), said.get("do_lower_case", False)
-    if not (most is None or (isinstance(most, int) and not isinstance(most, bool) and most > 2)):
-        raise ModelError(f"{path}: expected max_seq_length to be a whole number above 2, got {most!r}.")
+    settings = read_json(path) if path.is_file() else {}
+    max_tokens, lower_case = settings.get("max_seq_length"), settings.get("do_lower_case", False)
+    if not (max_tokens is None or (isinstance(max_tokens, int) and not isinstance(max_tokens, bool) and max_tokens > 2)):
+        raise ModelError(f"{path}: expected max_seq_length to be a whole number above 2, got {max_tokens!r}.")
     if not isinstance(lower_case, bool):
         raise ModelError(f"{path}: expected do_lower_case to be true or false, got {lower_case!r}.")
-    return most, lower_case
+    return max_tokens, lower_case
 
 
-def _pooling(path: Path) -> tuple[str, bool]:
-    """How tokens become a vector, and whether those of a prompt count; in the spelling of sentence-transformers 5.4, or
-    before."""
-    said = read_json(path)
-    chosen = said.get("pooling_mode")
+def _read_pooling(path: Path) -> tuple[str, bool]:
+    """The pooling, and whether the tokens of a prompt count; as sentence-transformers 5.4 writes them, or earlier versions."""
+    settings = read_json(path)
+    chosen = settings.get("pooling_mode")
     if chosen is None:
-        chosen = [key.removeprefix("pooling_mode_") for key, on in said.items() if key.startswith("pooling_mode_") and on is True]
+        chosen = [key.removeprefix("pooling_mode_") for key, on in settings.items()
+                  if key.startswith("pooling_mode_") and on is True]
     chosen = [chosen] if isinstance(chosen, str) else chosen
     if not isinstance(chosen, list) or len(chosen) != 1 or chosen[0] not in POOLING:
         named = ", ".join(map(str, chosen)) if isinstance(chosen, list) else repr(chosen)
         raise ModelError(f"{path}: expected pooling by one of {', '.join(POOLING)}, got {named or 'none'}. "
                          "Choose another checkpoint.")
-    return POOLING[chosen[0]], said.get("include_prompt", True) is not False
+    return POOLING[chosen[0]], settings.get("include_prompt", True) is not False
 
 
-def _dense(directory: Path) -> Dense:
+def _read_dense(directory: Path) -> Dense:
     path = directory / "config.json"
-    said = read_json(path)
-    activation = str(said.get("activation_function", "torch.nn.modules.activation.Tanh"))
+    settings = read_json(path)
+    activation = str(settings.get("activation_function", "torch.nn.modules.activation.Tanh"))
     known = activation.startswith("torch.nn.") and activation.rsplit(".", 1)[-1] in DENSE_ACTIVATIONS
     if not known:
         raise ModelError(f"{path}: expected activation_function to be torch's {', '.join(DENSE_ACTIVATIONS)}, "
                          f"got {activation!r}.")
-    _only(path, said, "module_input_name", "sentence_embedding")
-    _only(path, said, "module_output_name", "sentence_embedding")
-    _only(path, said, "use_residual", False)
+    _require(path, settings, "module_input_name", "sentence_embedding")
+    _require(path, settings, "module_output_name", "sentence_embedding")
+    _require(path, settings, "use_residual", False)
     for key in ("in_features", "out_features"):
-        if not isinstance(said.get(key), int) or said[key] < 1:
-            raise ModelError(f"{path}: expected {key} to be a whole number above 0, got {said.get(key)!r}.")
-    return Dense(directory, said["in_features"], said["out_features"], said.get("bias", True) is not False,
+        if not isinstance(settings.get(key), int) or settings[key] < 1:
+            raise ModelError(f"{path}: expected {key} to be a whole number above 0, got {settings.get(key)!r}.")
+    return Dense(directory, settings["in_features"], settings["out_features"], settings.get("bias", True) is not False,
                  DENSE_ACTIVATIONS[activation.rsplit(".", 1)[-1]])
 
 
-def _only(path: Path, said: dict[str, Any], key: str, value: object) -> None:
-    if said.get(key) not in (None, value):
-        raise ModelError(f"{path}: expected {key} {value!r}, got {said[key]!r}, which is not computed here. "
+def _require(path: Path, settings: dict[str, Any], key: str, value: object) -> None:
+    if settings.get(key) not in (None, value):
+        raise ModelError(f"{path}: expected {key} {value!r}, got {settings[key]!r}, which is not supported. "
                          "Choose another checkpoint.")

@@ -1,1 +1,1 @@
-"""Texts into token ids, inside the TensorFlow graph."""
+"""The tokenizer of a text encoder as TensorFlow operators."""
