@@ -41,7 +41,7 @@ def choose_strategy(wanted: Device = "auto") -> tf.distribute.Strategy:
             return _tpu_strategy()
         except Exception as e:  # TensorFlow and libtpu raise errors of many types here
             message = (str(e).splitlines() or [""])[0].partition(" used by ")[0]
-            why = f"{NO_TPU}. It said: {type(e).__name__}: {message}"
+            why = f"{NO_TPU}. The error was: {type(e).__name__}: {message}"
             if wanted == "tpu":
                 raise TfrecError(f"training.device is tpu, but {why}") from e
             log.warning("the TPU library (libtpu) is installed, but %s", why)

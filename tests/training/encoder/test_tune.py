@@ -216,7 +216,7 @@ def test_what_cannot_be_tuned_is_refused(tiny_checkpoint, tmp_path):
         tune(config(tiny_checkpoint, "text.tuning=frozen"), ITEMS, PAIRS, tmp_path / "new")
     with pytest.raises(UsageError, match=r"tuning.layers is 1. For the topmost layers alone: --set text.tuning=top"):
         tune(config(tiny_checkpoint, "text.tuning=full", "tuning.layers=1"), ITEMS, PAIRS, tmp_path / "new")
-    with pytest.raises(DataError, match=r"at least 2 pairs to learn and 2 to be judged by, got 1 and 0 of 1 pairs"):
+    with pytest.raises(DataError, match=r"at least 2 pairs to learn and 2 to validate, got 1 and 0 of 1 pairs"):
         tune(config(tiny_checkpoint), ITEMS, Pairs.of([("q", "heatx", 1.0)], ITEMS), tmp_path / "new")
 
 

@@ -83,8 +83,8 @@ def pair_batches(encoder: TextEncoder, pairs: Pairs, texts: Sequence[str], *, co
     is_held_out = pairs.held_out(config.tuning.validation_share)
     training, held_out = np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
     if len(held_out) < 2 or len(training) < 2:
-        raise DataError(f"tuning needs at least 2 pairs to learn and 2 to be judged by, got {len(training)} and {len(held_out)} "
-                        f"of {len(pairs)} pairs. Give more queries, or change tuning.validation_share.")
+        raise DataError(f"tuning needs at least 2 pairs to learn and 2 to validate, got {len(training)} and {len(held_out)} of "
+                        f"{len(pairs)} pairs. Give more queries, or change tuning.validation_share.")
 
     def arrays(rows: npt.NDArray[np.int64], rng: np.random.Generator) -> dict[str, np.ndarray]:
         query = pairs.query[rows]
