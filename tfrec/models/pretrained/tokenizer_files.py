@@ -200,9 +200,10 @@ def _tokenizer_files(directory: Path, path: Path, reference: Tokenizer, settings
             raise ModelError(f"{path}: expected an id for each piece, got {i} for both {pieces[i]!r} and {piece!r}.")
         pieces[i] = piece
     limit = settings.get("model_max_length")
-    is_limit = isinstance(limit, int | float) and not isinstance(limit, bool) and 2 < limit < NO_LIMIT
+    if not isinstance(limit, int | float) or isinstance(limit, bool) or not 2 < limit < NO_LIMIT:
+        limit = None
     return TokenizerFiles(path, reference, kind, pieces, pad=ids["pad"], unknown=ids["unk"], start=ids["cls"], end=ids["sep"],
-                          mask=ids.get("mask", ids["unk"]), max_tokens=int(limit) if is_limit else None)
+                          mask=ids.get("mask", ids["unk"]), max_tokens=None if limit is None else int(limit))
 
 
 def _special_ids(directory: Path, path: Path, reference: Tokenizer, settings: dict[str, Any]) -> dict[str, int]:

@@ -34,11 +34,11 @@ class CharacterFunction(NamedTuple):
 
     Attributes:
         replacements: the different ones.
-        index: of the replacement of each character in `_representatives`.
+        replacement_of: index of the replacement of each character in `_representatives`.
     """
 
     replacements: list[Replacement]
-    index: Codes
+    replacement_of: Codes
 
     @classmethod
     def learn(cls, ask: Callable[[str], list[Replacement]]) -> "CharacterFunction":
@@ -58,21 +58,21 @@ class CharacterFunction(NamedTuple):
     def then(self, other: "CharacterFunction") -> "CharacterFunction":
         """Return the function that applies `other` to the result of this one."""
         # characters with the same pair of replacements behave alike, so each pair is composed once
-        pairs, pair_of_character = np.unique(self.index.astype(np.int64) * len(other.replacements) + other.index,
-                                             return_inverse=True)
+        pair = self.replacement_of.astype(np.int64) * len(other.replacements) + other.replacement_of
+        pairs, pair_of_character = np.unique(pair, return_inverse=True)
         first, second = np.divmod(pairs, len(other.replacements))
         composed = _function([
             tuple(code for c in self.replacements[mine] for code in (other.replacements[its] if c == ITSELF else other(c)))
             for mine, its in zip(first.tolist(), second.tolist(), strict=True)])
-        return CharacterFunction(composed.replacements, composed.index[pair_of_character.reshape(-1)])
+        return CharacterFunction(composed.replacements, composed.replacement_of[pair_of_character.reshape(-1)])
 
     def __call__(self, code: int) -> Replacement:
         """Return the code points that the character of this code point becomes."""
-        return tuple(code if c == ITSELF else c for c in self.replacements[self.index[_representatives()[1][code]]])
+        return tuple(code if c == ITSELF else c for c in self.replacements[self.replacement_of[_representatives()[1][code]]])
 
     def with_exceptions(self, exceptions: Mapping[int, Replacement]) -> "CharacterFunction":
         """Return the same function with other replacements for some code points, none of which is in a range of `ALIKE`."""
-        index, replacements = self.index.copy(), list(self.replacements)
+        index, replacements = self.replacement_of.copy(), list(self.replacements)
         for code, replacement in exceptions.items():
             index[_representatives()[1][code]] = len(replacements)
             replacements.append(replacement)
@@ -103,7 +103,7 @@ class CharacterMap(tf.Module):
     def __init__(self, function: CharacterFunction) -> None:
         super().__init__(name="character_map")
         pages: dict[bytes, int] = {}
-        table = function.index[_representatives()[1]].reshape(-1, PAGE)
+        table = function.replacement_of[_representatives()[1]].reshape(-1, PAGE)
         page = [pages.setdefault(row.tobytes(), len(pages)) for row in table]
         lengths = np.array([len(replacement) for replacement in function.replacements], np.int32)
         self._page, self._pages = tf.constant(page), tf.constant(np.frombuffer(b"".join(pages), np.int32))
