@@ -23,8 +23,9 @@ import tensorflow as tf
 from tests.graph import tiny_recommender as tiny
 from tests.models.eagerly import eagerly
 from tfrec.config import Config, DataConfig, RetrainConfig
-from tfrec.data.feedback_log.log import FeedbackLog, LogWriter
+from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
+from tfrec.data.feedback_log.writer import LogWriter
 from tfrec.data.records import Outcome
 from tfrec.errors import DataError, NothingToLearn, NotVerified, ServingError, TfrecError
 from tfrec.evaluation.protocol import askable

@@ -25,8 +25,9 @@ import pytest
 from tests.docs import pages
 from tests.graph.tiny_recommender import exporting
 from tfrec.config import load_config
-from tfrec.data.feedback_log.log import FeedbackLog, LogWriter
+from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
+from tfrec.data.feedback_log.writer import LogWriter
 from tfrec.data.records import Impression, Outcome, Shown
 from tfrec.gateway.http.keys import Keys
 from tfrec.gateway.pseudonym import load_pseudonyms

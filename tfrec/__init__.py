@@ -26,7 +26,7 @@ _HOMES = {
     "Interactions": "tfrec.data.behaviour.interactions",
     "read_interactions": "tfrec.data.behaviour.interaction_files",
     "FeedbackLog": "tfrec.data.feedback_log.log",
-    "LogWriter": "tfrec.data.feedback_log.log",
+    "LogWriter": "tfrec.data.feedback_log.writer",
     "Impression": "tfrec.data.records",
     "Item": "tfrec.data.records",
     "Outcome": "tfrec.data.records",

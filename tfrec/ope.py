@@ -17,7 +17,7 @@ from tfrec.config import Config
 from tfrec.data.examples.slates import Slate, read_slates
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.labels.label_rule import LabelRule
-from tfrec.data.readers.rows import Quarantine
+from tfrec.data.readers.quarantine import Quarantine
 from tfrec.errors import DataError, UsageError
 from tfrec.evaluation.intervals import Interval
 from tfrec.evaluation.off_policy import Logged, diagnose, estimate, ips, snips

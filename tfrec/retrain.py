@@ -37,14 +37,15 @@ from tfrec.data.behaviour.interaction_files import read_preferences
 from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.behaviour.merge import MergedBehaviour, merge_behaviour
 from tfrec.data.examples.slates import Slate, matured_slates
-from tfrec.data.feedback_log.log import FeedbackLog, Window
+from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.schema import KINDS
+from tfrec.data.feedback_log.window import Window
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.labels.action_names import warn_of_actions
 from tfrec.data.labels.join import join
 from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.labels.pair_rewards import rename_users
-from tfrec.data.readers.rows import Quarantine
+from tfrec.data.readers.quarantine import Quarantine
 from tfrec.errors import DataError, NothingToLearn, NotVerified, TfrecError, UsageError
 from tfrec.evaluation.baselines import POPULARITY_7D, WEEK, popularity_scorer
 from tfrec.evaluation.gate import Margins, decide

@@ -30,8 +30,9 @@ import tfrec.retrain
 from tfrec.config import Config, load_config
 from tfrec.data.behaviour.damping import Damping
 from tfrec.data.behaviour.interactions import Interactions
-from tfrec.data.feedback_log.log import FeedbackLog, LogWriter
+from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
+from tfrec.data.feedback_log.writer import LogWriter
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Outcome
 from tfrec.gateway.pseudonym import load_pseudonyms

@@ -30,8 +30,9 @@ from tfrec.client.inputs import recommend_inputs
 from tfrec.config import Config, Objective, RetrainConfig, load_config
 from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.behaviour.movielens import load_movielens
-from tfrec.data.feedback_log.log import FeedbackLog, LogWriter
+from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
+from tfrec.data.feedback_log.writer import LogWriter
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Impression, Outcome, Shown
 from tfrec.gateway.pseudonym import load_pseudonyms

@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import tfrec
-from tfrec.data.feedback_log.log import FeedbackLog, LogWriter
+from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
+from tfrec.data.feedback_log.writer import LogWriter
 from tfrec.data.records import Impression, Outcome
 from tfrec.errors import TfrecError
 from tfrec.model_server.options import ServeOptions

@@ -3,8 +3,9 @@ import json
 
 import pytest
 
-from tfrec.data.feedback_log.log import FeedbackLog, LogWriter
+from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
+from tfrec.data.feedback_log.writer import LogWriter
 from tfrec.data.records import Impression, Outcome
 
 SMALL = ("--set", "text.max_tokens=8", "--set", "tuning.batch_size=8", "--set", "tuning.epochs=1")

@@ -10,8 +10,9 @@ import httpx
 from tests.model_server.tiny import ITEMS
 from tfrec.client.client import Client
 from tfrec.config import GatewayConfig, RewardConfig
-from tfrec.data.feedback_log.log import FeedbackLog, LogWriter
+from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
+from tfrec.data.feedback_log.writer import LogWriter
 from tfrec.data.labels.label_rule import LabelRule
 from tfrec.gateway.app import create_app
 from tfrec.gateway.history import UserHistories

@@ -206,7 +206,7 @@ def join(
     from tfrec.data.labels.action_names import warn_of_actions
     from tfrec.data.labels.join import join
     from tfrec.data.labels.label_rule import LabelRule
-    from tfrec.data.readers.rows import Quarantine
+    from tfrec.data.readers.quarantine import Quarantine
 
     settled = load_config(config, settings or ())
     catalogue = items or settled.data.items
@@ -304,7 +304,7 @@ def publish(
     if (export is None) != (items is not None or prior):
         raise UsageError("publish needs an EXPORT directory, or else --items FILE, --prior or both, to change what is served.")
     terminal.writable(settled.run)
-    from tfrec.data.readers.rows import Quarantine
+    from tfrec.data.readers.quarantine import Quarantine
     from tfrec.release.publish import publish
     from tfrec.release.retention import retire
     from tfrec.release.verify import Verifier
@@ -378,7 +378,7 @@ def ope(
     """
     settled = load_config(config, settings or ())
     load_tensorflow()
-    from tfrec.data.readers.rows import Quarantine
+    from tfrec.data.readers.quarantine import Quarantine
     from tfrec.ope import ope
 
     quarantine = Quarantine(settled.run / "quarantine-ope.jsonl") if skip_bad_rows else None

@@ -100,7 +100,7 @@ def _begin(name: str, output: Path | None, config: Path | None, settings: list[s
 
 def _catalogue(settled: Config, items: Path | None, command: str, *, skip_bad_rows: bool) -> tuple[Any, Any]:
     from tfrec.data.items.catalogue import read_catalogue
-    from tfrec.data.readers.rows import Quarantine
+    from tfrec.data.readers.quarantine import Quarantine
 
     source = items or settled.data.items
     if source is None:

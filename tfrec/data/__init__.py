@@ -1,1 +1,1 @@
-"""Catalogue and log in, examples out. Nothing here imports TensorFlow."""
+"""Reads catalogues, files of behaviour and the feedback log, and makes training examples. Imports no TensorFlow."""

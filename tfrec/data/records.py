@@ -1,8 +1,8 @@
-"""The records that cross tfrec's boundary, checked once, here: `Item`, `Impression`, `Outcome`.
+"""The records that cross tfrec's boundary: `Item`, `Impression` and `Outcome`. They are checked once, here.
 
-Raw rows (JSON, CSV, Parquet, HTTP bodies) go in, immutable records come out, or a pydantic error that the reader turns into
-file, line and field. What is not logged when an answer is given (position, propensity, the history as served) cannot be
-recovered later, so `Impression` holds all of it. Times are whole seconds since 1970-01-01 UTC.
+Raw rows (JSON, CSV, Parquet, HTTP bodies) become immutable records, or raise a pydantic error that a reader turns into file, line
+and field. What is not logged when an answer is given (positions, propensities, the history as served) cannot be recovered later,
+so an `Impression` holds all of it. Times are whole seconds since 1970-01-01 UTC.
 """
 from typing import Annotated, Any
 
@@ -10,42 +10,43 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_serial
 
 
 def _whole(value: Any) -> Any:
-    """A number is an id as it would be written: 10, and not 10.0, which JSON and data frames with gaps make of it."""
+    """Write a whole number as an id: 10, not 10.0, which JSON and data frames with gaps make of it."""
     return int(value) if type(value) is float and value.is_integer() and abs(value) <= 1 << 53 else value
 
 
 Key = Annotated[str, BeforeValidator(_whole), Field(min_length=1, max_length=512)]
 Seconds = Annotated[int, Field(ge=0, lt=1 << 40)]
-MAX_VALUE = 1e15  # that a value may be: the sum of a few thousand of them times the largest weight is a number still
+MAX_VALUE = 1e15  # the sum of a few thousand such values, times the largest weight, is still a finite number
 Value = Annotated[float, Field(ge=-MAX_VALUE, le=MAX_VALUE)]
 
 
 class Record(BaseModel):
-    # numbers in CSV arrive as text, and ids in JSON as numbers; both mean what they say
+    """An immutable row. Unknown fields are ignored; numbers may arrive as text (CSV), and ids as numbers (JSON)."""
+
     model_config = ConfigDict(extra="ignore", frozen=True, coerce_numbers_to_str=True, allow_inf_nan=False)
 
 
 class Item(Record):
-    """A thing that can be shown. `text` is one string or named fields; fields are read in the order given."""
+    """An item that can be shown. `text` is one string, or named fields that are read in their order."""
 
     id: Key
     text: str | dict[str, str] = ""
     tags: tuple[str, ...] = ()
     numeric: dict[str, float] = {}
-    dense: dict[str, tuple[float, ...]] = {}  # vectors made elsewhere, such as of an image
+    dense: dict[str, tuple[float, ...]] = {}  # vectors made elsewhere, for example from an image
     created_at: Seconds | None = None
     available: bool = True
 
     @property
     def full_text(self) -> str:
-        """What the encoder reads: the fields in order, joined by a full stop."""
+        """The text that the encoder reads: the fields in their order, joined by a full stop."""
         if isinstance(self.text, str):
             return self.text
         return ". ".join(t for t in self.text.values() if t)
 
 
 class Shown(Record):
-    """One place of a slate. `log_propensity` is ln P(this item here | the slots above), None when nobody knows it."""
+    """An item at a position of a slate. `log_propensity` is ln P(this item here | the positions above), None when unknown."""
 
     item: Key
     position: int = Field(ge=0, lt=1 << 31)
@@ -57,7 +58,7 @@ _Short = Annotated[str, Field(max_length=512)]
 
 
 class Context(Record):
-    """Where a request came from. Short: it is logged with every slate."""
+    """Where a request came from. It is logged with every slate, so it is kept short."""
 
     place: _Short = ""
     device: _Short = ""
@@ -65,7 +66,7 @@ class Context(Record):
 
 
 class Impression(Record):
-    """One answered request: everything that was known and shown when it was answered."""
+    """One answered request, with everything that was known and shown when it was answered."""
 
     request_id: Key
     time: Seconds
@@ -73,12 +74,12 @@ class Impression(Record):
     query: str = ""
     history: tuple[str, ...] = ()  # as served, oldest first
     history_action: tuple[str, ...] = ()  # beside `history`, or empty
-    history_time: tuple[Annotated[int, Field(ge=-1, lt=1 << 40)], ...] = ()  # beside `history`, or empty; -1: nobody knows
-    exclude: tuple[str, ...] = ()  # items that could not come, and the tags asked for:
-    allow_tags: tuple[str, ...] = ()  # what another policy could have shown depends on them
+    history_time: tuple[Annotated[int, Field(ge=-1, lt=1 << 40)], ...] = ()  # beside `history`, or empty; -1: unknown
+    exclude: tuple[str, ...] = ()  # items that must not be shown. With the tags, it decides
+    allow_tags: tuple[str, ...] = ()  # what another policy could have shown
     deny_tags: tuple[str, ...] = ()
-    prior_items: tuple[str, ...] = ()  # items whose popularity of that second was sent along,
-    prior_log_p: tuple[float, ...] = ()  # and their log p: scores depend on it
+    prior_items: tuple[str, ...] = ()  # items whose live popularity was sent along,
+    prior_log_p: tuple[float, ...] = ()  # and their log p, on which the scores depend
     context: Context = Context()
     slate: tuple[Shown, ...] = Field(min_length=1)
     policy: Key
@@ -86,7 +87,7 @@ class Impression(Record):
 
     @field_serializer("context", when_used="json")
     def _context_as_text(self, context: Context) -> str:
-        """In the log a context is one column, of JSON."""
+        """In the log, a context is one column of JSON."""
         return context.model_dump_json()
 
     @field_validator("context", mode="before")
@@ -106,7 +107,7 @@ class Impression(Record):
 
 
 class Outcome(Record):
-    """What a person did with an item. Without `request_id` it is organic: tfrec did not show the item."""
+    """What a user did with an item. Without a `request_id` it is organic: tfrec did not show the item."""
 
     event_id: Key
     user: Key

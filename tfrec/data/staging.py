@@ -1,7 +1,7 @@
-"""Directories in the making: what a killed process leaves is told from what a living one is writing, and swept away.
+"""Staging directories, which appear under their final name whole or not at all.
 
-A directory is written under a hidden name and appears under its own by one rename. Its maker holds a lock on it. The system takes
-that lock back when the process ends, however it ends, so whoever comes next can tell leftovers from work in progress.
+A directory is written under a hidden name and gets its own name by one rename. Its maker holds a lock on it. The system releases
+the lock when the process ends, however it ends, so the next process can tell leftovers from work in progress and sweep them away.
 """
 import contextlib
 import ctypes
@@ -18,13 +18,13 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # <fcntl.h>, <linux/fs.h>
 
 @contextmanager
 def staging(parent: str | Path, prefix: str, *, mode: int = 0o777) -> Iterator[Path]:
-    """An empty directory `<parent>/<prefix>...`, which is removed at the end unless it was renamed.
+    """Create an empty directory `<parent>/<prefix>...`, which is removed at the end unless it was renamed.
 
     Leftovers under the same prefix are removed first.
 
     Args:
-        parent: an existing directory, on the file system of what will be renamed.
-        prefix: begins with a dot, so that nobody takes it for finished work.
+        parent: an existing directory, on the file system of the final name.
+        prefix: begins with a dot, so that nobody takes the directory for finished work.
         mode: of the directory, before the process's umask.
     """
     sweep(parent, prefix)
@@ -52,7 +52,7 @@ def sweep(parent: str | Path, prefix: str) -> list[Path]:
 
 
 def link(source: str, target: str) -> None:
-    """A hard link where there can be one, else a copy."""
+    """Make a hard link, or a copy where the file system has no links."""
     try:
         os.link(source, target)
     except OSError:  # another file system, or one without links
@@ -60,10 +60,10 @@ def link(source: str, target: str) -> None:
 
 
 def replace_directory(new: Path, target: Path) -> None:
-    """Put the directory `new` in the place of `target`, which may exist; what was there is `new` afterwards, or gone.
+    """Replace the directory `target`, which may exist, by `new`. The old directory is `new` afterwards, or removed.
 
-    On Linux both change places in one step. Where a file system cannot do that, `target` is away for a moment; `recover` finds
-    what a kill in that moment left.
+    On Linux both are exchanged in one step. Where a file system cannot do that, `target` is missing for a moment, and `recover`
+    finds what a kill in that moment left.
     """
     recover(target)
     if not target.exists():
@@ -77,7 +77,7 @@ def replace_directory(new: Path, target: Path) -> None:
 
 
 def recover(target: Path) -> None:
-    """Put back what `replace_directory` was replacing when it was killed, if it has left no `target`."""
+    """Put back the directory that `replace_directory` was replacing when it was killed, if there is no `target`."""
     if not target.exists():
         with contextlib.suppress(FileNotFoundError):
             _old(target).rename(target)
@@ -88,7 +88,7 @@ def _old(target: Path) -> Path:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Let two paths change places; False where the system or the file system cannot."""
+    """Exchange two paths; False where the system or the file system cannot."""
     try:
         rename = ctypes.CDLL(None).renameat2
     except AttributeError:  # not Linux

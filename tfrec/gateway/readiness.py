@@ -4,7 +4,7 @@ import threading
 import time
 
 from tfrec.client.client import Client
-from tfrec.data.feedback_log.log import LogWriter
+from tfrec.data.feedback_log.writer import LogWriter
 from tfrec.errors import TfrecError
 from tfrec.gateway.http.error_responses import NO_ANSWER, without_source
 

@@ -12,8 +12,9 @@ from tfrec.client.client import Client
 from tfrec.config import Config, GatewayConfig
 from tfrec.data.behaviour.first_seen import first_seen_in_file
 from tfrec.data.behaviour.newest_outcomes import newest_outcomes
-from tfrec.data.feedback_log.log import FeedbackLog, LogWriter
+from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
+from tfrec.data.feedback_log.writer import LogWriter
 from tfrec.data.items.catalogue import read_catalogue
 from tfrec.data.labels.label_rule import LabelRule
 from tfrec.errors import TfrecError

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from tfrec.data.behaviour.first_seen import first_seen
 from tfrec.data.behaviour.newest_outcomes import first_positives
-from tfrec.data.feedback_log.log import LogWriter
+from tfrec.data.feedback_log.writer import LogWriter
 from tfrec.data.records import Impression, Outcome, Shown
 from tfrec.gateway.dedupe import Deduplicator
 from tfrec.gateway.history import UserHistories

@@ -22,7 +22,7 @@ from tfrec.data.behaviour.first_seen import from_newcomers
 from tfrec.data.behaviour.newest_outcomes import first_positives, newest_outcomes
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.labels.label_rule import LabelRule
-from tfrec.data.readers.rows import Quarantine
+from tfrec.data.readers.quarantine import Quarantine
 from tfrec.data.staging import link, staging
 from tfrec.errors import ServingError, UsageError
 from tfrec.graph.index_choice import Given, Lists

@@ -17,7 +17,7 @@ import tensorflow as tf
 from tfrec.config import Config
 from tfrec.data.items.catalogue import Catalogue, read_catalogue
 from tfrec.data.items.item_features import ItemFeatures
-from tfrec.data.readers.rows import Quarantine
+from tfrec.data.readers.quarantine import Quarantine
 from tfrec.data.staging import recover, replace_directory, staging
 from tfrec.errors import DataError, ModelError
 from tfrec.models.bayesian_head import BayesianHead

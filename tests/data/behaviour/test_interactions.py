@@ -12,7 +12,7 @@ from tfrec.config import RewardConfig
 from tfrec.data.behaviour.interaction_files import read_interactions
 from tfrec.data.behaviour.interactions import Interactions, event_sha1
 from tfrec.data.items.catalogue import Catalogue
-from tfrec.data.readers.rows import Quarantine
+from tfrec.data.readers.quarantine import Quarantine
 from tfrec.data.records import Item
 from tfrec.errors import DataError, UsageError
 

@@ -6,7 +6,7 @@ from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.examples.pairs import Pairs, joined, pairs_of_behaviour, pairs_of_log, read_queries
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.labels.join import SCHEMA
-from tfrec.data.readers.rows import Quarantine
+from tfrec.data.readers.quarantine import Quarantine
 from tfrec.data.records import Item
 from tfrec.errors import DataError
 

@@ -8,10 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tfrec.data.feedback_log import durable_files
-from tfrec.data.feedback_log import log as log_module
-from tfrec.data.feedback_log import write_ahead_log as wal_module
-from tfrec.data.feedback_log.log import FeedbackLog, LogWriter
+from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
+from tfrec.data.feedback_log.writer import LogWriter
 from tfrec.data.records import Outcome
 from tfrec.errors import DataError
 
@@ -43,6 +42,11 @@ class Disk:
         return File(path, "r+")
 
 
+def started(log, root):
+    """A writer with little room, which commits only when it is told to."""
+    return LogWriter(log, WriteAheadFile(root / "wal", "g", room_bytes=500, rewrite_bytes=1000), commit_seconds=600)
+
+
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(SIZES, min_size=1, max_size=4), st.integers(1, 500))
 def test_a_disk_that_fills_up_anywhere_loses_no_acknowledged_record_and_keeps_no_refused_one(tmp_path_factory, rooms, size):
@@ -50,9 +54,6 @@ def test_a_disk_that_fills_up_anywhere_loses_no_acknowledged_record_and_keeps_no
     root, disk, kept = tmp_path_factory.mktemp("run"), Disk(), []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(durable_files, "open_new", disk.open_new)
-        patch.setattr(wal_module, "_ROOM_BYTES", 500)
-        patch.setattr(wal_module, "_REWRITE_BYTES", 1000)
-        patch.setattr(log_module, "_COMMIT_SECONDS", 600)
         log, told = FeedbackLog(root / "log"), []
 
         def attempt(work, *given):
@@ -63,7 +64,7 @@ def test_a_disk_that_fills_up_anywhere_loses_no_acknowledged_record_and_keeps_no
                 return False
             return True
 
-        writer = LogWriter(log, WriteAheadFile(root / "wal", "g"))
+        writer = started(log, root)
         for room in rooms:
             disk.free = room
             for _ in range(3):
@@ -75,7 +76,7 @@ def test_a_disk_that_fills_up_anywhere_loses_no_acknowledged_record_and_keeps_no
             attempt(log.maintain)
         attempt(writer.close)
         disk.free = 1 << 40
-        with LogWriter(FeedbackLog(root / "log"), WriteAheadFile(root / "wal", "g")) as writer:
+        with started(FeedbackLog(root / "log"), root) as writer:
             writer.outcome(Outcome(event_id="after", user="u", item="i", action="click", time=5))
         log.maintain()
     found = log.read("outcomes")["event_id"].to_pylist()

@@ -1,3 +1,4 @@
+"""The feedback log: what is written is read, in windows that tile it, whatever processes, tables and files do."""
 import json
 import logging
 import os
@@ -15,9 +16,10 @@ from deltalake import DeltaTable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tfrec.data.feedback_log import log as log_module
-from tfrec.data.feedback_log.log import FeedbackLog, LogWriter, Window
+from tfrec.data.feedback_log.log import FeedbackLog
+from tfrec.data.feedback_log.window import Window
 from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
+from tfrec.data.feedback_log.writer import LogWriter
 from tfrec.data.records import Context, Impression, Outcome, Shown
 from tfrec.errors import DataError, UsageError
 
@@ -75,13 +77,13 @@ def test_text_comes_through_as_it_was(log, writer):
     assert log.read("impressions")["query"].to_pylist()[::2] == texts
 
 
-def test_a_check_writes_and_leaves_nothing(log, writer, monkeypatch):
-    monkeypatch.setattr(log_module, "_COMMIT_SECONDS", 60)
-    writer.check()
-    writer.outcome(outcome("e1"))
-    assert writer.behind() > 0
-    writer.flush()
-    assert (writer.behind(), events(log)) == (0, ["e1"])
+def test_a_check_writes_and_leaves_nothing(log, tmp_path):
+    with LogWriter(log, WriteAheadFile(tmp_path / "wal", "g"), commit_seconds=60) as writer:
+        writer.check()
+        writer.outcome(outcome("e1"))
+        assert writer.behind() > 0
+        writer.flush()
+        assert (writer.behind(), events(log)) == (0, ["e1"])
 
 
 def test_outcomes_share_the_numbers_of_their_writer(log, writer):
@@ -96,9 +98,8 @@ def test_outcomes_share_the_numbers_of_their_writer(log, writer):
     assert log.last_seq("g") == 3
 
 
-def test_the_committer_needs_no_flush(log, tmp_path, monkeypatch):
-    monkeypatch.setattr(log_module, "_COMMIT_SECONDS", 0.01)
-    with LogWriter(log, WriteAheadFile(tmp_path / "wal", "g")) as writer:
+def test_the_committer_needs_no_flush(log, tmp_path):
+    with LogWriter(log, WriteAheadFile(tmp_path / "wal", "g"), commit_seconds=0.01) as writer:
         writer.outcome(outcome("e1"))
         for _ in range(500):
             if events(log):
@@ -107,7 +108,6 @@ def test_the_committer_needs_no_flush(log, tmp_path, monkeypatch):
 
 
 def test_a_flush_ends_while_records_keep_arriving(log, tmp_path, monkeypatch):
-    monkeypatch.setattr(log_module, "_COMMIT_SECONDS", 60)  # nobody else commits
     commit, ended, arrived, commits = log.append_lines, threading.Event(), threading.Event(), []
 
     def slowly(*given, **told):
@@ -122,7 +122,7 @@ def test_a_flush_ends_while_records_keep_arriving(log, tmp_path, monkeypatch):
             if ended.wait(0.005):
                 return
 
-    with LogWriter(log, WriteAheadFile(tmp_path / "wal", "busy")) as writer:
+    with LogWriter(log, WriteAheadFile(tmp_path / "wal", "busy"), commit_seconds=60) as writer:
         writer.outcome(outcome("first"))
         monkeypatch.setattr(log, "append_lines", slowly)
         thread = threading.Thread(target=keep_appending)
@@ -140,7 +140,6 @@ def test_a_flush_ends_while_records_keep_arriving(log, tmp_path, monkeypatch):
 
 
 def test_an_outage_of_the_tables_loses_nothing(log, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(log_module, "_COMMIT_SECONDS", 0.01)
     real, calls, back = log.append_lines, [], threading.Event()
 
     def failing(*args, **options):
@@ -150,7 +149,8 @@ def test_an_outage_of_the_tables_loses_nothing(log, tmp_path, monkeypatch, caplo
         back.set()
         real(*args, **options)
 
-    with LogWriter(log, WriteAheadFile(tmp_path / "wal", "g")) as writer, caplog.at_level(logging.WARNING):
+    wal = WriteAheadFile(tmp_path / "wal", "g")
+    with LogWriter(log, wal, commit_seconds=0.01) as writer, caplog.at_level(logging.WARNING):
         monkeypatch.setattr(log, "append_lines", failing)
         writer.outcome(outcome("e1"))
         assert back.wait(10)
@@ -181,12 +181,12 @@ def test_a_window_round_trips_and_survives_deletion(log):
     log.append("outcomes", fields(outcome("e1"), outcome("e2", user="v")), writer="g")
     first = log.window(None, now=10)
     assert first.end == {"impressions": {}, "outcomes": {"g": 2}}
-    assert (first.matured_from, first.now, first.is_empty) == (0, 10, False)
+    assert (first.matured_from, first.now, first.start) == (0, 10, {"impressions": {}, "outcomes": {}})
     assert Window.model_validate_json(first.model_dump_json()) == first
     DeltaTable(log.tables["outcomes"].uri).delete("user = 'v'")  # the newest row
     second = log.window(first, now=20)
     assert (second.start, second.end) == (first.end, first.end)
-    assert (second.matured_from, second.is_empty) == (10, True)
+    assert second.matured_from == 10
 
 
 def test_a_clock_that_ran_ahead_once_stops_no_later_window(log):
@@ -213,7 +213,7 @@ def test_the_numbers_survive_a_checkpoint(log):
 
 def test_an_empty_log_has_an_empty_window(log):
     window = log.window(None, now=1)
-    assert window.is_empty
+    assert window.start == window.end
     assert log.read("impressions", window.impressions_version).num_rows == 0
 
 
@@ -232,7 +232,7 @@ def test_windows_tile_the_log(tmp_path_factory, steps):
         elif step == "window":
             windows.append(log.window(windows[-1] if windows else None, now=len(windows)))
         else:
-            log.compact()
+            log.maintain()
     windows.append(log.window(windows[-1] if windows else None, now=99))
     read = []
     for window in windows:
@@ -246,8 +246,7 @@ def test_old_versions_are_read_until_vacuumed_and_the_newest_then(log):
     for seq in (1, 2, 3):
         log.append("outcomes", [(seq, outcome(f"e{seq}").model_dump())], writer="g")
     assert sorted(log.read("outcomes", 2)["event_id"].to_pylist()) == ["e1", "e2"]
-    log.compact()
-    log.vacuum(retention_hours=0)
+    log.maintain(retention_hours=0)
     assert len(list(Path(log.tables["outcomes"].uri).glob("*.parquet"))) == 1
     assert sorted(log.read("outcomes", 2)["event_id"].to_pylist()) == ["e1", "e2", "e3"]
     with pytest.raises(DataError, match="version 99 asked for, the newest is"):
@@ -273,17 +272,16 @@ def test_a_truncated_delta_file_is_named(log):
 
 PROCESS = textwrap.dedent("""
     import os, sys
-    from tfrec.data.feedback_log import log as log_module
-    from tfrec.data.feedback_log.log import FeedbackLog, LogWriter
+    from tfrec.data.feedback_log.log import FeedbackLog
+    from tfrec.data.feedback_log.writer import LogWriter
     from tfrec.data.records import Outcome
     from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
     root, count, name, *others = sys.argv[1], int(sys.argv[2]), *sys.argv[3:]
-    log_module._COMMIT_SECONDS = 0.02
     for other in others:  # forked before anything runs: to import all that again would take longer than the work
         if not (child := os.fork()):
             name = other
             break
-    with LogWriter(FeedbackLog(root + "/log"), WriteAheadFile(root + "/wal", name)) as writer:
+    with LogWriter(FeedbackLog(root + "/log"), WriteAheadFile(root + "/wal", name), commit_seconds=0.02) as writer:
         for k in range(count):
             event = f"{name}{k}"
             writer.outcome(Outcome(event_id=event, user="u", item="i", action="click", time=5))

@@ -6,10 +6,9 @@ import pytest
 
 from tests.data.feedback_log.power_cut import PowerCuts, leaves, put
 from tfrec.data.feedback_log import durable_files
-from tfrec.data.feedback_log import log as log_module
-from tfrec.data.feedback_log import write_ahead_log as wal_module
-from tfrec.data.feedback_log.log import FeedbackLog, LogWriter
+from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
+from tfrec.data.feedback_log.writer import LogWriter
 from tfrec.data.records import Outcome
 
 
@@ -17,11 +16,9 @@ def outcome(event):
     return Outcome(event_id=event, user="u", item="i", action="click", time=5)
 
 
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
-    monkeypatch.setattr(wal_module, "_ROOM_BYTES", 600)
-    monkeypatch.setattr(wal_module, "_REWRITE_BYTES", 500)
-    monkeypatch.setattr(log_module, "_COMMIT_SECONDS", 600)  # nobody commits but the test
+def started(log, root):
+    """A writer with little room, which commits only when it is told to."""
+    return LogWriter(log, WriteAheadFile(root / "wal", "g", room_bytes=600, rewrite_bytes=500), commit_seconds=600)
 
 
 def work(root, cuts):
@@ -34,16 +31,16 @@ def work(root, cuts):
             writer.outcome(outcome(events[-1]))
             cuts.acknowledged = len(events)
 
-    with LogWriter(log, WriteAheadFile(root / "wal", "g")) as writer:
+    with started(log, root) as writer:
         tell(writer, 2)
         writer.flush()
         tell(writer, 1)
         writer.flush()
         tell(writer, 1)
-        log.compact()
+        log.maintain()
         tell(writer, 1)
-        log.vacuum(retention_hours=0)
-    with LogWriter(log, WriteAheadFile(root / "wal", "g")) as writer:
+        log.maintain(retention_hours=0)
+    with started(log, root) as writer:
         tell(writer, 2)
     return events
 
@@ -51,7 +48,7 @@ def work(root, cuts):
 def found_after(root):
     """How often each event is in the log, after a start, one more record and a stop."""
     log = FeedbackLog(root / "log")
-    with LogWriter(log, WriteAheadFile(root / "wal", "g")) as writer:
+    with started(log, root) as writer:
         writer.outcome(outcome("after"))
     return Counter(log.read("outcomes")["event_id"].to_pylist())
 

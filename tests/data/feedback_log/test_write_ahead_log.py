@@ -1,3 +1,4 @@
+"""The write-ahead file over restarts, cuts, damaged lines and a disk that refuses."""
 import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -6,37 +7,41 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfrec.data.feedback_log import write_ahead_log as wal_module
-from tfrec.data.feedback_log.write_ahead_log import Entry, WriteAheadFile
+from tfrec.data.feedback_log import durable_files
+from tfrec.data.feedback_log.wal_lines import Entry
+from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
 from tfrec.errors import DataError, UsageError
 
 
-@pytest.fixture(scope="module", autouse=True)
-def little_room():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(wal_module, "_ROOM_BYTES", 100)
-        yield
+def opened(directory, **options):
+    """The file of writer "g", with little room so that it is made quickly."""
+    return WriteAheadFile(directory, "g", room_bytes=100, **options)
+
+
+def content(wal):
+    """What the file holds, without the zeros behind it."""
+    return wal.path.read_bytes().rstrip(b"\0")
 
 
 def test_entries_come_back_after_a_restart(tmp_path):
-    first = WriteAheadFile(tmp_path, "g")
+    first = opened(tmp_path)
     assert first.append("outcomes", ["a", "b"]) == 2
     assert first.append("impressions", ["c"]) == 3
     assert first.pending(1) == [Entry(2, "outcomes", "b"), Entry(3, "impressions", "c")]
     first.close()
-    again = WriteAheadFile(tmp_path, "g")
+    again = opened(tmp_path)
     assert again.pending(0) == [Entry(1, "outcomes", "a"), Entry(2, "outcomes", "b"), Entry(3, "impressions", "c")]
     assert again.append("outcomes", ["d"]) == 4
     again.close()
 
 
 def test_numbers_go_on_when_everything_was_forgotten(tmp_path):
-    first = WriteAheadFile(tmp_path, "g")
+    first = opened(tmp_path)
     first.append("outcomes", ["a", "b"])
     first.truncate(2)
     assert first.pending(0) == []
     first.close()
-    again = WriteAheadFile(tmp_path, "g")
+    again = opened(tmp_path)
     assert (again.last_seq, again.append("outcomes", ["c"])) == (2, 3)
     again.skip_to(10)
     again.skip_to(5)
@@ -44,9 +49,8 @@ def test_numbers_go_on_when_everything_was_forgotten(tmp_path):
     again.close()
 
 
-def test_the_file_shrinks_once_enough_was_forgotten(tmp_path, monkeypatch):
-    monkeypatch.setattr(wal_module, "_REWRITE_BYTES", 1000)
-    wal = WriteAheadFile(tmp_path, "g")
+def test_the_file_shrinks_once_enough_was_forgotten(tmp_path):
+    wal = opened(tmp_path, rewrite_bytes=1000)
     wal.append("outcomes", ["x" * 600] * 3)
     wal.truncate(2)
     assert wal.path.stat().st_size < 1000
@@ -62,18 +66,18 @@ PAYLOAD = st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs
 @given(st.lists(PAYLOAD, max_size=4), st.integers(0, 200), st.booleans())
 def test_a_file_cut_anywhere_keeps_every_whole_line(tmp_path_factory, payloads, anywhere, over_zeros):
     directory = tmp_path_factory.mktemp("wal")
-    wal = WriteAheadFile(directory, "g")
-    header = wal._file.tell()
+    wal = opened(directory)
+    header = len(content(wal))
     ends = []
     for payload in payloads:
         wal.append("outcomes", [payload])
-        ends.append(wal._file.tell())
-    raw = wal.path.read_bytes()[: wal._file.tell()]
+        ends.append(len(content(wal)))
+    raw = content(wal)
     wal.close()
     cuts = {header + anywhere, *(end - short for end in ends for short in (0, 1, 2))}  # at a line's end it matters to a byte
     for size in (min(cut, len(raw)) for cut in sorted(cuts)):
         (directory / "g.wal").write_bytes(raw[:size] + bytes(60 * over_zeros))
-        again = WriteAheadFile(directory, "g")
+        again = opened(directory)
         kept = [entry.payload for entry in again.pending(0)]
         # at the end of the file a line is whole without its line break
         assert kept == [payload for payload, end in zip(payloads, ends, strict=True) if end - (not over_zeros) <= size]
@@ -83,7 +87,7 @@ def test_a_file_cut_anywhere_keeps_every_whole_line(tmp_path_factory, payloads, 
 
 
 def test_calls_from_many_threads_get_numbers_of_their_own(tmp_path):
-    wal = WriteAheadFile(tmp_path, "g")
+    wal = opened(tmp_path)
     with ThreadPoolExecutor(8) as pool:
         seqs = list(pool.map(lambda k: wal.append("outcomes", [f"p{k}"]), range(100)))
     assert sorted(seqs) == list(range(1, 101))
@@ -92,12 +96,12 @@ def test_calls_from_many_threads_get_numbers_of_their_own(tmp_path):
 
 
 def test_one_process_per_writer(tmp_path):
-    wal = WriteAheadFile(tmp_path, "g")
+    wal = opened(tmp_path)
     with pytest.raises(UsageError, match="writer 'g' is in use by another process"):
-        WriteAheadFile(tmp_path, "g")
+        opened(tmp_path)
     WriteAheadFile(tmp_path, "h").close()
     wal.close()
-    WriteAheadFile(tmp_path, "g").close()
+    opened(tmp_path).close()
 
 
 @pytest.mark.parametrize("writer", ["", "../x", "a b", "x" * 65])
@@ -107,7 +111,7 @@ def test_names_that_are_no_file_names(tmp_path, writer):
 
 
 def test_a_payload_is_one_line(tmp_path):
-    wal = WriteAheadFile(tmp_path, "g")
+    wal = opened(tmp_path)
     with pytest.raises(UsageError, match="one line"):
         wal.append("outcomes", ["a\nb"])
     wal.close()
@@ -116,26 +120,26 @@ def test_a_payload_is_one_line(tmp_path):
 
 
 def test_a_full_disk_is_no_acknowledgement(tmp_path, monkeypatch):
-    wal = WriteAheadFile(tmp_path, "g")
+    wal = opened(tmp_path)
     wal.append("outcomes", ["a"])
 
-    def half(file, entries):
+    def half(file, data):
         file.write(b"half a li")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(wal_module, "_write", half)
+        patch.setattr(durable_files, "write_all", half)
         with pytest.raises(DataError, match=r"cannot be written .*No space left.*Free disk space"):
             wal.append("outcomes", ["b"])
     assert wal.append("outcomes", ["c"]) == 2
     wal.close()
-    again = WriteAheadFile(tmp_path, "g")
+    again = opened(tmp_path)
     assert [entry.payload for entry in again.pending(0)] == ["a", "c"]
     again.close()
 
 
 def test_after_a_failed_sync_nothing_is_promised(tmp_path, monkeypatch):
-    wal = WriteAheadFile(tmp_path, "g")
+    wal = opened(tmp_path)
 
     def fail(_):
         raise OSError(errno.EIO, "Input/output error")
@@ -151,13 +155,13 @@ def test_after_a_failed_sync_nothing_is_promised(tmp_path, monkeypatch):
 
 
 def test_a_flipped_bit_is_set_aside_with_a_word(tmp_path):
-    wal = WriteAheadFile(tmp_path, "g")
+    wal = opened(tmp_path)
     wal.append("outcomes", ["aaaa", "bbbb"])
     wal.close()
     raw = bytearray(wal.path.read_bytes())
     raw[raw.index(b"aaaa")] ^= 1
     wal.path.write_bytes(raw)
-    again = WriteAheadFile(tmp_path, "g")
+    again = opened(tmp_path)
     assert ([entry.payload for entry in again.pending(0)], again.quarantined) == (["bbbb"], 1)
     assert "does not fit its checksum" in again.quarantine.read_text()
     again.close()

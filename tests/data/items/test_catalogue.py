@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfrec.data.items.catalogue import Catalogue, read_catalogue
-from tfrec.data.readers.rows import Quarantine
+from tfrec.data.readers.quarantine import Quarantine
 from tfrec.data.records import Item
 from tfrec.errors import DataError
 

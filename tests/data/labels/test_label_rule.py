@@ -7,8 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tfrec.config import load_config
-from tfrec.data.feedback_log.log import FeedbackLog, LogWriter
+from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
+from tfrec.data.feedback_log.writer import LogWriter
 from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.records import Impression, Outcome, Shown
 from tfrec.errors import UsageError

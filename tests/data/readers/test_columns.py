@@ -7,7 +7,7 @@ import pytest
 from tfrec.data.examples.pairs import read_queries
 from tfrec.data.items.catalogue import Catalogue, read_catalogue
 from tfrec.data.readers.event_files import read_events
-from tfrec.data.readers.rows import Quarantine
+from tfrec.data.readers.quarantine import Quarantine
 from tfrec.data.records import Item
 from tfrec.errors import DataError
 

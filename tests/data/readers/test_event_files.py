@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfrec.data.readers.event_files import FileEvent, read_events
-from tfrec.data.readers.rows import Quarantine, read_records
+from tfrec.data.readers.quarantine import Quarantine
+from tfrec.data.readers.validation import read_records
 from tfrec.errors import DataError
 
 IDS = st.sampled_from(["a", '"a"', '"a', 'a"b', 'a"', " 10", "10.0", "", '"x,y"', '"x\ny"', '"a""b"', "é", "nan", "a\0b", '"" '])

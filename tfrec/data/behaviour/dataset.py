@@ -12,7 +12,7 @@ from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.items.catalogue import Catalogue, read_catalogue
 from tfrec.data.items.unknown_ids import explain_unknown
 from tfrec.data.labels.label_rule import LabelRule
-from tfrec.data.readers.rows import Quarantine
+from tfrec.data.readers.quarantine import Quarantine
 from tfrec.data.records import Item
 from tfrec.errors import DataError, UsageError
 

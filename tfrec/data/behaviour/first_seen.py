@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from tfrec.data.behaviour.newcomers import HISTORY_SECONDS
 from tfrec.data.labels.pair_rewards import rename_users
 from tfrec.data.readers.event_files import read_events
-from tfrec.data.readers.rows import Quarantine
+from tfrec.data.readers.quarantine import Quarantine
 
 
 def first_seen(outcomes: pa.Table, *, now: int) -> pa.Table:

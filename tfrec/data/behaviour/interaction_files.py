@@ -15,7 +15,7 @@ from tfrec.data.labels.action_names import warn_of_actions
 from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.labels.pair_rewards import one_row_per_pair, positive_pairs, rewarded_actions
 from tfrec.data.readers.event_files import read_events
-from tfrec.data.readers.rows import Quarantine
+from tfrec.data.readers.quarantine import Quarantine
 from tfrec.errors import DataError
 
 log = logging.getLogger(__name__)

@@ -54,7 +54,8 @@ class Interactions:
         """Order and number events, which may come in any order; of several of a user and an item the earliest is kept.
 
         Args:
-            user, item: `[n]` ids.
+            user: `[n]` ids.
+            item: `[n]` ids.
             time: `[n]` seconds since 1970 UTC.
             items: the catalogue's ids. An event's item code is its position there, and events of other items are dropped and
                 counted. Without it, items are numbered as they appear.

@@ -1,1 +1,1 @@
-"""Training examples: windows of behaviour, slates with their rewards, and pairs of texts."""
+"""Training examples: windows of behaviour, slates with their rewards, and pairs of queries and items."""

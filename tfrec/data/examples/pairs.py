@@ -1,6 +1,7 @@
-"""Texts and the items that answer them: a file of queries, the feedback log or behaviour in, pairs out.
+"""Pairs of a query and the item that answers it, on which the text encoder is tuned.
 
-They are what the text encoder is tuned on: after that, a query and what was chosen for it lie near each other.
+They come from a file of queries, from the feedback log, or from behaviour. After tuning, the vectors of a query and of an item
+that was chosen for it are near each other.
 """
 import logging
 import zlib
@@ -18,7 +19,8 @@ from pydantic import Field
 from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.items.unknown_ids import LOOKED_AT, explain_unknown
-from tfrec.data.readers.rows import Quarantine, read_records
+from tfrec.data.readers.quarantine import Quarantine
+from tfrec.data.readers.validation import read_records
 from tfrec.data.records import Key, Record
 from tfrec.errors import DataError
 
@@ -35,7 +37,7 @@ class QueryRow(Record):
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """`queries[query[i]]` is answered by item `item[i]` of the catalogue, and that weighs `weight[i]`."""
+    """Item `item[i]` of the catalogue answers `queries[query[i]]`, with the weight `weight[i]`."""
 
     queries: tuple[str, ...]
     query: npt.NDArray[np.int32]
@@ -46,7 +48,7 @@ class Pairs:
 
     @classmethod
     def of(cls, rows: Iterable[tuple[str, str, float]], catalogue: Catalogue) -> "Pairs":
-        """Pairs of (query, item id, weight); the same pair twice weighs as much as both."""
+        """From rows (query, item id, weight). The weights of equal pairs are added."""
         queries: dict[str, int] = {}
         weights: dict[tuple[int, int], float] = {}
         unknown: Counter[str] = Counter()
@@ -64,27 +66,27 @@ class Pairs:
         return len(self.query)
 
     def take(self, rows: npt.NDArray[np.bool_]) -> "Pairs":
-        """Some of the pairs; queries keep their numbers."""
+        """The pairs where a mask holds; queries keep their numbers."""
         return Pairs(self.queries, self.query[rows], self.item[rows], self.weight[rows])
 
     def held_out(self, share: float) -> npt.NDArray[np.bool_]:
-        """`[len(self)]`: pairs of that share of the queries, by a digest of their text, so the same in every run."""
+        """`[len(self)]`: the pairs of this share of the queries, chosen by a digest of their text, so the same in every run."""
         digest = np.array([zlib.crc32(query.encode()) for query in self.queries], np.uint64)
         return (digest < share * 2**32)[self.query]
 
     def relevant(self, *, most: int) -> npt.NDArray[np.int32]:
-        """`[queries, r]` the items of each query, at most `most`, padded with -1."""
+        """`[queries, r]`: the items of each query, at most `most`, padded with -1."""
         order = np.argsort(self.query, kind="stable")
         first = np.searchsorted(self.query[order], np.arange(len(self.queries)))
-        place = np.arange(len(self)) - first[self.query[order]]
-        table = np.full((len(self.queries), min(most, int(place.max(initial=0)) + 1)), -1, np.int32)
-        kept = place < table.shape[1]
-        table[self.query[order][kept], place[kept]] = self.item[order][kept]
+        column = np.arange(len(self)) - first[self.query[order]]
+        table = np.full((len(self.queries), min(most, int(column.max(initial=0)) + 1)), -1, np.int32)
+        kept = column < table.shape[1]
+        table[self.query[order][kept], column[kept]] = self.item[order][kept]
         return table
 
 
 def joined(parts: Sequence[Pairs]) -> Pairs:
-    """Pairs of several sources as one."""
+    """The pairs of several sources together."""
     queries = {query: None for part in parts for query in part.queries}
     code = {query: n for n, query in enumerate(queries)}
     numbers = [np.array([code[q] for q in part.queries], np.int32)[part.query] for part in parts]
@@ -93,7 +95,7 @@ def joined(parts: Sequence[Pairs]) -> Pairs:
 
 
 def read_queries(path: str | Path, catalogue: Catalogue, *, quarantine: Quarantine | None) -> Pairs:
-    """Pairs of a file with columns `query`, `item` and, if there is one, `weight`.
+    """Read pairs from a file with the columns `query`, `item` and, optionally, `weight`.
 
     Raises:
         DataError: the file or a row cannot be used, or no row names an item of the catalogue.
@@ -111,14 +113,14 @@ def read_queries(path: str | Path, catalogue: Catalogue, *, quarantine: Quaranti
 
 
 def pairs_of_log(examples: pa.Table, catalogue: Catalogue) -> Pairs:
-    """Pairs of the joined feedback log: what was chosen after a query, weighing its reward."""
+    """Pairs of the joined feedback log: items that were chosen after a query, weighted by their reward."""
     chosen = examples.filter(pc.and_(pc.greater(examples["reward"], 0), pc.greater(pc.utf8_length(examples["query"]), 0)))
     columns = (chosen[name].to_pylist() for name in ("query", "item", "reward"))
     return Pairs.of(zip(*columns, strict=True), catalogue)
 
 
 def pairs_of_behaviour(inter: Interactions, catalogue: Catalogue, *, within_seconds: int = 1 << 40) -> Pairs:
-    """Pairs of consecutive items of one user: the text of the first stands for a query. `inter` is coded by `catalogue`."""
+    """Pairs of consecutive items of one user, with the text of the first as the query. `inter` is coded by `catalogue`."""
     order = np.argsort(inter.user, kind="stable")
     user, item, time = inter.user[order], inter.item[order], inter.time[order]
     near = (user[1:] == user[:-1]) & (time[1:] - time[:-1] <= within_seconds) & (item[1:] != item[:-1])

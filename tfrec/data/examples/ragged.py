@@ -1,4 +1,4 @@
-"""Rows of unequal length in one flat array, as compressed sparse rows: memory is what they hold, however long the longest is."""
+"""Rows of unequal length in one flat array (compressed sparse rows), so one long row does not widen an array for all."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

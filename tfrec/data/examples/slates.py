@@ -17,10 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec.data.feedback_log.duckdb_view import create_view
-from tfrec.data.feedback_log.log import FeedbackLog, Window
+from tfrec.data.feedback_log.log import FeedbackLog
+from tfrec.data.feedback_log.window import Window
 from tfrec.data.labels.join import join
 from tfrec.data.labels.label_rule import LabelRule
-from tfrec.data.readers.rows import Quarantine
+from tfrec.data.readers.quarantine import Quarantine
 from tfrec.errors import DataError
 
 _LISTS = ("history", "history_action", "history_time", "exclude", "allow_tags", "deny_tags")

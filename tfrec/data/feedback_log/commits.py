@@ -1,9 +1,9 @@
-"""The commits of a Delta table in a local directory, so written that a power cut leaves a commit whole or not at all.
+"""The commits of a Delta table in a local directory, written so that a power cut leaves a commit whole or not at all.
 
-The Delta library names a commit before its bytes, and those of its Parquet files, are on disk: after a power cut there may be a
-commit of 0 bytes, which it then reads as one that changed nothing. So the two kinds of commits that the log needs, an append and
-a rewrite of small files, are written here, by the protocol's rules: data first, then a commit under the next free number. All
-else (reading, checkpoints, creation) is the library's.
+The Delta library names a commit before its bytes, and those of its Parquet files, are on disk. After a power cut there may be a
+commit of 0 bytes, which the library reads as a commit that changed nothing. So the two kinds of commits that the log needs, an
+append and a rewrite of small files, are written here by the rules of the protocol: data first, then a commit under the next free
+number. Reading, checkpoints and creation are left to the library.
 
 Protocol: https://github.com/delta-io/delta/blob/master/PROTOCOL.md, "Actions" and "Delta Log Entries".
 """
@@ -19,12 +19,11 @@ from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from tfrec import __version__
 from tfrec.data.feedback_log import durable_files
+from tfrec.data.feedback_log.parquet_file import Bounds
 from tfrec.data.readers.files import unreadable
 from tfrec.errors import DataError
 
@@ -39,9 +38,10 @@ class Commits:
     """The directory `_delta_log` of a table, and the Parquet files beside it."""
 
     def __init__(self, directory: Path) -> None:
+        """Name the directory, which need not exist."""
         self.directory = directory
         self._log = directory / "_delta_log"
-        self._whole: dict[int, int] = {}  # bytes of commits that were found whole
+        self._whole: dict[int, int] = {}  # size in bytes of the commits that were found whole
 
     def versions(self) -> list[int]:
         """The numbers of all commits that are still there, ascending."""
@@ -56,14 +56,15 @@ class Commits:
         return self._numbers(_CHECKPOINT)
 
     def path(self, version: int) -> Path:
+        """The file of a commit."""
         return self._log / f"{version:020d}.json"
 
     def read(self, version: int) -> list[Action]:
         """The actions of a commit.
 
         Raises:
-            DataError: it is empty, cut short or no JSON.
-            FileNotFoundError: there is none.
+            DataError: the commit is empty, cut short or not JSON.
+            FileNotFoundError: there is no such commit.
         """
         path = self.path(version)
         try:
@@ -75,10 +76,10 @@ class Commits:
         return actions
 
     def check(self) -> None:
-        """Look at all commits that a reader of the newest version reads; the Delta library takes an empty one for no change.
+        """Check all commits that a reader of the newest version reads; the library would take an empty one for no change.
 
         Raises:
-            DataError: the first one that is damaged, by name; or there are data files without any commit.
+            DataError: a commit is damaged (names the first), or there are data files without any commit.
         """
         versions, since = self.versions(), max(self.checkpoints(), default=-1)
         if not versions and since < 0 and next(self.directory.glob("*.parquet"), None) is not None:
@@ -95,7 +96,7 @@ class Commits:
                     continue
 
     def create(self, schema: pa.Schema, configuration: dict[str, str | None]) -> None:
-        """Make the table, if no other process does."""
+        """Create the table, unless another process does."""
         durable_files.make_directory(self.directory.parent)
         durable_files.make_directory(self.directory)
         durable_files.make_directory(self._log)
@@ -108,18 +109,18 @@ class Commits:
             durable_files.sync_directory(self._log)
 
     def commit(self, version: int, actions: Iterable[Action], *, operation: str) -> bool:
-        """Write commit number `version`; False when another process was faster. Its Parquet files must be on disk."""
+        """Write commit number `version`, whose Parquet files must be on disk; False when another process was faster."""
         info = {"commitInfo": {"timestamp": _now_ms(), "operation": operation, "operationParameters": {},
                                "engineInfo": f"tfrec {__version__}"}}
         durable_files.sync_directory(self.directory)
-        try:  # the information comes last: without it the commit was cut short
+        try:  # commitInfo comes last, so a commit without it was cut short
             durable_files.create(self.path(version), "".join(json.dumps(action) + "\n" for action in [*actions, info]).encode())
         except FileExistsError:
             return False
         return True
 
     def sync(self, versions: Iterable[int] = ()) -> None:
-        """Put commits on disk that another process or tool wrote, with the files they added: ours build on them."""
+        """Put on disk the commits that another process or tool wrote and the files they added, as later commits build on them."""
         for version in versions:
             for action in self.read(version):
                 if (added := action.get("add")) is not None and (file := self.directory / unquote(added["path"])).is_file():
@@ -129,11 +130,11 @@ class Commits:
         durable_files.sync_directory(self._log)
 
     def checkpoint(self, version: int) -> None:
-        """Write a checkpoint of the table at its newest version, so that it opens fast and older commits may go."""
+        """Write a checkpoint of the table at its newest version, so that it opens fast and older commits can be removed."""
         if version in self.checkpoints():
             return
         since = max(self.checkpoints(), default=-1)
-        with _Scratch(self.directory) as scratch:  # else a checkpoint has its name before its bytes are on disk
+        with _Scratch(self.directory) as scratch:  # the library would name a checkpoint before its bytes are on disk
             log = scratch / "_delta_log"
             log.mkdir()
             for file in self._log.iterdir():
@@ -150,10 +151,13 @@ class Commits:
             durable_files.replace(self._log / "_last_checkpoint", (log / "_last_checkpoint").read_bytes())
 
     def clean(self, *, before: float) -> list[str]:
-        """Remove what no version needs that was the newest at `before` (seconds since 1970) or later; the names of data files.
+        """Remove what is needed by no version that was the newest at `before` (seconds since 1970) or later.
 
-        A file that no commit names goes only when it is as old: a writer may be about to commit it. (The library's own vacuum
-        takes such files whatever their age, or leaves them for ever.)
+        A file that no commit names is removed only when it is as old, as a writer may be about to commit it. (The library's own
+        vacuum removes such files whatever their age, or leaves them for ever.)
+
+        Returns:
+            The names of the data files that were removed.
         """
         versions = self.versions()
         old = [version for version in versions if self.path(version).stat().st_mtime < before]
@@ -175,13 +179,20 @@ class Commits:
         return gone
 
     def new_file(self) -> Path:
-        """A name for a Parquet file."""
+        """A new name for a Parquet file."""
         return self.directory / f"part-{uuid.uuid4()}.parquet"
 
-    def added(self, file: Path, rows: int, bounds: dict[str, tuple[Any, Any]], *, is_new: bool) -> Action:
-        """The action that adds a file with the least and the greatest value of some columns; not `is_new`: rows rewritten.
+    def added(self, file: Path, rows: int, bounds: Bounds, *, is_new: bool) -> Action:
+        """The action that adds a file, with the least and the greatest value of some columns.
 
-        No other statistics: what people asked for and who they are would stay in the log after their rows are deleted.
+        There are no other statistics: what people asked for, and who they are, would stay in the log after their rows are
+        deleted.
+
+        Args:
+            file: the Parquet file, on disk.
+            rows: the number of its rows.
+            bounds: of its columns.
+            is_new: false where the rows were rewritten.
         """
         stats = {"numRecords": rows, "minValues": {name: low for name, (low, _) in bounds.items()},
                  "maxValues": {name: high for name, (_, high) in bounds.items()}, "nullCount": {}}
@@ -189,7 +200,7 @@ class Commits:
                         "dataChange": is_new, "stats": json.dumps(stats)}}
 
     def _named(self, floor: int, versions: list[int]) -> set[str]:
-        """Data files that version `floor` has or that a later commit adds."""
+        """The data files of version `floor`, and those that later commits add."""
         names: set[str] = set()
         if floor >= 0:
             names.update(Path(uri).name for uri in DeltaTable(self.directory, version=floor).file_uris())
@@ -206,27 +217,8 @@ class Commits:
         return sorted(int(match[1]) for match in found if match)
 
 
-def write_parquet(path: Path, schema: pa.Schema, parts: Iterable[pa.Table | pa.RecordBatch], *, bounded: Iterable[str]
-                  ) -> tuple[int, dict[str, tuple[Any, Any]]]:
-    """Write a Parquet file that is on disk at the end; returns its rows and the bounds of the columns `bounded`."""
-    rows, bounds = 0, dict[str, tuple[Any, Any]]()
-    with durable_files.open_new(path) as file:
-        with pq.ParquetWriter(file, schema, compression="zstd", compression_level=1, write_page_checksum=True) as writer:
-            for part in parts:
-                table = part if isinstance(part, pa.Table) else pa.Table.from_batches([part])
-                writer.write_table(table)
-                rows += table.num_rows
-                for name in bounded:
-                    ends = pc.min_max(table[name]).as_py()
-                    values = [v for v in (*bounds.get(name, ()), ends["min"], ends["max"]) if v is not None]
-                    if values:
-                        bounds[name] = min(values), max(values)
-        os.fsync(file.fileno())
-    return rows, bounds
-
-
 class _Scratch:
-    """A directory beside the data files, on the same file system, that is gone at the end."""
+    """A directory beside the data files, on the same file system, that is removed at the end."""
 
     PREFIX = "_scratch-"
 

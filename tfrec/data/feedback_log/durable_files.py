@@ -1,7 +1,7 @@
 """Files and directories that survive a power cut once the call that makes them has returned, readable by their owner alone.
 
-A file's bytes are on disk after a sync of the file, its name after a sync of the directory that holds the name. A file that
-others look for by name is written whole under another name first, so that nobody finds half of it, before or after a power cut.
+A file's bytes are on disk after a sync of the file, and its name after a sync of the directory that holds it. A file that others
+look for by name is first written whole under another name, so nobody finds half of it, before or after a power cut.
 """
 import os
 import uuid
@@ -13,7 +13,7 @@ PRIVATE_DIRECTORY = 0o700
 
 
 def make_directory(path: Path) -> None:
-    """Create a directory that only its owner may enter, and parents that are missing with the usual rights."""
+    """Create a directory that only its owner may enter. Missing parents get the usual rights."""
     if path.is_dir():
         return
     missing = [parent for parent in path.parents if not parent.is_dir()]
@@ -23,7 +23,7 @@ def make_directory(path: Path) -> None:
 
 
 def open_new(path: Path) -> IO[bytes]:
-    """An empty file for its owner alone, in the place of any that was there; unbuffered."""
+    """Open an empty, unbuffered file for its owner alone. It replaces any file of the name."""
     opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE)
     os.fchmod(opened, PRIVATE_FILE)  # of one that was there before
     return os.fdopen(opened, "r+b", buffering=0)
@@ -37,10 +37,10 @@ def write_all(file: IO[bytes], data: bytes) -> None:
 
 
 def create(path: Path, data: bytes) -> None:
-    """Make a file that nobody else may have made.
+    """Create a file that must not exist.
 
     Raises:
-        FileExistsError: somebody was faster; their file is untouched.
+        FileExistsError: another process was faster; its file is untouched.
     """
     with _Staged(path, data) as staged:
         os.link(staged, path)
@@ -48,14 +48,14 @@ def create(path: Path, data: bytes) -> None:
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Make a file, or put it in the place of an older one."""
+    """Create a file, or replace it."""
     with _Staged(path, data) as staged:
         os.replace(staged, path)
     sync_directory(path.parent)
 
 
 def append(path: Path, data: bytes) -> None:
-    """Write to the end of a file, which is made when there is none."""
+    """Write to the end of a file, which is created when there is none."""
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE_FILE), "ab", buffering=0) as file:
         write_all(file, data)
         os.fsync(file.fileno())
@@ -72,12 +72,12 @@ def sync_file(path: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Put on disk which files a directory has."""
+    """Put the names of a directory's files on disk."""
     sync_file(path)
 
 
 class _Staged:
-    """A file with its bytes on disk under a name that nobody looks for; gone at the end, if it was not moved."""
+    """A file with its bytes on disk under a name that nobody looks for; removed at the end if it was not moved."""
 
     def __init__(self, path: Path, data: bytes) -> None:
         self._path = path.with_name(f".{path.name}.{uuid.uuid4().hex}")

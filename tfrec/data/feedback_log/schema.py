@@ -1,8 +1,9 @@
-"""How records lie in the log's two tables: their columns, and the way from records to Arrow.
+"""The columns of the log's two tables, and the conversion of records to Arrow.
 
-`impressions` holds a row per shown item with the columns of its request repeated (they compress to nothing), so that the join
-is plain SQL; what may be long and no join reads (`ONCE`) stands in the first row of a slate, and is null in the others.
-`outcomes` holds a row per outcome. Each row ends with its ingest id: `writer` and `seq`, growing by one per writer.
+`impressions` has a row for each shown item, in which the columns of the request are repeated (they compress to nothing), so the
+join is plain SQL. Columns that may be long and that no join reads (`ONCE`) are filled in the first row of a slate, and null in
+the others. `outcomes` has a row for each outcome. Each row ends with its ingest id: `writer`, and `seq`, which grows by one per
+writer.
 """
 import json
 from collections.abc import Sequence
@@ -58,28 +59,28 @@ SCHEMAS: dict[Kind, pa.Schema] = {
 }
 
 
-_TAKE_BYTES = 64 << 20  # of requests times their items that are repeated at once: a column of text has room for 2 GiB
+_TAKE_BYTES = 64 << 20  # of requests, times their items, that are repeated at once; a column of text has room for 2 GiB
 _SLATE = pa.list_(pa.struct(_SHOWN))
 _LINES: dict[Kind, pa.Schema] = {"impressions": pa.schema([*_REQUEST, ("slate", _SLATE)]), "outcomes": pa.schema(_OUTCOME)}
 
 
 def to_line(fields: dict[str, Any]) -> str:
-    """The fields of an `Impression` or `Outcome` as the line of JSON that `to_rows` reads: a context is JSON within it."""
+    """The fields of an `Impression` or `Outcome` as the line of JSON that `to_rows` reads, with the context as JSON within it."""
     return json.dumps(fields | {"context": json.dumps(fields["context"])} if "context" in fields else fields)
 
 
 class UnwritableRows(DataError):
-    """Records that the tables cannot hold, however often they are tried; unlike a disk that is full."""
+    """Records that the tables can never hold; a full disk is not such a case."""
 
 
 def to_rows(kind: Kind, lines: Sequence[tuple[int, str]], *, writer: str) -> pa.Table:
-    """Lines (seq, JSON as `to_line` writes it) as rows of their table.
+    """Convert lines (seq, JSON as `to_line` writes it) to rows of their table.
 
-    Arrow parses, not Python: a second's impressions would hold the interpreter, and everyone who waits for an answer, for half a
-    second; so they hold it for a hundredth of one.
+    Arrow parses them, not Python: the impressions of a second would hold the interpreter, and everyone who waits for an answer,
+    for half a second. With Arrow it is a hundredth of a second.
 
     Raises:
-        UnwritableRows: at least one of the lines is none of this kind, or has more in it than a table can hold.
+        UnwritableRows: at least one line is not of this kind, or holds more than a table can.
     """
     try:
         table = _parse(kind, [line for _, line in lines])
@@ -105,7 +106,7 @@ def _parse(kind: Kind, lines: Sequence[str]) -> pa.Table:
 
 
 def _parts(sizes: Sequence[int], slates: pa.ChunkedArray) -> list[tuple[int, int]]:
-    """Cuts lines so that what their items repeat of each part fits into memory, and into a column."""
+    """Cut the lines into parts so that a part, repeated for each item, fits into memory and into a column."""
     parts, start, total = [], 0, 0
     for line, (size, items) in enumerate(zip(sizes, pc.list_value_length(slates).to_pylist(), strict=True)):
         total += size * (items or 0)

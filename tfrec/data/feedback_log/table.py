@@ -1,10 +1,9 @@
-"""One Delta table of the feedback log: appends that happen once, reads at a version, errors that name the broken file.
+"""One Delta table of the feedback log: appends that happen once, reads at a version, and errors that name the broken file.
 
-Every commit carries the writer's newest sequence number as a Delta application transaction. Two processes that replay the
-same rows cannot both succeed: the second finds the number taken, looks again, and has nothing left to add. What a local table
-commits is on disk when the call returns; an object store keeps what it acknowledges.
+Every commit carries the writer's newest sequence number as a Delta application transaction. Two processes that replay the same
+rows cannot both succeed: the second finds the number taken, looks again, and has nothing left to add. What a local table commits
+is on disk when the call returns; an object store keeps what it acknowledges.
 """
-import itertools
 import random
 import time
 from collections.abc import Callable, Iterable
@@ -20,18 +19,17 @@ import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
-from tfrec.data.feedback_log.commits import ADVICE, Action, Commits, write_parquet
+from tfrec.data.feedback_log.commits import ADVICE, Action, Commits
+from tfrec.data.feedback_log.compaction import TIERS, merge_small_files
+from tfrec.data.feedback_log.parquet_file import BOUNDED, write_parquet
 from tfrec.data.feedback_log.schema import UnwritableRows
 from tfrec.data.readers.files import unreadable
 from tfrec.errors import DataError
 
 _ATTEMPTS = 20  # at a commit that others keep overtaking; waits grow to half a second, so about six seconds in all
-_TIERS = ((8 << 20, 2), (128 << 20, 16))  # (bytes, files): so many files below this size become one; a row is rewritten rarely
-_COMMITS = 100  # that are read one by one when a table is opened, about; then there is a checkpoint
-_GROUP_BYTES = 64 << 20  # of rows in memory that become one row group of a rewritten file
-_BOUNDED = ("seq", "time")  # columns whose least and greatest value a commit names; never what says who did what
+_COMMITS = 100  # a table is opened by reading about so many commits one by one; after them there is a checkpoint
 _PROPERTIES: dict[str, str | None] = {
-    "delta.dataSkippingStatsColumns": ",".join(_BOUNDED),  # for other tools that write here
+    "delta.dataSkippingStatsColumns": ",".join(BOUNDED),  # for other tools that write here
     "delta.deletedFileRetentionDuration": "interval 1 days",
     "delta.logRetentionDuration": "interval 1 days",
 }
@@ -46,14 +44,20 @@ class _Seen(NamedTuple):
 
 
 class LogTable:
-    """A table with the columns `writer` and `seq` (its ingest id) beside those of its schema. Made at its first use."""
+    """A table whose rows end with their ingest id, the columns `writer` and `seq`. It is created at its first use."""
 
     def __init__(self, uri: str, schema: pa.Schema) -> None:
+        """Name the table.
+
+        Args:
+            uri: a local directory, or an object store's URL.
+            schema: the columns of the table.
+        """
         self.uri = uri
         self.schema = schema
         directory = uri.removeprefix("file://")
         self._commits = None if "://" in directory else Commits(Path(directory))
-        self._seen: _Seen | None = None  # kept between appends: to open the table for each costs ever more
+        self._seen: _Seen | None = None  # kept between appends, as opening the table for each of them costs ever more
         self._appending: DeltaTable | None = None  # the same for an object store
 
     def append(self, rows: pa.Table, *, writer: str) -> None:
@@ -79,9 +83,14 @@ class LogTable:
         return {writer: seq for writer, seq in found if writer is not None and seq is not None}  # rows of other tools have none
 
     def dataset(self, version: int | None = None) -> pyarrow.dataset.Dataset:
-        """The table as an Arrow dataset, read lazily. A version whose files were vacuumed gives the table as it is now.
+        """The table as an Arrow dataset, read lazily.
 
-        Rows keep their ingest ids, so a window's rows are the same in every later version, less those deleted since.
+        Args:
+            version: of the table, by default the newest. A version whose files were vacuumed gives the table as it is now. Rows
+                keep their ingest ids, so the rows of a window are the same in every later version, less those deleted since.
+
+        Raises:
+            DataError: there is no such version, or the Delta log cannot be read.
         """
         current = self.open()
         if version is None or version == current.version():
@@ -97,29 +106,40 @@ class LogTable:
         return self._arrow(current) if gone else pinned
 
     def _arrow(self, table: DeltaTable) -> pyarrow.dataset.Dataset:
-        """Its dataset. Local files are read by Arrow itself: the reader that deltalake brings calls Python from Arrow's threads,
-        which ends a program that exits meanwhile by SIGABRT."""
+        """The dataset of an open table.
+
+        Arrow itself reads local files: the reader of deltalake calls Python from Arrow's threads, which ends a program that exits
+        meanwhile with SIGABRT.
+        """
         if self._commits is None:
             return table.to_pyarrow_dataset()
         here = str(Path(self.uri.removeprefix("file://")).absolute())
         return table.to_pyarrow_dataset(filesystem=pyarrow.fs.SubTreeFileSystem(here, pyarrow.fs.LocalFileSystem()))
 
     def compact(self) -> None:
-        """Rewrite small files as few large ones: of those below 8 MiB one is left, of those below 128 MiB at most 15."""
+        """Rewrite small files as few large ones: one below 8 MiB is left, and at most 15 below 128 MiB.
+
+        Raises:
+            DataError: the table cannot be read or written.
+        """
         commits = self._commits
         if commits is None:
             self._attempt(lambda: self.open().optimize.compact())
             return
-        for limit, most in _TIERS:
-            self._attempt(partial(self._merge, commits, limit, most))
+        for limit, most in TIERS:
+            self._attempt(partial(merge_small_files, commits, self._open_to_write, limit=limit, most=most))
 
     def vacuum(self, *, retention_hours: float) -> None:
-        """Remove the files that no version of the last `retention_hours` uses, and the commits before those versions."""
+        """Remove the files that no version of the last `retention_hours` uses, and the commits before those versions.
+
+        Raises:
+            DataError: the table cannot be read or written.
+        """
         if self._commits is None:
             table = self.open()
             table.create_checkpoint()
             table.cleanup_metadata()
-            # not full: that would take files which a writer is about to commit
+            # not a full vacuum, which would also remove files that a writer is about to commit
             table.vacuum(retention_hours=int(retention_hours), dry_run=False, enforce_retention_duration=False)
             return
         commits, now = self._commits, time.time()
@@ -173,7 +193,7 @@ class LogTable:
         file = commits.new_file()
         try:
             try:
-                count, bounds = write_parquet(file, self.schema, [new], bounded=_BOUNDED)
+                count, bounds = write_parquet(file, self.schema, [new])
             except (ValueError, TypeError, MemoryError, NotImplementedError) as error:  # Arrow's; a disk gives an OSError
                 raise UnwritableRows(f"{self.uri}: Parquet cannot hold these rows ({_brief(error)})") from error
             mark: Action = {"txn": {"appId": writer, "version": last, "lastUpdated": time.time_ns() // 1_000_000}}
@@ -188,7 +208,7 @@ class LogTable:
             commits.checkpoint(seen.version + 1)
 
     def _look(self, commits: Commits, writer: str) -> _Seen:
-        """What is there now, all of it on disk: what others wrote, and what an earlier process wrote and did not live to sync."""
+        """The table's state, once all commits are on disk, also those of other processes and of one that died before its sync."""
         seen, newest = self._seen, commits.newest()
         if seen is not None and writer in seen.seqs and not set(range(seen.version + 1, newest + 1)) - {*commits.versions()}:
             seqs, arrived = dict(seen.seqs), range(seen.version + 1, newest + 1)
@@ -200,21 +220,22 @@ class LogTable:
             if newest >= seen.version and not _changes_the_table(commits, arrived):
                 self._seen = _Seen(newest, seqs)
                 return self._seen
-        table = self.open()
-        self._must_fit(table)
+        table = self._open_to_write()
         since = max(commits.checkpoints(), default=-1)
         commits.sync(version for version in commits.versions() if version > since)
         self._seen = _Seen(table.version(), {writer: table.transaction_version(writer) or 0})
         return self._seen
 
-    def _must_fit(self, table: DeltaTable) -> None:
-        """Another tool may have given the table rules that appends here would break."""
+    def _open_to_write(self) -> DeltaTable:
+        """Open the table, and refuse one to which another tool gave rules that the commits here would break."""
+        table = self.open()
         rules, partitions = table.protocol(), table.metadata().partition_columns
         missing = {field.name for field in self.schema} - {field.name for field in table.schema().fields}
         if rules.min_writer_version > 2 or partitions or missing:
             raise DataError(f"{self.uri}: expected a Delta table of writer version 2 or less, without partitions and with the "
                             f"columns of {self.schema.names}; got version {rules.min_writer_version}, partitions "
                             f"{partitions}, missing columns {sorted(missing)}. Move it away to begin a new log.")
+        return table
 
     def _append_remote(self, rows: pa.Table, writer: str) -> None:
         table = self._appending
@@ -230,59 +251,6 @@ class LogTable:
         if new.num_rows:
             mark = CommitProperties(app_transactions=[Transaction(writer, new["seq"][-1].as_py())])
             write_deltalake(table, new, mode="append", commit_properties=mark)
-
-    def _below(self, limit: int) -> tuple[int, list[str]]:
-        """How many files of the table are smaller than `limit` bytes, and the oldest of them, about `limit` bytes in all."""
-        found = pa.table(self.open().get_add_actions(flatten=True)).select(["modification_time", "path", "size_bytes"])
-        small = sorted(zip(*(column.to_pylist() for column in found.filter(pc.less(found["size_bytes"], limit)).columns),
-                           strict=True))
-        before = itertools.accumulate((size for _, _, size in small), initial=0)
-        return len(small), [path for (_, path, _), size in zip(small, before, strict=False) if size < limit]
-
-    def _merge(self, commits: Commits, limit: int, most: int) -> None:
-        """Leave fewer than `most` files below `limit` bytes."""
-        count, some = self._below(limit)
-        while count >= most and len(some) > 1 and self._rewrite(commits, some):
-            count, some = self._below(limit)
-
-    def _rewrite(self, commits: Commits, paths: list[str]) -> bool:
-        """Put the rows of some files into one file; False when another process removed one of them meanwhile."""
-        table = self.open()
-        self._must_fit(table)
-        schema = table.to_pyarrow_dataset().schema
-        file = commits.new_file()
-        try:
-            count, bounds = write_parquet(file, schema, self._batches(commits, paths, schema), bounded=_BOUNDED)
-            now = time.time_ns() // 1_000_000
-            actions: list[Action] = [{"remove": {"path": path, "deletionTimestamp": now, "dataChange": False}} for path in paths]
-            actions.append(commits.added(file, count, bounds, is_new=False))
-            for _ in range(_ATTEMPTS):
-                current = self.open()
-                if not set(paths) <= set(pa.table(current.get_add_actions(flatten=True))["path"].to_pylist()):
-                    break
-                if commits.commit(current.version() + 1, actions, operation="OPTIMIZE"):
-                    return True
-            file.unlink()
-            return False
-        except Exception:
-            file.unlink(missing_ok=True)
-            raise
-
-    def _batches(self, commits: Commits, paths: list[str], schema: pa.Schema) -> Iterable[pa.Table]:
-        """The rows of some files, a row group at a time. Small ones are put together, or the new file would have as many."""
-        held: list[pa.Table] = []
-        for path in paths:
-            try:
-                with pq.ParquetFile(commits.directory / path, page_checksum_verification=True) as file:
-                    for group in range(file.num_row_groups):
-                        held.append(_as(schema, file.read_row_group(group)))
-                        if sum(table.nbytes for table in held) > _GROUP_BYTES:
-                            yield pa.concat_tables(held)
-                            held = []
-            except (pa.ArrowException, OSError) as error:
-                raise unreadable(f"{self.uri}/{path}", error, advice=ADVICE) from error
-        if held:
-            yield pa.concat_tables(held)
 
     def _attempt(self, work: Callable[[], object]) -> None:
         """Do `work`, again when another process committed in between."""
@@ -304,13 +272,6 @@ def _changes_the_table(commits: Commits, versions: Iterable[int]) -> bool:
     return any("metaData" in action or "protocol" in action for version in versions for action in commits.read(version))
 
 
-def _as(schema: pa.Schema, rows: pa.Table) -> pa.Table:
-    """Rows with the columns of `schema`; one that a file does not have is null."""
-    columns = [rows[field.name].cast(field.type) if field.name in rows.schema.names else pa.nulls(len(rows), field.type)
-               for field in schema]
-    return pa.table(columns, schema=schema)
-
-
 def _brief(error: Exception) -> str:
-    """The first line: a Delta error carries a backtrace below it."""
+    """The first line of an error; a Delta error carries a backtrace below it."""
     return str(error).partition("\n")[0]

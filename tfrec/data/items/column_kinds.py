@@ -1,10 +1,10 @@
-"""What the columns of a catalogue are: text that BERT reads, numbers, vectors, or the number of the row.
+"""Decides what each column of a catalogue holds: text for the encoder, numbers, vectors, or the number of the row.
 
-The kinds of the catalogue that was trained hold for every later file: a film called "1917" that comes alone is a title still,
-and one "$8" among prices does not make text of all of them. Where nothing is known yet they are guessed, so that one value
-cannot decide for the others: a column is numeric when at least `NUMERIC_SHARE` of what is filled in are numbers, and never
-when its name says title, name, description or the like. A value that does not fit a numeric column is missing there, counted
-and named. `text.x`, `numeric.x` and `dense.x` as the name of a column say its kind.
+The kinds of the trained catalogue hold for every later file: a film called "1917" that comes alone still has a title, and one
+"$8" among prices does not turn the column into text. Where nothing is known yet the kind is guessed, so that one value cannot
+decide for all others: a column is numeric when at least `NUMERIC_SHARE` of its filled cells are numbers, and never when its name
+says title, name, description or the like. A value that does not fit a numeric column is missing there, and is counted and
+reported. A column named `text.x`, `numeric.x` or `dense.x` states its kind.
 """
 import ast
 import json
@@ -34,7 +34,7 @@ _NO_TEXT = frozenset({"nan", "NaN", "None", "NULL", "<NA>", "NaT"})  # a missing
 
 @dataclass
 class _SeenValues:
-    """What a column held so far."""
+    """Counts of the values that a column held so far."""
 
     numbers: int = 0
     vectors: int = 0
@@ -43,7 +43,7 @@ class _SeenValues:
     rows: int = 0
     start: float | None = None
     counts_up: bool = True
-    oddity: str = ""  # the place and value that was the first to be no number
+    oddity: str = ""  # the line and value of the first cell that is not a number
 
     @property
     def filled(self) -> int:
@@ -58,7 +58,7 @@ class _LeftOut:
 
 @dataclass
 class ColumnKinds:
-    """First `see` every row, then make each an item's by `item_row`; `warnings` says what was decided against a value."""
+    """Call `see` for every row, `decide` once, and `item_row` for each row; `warnings` then reports values that do not fit."""
 
     known: Mapping[str, str] = field(default_factory=dict)
     _seen: dict[str, _SeenValues] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class ColumnKinds:
     _blank_words: Counter[str] = field(default_factory=Counter)
 
     def see(self, number: int, place: str, row: Row) -> None:
-        """Count what the row, the `number`th from 0, holds; `place` says where it stands."""
+        """Count the values of a row: the `number`th from 0, found at `place`."""
         for column, value in row.items():
             if column in OWN:
                 continue
@@ -90,7 +90,7 @@ class ColumnKinds:
             seen.oddity = seen.oddity or f"{place} ({_brief(value)})"
 
     def decide(self) -> None:
-        """Settle the kind of each column by all rows that were seen."""
+        """Decide the kind of each column by all rows that were seen."""
         for column, seen in self._seen.items():
             self._kinds[column] = self._kind(column, seen)
 
@@ -110,7 +110,7 @@ class ColumnKinds:
         return "numeric" if plain else "text"
 
     def item_row(self, place: str, row: Row) -> Row:
-        """The row by the fields of `Item`."""
+        """The row as fields of `Item`."""
         out: Row = {k: v for k, v in row.items() if k in Item.model_fields and not _is_nan(v)}
         if "id" not in out and "item" in row:
             out["id"] = row["item"]
@@ -140,7 +140,7 @@ class ColumnKinds:
         return out
 
     def warnings(self) -> Iterator[str]:
-        """One sentence a column."""
+        """A sentence for each column that needs a warning."""
         for column, kind in self._kinds.items():
             seen, name = self._seen[column], f'the column "{column}"' if column else "the column without a name"
             if kind == "row number":
@@ -157,14 +157,14 @@ class ColumnKinds:
                 yield f"{blank:,} texts of {name} seem to stand for a missing value (nan, None, NULL), and are read as words"
 
     def _is_close(self, column: str, kind: str) -> bool:
-        """Whether most values of a text column would have been numbers, and nothing but they decided."""
+        """Whether most values of a text column are numbers, and only the values decided that it is text."""
         seen = self._seen[column]
         decided = column in self.known or column.startswith("text.") or _is_text(column)
         return kind == "text" and not decided and 2 * seen.numbers > seen.filled and bool(seen.oddity)
 
 
 def kinds_of(items: Iterable[Item]) -> dict[str, str]:
-    """Column -> kind of a catalogue whose columns have been read; where items differ, what most of them say."""
+    """The kind of each column of a catalogue that was read; where items differ, the kind that most of them have."""
     found: dict[str, Counter[str]] = {}
     for item in items:
         texts = item.text if isinstance(item.text, dict) else {}
@@ -175,12 +175,12 @@ def kinds_of(items: Iterable[Item]) -> dict[str, str]:
 
 
 def _is_text(column: str) -> bool:
-    """By its name."""
+    """Whether the name says that the column is text."""
     return _TEXT.search(re.sub(r"[\W_\d]", "", column).casefold()) is not None
 
 
 def _number(value: Any) -> float | None:
-    """A finite number, or None. Python would read 1_000 as well, which nobody means."""
+    """A finite number, or None. Python also reads 1_000, which is not meant as a number here."""
     if isinstance(value, (list, dict)) or (isinstance(value, str) and "_" in value):
         return None
     try:
@@ -199,7 +199,7 @@ def _vector(value: Any) -> list[float] | None:
 
 
 def _listed(text: str) -> list[Any] | None:
-    """A list as programs write it into a cell: JSON's or Python's."""
+    """A list as programs write it into a cell, in JSON or in Python."""
     if not (text.startswith("[") and text.endswith("]")):
         return None
     for read in (json.loads, ast.literal_eval):

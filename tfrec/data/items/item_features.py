@@ -1,8 +1,8 @@
-"""What is known of an item besides its text, as numbers: tags, numeric values and dense vectors in, one matrix out.
+"""Encodes tags, numeric values and dense vectors of items as one matrix.
 
-The encoding is fitted once, on the first training catalogue, and kept with the checkpoint: a retrain or a new item must not
-move the columns under the weights. Tags beyond the most frequent share hashed columns; a missing number is the mean, and one
-far from all that were fitted counts as far, not as more than everything else together.
+The encoding is fitted once, on the first training catalogue, and kept with the checkpoint: a retrain or a new item must not move
+the columns under the weights. The most frequent tags have a column each, and other tags share hashed columns. A missing number is
+the mean, and a number far from all that were fitted is clipped, so that it does not outweigh everything else.
 """
 import hashlib
 from collections import Counter
@@ -19,7 +19,7 @@ FAR = 10.0  # standard deviations: a price of 1e30 must not drown the text, nor 
 
 
 class ItemFeatures(BaseModel):
-    """Columns: own tags, shared tags, standardised numbers, dense vectors; fitted by `fit`, stored as JSON."""
+    """The encoding: own tags, shared tags, standardised numbers, dense vectors. Fitted by `fit`, stored as JSON."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -29,7 +29,7 @@ class ItemFeatures(BaseModel):
 
     @classmethod
     def fit(cls, items: Iterable[Item]) -> "ItemFeatures":
-        """Choose the columns that the items fill."""
+        """Choose columns by the tags, numbers and vectors that the items have."""
         items = list(items)
         counts = Counter(tag for item in items for tag in item.tags)
         values: dict[str, list[float]] = {}
@@ -48,11 +48,11 @@ class ItemFeatures(BaseModel):
 
     @property
     def width(self) -> int:
-        """Columns of the matrix."""
+        """The number of columns."""
         return OWN_TAGS + SHARED_TAGS + len(self.numeric) + sum(self.dense.values())
 
     def matrix(self, items: Iterable[Item]) -> npt.NDArray[np.float32]:
-        """`[items, width]`, float32. A dense vector of another length than fitted is read as absent."""
+        """`[items, width]`, float32. A dense vector whose length is not the fitted one counts as missing."""
         items = list(items)
         out = np.zeros((len(items), self.width), np.float32)
         own = {tag: column for column, tag in enumerate(self.tags)}

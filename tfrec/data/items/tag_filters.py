@@ -1,7 +1,8 @@
-"""Tags that requests allow and deny, and which items of a catalogue they let pass.
+"""Filters by the tags that requests allow and deny.
 
-The rule is that of the served index: an item passes when it has one of the allowed tags, or none is allowed by name, and has none
-of the denied ones. Few filters are different, so each is kept once and requests refer to it by number.
+The rule is that of the served index: an item passes when it has one of the allowed tags, or no tag is allowed by name, and when
+it has none of the denied tags. Requests share few different filters, so each filter is kept once and requests refer to it by
+number.
 """
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 
 class TagFilter(NamedTuple):
-    """Of one request; without names, everything passes."""
+    """The tags of one request; without any, every item passes."""
 
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
@@ -20,7 +21,7 @@ class TagFilter(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class TagFilters:
-    """Of `n` requests."""
+    """The tag filters of `n` requests."""
 
     number: npt.NDArray[np.int32]  # [n] in `known`
     known: tuple[TagFilter, ...]
@@ -30,7 +31,7 @@ class TagFilters:
     def of(
         cls, wanted: Sequence[tuple[Sequence[str], Sequence[str]]], tagged: Mapping[str, npt.NDArray[np.int32]]
     ) -> "TagFilters":
-        """From the allowed and the denied tags of each request; `""` names none."""
+        """From the allowed and the denied tags of each request; the tag `""` is ignored."""
         numbers: dict[TagFilter, int] = {}
         filters = [TagFilter(*(tuple(sorted(set(names) - {""})) for names in pair)) for pair in wanted]
         number = np.array([numbers.setdefault(one, len(numbers)) for one in filters], np.int32)

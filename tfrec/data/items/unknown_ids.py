@@ -1,7 +1,7 @@
-"""Ids that meet nothing, beside the nearest that the catalogue has, and what probably happened to them on the way.
+"""Explains ids that are not in the catalogue: the nearest ids that are, and what probably changed them.
 
-A data frame with a gap makes 10 into 10.0, a spreadsheet 007 into 7, an export pads with spaces: the rows are right, and no id
-of theirs is one. Said as a count alone, people look for the fault in the wrong place.
+A data frame with gaps turns 10 into 10.0, a spreadsheet turns 007 into 7, and an export pads with spaces. The rows are right, but
+none of their ids is known. A count alone would make people look for the fault in the wrong place.
 """
 import difflib
 import re
@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 SHOWN = 3  # ids that a message names
-LOOKED_AT = 200  # of the ids that meet nothing, the most frequent
+LOOKED_AT = 200  # unknown ids that are examined, the most frequent
 _NEAR = 5_000  # ids of the catalogue that are compared letter by letter
 
 
@@ -21,7 +21,7 @@ def _plain_number(text: str) -> str:
     return text
 
 
-_CAUSES: Mapping[str, Callable[[str], str]] = {  # both ids are alike after it
+_CAUSES: Mapping[str, Callable[[str], str]] = {  # the change after which both ids are equal
     "spaces beside them": str.strip,
     "capitals": str.casefold,
     "numbers written with a decimal point, as a data frame does to a column with gaps": _plain_number,
@@ -36,9 +36,12 @@ _CAUSES: Mapping[str, Callable[[str], str]] = {  # both ids are alike after it
 
 
 def explain_unknown(unknown: Sequence[str], known: Sequence[str], *, others: Collection[str] = ()) -> str:
-    """Some of the ids `unknown`, the most frequent first, beside the nearest of `known`; with the cause where one is seen.
+    """Some unknown ids beside the nearest known ones, with the likely cause where one is found.
 
-    `others` are ids of the column beside them: if those meet, the columns have been taken for each other.
+    Args:
+        unknown: ids, the most frequent first.
+        known: ids of the catalogue.
+        others: ids of the users' column; if these are in the catalogue, the columns were probably swapped.
     """
     there = set(known)
     if others and 2 * sum(name in there for name in others) >= len(others):

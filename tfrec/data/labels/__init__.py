@@ -1,1 +1,1 @@
-"""What logged actions are worth: rewards, the label rule, and the join of impressions with outcomes."""
+"""Labels: the reward rule, and the join of impressions with outcomes."""

@@ -8,13 +8,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec.data.feedback_log.duckdb_view import create_view
-from tfrec.data.feedback_log.log import FeedbackLog, Window
+from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.schema import KINDS, SCHEMAS
+from tfrec.data.feedback_log.window import Window
 from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.labels.malformed_rows import set_aside_malformed
 from tfrec.data.labels.repeated_actions import MINUTE_LIMIT, REPEAT_SECONDS
 from tfrec.data.labels.rewards import ceiling, length_table, reward_table
-from tfrec.data.readers.rows import Quarantine
+from tfrec.data.readers.quarantine import Quarantine
 
 SCHEMA = pa.schema(
     [

@@ -1,25 +1,25 @@
--- From the feedback log to training examples, in one statement that DuckDB and (through sqlglot) Spark both run.
+-- Joins the feedback log to training examples, in one statement that DuckDB and (through sqlglot) Spark both run.
 --
--- The log is looked at twice: as the last window left it (stage 'before': its rows, its `now`) and as it is at the end of this
--- one (stage 'after'). The same rules apply to both; an example is emitted when it is settled after and was not before. So
--- each example is emitted once, and windows may be cut anywhere.
+-- The log is read in two stages: as the last window left it (stage 'before': its rows, its `now`) and as it is at the end of this
+-- window (stage 'after'). The same rules apply to both. An example is emitted when it is settled in 'after' and was not in
+-- 'before', so each example is emitted once, and windows may be cut anywhere.
 --
--- Relations in:
+-- Input relations:
 --   impressions, outcomes   the two tables of the log, well-formed rows only
 --   bounds                  kind, writer, after_seq, upto_seq: the window's rows have after_seq < seq <= upto_seq
 --   catalogue               item
 --   rewards                 action, since, until, weight, reads, full, neutral, scale, half_life, converts: see rewards.py
 --   lengths                 action, item, length
 --   settings                one row: attribution, matured_from, now, ceiling, cap, repeat_seconds, minute_limit
--- Rows out: examples (fate 'example'), then one row for each other fate and action with the number of log rows that met it.
+-- Output rows: examples (fate 'example'), then a row for each other fate and action with the number of its log rows.
 WITH impression_arrivals AS (
   SELECT i.request_id, i.item, i."user", i.time, i."position", i.writer, i.seq, i.seq > b.after_seq AS is_new
   FROM impressions AS i
   JOIN bounds AS b ON b.kind = 'impressions' AND b.writer = i.writer AND i.seq <= b.upto_seq
 ),
--- An outcome that claims to be later than now counts as now: one wrong clock must not make everything else seem long past. Of
--- rows that came before this window only its beginning is known to have been after their arrival, so that is their now, in both
--- stages. Their place may move from window to window, so they are matched with the request that they name, and no other.
+-- An outcome that claims to be later than now counts as now: one wrong clock must not make everything else seem long past. Rows
+-- from before this window arrived before its beginning at the latest, so that is their now, in both stages. The time of such rows
+-- may change from window to window, so they are matched only with the request that they name.
 outcome_arrivals AS (
   SELECT
     o.event_id, o.request_id, o.item, o."user", o.action, o.value, o.writer, o.seq,
@@ -30,7 +30,7 @@ outcome_arrivals AS (
   CROSS JOIN settings AS s
   JOIN bounds AS b ON b.kind = 'outcomes' AND b.writer = o.writer AND o.seq <= b.upto_seq
 ),
--- Rows older than this cannot change what is emitted: their labels were settled before, and no new row is near them.
+-- Older rows cannot change what is emitted: their labels were settled before, and no new row is near them.
 horizon AS (
   SELECT
     LEAST(
@@ -40,7 +40,7 @@ horizon AS (
     ) - s.attribution - s.repeat_seconds AS since
   FROM settings AS s
 ),
--- Of copies the one that arrived first stays, so that a replay never looks like something new.
+-- Of several copies of a row the first to arrive is kept, so a replay never looks new.
 shown AS (
   SELECT *
   FROM (
@@ -60,16 +60,15 @@ staged AS (
   UNION ALL
   SELECT 'before' AS stage, o.* FROM outcome_arrivals AS o CROSS JOIN horizon AS h WHERE o.time >= h.since AND NOT o.is_new
 ),
--- An event id is its user's: two people may use the same one.
+-- Event ids are unique only per user: two users may use the same one.
 copies AS (
   SELECT
     staged.*,
     ROW_NUMBER() OVER (PARTITION BY stage, "user", event_id ORDER BY is_new, time, writer, seq) AS copy
   FROM staged
 ),
--- What a person cannot have meant: the same act again in answer to the same request (or, unasked, within a session), and more
--- acts in a minute than hands can do.
--- Acts whose value counts (seconds watched) may repeat: their values add up.
+-- Noise is an action that is repeated within a session on the same item and request (or without a request), and more actions in a
+-- minute than a person can do. Actions whose value counts (seconds watched) may repeat, as their values add up.
 judged AS (
   SELECT
     o.*,
@@ -106,7 +105,7 @@ judged AS (
 acts AS (
   SELECT * FROM judged WHERE is_known AND NOT is_noise AND gain <> 0
 ),
--- An outcome belongs to the place it names, or, when it names no request, to the latest place where its user saw the item before.
+-- An outcome belongs to the request that it names or, when it names none, to the latest request that showed its user the item.
 matched AS (
   SELECT
     a.stage, a."user", a.event_id, a.time, a.action, a.gain, a.half_life, a.converts, a.is_new, i.request_id, i.item,
@@ -130,20 +129,20 @@ credited AS (
   FROM (
     SELECT
       matched.*,
-      ROW_NUMBER() OVER (PARTITION BY stage, "user", event_id ORDER BY shown_time DESC, request_id) AS place
+      ROW_NUMBER() OVER (PARTITION BY stage, "user", event_id ORDER BY shown_time DESC, request_id) AS choice
     FROM matched
   ) AS numbered
-  WHERE place = 1
+  WHERE choice = 1
 ),
--- The later an act after its item was shown, the less it says of that choice.
+-- The later an action after its item was shown, the less it says about the choice to show it.
 discounted AS (
   SELECT
     stage, request_id, item, "user", event_id, time, action, converts,
     gain * COALESCE(POWER(0.5, (time - shown_time) / half_life), 1) AS gain
   FROM credited
 ),
--- The reward grows act by act; once it reaches the ceiling nothing better can follow, and the label is final. Where an act can take
--- something off again the ceiling is infinite: what may fall is final only when the attribution window has closed.
+-- The reward grows action by action. Once it reaches the ceiling nothing can increase it, and the label is final. Where an action
+-- can have a negative gain the ceiling is infinite: such a label is final only when its attribution window has closed.
 running AS (
   SELECT
     discounted.*,
@@ -171,7 +170,7 @@ counted AS (
   CROSS JOIN (SELECT ceiling FROM settings) AS s
   WHERE reached IS NULL OR reached < s.ceiling
 ),
--- The act that stands for a label is the one that counts most in the direction of the sum.
+-- A label's action and time are those of the outcome that counts most in the direction of the sum.
 labels AS (
   SELECT
     stage,
@@ -193,7 +192,7 @@ labels AS (
   FROM counted
   GROUP BY stage, request_id, item
 ),
-places AS (
+labelled AS (
   SELECT
     i.request_id,
     i.item,
@@ -215,7 +214,7 @@ places AS (
   LEFT JOIN labels AS e ON e.stage = 'before' AND e.request_id = i.request_id AND e.item = i.item
   WHERE i.is_known
 ),
-unplaced AS (
+uncredited AS (
   SELECT a.*
   FROM acts AS a
   LEFT JOIN credited AS c ON c.stage = a.stage AND c."user" = a."user" AND c.event_id = a.event_id
@@ -234,14 +233,14 @@ fates AS (
   UNION ALL
   SELECT 'unrewarded', NULL FROM judged WHERE stage = 'after' AND is_new AND is_known AND NOT is_noise AND gain = 0
   UNION ALL
-  SELECT 'unmatched', NULL FROM unplaced WHERE stage = 'after' AND is_new AND request_id IS NOT NULL
+  SELECT 'unmatched', NULL FROM uncredited WHERE stage = 'after' AND is_new AND request_id IS NOT NULL
   UNION ALL
   SELECT 'late', NULL
   FROM credited AS c
-  JOIN places AS p ON p.request_id = c.request_id AND p.item = c.item
+  JOIN labelled AS p ON p.request_id = c.request_id AND p.item = c.item
   WHERE c.stage = 'after' AND c.is_new AND p.was_settled
   UNION ALL
-  SELECT 'immature', NULL FROM places WHERE NOT is_settled
+  SELECT 'immature', NULL FROM labelled WHERE NOT is_settled
 )
 SELECT
   'example' AS fate,
@@ -264,7 +263,7 @@ SELECT
   i.history,
   p.positive_time,
   p.positive_action
-FROM places AS p
+FROM labelled AS p
 CROSS JOIN settings AS s
 JOIN impressions AS i ON i.writer = p.writer AND i.seq = p.seq AND i.item = p.item AND i."position" = p."position"
 WHERE p.is_settled AND NOT p.was_settled
@@ -274,9 +273,9 @@ SELECT
   NULL, o."user", '', o.item, o.time, o.action, GREATEST(LEAST(o.gain, s.cap), -s.cap), o.converts,
   NULL, NULL, NULL, NULL, NULL, NULL,
   CASE WHEN o.gain > 0 THEN o.time END, CASE WHEN o.gain > 0 THEN o.action END
-FROM unplaced AS o
+FROM uncredited AS o
 CROSS JOIN settings AS s
-LEFT JOIN unplaced AS e ON e.stage = 'before' AND e."user" = o."user" AND e.event_id = o.event_id
+LEFT JOIN uncredited AS e ON e.stage = 'before' AND e."user" = o."user" AND e.event_id = o.event_id
 WHERE o.stage = 'after' AND o.request_id IS NULL AND e.event_id IS NULL
 UNION ALL
 SELECT

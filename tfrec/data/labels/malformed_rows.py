@@ -3,9 +3,9 @@ import json
 
 import duckdb
 
-from tfrec.data.feedback_log.log import Window
 from tfrec.data.feedback_log.schema import Kind
-from tfrec.data.readers.rows import Quarantine, reject
+from tfrec.data.feedback_log.window import Window
+from tfrec.data.readers.quarantine import Quarantine, reject
 from tfrec.data.records import MAX_VALUE
 
 _TEXT = "{0} IS NOT NULL AND {0} <> ''"

@@ -1,1 +1,1 @@
-"""Files of a user, read strictly: JSON lines, CSV and Parquet, with errors that name the line."""
+"""Reads a user's files strictly: JSON lines, CSV and Parquet, with errors that name the line."""

@@ -1,7 +1,7 @@
-"""Names of columns: what a file must have, what it has, and which of them was probably meant.
+"""Checks the names of a file's columns, and guesses what a wrong name probably means.
 
-A header that does not fit is reported once, for the file, with the likely cause: another separator, capitals or spaces, a name
-that other data sets use, no header at all. As errors of its rows, it would send people to look at rows that are right.
+A header that does not fit is reported once for the file, with the likely cause: another separator, capitals or spaces, a name
+that other data sets use, or no header at all. Reported as errors of rows, it would make people look at rows that are right.
 """
 import difflib
 import json
@@ -19,8 +19,8 @@ SEPARATORS = {";": '";"', "\t": "a tab", "|": '"|"', "::": '"::"', ":": '":"', "
 _SHOWN = 12  # columns that a message lists
 _THINGS = ("movie", "film", "product", "article", "asin", "sku", "book", "isbn", "track", "song", "video", "news", "content",
            "document", "doc", "business", "game", "recipe", "offer", "listing", "hotel", "ad", "post", "page", "artist")
-# what others call the same, in small letters without anything between them
-SAME = {
+# names that other data sets use, in lower case and without separators
+SYNONYMS = {
     "user": {"u", "uid", "userid", "visitor", "customer", "client", "member", "person", "profile", "account", "reviewer", "buyer",
              "session", "visitorid", "customerid", "clientid", "memberid", "personid", "profileid", "accountid", "reviewerid",
              "buyerid", "sessionid", "userhash", "username"},
@@ -33,12 +33,12 @@ SAME = {
     "query": {"q", "search", "searchterm", "searchquery", "searchphrase", "querytext", "keyword", "keywords", "term", "text"},
     "weight": {"count", "clicks", "frequency", "freq", "n"},
 }
-SAME["id"] = SAME["item"]
+SYNONYMS["id"] = SYNONYMS["item"]
 
 
 @dataclass(frozen=True)
 class ColumnNames:
-    """The columns that a reader takes; `other` are names that do as well for a required one."""
+    """The columns that a reader uses; `other` is an alternative name of a required column."""
 
     required: tuple[str, ...]
     optional: tuple[str, ...] = ()
@@ -46,22 +46,22 @@ class ColumnNames:
 
     @classmethod
     def of(cls, record: type[BaseModel]) -> "ColumnNames":
-        """The fields of a record."""
+        """The fields of a record type."""
         fields = record.model_fields.items()
         return cls(tuple(name for name, field in fields if field.is_required()),
                    tuple(name for name, field in fields if not field.is_required()))
 
     def missing(self, columns: Iterable[str]) -> list[str]:
-        """The required ones that are not there."""
+        """The required columns that are not among `columns`."""
         there = set(columns)
         return [name for name in self.required if name not in there and self.other.get(name) not in there]
 
 
 def check_header(file: Path, header: Sequence[str], names: ColumnNames) -> list[str]:
-    """Warnings about columns that will not be read though they seem to be meant.
+    """Check a header, and return warnings about unread columns that seem to be meant.
 
     Raises:
-        DataError: a required column is missing, or one that is read is there twice.
+        DataError: a required column is missing, or a name occurs twice.
     """
     twice = [name for name, n in Counter(header).items() if n > 1 and name]
     if twice:
@@ -69,24 +69,24 @@ def check_header(file: Path, header: Sequence[str], names: ColumnNames) -> list[
     missing = names.missing(header)
     if missing:
         raise DataError(f"{file}: expected the columns {_list(names)}; the file has {_quoted(header)}. Missing: "
-                        f"{', '.join(missing)}. {cause(header, names)}")
-    meant = likely(header, [name for name in names.optional if name not in header], names)
+                        f"{', '.join(missing)}. {likely_cause(header, names)}")
+    meant = probable_meanings(header, [name for name in names.optional if name not in header], names)
     return [f'{file}: the column {_quoted([column])} is not read. If it is what tfrec calls "{name}", rename it to {name}.'
             for column, name in meant.items()]
 
 
-def cause(header: Sequence[str], names: ColumnNames) -> str:
-    """Why columns are missing, as far as the header says it, and what to do."""
+def likely_cause(header: Sequence[str], names: ColumnNames) -> str:
+    """The likely reason why required columns are missing, and what to do."""
     missing = names.missing(header)
     if len(header) == 1:
         for separator, called in SEPARATORS.items():
             parts = [part.strip() for part in header[0].split(separator)]
-            found = len(missing) - len(names.missing(parts)) + len(likely(parts, names.missing(parts), names))
-            enough = len(missing) if separator in " :" else 1  # which stand in names and in times as well
+            found = len(missing) - len(names.missing(parts)) + len(probable_meanings(parts, names.missing(parts), names))
+            enough = len(missing) if separator in " :" else 1  # names and times contain these two as well
             if len(parts) > 1 and (found >= enough or any(map(_is_datum, parts))):
-                rest = f" {cause(parts, names)}" if names.missing(parts) else ""
+                rest = f" {likely_cause(parts, names)}" if names.missing(parts) else ""
                 return f"The columns are separated by {called}: save the file with commas between them.{rest}"
-    meant = likely(header, missing, names)
+    meant = probable_meanings(header, missing, names)
     if any(column != column.strip() for column in meant):
         return "There are spaces around the names: write none beside the commas, in the rows neither."
     if meant:
@@ -100,8 +100,8 @@ def cause(header: Sequence[str], names: ColumnNames) -> str:
     return "Rename the columns that hold this, or add them."
 
 
-def likely(columns: Iterable[str], wanted: Sequence[str], names: ColumnNames) -> dict[str, str]:
-    """Column -> the name of `wanted` that it seems to mean; columns that are read under their own name mean themselves."""
+def probable_meanings(columns: Iterable[str], wanted: Sequence[str], names: ColumnNames) -> dict[str, str]:
+    """For each column that is not read, the name of `wanted` that it probably means, if any."""
     own = {*names.required, *names.optional, *names.other.values()}
     free = [column for column in columns if column not in own]
     found: dict[str, str] = {}
@@ -116,8 +116,8 @@ def likely(columns: Iterable[str], wanted: Sequence[str], names: ColumnNames) ->
 
 
 def hint(columns: Iterable[str], missing: Sequence[str], names: ColumnNames) -> str:
-    """For a row that lacks fields: which of its own were probably meant, or nothing."""
-    meant = likely(columns, missing, names)
+    """For a row that lacks fields: a question naming the fields that were probably meant, or an empty string."""
+    meant = probable_meanings(columns, missing, names)
     return f"; is {' and '.join(f'{_quoted([column])} its {name}' for column, name in meant.items())}?" if meant else ""
 
 
@@ -126,7 +126,7 @@ def _is_same(column: str, name: str) -> bool:
 
 
 def _means(column: str, name: str) -> bool:
-    return column in SAME.get(name, ())
+    return column in SYNONYMS.get(name, ())
 
 
 def _resembles(column: str, name: str) -> bool:
@@ -151,7 +151,7 @@ def _list(names: ColumnNames) -> str:
 
 
 def _quoted(columns: Sequence[str]) -> str:
-    """With their quotes, so that spaces and tabs are seen; a long header is cut."""
+    """Names in quotes, so that spaces and tabs are visible; a long list is cut."""
     return ", ".join(_words(columns))
 
 

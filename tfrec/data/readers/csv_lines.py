@@ -1,7 +1,7 @@
-"""Lines of a CSV file as cells, strictly: a quote that is never closed must not make the rest of the file one value.
+"""Splits the lines of a CSV file into cells, strictly: an unclosed quote must not make the rest of the file one value.
 
-Python's reader takes such a file for granted, and where the next quote closes by chance, loses the rows between without a word.
-Here a faulty value is named by the line in which it begins, and reading goes on with the line after that.
+Python's reader accepts such a file and, where a later quote closes the value by chance, silently loses the rows between. Here a
+faulty value is reported with the line in which it begins, and reading continues on the next line.
 """
 import csv
 import re
@@ -17,12 +17,12 @@ csv.field_size_limit(LONGEST)
 _QUOTED = re.compile(r'"(?:[^"]++|"")*+"')
 _END = re.compile(r"[,\r\n]")
 _TWICE = 'a quote inside a value is written twice ("")'
-# a line whose quotes all belong to values that begin and end in it, so that every reader agrees on what it says
+# a line whose quoted values all begin and end in it, so that all readers agree on it
 _PLAIN = re.compile(rb'(?:"(?:[^"]++|"")*+"|[^",\r\n][^,\r\n]*+)?+(?:,(?:"(?:[^"]++|"")*+"|[^",\r\n][^,\r\n]*+)?+)*+\r?\n?')
 
 
 class CsvLine(NamedTuple):
-    """Cells and the line in which they end; or what is wrong, its line, and the text in `cells`."""
+    """The cells of a row and the line in which it ends; for a faulty row its first line, its text in `cells`, and the fault."""
 
     number: int
     cells: list[str]
@@ -30,7 +30,7 @@ class CsvLine(NamedTuple):
 
 
 class _Lines:
-    """Text by line, which remembers those of the present row and takes some back."""
+    """An iterator of lines that remembers those of the present row, and can read some of them again."""
 
     def __init__(self, text: Iterable[str]) -> None:
         self._text, self._again = iter(text), deque[str]()
@@ -46,14 +46,14 @@ class _Lines:
         return line
 
     def read_again(self, n: int) -> None:
-        """Give the last `n` lines of the row once more."""
+        """Return the last `n` lines of the row once more."""
         if n:
             self._again.extendleft(reversed(self.row[-n:]))
             self.number -= n
 
 
 def csv_lines(text: Iterable[str], *, name: str) -> Iterator[CsvLine]:
-    """Yield what each row holds, faulty ones included; the empty lines between are left out.
+    """Yield the rows, faulty ones included, without empty lines.
 
     Raises:
         DataError: a quoted value is never closed; the message names the line in which it begins.
@@ -89,12 +89,12 @@ def csv_lines(text: Iterable[str], *, name: str) -> Iterator[CsvLine]:
 
 
 def is_plain(lines: Iterable[bytes]) -> bool:
-    """Whether each quoted value ends in its line and where it should: what any fast reader reads alike."""
+    """Whether every quoted value ends in its line, followed by a comma or the end: all CSV readers read such lines alike."""
     return all(_PLAIN.fullmatch(line) is not None for line in lines if b'"' in line)
 
 
 def _faulty(row: list[str]) -> int:
-    """Which line of the row holds the beginning of the quoted value that is wrong."""
+    """The index of the line of the row in which the faulty quoted value begins."""
     text, at, begin = "".join(row), 0, 0
     while at < len(text):
         if text[at] == '"':

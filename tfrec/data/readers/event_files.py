@@ -1,7 +1,7 @@
-"""Files of behaviour as columns: user, item, time and, where there are any, action and value.
+"""Reads files of behaviour as columns: user, item, time and, where there are any, action and value.
 
-Clean files are read column by column; a file with any row that does not fit is read row by row, so each such row is named. Both
-ways read the same: what a fast reader could take otherwise (quotes, zero bytes, line breaks in ids) goes the slow way.
+A clean file is read column by column. A file with any bad row is read row by row, so that each bad row is named. Both readers
+give the same: a file that the fast one could read differently (quotes, zero bytes, line breaks in ids) is left to the slow one.
 """
 import logging
 from collections import Counter
@@ -17,19 +17,21 @@ from pydantic import Field
 from tfrec.data.readers.columns import ColumnNames
 from tfrec.data.readers.csv_lines import is_plain
 from tfrec.data.readers.files import DataFile, data_files
-from tfrec.data.readers.rows import Quarantine, Tally, check, check_names, rows_of
+from tfrec.data.readers.quarantine import GoodRows, Quarantine
+from tfrec.data.readers.rows import check_names, rows_of
+from tfrec.data.readers.validation import check_row
 from tfrec.data.records import MAX_VALUE, Key, Record, Seconds, Value
 
 log = logging.getLogger(__name__)
 
 DEFAULT_ACTION = "view"
-LATEST = 100_000_000_000  # seconds: the year 5138, and as milliseconds a day of 1973; what is above was meant as milliseconds
-MISSING = ("nan", "none", "null", "n/a", "na", "<na>", "nat", "nil", "undefined")  # what programs write where nothing is
+LATEST = 100_000_000_000  # seconds: the year 5138. As milliseconds it is a day of 1973, so larger numbers are milliseconds
+MISSING = ("nan", "none", "null", "n/a", "na", "<na>", "nat", "nil", "undefined")  # what programs write for a missing value
 _TYPES = {"user": pa.string(), "item": pa.string(), "time": pa.int64(), "action": pa.string(), "value": pa.float64()}
 
 
 class FileEvent(Record):
-    """A row of a behaviour log: the fields of an outcome that matter without a request."""
+    """A row of a file of behaviour: an outcome without a request."""
 
     user: Key
     item: Key
@@ -42,18 +44,18 @@ NAMES = ColumnNames.of(FileEvent)
 
 
 def read_events(path: str | Path, quarantine: Quarantine | None) -> pa.Table:
-    """The columns of one file, or of each file of a directory, in the order of its rows; `action` and `value` have defaults.
+    """Read one file, or each file of a directory, in the order of its rows. `action` and `value` have defaults.
 
     Raises:
-        DataError: a file cannot be used, or has a bad row and there is no quarantine, or has no good row.
+        DataError: a file cannot be used, a row is bad and there is no quarantine, or no row is good.
     """
-    tables, tally = [], Tally(path, quarantine)
+    tables, good = [], GoodRows(path, quarantine)
     for file in data_files(path):
         check_names(file, NAMES)
         table = _read_clean(file)
         tables.append(_read_checked(file, quarantine) if table is None else table)
-        tally.good += tables[-1].num_rows
-    tally.end()
+        good.count += tables[-1].num_rows
+    good.check()
     found = pa.concat_tables(tables)
     for name in ("user", "item"):
         _mention_missing(path, name, found[name])
@@ -61,7 +63,7 @@ def read_events(path: str | Path, quarantine: Quarantine | None) -> pa.Table:
 
 
 def _mention_missing(path: str | Path, name: str, ids: pa.ChunkedArray) -> None:
-    """Warn of ids that are the text of a missing value: of users, they are one very busy person."""
+    """Warn of ids that are the text of a missing value. As a user, such an id would be one very busy person."""
     words = ids.filter(pc.is_in(pc.utf8_lower(ids), pa.array(MISSING)))
     if len(words):
         counts = ", ".join(f'{n:,} "{word}"' for word, n in Counter(words.to_pylist()).most_common(3))
@@ -72,7 +74,7 @@ def _mention_missing(path: str | Path, name: str, ids: pa.ChunkedArray) -> None:
 def _read_checked(file: DataFile, quarantine: Quarantine | None) -> pa.Table:
     columns: dict[str, list[Any]] = {name: [] for name in _TYPES}
     for line, row in rows_of(file, quarantine=quarantine):
-        event = check(FileEvent, row, file=file.path, line=line, quarantine=quarantine, names=NAMES)
+        event = check_row(FileEvent, row, file=file.path, line=line, quarantine=quarantine, names=NAMES)
         if event is not None:
             for name, values in columns.items():
                 values.append(getattr(event, name))
@@ -80,7 +82,7 @@ def _read_checked(file: DataFile, quarantine: Quarantine | None) -> pa.Table:
 
 
 def _read_clean(file: DataFile) -> pa.Table | None:
-    """The file column by column, or None when any row needs a closer look (a broken file included)."""
+    """The file read column by column; None when a row needs a closer look or the file is broken."""
     try:
         if file.format == ".parquet":
             table = pq.read_table(file.path, partitioning=None)
@@ -119,7 +121,7 @@ def _read_clean(file: DataFile) -> pa.Table | None:
 
 
 def _is_plain(name: str, kind: pa.DataType) -> bool:
-    """Whether a cast means what checking the row would mean: no floats as ids, no timestamps as seconds."""
+    """Whether a cast gives what checking each row would give: no floats as ids, no timestamps as seconds."""
     types = pa.types
     if types.is_dictionary(kind):
         kind = kind.value_type

@@ -1,8 +1,8 @@
-"""The files behind a path, and whether each is what its name says, before any row of it is read.
+"""Finds the files behind a path, and checks that each is what its name says before any row is read.
 
-A path is one file, or a directory whose files are read in the order of their names, as Spark and pyarrow write them: names
-that begin with `_` or `.` are no data, and a folder `action=click` is a column. A file that is empty, packed otherwise than it
-is named, or not UTF-8 is refused here with what to do, because every row of it would only give a riddle.
+A path is one file, or a directory whose files are read in the order of their names, as Spark and pyarrow write them: names that
+begin with `_` or `.` are not data, and a folder `action=click` is a column. A file that is empty, compressed otherwise than its
+name says, or not UTF-8 is refused here with advice, because the errors of its rows would not show the cause.
 """
 import gzip
 import urllib.parse
@@ -40,7 +40,7 @@ EMPTY = {
 
 @dataclass(frozen=True)
 class DataFile:
-    """One file: its path, its format (of `FORMATS`), whether it is gzipped, and the columns that its folders say."""
+    """A file: its path, its format (of `FORMATS`), whether it is gzipped, and the columns that its folders name."""
 
     path: Path
     format: str
@@ -48,21 +48,21 @@ class DataFile:
     folders: dict[str, str | None] = field(default_factory=dict)
 
     def lines(self) -> IO[bytes]:
-        """The bytes, unpacked."""
+        """Open the uncompressed bytes."""
         return cast(IO[bytes], gzip.open(self.path, "rb")) if self.packed else self.path.open("rb")
 
     def text(self) -> TextIO:
-        """The text; line ends stay as they are, as `csv` wants them."""
+        """Open the text, with line ends unchanged as `csv` needs them."""
         if self.packed:
             return cast(TextIO, gzip.open(self.path, "rt", encoding="utf-8-sig", newline=""))
         return self.path.open(encoding="utf-8-sig", newline="")
 
 
 def data_files(path: str | Path) -> list[DataFile]:
-    """The file, or those of the directory and the directories in it.
+    """The file, or the files of the directory and of the directories in it.
 
     Raises:
-        DataError: there is none, one is of no known format or not what its name says, or a directory mixes formats.
+        DataError: there is no file, a format is unknown, a file is not what its name says, or a directory mixes formats.
     """
     path = Path(path)
     found = [_named(path)] if path.is_file() else _of_directory(path) if path.is_dir() else []
@@ -74,13 +74,13 @@ def data_files(path: str | Path) -> list[DataFile]:
 
 
 def unreadable(path: str | Path, error: Exception | str, *, advice: str = "Copy or write the file again") -> DataError:
-    """The error for a file that stops in the middle or is not what its name says."""
+    """The error for a file that ends in the middle or is not what its name says."""
     detail = " ".join(str(error).split())[:200]
     return DataError(f"{path}: truncated or damaged ({detail}). {advice}; nothing of it has been used.")
 
 
 def not_utf8(file: DataFile, error: UnicodeDecodeError) -> DataError:
-    """The error for a text file of another encoding; looks for the line, since a decoder only knows its place in a block."""
+    """The error for a text file in another encoding. Looks for the line, as a decoder only knows the offset in a block."""
     where, byte = "", error.object[error.start]
     with file.lines() as lines:
         for number, raw in enumerate(lines, start=1):
@@ -94,7 +94,7 @@ def not_utf8(file: DataFile, error: UnicodeDecodeError) -> DataError:
 
 
 def _named(path: Path) -> DataFile:
-    """By its name, whose ending may be in capitals."""
+    """The file by its name, whose ending may be in capitals."""
     name, packed = path.name.lower(), path.name.lower().endswith(".gz")
     ending = Path(name.removesuffix(".gz")).suffix
     if ending not in FORMATS or (packed and ending == ".parquet"):
@@ -105,7 +105,7 @@ def _named(path: Path) -> DataFile:
 
 
 def _of_directory(directory: Path) -> list[DataFile]:
-    """Its files of a known format, those in folders included; markers and checksums of other programs are passed over."""
+    """The files of a directory, those in folders included, without the markers and checksums of other programs."""
     def hidden(path: Path) -> bool:
         return any(part[0] in "._" for part in path.relative_to(directory).parts)
 
