@@ -1,6 +1,6 @@
 import math
 
-from tfrec.data.behaviour.movielens import _film, load_movielens
+from tfrec.data.behaviour.movielens import film_item, load_movielens
 
 
 def test_the_data_set():
@@ -16,6 +16,6 @@ def test_the_data_set():
 
 
 def test_missing_title_year_and_genres():
-    film = _film(5, math.nan, math.nan, "(no genres listed)")
+    film = film_item(5, math.nan, math.nan, "(no genres listed)")
     assert (film.id, film.text, film.tags, film.numeric) == ("5", {}, (), {})
-    assert _film(6, "Untold", math.nan, "Drama").text == {"title": "Untold", "genres": "Drama"}
+    assert film_item(6, "Untold", math.nan, "Drama").text == {"title": "Untold", "genres": "Drama"}

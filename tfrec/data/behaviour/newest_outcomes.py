@@ -5,7 +5,7 @@ import pyarrow.compute as pc
 
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.labels.label_rule import LabelRule
-from tfrec.data.labels.pair_rewards import ACTIONS, one_row_per_pair, positive_pairs, rewarded_actions
+from tfrec.data.labels.pair_rewards import one_row_per_pair, positive_pairs, rewarded_actions
 
 MAX_ROWS = 1_000_000  # read in about a second
 _COLUMNS = ("user", "time", "item", "action", "value", "event_id", "request_id", "writer", "seq")
@@ -36,16 +36,10 @@ def newest_outcomes(log: FeedbackLog, *, max_rows: int = MAX_ROWS) -> pa.Table:
 def first_positives(outcomes: pa.Table, rule: LabelRule | None) -> pa.Table:
     """The events that popularity counts, as in training: the earliest positive action of each user and item.
 
-    Args:
-        outcomes: columns of `newest_outcomes`.
-        rule: the label rule; None: every outcome is positive.
-
-    Returns:
-        Columns `user`, `item` and `time`, oldest first.
+    Without a rule every outcome is positive. The columns are `user`, `item` and `time`, oldest first.
     """
     if rule is None:
-        columns = [outcomes[name] for name in ("user", "item", "time", "action")]
-        actions = pa.table([*columns, pa.array(np.ones(outcomes.num_rows))], names=ACTIONS.names)
-        return one_row_per_pair(actions, cap=1.0).select(["user", "item", "time"])
+        all_alike = outcomes.append_column("reward", pa.array(np.ones(outcomes.num_rows)))
+        return one_row_per_pair(all_alike, cap=1.0).select(["user", "item", "time"])
     pairs = one_row_per_pair(rewarded_actions(outcomes, rule.reward, rule.lengths), cap=rule.reward.cap)
     return positive_pairs(pairs).select(["user", "item", "time"])

@@ -103,19 +103,9 @@ def read_slates(
     most: int,
     since: int = 0,
 ) -> tuple[list[Slate], Counter[str]]:
-    """Read slates that were drawn by chance and whose propensities are known.
+    """Read up to `most` slates that were drawn by chance, up to `positions` of each; the others are counted by reason.
 
-    Args:
-        log: the feedback log.
-        window: the rows to read, and up to when labels have matured.
-        rule: decides what outcomes are worth.
-        quarantine: where malformed rows go.
-        positions: read only so many of each slate; all by default.
-        most: of more slates than this, the same sample is taken each time.
-        since: seconds since 1970; slates shown earlier are left out.
-
-    Returns:
-        The slates, and how many others there are by reason.
+    Of more slates the same sample is taken each time. Slates shown before `since`, in seconds since 1970, are left out.
 
     Raises:
         DataError: a table cannot be read, or a row is malformed and there is no quarantine.
@@ -142,10 +132,7 @@ def matured_slates(
         examples: those of the join by `rule`, of this window and of all windows before it.
         rule: says how long a label takes to mature.
         after: seconds since 1970; requests until then were learnt before.
-        most: of more slates than this, the same sample is taken each time.
-
-    Returns:
-        The slates, and how many were left out by reason.
+        most: of more slates than this, the same sample is taken each time. Those left out are counted by reason.
     """
     which = f"time > {int(after)} AND time + {rule.attribution_seconds} < {int(window.now)}"
     requests, shown, _ = _select(log, window, which=which, most=most)

@@ -154,10 +154,7 @@ class Commits:
         """Remove what is needed by no version that was the newest at `before` (seconds since 1970) or later.
 
         A file that no commit names is removed only when it is as old, as a writer may be about to commit it. (The library's own
-        vacuum removes such files whatever their age, or leaves them for ever.)
-
-        Returns:
-            The names of the data files that were removed.
+        vacuum removes such files whatever their age, or leaves them for ever.) Returns the names of the removed data files.
         """
         versions = self.versions()
         old = [version for version in versions if self.path(version).stat().st_mtime < before]

@@ -19,14 +19,7 @@ _ATTEMPTS = 20  # at a commit that others keep overtaking
 
 
 def merge_small_files(commits: Commits, open_table: Callable[[], DeltaTable], *, limit: int, most: int) -> None:
-    """Leave fewer than `most` files below `limit` bytes, unless another process merges them meanwhile.
-
-    Args:
-        commits: of the table.
-        open_table: opens the table as it is now.
-        limit: bytes.
-        most: files.
-    """
+    """Leave fewer than `most` files below `limit` bytes, unless another process merges them meanwhile."""
     count, some = _below(open_table(), limit)
     while count >= most and len(some) > 1 and _rewrite(commits, open_table, some):
         count, some = _below(open_table(), limit)

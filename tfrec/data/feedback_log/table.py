@@ -47,12 +47,7 @@ class LogTable:
     """A table whose rows end with their ingest id, the columns `writer` and `seq`. It is created at its first use."""
 
     def __init__(self, uri: str, schema: pa.Schema) -> None:
-        """Name the table.
-
-        Args:
-            uri: a local directory, or an object store's URL.
-            schema: the columns of the table.
-        """
+        """Name the table, in a local directory or at an object store's URL."""
         self.uri = uri
         self.schema = schema
         directory = uri.removeprefix("file://")
@@ -83,14 +78,9 @@ class LogTable:
         return {writer: seq for writer, seq in found if writer is not None and seq is not None}  # rows of other tools have none
 
     def dataset(self, version: int | None = None) -> pyarrow.dataset.Dataset:
-        """The table as an Arrow dataset, read lazily.
+        """The table as an Arrow dataset, read lazily. A version whose files were vacuumed gives the table as it is now.
 
-        Args:
-            version: of the table, by default the newest. A version whose files were vacuumed gives the table as it is now. Rows
-                keep their ingest ids, so the rows of a window are the same in every later version, less those deleted since.
-
-        Raises:
-            DataError: there is no such version, or the Delta log cannot be read.
+        Rows keep their ingest ids, so the rows of a window are the same in every later version, less those deleted since.
         """
         current = self.open()
         if version is None or version == current.version():
@@ -117,11 +107,7 @@ class LogTable:
         return table.to_pyarrow_dataset(filesystem=pyarrow.fs.SubTreeFileSystem(here, pyarrow.fs.LocalFileSystem()))
 
     def compact(self) -> None:
-        """Rewrite small files as few large ones: one below 8 MiB is left, and at most 15 below 128 MiB.
-
-        Raises:
-            DataError: the table cannot be read or written.
-        """
+        """Rewrite small files as few large ones: one below 8 MiB is left, and at most 15 below 128 MiB."""
         commits = self._commits
         if commits is None:
             self._attempt(lambda: self.open().optimize.compact())
@@ -130,11 +116,7 @@ class LogTable:
             self._attempt(partial(merge_small_files, commits, self._open_to_write, limit=limit, most=most))
 
     def vacuum(self, *, retention_hours: float) -> None:
-        """Remove the files that no version of the last `retention_hours` uses, and the commits before those versions.
-
-        Raises:
-            DataError: the table cannot be read or written.
-        """
+        """Remove the files that no version of the last `retention_hours` uses, and the commits before those versions."""
         if self._commits is None:
             table = self.open()
             table.create_checkpoint()

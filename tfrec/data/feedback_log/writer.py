@@ -57,27 +57,15 @@ class LogWriter:
         self._thread.start()
 
     def impression(self, *records: Impression) -> int:
-        """Keep one or many impressions; returns the last sequence number when all of them are on disk.
-
-        Raises:
-            DataError: the disk refused; nothing of this call is promised.
-        """
+        """Keep one or many impressions; returns the last sequence number when all of them are on disk."""
         return self._wal.append("impressions", [record.model_dump_json() for record in records])
 
     def outcome(self, *records: Outcome) -> int:
-        """Keep one or many outcomes; returns the last sequence number when all of them are on disk.
-
-        Raises:
-            DataError: the disk refused; nothing of this call is promised.
-        """
+        """Keep one or many outcomes; returns the last sequence number when all of them are on disk."""
         return self._wal.append("outcomes", [record.model_dump_json() for record in records])
 
     def flush(self) -> None:
-        """Commit everything acknowledged so far; returns when it is in the tables. What no table can hold is set aside.
-
-        Raises:
-            DataError: the log cannot be written.
-        """
+        """Commit everything acknowledged so far; returns when it is in the tables. What no table can hold is set aside."""
         self._flush()
 
     def behind(self) -> int:

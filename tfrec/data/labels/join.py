@@ -73,14 +73,9 @@ def join(
     quarantine: Quarantine | None,
     only: pa.ChunkedArray | None = None,
 ) -> Examples:
-    """Join a window to examples.
+    """Join a window, which says which rows to read and up to when labels have matured, to examples.
 
-    Args:
-        log: the feedback log.
-        window: the rows to read, and up to when labels have matured.
-        rule: decides what outcomes are worth.
-        quarantine: where malformed rows go.
-        only: ids of requests; examples of other requests are not returned. What is left out is counted for all.
+    With `only` request ids, examples of other requests are not returned; what is left out is counted for all.
 
     Raises:
         DataError: a table cannot be read, or a row is malformed and there is no quarantine.

@@ -28,22 +28,9 @@ _WELL_FORMED: dict[Kind, dict[str, str]] = {  # the condition of each column
 
 def set_aside_malformed(db: duckdb.DuckDBPyConnection, kind: Kind, uri: str, quarantine: Quarantine | None,
                         window: Window) -> int:
-    """Create the view `<kind>` of the well-formed rows of `all_<kind>`, and quarantine the malformed rows of a window.
+    """Make the view `<kind>` of the well-formed rows of `all_<kind>`; quarantine and count the malformed ones of the window.
 
     Rows without an ingest id belong to no window. They are set aside when the log is read from its beginning.
-
-    Args:
-        db: with the views `all_<kind>` and `bounds`.
-        kind: of the table.
-        uri: of the table, for messages.
-        quarantine: where the rows go.
-        window: the rows to report.
-
-    Returns:
-        The number of rows that were set aside.
-
-    Raises:
-        DataError: a row is malformed and there is no quarantine.
     """
     rules = _WELL_FORMED[kind]
     well_formed = f"COALESCE({' AND '.join(rules.values())}, FALSE)"

@@ -16,13 +16,10 @@ Codes = npt.NDArray[np.int64]
 
 def repeated_or_too_fast(user: Codes, same_action: Sequence[Codes], time: npt.NDArray[np.int64], *,
                          can_repeat: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """`[n]`: whether each action is a repeat or one of more than `MINUTE_LIMIT` in a minute. The first of one second is kept.
+    """`[n]`: whether each action is a repeat, or one of more than `MINUTE_LIMIT` of its user in a minute.
 
-    Args:
-        user: `[n]` codes.
-        same_action: the columns `[n]` in which a repeat agrees with the action before it.
-        time: `[n]` seconds since 1970.
-        can_repeat: `[n]`, false for actions whose values add up.
+    `same_action` are the columns `[n]` in which a repeat agrees with the action before it; `can_repeat` is false for actions
+    whose values add up. Of equal actions in one second the first is kept.
     """
     n = len(time)
     if not n:

@@ -35,19 +35,7 @@ def read_records(path: str | Path, record: type[R], *, quarantine: Quarantine | 
 
 def check_row(record: type[R], row: Row, *, file: Path, line: int, quarantine: Quarantine | None,
               names: ColumnNames | None = None) -> R | None:
-    """One row as a record, or None when it was set aside.
-
-    Args:
-        record: the type.
-        row: its fields.
-        file: where the row is from, for messages.
-        line: of the file.
-        quarantine: where a bad row goes.
-        names: of the columns; with them, a message hints at misspelt ones.
-
-    Raises:
-        DataError: the row is bad and there is no quarantine.
-    """
+    """One row as a record, or None when it was set aside. With the columns' `names`, a message hints at misspelt ones."""
     for name in _IDS:
         if isinstance(value := row.get(name), str) and ("\n" in value or "\r" in value):
             reason = f'"{name}": expected one line, got {brief(value)}; was a quote left open in the lines before?'
