@@ -19,6 +19,7 @@ import yaml
 
 import tfrec
 from tests.docs.pages import BLOCKS, MARKS, PAGES, ROOT, Block, anchors, block, blocks, links, rows, words_in_backticks
+from tests.test_imports import ROOMS
 from tfrec.cli.app import app
 from tfrec.config import Config, load_config
 from tfrec.data.behaviour.interaction_files import read_interactions
@@ -239,6 +240,11 @@ def test_the_readme_is_short_and_leads_to_every_page() -> None:
     assert len(PAGES["README.md"].splitlines()) <= 200
     assert set(PAGES) - {"README.md"} <= set(links("README.md"))
     assert blocks("bash", "make")[0].text.splitlines() == ["make demo", "make test"]
+
+
+def test_the_architecture_has_every_room_in_order() -> None:
+    rooms = [re.sub(r"\[tfrec/(\w+)(\.py)?\].*", r"\1", name) for name, _ in rows("docs/architecture.md", "## Rooms")]
+    assert rooms == [room for room in dict.fromkeys(name.partition(".")[0] for name in ROOMS) if room != "__main__"]
 
 
 def test_the_reference_has_every_setting_with_its_default() -> None:
