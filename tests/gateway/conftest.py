@@ -25,3 +25,9 @@ def make(tmp_path: Path, server: Running) -> Iterator[Make]:
     yield made
     for world in worlds:
         world.close()
+
+
+@pytest.fixture
+def world(make: Make) -> World:
+    """A gateway with the usual settings."""
+    return make()

@@ -1,7 +1,6 @@
 """The gateway over sockets: real HTTP, a real model server, a real log."""
 import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +8,11 @@ import pytest
 
 from tests.gateway.world import KEY, NOW, World, items
 from tests.model_server.tiny import Running
-from tfrec.client.results import Explanation
 from tfrec.config import Config, RewardConfig
 from tfrec.data.behaviour.newest_outcomes import newest_outcomes
 from tfrec.errors import DataError
 from tfrec.gateway.serve import restore
 from tfrec.model_server.process import free_port
-
-INF = float("inf")
-
-
-@pytest.fixture
-def world(tmp_path: Path, server: Running) -> Iterator[World]:
-    world = World(tmp_path, server.grpc)
-    yield world
-    world.close()
 
 
 def test_an_answer_is_logged_as_it_was_shown(world: World) -> None:
@@ -168,54 +157,10 @@ def test_outcomes_keep_their_event_id_or_get_one(world: World) -> None:
     assert [(row["event_id"], row["value"], row["time"]) for row in rows] == [("e1", 9.5, 5), (made, 1.0, NOW)]
 
 
-@pytest.mark.parametrize(
-    ("path", "body", "field"),
-    [
-        ("recommend", {}, "user"),
-        ("recommend", {"user": ""}, "user"),
-        ("recommend", {"user": True}, "user"),
-        ("recommend", {"user": "u", "exclude": ["a", 1.0]}, "exclude.1"),
-        ("recommend", {"user": "u", "k": 0}, "k"),
-        ("recommend", {"user": "u", "k": 11}, "k"),
-        ("recommend", [{"user": "u"}, {"user": "u", "k": 11}], "1.k"),
-        ("recommend", {"user": "u", "kk": 5}, "kk"),
-        ("recommend", {"user": "u", "query": "x" * 100_000}, "query"),
-        ("recommend", {"user": "u", "history": [{"item": "a"}, {"action": "click"}]}, "history.1.item"),
-        ("recommend", {"user": "u", "time": -1}, "time"),
-        ("recommend", {"user": "u", "label": "beta"}, "label"),
-        ("recommend", [], "body"),
-        ("recommend", 7, "body"),
-        ("outcomes", {"user": "u", "item": "a"}, "action"),
-        ("outcomes", [{"user": "u", "item": "a", "action": "x"}, {"user": "u", "item": 3.5, "action": "x"}], "1.item"),
-        ("outcomes", {"user": "u", "item": "a", "action": "x", "value": "much"}, "value"),
-    ],
-)
-def test_bad_bodies_are_told_by_field(world: World, path: str, body: Any, field: str) -> None:
-    response = world.http.post(f"/v1/{path}", json=body)
-    assert response.status_code == 422
-    assert field in [error["field"] for error in response.json()["errors"]]
-    assert "x" * 100 not in response.text
-    assert world.rows("impressions") == world.rows("outcomes") == []
-
-
-def test_ids_that_are_numbers_are_taken_as_the_files_take_them(world: World) -> None:
-    world.http.post("/v1/outcomes", json={"user": 123, "item": 7, "action": "click"}).raise_for_status()
-    answer = world.http.post("/v1/recommend", json={"user": "123", "k": 1, "history": [{"item": -5}]}).raise_for_status().json()
-    assert len(answer["items"]) == 1
-    assert [(row["user"], row["item"]) for row in world.rows("outcomes")] == [(KEY.of("123"), "7")]
-    assert world.rows("impressions")[0]["history"] == ["-5"]
-
-
 def test_the_ages_that_are_known_are_logged_beside_those_that_are_not(world: World) -> None:
     history = [{"item": "a", "time": NOW - 9}, {"item": "b"}]
     world.http.post("/v1/recommend", json={"user": "u", "k": 1, "history": history}).raise_for_status()
     assert world.rows("impressions")[0]["history_time"] == [NOW - 9, -1]
-
-
-def test_what_is_no_json_is_told(world: World) -> None:
-    response = world.http.post("/v1/outcomes", content=b"{", headers={"content-type": "application/json"})
-    assert response.status_code == 422
-    assert "JSON" in response.json()["errors"][0]["message"]
 
 
 def test_a_model_server_that_is_down_is_503_and_outcomes_are_still_kept(tmp_path: Path) -> None:
@@ -331,77 +276,3 @@ def test_ready_means_that_the_model_server_answers_and_records_can_be_kept(
     assert "No space left" in response.json()["log"]
     monkeypatch.undo()
     world.close()
-
-
-def explained(**inputs: Any) -> list[Explanation]:
-    """In place of `Client.explain`: the model of these tests has no parts that could be left out."""
-    words = (("q", 1.5), ("##x", -0.5))
-    return [Explanation(-INF if item == "nobody" else 9.0, 0.5, tuple(range(len(own))), words if query else (), 4)
-            for own, query, item in zip(inputs["history"], inputs["query"], inputs["item"], strict=True)]
-
-
-def test_a_score_is_explained_by_what_the_gateway_knows_of_the_user(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[dict[str, Any]] = []
-    monkeypatch.setattr(world.client, "explain", lambda **inputs: calls.append(inputs) or explained(**inputs))
-    for item, when in (("a", NOW - 50), ("b", NOW - 20)):
-        body = {"user": "u", "item": item, "action": "click", "time": when}
-        world.http.post("/v1/outcomes", json=body).raise_for_status()
-    found = world.http.post("/v1/explain", json={"user": "u", "item": "c", "query": "qx"}).json()
-    assert found == {
-        "model_version": 4, "score": 9.0, "popularity": 0.5,
-        "history": [{"item": "a", "action": "click", "weight": 0.0}, {"item": "b", "action": "click", "weight": 1.0}],
-        "query": [{"token": "q", "weight": 1.5}, {"token": "##x", "weight": -0.5}],
-    }
-    assert {name: calls[0][name] for name in ("history", "history_action", "history_age_s", "query", "item", "label")} == {
-        "history": [["a", "b"]], "history_action": [["click", "click"]], "history_age_s": [[50, 20]], "query": ["qx"],
-        "item": ["c"], "label": "",
-    }
-    bodies = [{"user": "u", "item": "nobody", "history": []},
-              {"user": "u", "item": "c", "label": "old", "history": [{"item": "d"}]}]
-    first, second = world.http.post("/v1/explain", json=bodies).json()
-    assert (first["score"], first["history"]) == (None, [])
-    assert second["history"] == [{"item": "d", "action": "", "weight": 0.0}]
-    assert [call["label"] for call in calls] == ["", "", "old"]
-    assert world.http.post("/v1/explain", json=bodies * 17).status_code == 422  # each costs the model many passes
-    assert world.rows("impressions") == []
-
-
-def test_the_openapi_shows_every_verb_with_an_example_that_works(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(world.client, "explain", explained)
-    found = world.http.get("/openapi.json").json()
-    verbs = [path for path, methods in found["paths"].items() if "post" in methods]
-    assert verbs == ["/v1/recommend", "/v1/search", "/v1/similar", "/v1/explain", "/v1/outcomes"]
-    assert {"/healthz", "/readyz", "/metrics"} < found["paths"].keys()
-    for path in verbs:
-        one, many = found["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
-        schema = found["components"]["schemas"][one["$ref"].rpartition("/")[2]]
-        assert many["items"] == one
-        assert schema["properties"].get("k", {}).get("maximum") == (None if path.endswith(("outcomes", "explain")) else 10)
-        for example in schema["examples"]:
-            assert world.http.post(path, json=example).status_code == 200
-    page = world.http.get("/docs")
-    assert all(path in page.text for path in verbs)
-    assert "<script" not in page.text
-    assert "//" not in page.text  # nothing of another host
-    assert page.headers["content-security-policy"].startswith("default-src 'none'")
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b'{"user": "\\ud800"}',
-        b'{"user": "u", "\\ud800": 1}',
-        b'{"user": "u", "k": ' + b"9" * 10_000 + b"}",
-        b"[" * 100_000,
-        b'{"user": "\xff"}',
-        b'{"user": "u", "k": NaN}',
-        b"null",
-        b"",
-        b"[[]]",
-    ],
-)
-def test_json_that_breaks_readers_is_refused(world: World, content: bytes) -> None:
-    for path in ("recommend", "search", "similar", "outcomes"):
-        response = world.http.post(f"/v1/{path}", content=content, headers={"content-type": "application/json"})
-        assert response.status_code == 422, response.text
-        assert response.json()["errors"]

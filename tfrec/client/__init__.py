@@ -1,1 +1,1 @@
-"""The client of a model server: typed requests, tensors, and the signatures that both ends rely on."""
+"""The client of a model server: typed requests, tensors, and the signatures that both ends share."""

@@ -71,14 +71,8 @@ class Client:
         return _slates(self.predict("recommend", recommend_inputs("recommend", **asked), version=version, label=label))
 
     def explore(
-        self,
-        *,
-        seed: Sequence[int],
-        temperature: float | Sequence[float] = TEMPERATURE,
-        epsilon: float | Sequence[float] = EPSILON,
-        version: int | None = None,
-        label: str = "",
-        **asked: Unpack[RecommendInputs],
+        self, *, seed: Sequence[int], temperature: float | Sequence[float] = TEMPERATURE,
+        epsilon: float | Sequence[float] = EPSILON, version: int | None = None, label: str = "", **asked: Unpack[RecommendInputs],
     ) -> list[Exploration]:
         """Draw slates at random, as `recommend` otherwise, and return the propensities that learning from outcomes needs.
 
@@ -103,12 +97,7 @@ class Client:
         ]
 
     def thompson(
-        self,
-        *,
-        seed: Sequence[int],
-        alpha: float | Sequence[float] = ALPHA,
-        version: int | None = None,
-        label: str = "",
+        self, *, seed: Sequence[int], alpha: float | Sequence[float] = ALPHA, version: int | None = None, label: str = "",
         **asked: Unpack[RecommendInputs],
     ) -> list[Recommendation]:
         """Rank by weights that are drawn from their posterior distribution given the feedback (Thompson sampling).
@@ -148,12 +137,7 @@ class Client:
         ]
 
     def rank(
-        self,
-        *,
-        candidates: Sequence[Sequence[str]],
-        version: int | None = None,
-        label: str = "",
-        **known: Unpack[HistoryInputs],
+        self, *, candidates: Sequence[Sequence[str]], version: int | None = None, label: str = "", **known: Unpack[HistoryInputs]
     ) -> list[tuple[float, ...]]:
         """Return the scores of each history's own `candidates`, in their order; -inf for an item that is not known."""
         inputs = check_rows("rank", history_inputs(**known) | {"candidates": padded(candidates, "")})

@@ -1,10 +1,10 @@
-"""How long the call that is being worked on may still take, and whether anybody waits for its answer.
+"""The deadline of the call that a thread works on.
 
-A call sets its deadline once, for the thread that works on it; whoever does a long piece of that work asks here before the next
-one, and a question to the model server takes no longer than is left.
+A call sets its deadline once. Long work checks it before each piece, and a request to the model server takes no longer than is
+left.
 
     with Deadline(seconds=0.3, chosen=True).current():
-        client.recommend(...)    # at most .3 s, retries included
+        client.recommend(...)    # at most 0.3 s, retries included
 """
 import contextlib
 import time
@@ -17,7 +17,7 @@ _CURRENT: ContextVar["Deadline | None"] = ContextVar("deadline", default=None)
 
 
 class CallEnded(ServingError):
-    """The time of a call is up, or its caller has gone: what is left of its work is for nobody."""
+    """The deadline has passed, or the caller has gone: nobody waits for the rest of the work."""
 
 
 class Deadline:
@@ -25,35 +25,35 @@ class Deadline:
 
     Args:
         seconds: from now.
-        chosen: whether the caller said so; then a single question to the model server may take all of it.
+        chosen: whether the caller chose it; then a single request to the model server may take all of it.
     """
 
     def __init__(self, seconds: float, *, chosen: bool = False) -> None:
         self.seconds = seconds
         self.chosen = chosen
         self._end = time.monotonic() + seconds
-        self._left_alone = False
+        self._is_abandoned = False
 
     @property
     def left(self) -> float:
-        """Seconds; negative when it has passed."""
+        """Seconds until the deadline; negative after it."""
         return self._end - time.monotonic()
 
     def abandon(self) -> None:
-        """Nobody waits for the answer any more. May be called by any thread."""
-        self._left_alone = True
+        """Say that nobody waits for the answer any more. Any thread may call this."""
+        self._is_abandoned = True
 
     def check(self, *, within: float = 0.0) -> None:
-        """Raise `CallEnded` when what is left of the work is for nobody, now or `within` so many seconds."""
-        if self._left_alone:
+        """Raise `CallEnded` if the caller has gone, or if at most `within` seconds are left."""
+        if self._is_abandoned:
             raise CallEnded("The caller has gone.")
         if self.left <= within:
-            advice = "Send fewer requests at once" if self.chosen is False else "Send fewer requests at once, or allow more time"
+            advice = "Send fewer requests at once, or allow more time" if self.chosen else "Send fewer requests at once"
             raise CallEnded(f"The call was not done within {self.seconds:g} s. {advice}.")
 
     @contextlib.contextmanager
     def current(self) -> Iterator[None]:
-        """Let it be that of this thread's work."""
+        """Make this the deadline of what the thread does inside the `with`."""
         token = _CURRENT.set(self)
         try:
             yield
@@ -62,13 +62,13 @@ class Deadline:
 
 
 def check(*, within: float = 0.0) -> None:
-    """Raise `CallEnded` when the work of this thread is for nobody any more, now or `within` so many seconds."""
+    """Raise `CallEnded` if the call that this thread works on has ended, or ends `within` so many seconds."""
     if (deadline := _CURRENT.get()) is not None:
         deadline.check(within=within)
 
 
 def allowed(usual: float) -> float:
-    """Seconds that one question of this thread's may take, which usually may take `usual`."""
+    """The seconds that one request of this thread may take, if it usually may take `usual`."""
     deadline = _CURRENT.get()
     if deadline is None:
         return usual

@@ -1,8 +1,8 @@
-"""Arrays to tensor protos and back, for both ends of a connection.
+"""Converts arrays to tensor protos and back, for both ends of a connection.
 
-`tf.make_tensor_proto` and `tf.make_ndarray` take 20-60 us a tensor, a good part of what a small model takes. The types of tfrec's
-signatures are therefore written straight into the fields that the real server fills (`AsProtoField`); others are written by
-TensorFlow. What is read is what TensorFlow's `Tensor::FromProto` reads. Text is an array of bytes objects.
+`tf.make_tensor_proto` and `tf.make_ndarray` take 20-60 us a tensor, a good part of what a small model takes. So the types of
+tfrec's signatures are written straight into the fields that TensorFlow Serving fills (`AsProtoField`); TensorFlow writes the
+others. Reading follows TensorFlow's `Tensor::FromProto`. Text is an array of bytes objects.
 """
 import math
 from typing import Any, NoReturn
@@ -21,7 +21,7 @@ _FIELDS = {  # name of the numpy type -> (enum, field of the proto)
     "bool": (types_pb2.DT_BOOL, "bool_val"),
     "object": (types_pb2.DT_STRING, "string_val"),
 }
-_OTHER_FIELDS = {  # of the types that are only read
+_OTHER_FIELDS = {  # types that are only read
     types_pb2.DT_HALF: "half_val",
     types_pb2.DT_BFLOAT16: "half_val",
     types_pb2.DT_INT8: "int_val",
@@ -33,9 +33,9 @@ _OTHER_FIELDS = {  # of the types that are only read
     types_pb2.DT_COMPLEX64: "scomplex_val",
     types_pb2.DT_COMPLEX128: "dcomplex_val",
 }
-_WRITTEN_AS = {"half_val": np.uint16, "int_val": np.int32}  # where that is another type than the tensor's
+_WRITTEN_AS = {"half_val": np.uint16, "int_val": np.int32}  # fields whose type differs from the tensor's
 _MAX_FILLED = 1 << 26  # values: half a gigabyte of the widest
-_AT_ONCE = 1 << 16  # values that are copied while no other thread has its turn
+_AT_ONCE = 1 << 16  # values that are copied before another thread may run
 _BY_ENUM = {enum: (np.dtype(name), field) for name, (enum, field) in _FIELDS.items()} | {
     enum: (np.dtype(tf.dtypes.as_dtype(enum).as_numpy_dtype), field) for enum, field in _OTHER_FIELDS.items()
 }
@@ -54,10 +54,13 @@ def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
 
 
 def from_proto(proto: tensor_pb2.TensorProto) -> np.ndarray:
-    """The array of a proto, in typed fields or packed; `ValueError` when it has no whole shape, or no such type can be read.
+    """The array of a proto, whose values are in a typed field or packed as bytes.
 
-    Of the typed values those beyond the shape are left out and the last stands for those that are missing, or zero where there
-    are none: up to `_MAX_FILLED` of them, as a few bytes must not take all memory. Packed ones must fill the shape.
+    Typed values beyond the shape are left out. If there are too few, the last one is repeated, or zero if there is none. At
+    most `_MAX_FILLED` are filled in, so that a few bytes cannot take all memory. Packed values must fill the shape.
+
+    Raises:
+        ValueError: the shape is not fully known, the type cannot be read, or the values do not fit the shape.
     """
     shape = [dim.size for dim in proto.tensor_shape.dim]
     if proto.tensor_shape.unknown_rank or min(shape, default=0) < 0:
@@ -97,7 +100,7 @@ def _unpacked(content: bytes, dtype: np.dtype, size: int) -> np.ndarray:
             raise ValueError("packed values that are neither false nor true")
         return np.frombuffer(content, dtype).copy()
     lengths, position = [], 0
-    for _ in range(size):  # of all texts, as varints; then the texts
+    for _ in range(size):  # the lengths of all texts, as varints; then come the texts
         length = shift = 0
         while True:
             if position >= len(content) or shift > 28:
@@ -121,17 +124,17 @@ def _wrong_size(content: bytes) -> NoReturn:
 
 
 def text_array(values: Any) -> np.ndarray:
-    """Nested sequences of str or bytes, equally long on each level, as an array of UTF-8 bytes."""
+    """Nested sequences of str or bytes, of equal length on each level, as an array of UTF-8 bytes objects."""
     return _each(np.array(values, dtype=object), lambda value: value.encode() if isinstance(value, str) else value)
 
 
 def from_values(values: Values, dtype: DType) -> np.ndarray:
-    """The array of a manifest's nested lists."""
+    """The array of nested lists that a manifest holds."""
     return text_array(values) if dtype == "string" else np.array(values, dtype=dtype)
 
 
 def to_values(array: np.ndarray) -> Values:
-    """Nested lists for a manifest."""
+    """The array as nested lists for a manifest."""
     if array.dtype == object:
         array = _each(array, lambda value: value.decode("utf-8", "replace"))
     return list(array.tolist())

@@ -1,8 +1,8 @@
-"""The requests that a version carries: replayed by the server before it serves, and by `release.verify` before it is published.
+"""The requests that a version carries: the server replays them before it serves, and `release.verify` before it is published.
 
-Requests go in as arrays; out come the file that TensorFlow Serving replays at load (a TFRecord of PredictionLog, at most 1000 of
-them) and the probes of the manifest, answered by the model in memory. Only a warm-up catches an op that the server does not have
-at load: without one, the model is AVAILABLE and its requests fail.
+The warm-up file is a TFRecord of PredictionLog with at most 1000 records. Only a warm-up finds out at load that the server lacks
+an op: without one the model is AVAILABLE and its requests fail. The probes of the manifest are the same requests with the answers
+of the model in memory.
 """
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,13 +25,13 @@ MAX_RECORDS = 1000  # the real server refuses the model above this
 
 @dataclass(frozen=True)
 class Request:
-    """One call of a signature; text may be arrays or nested lists of str."""
+    """One call of a signature. Text may be an array or nested lists of str."""
 
     signature: str
     inputs: Mapping[str, Any]
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The inputs as TensorFlow has them: text as bytes objects."""
+        """The inputs as TensorFlow takes them, with text as bytes objects."""
         found = {name: np.asarray(value) for name, value in self.inputs.items()}
         return {name: text_array(array) if array.dtype.kind in "OUS" else array for name, array in found.items()}
 
@@ -47,9 +47,13 @@ def predict_request(request: Request, *, model: str) -> predict_pb2.PredictReque
 
 
 def write_warmup(export_dir: str | Path, requests: Sequence[Request], *, model: str = "tfrec") -> Path:
-    """Write the warm-up file of a SavedModel; each kind of request that people will send should be among them."""
+    """Write the warm-up file of a SavedModel and return its path. Include each kind of request that will be sent.
+
+    Raises:
+        ServingError: there are no requests, or more than `MAX_RECORDS`.
+    """
     if not 1 <= len(requests) <= MAX_RECORDS:
-        raise ServingError(f"{export_dir}: a warm-up has 1 to {MAX_RECORDS} requests, got {len(requests)}.")
+        raise ServingError(f"{export_dir}: a warm-up must have 1 to {MAX_RECORDS} requests, got {len(requests)}.")
     path = Path(export_dir) / WARMUP_FILE
     path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
@@ -61,7 +65,7 @@ def write_warmup(export_dir: str | Path, requests: Sequence[Request], *, model: 
 
 
 def read_warmup(version_dir: str | Path) -> Iterator[prediction_log_pb2.PredictionLog]:
-    """The records of a version's warm-up file, none without one; a damaged file raises an error of TensorFlow or protobuf."""
+    """The records of a version's warm-up file, if it has one. A damaged file raises an error of TensorFlow or protobuf."""
     path = Path(version_dir) / WARMUP_FILE
     if not path.is_file():
         return
@@ -72,8 +76,8 @@ def read_warmup(version_dir: str | Path) -> Iterator[prediction_log_pb2.Predicti
 def record_probes(functions: Mapping[str, Callable[..., Any]], requests: Sequence[Request]) -> tuple[Probe, ...]:
     """Answer `requests` with the model in memory: `functions[signature](**inputs)` gives named tensors.
 
-    The answers must come from before the export, not from reading it back, or they would agree with whatever was written. They
-    are computed operator by operator: sooner than the graphs of all signatures are optimised, and they hold these to account.
+    The answers come from the model before the export, as those of the export would agree with whatever was written. They are
+    computed eagerly: that is faster than to optimise the graphs of all signatures, and it checks these graphs.
     """
     probes = []
     for request in requests:
@@ -101,7 +105,7 @@ def _eagerly() -> Iterator[None]:
 
 
 def read_signatures(export_dir: str | Path) -> dict[str, Signature]:
-    """The signatures of a SavedModel as the manifest describes them, read from the file without loading the model."""
+    """The signatures of a SavedModel as a manifest describes them. The model is not loaded."""
     graph = loader_impl.parse_saved_model(str(export_dir)).meta_graphs[0]
     return {
         name: Signature(inputs=_specs(signature.inputs), outputs=_specs(signature.outputs))

@@ -1,1 +1,1 @@
-"""The gateway that an application calls: it asks the model server, and logs what was shown and what people did."""
+"""The gateway: an application asks it for items and tells it what users did; it asks the model server and keeps the log."""

@@ -1,8 +1,7 @@
-"""Event ids that the log holds, each with its user, so that an outcome sent again (nobody heard the first answer) is acknowledged
-and not written twice.
+"""Drops outcomes that were sent twice: an outcome whose event id is in the log is acknowledged and not written again.
 
-The newest ids are remembered, those of the log after a restart; the join drops older copies. An id that another call is writing
-at this moment is neither new nor safe: its second sender waits for the first one's fate.
+A client that heard no answer sends its outcome again. The newest ids are remembered, also across a restart; the join drops older
+copies. If another call is writing an id at this moment, the second sender waits until that call has succeeded or failed.
 """
 import threading
 from collections import OrderedDict
@@ -15,15 +14,15 @@ T = TypeVar("T", bound=Hashable)
 
 
 class Deduplicator:
-    """The newest `most` event ids. Safe to share between threads."""
+    """Remembers the newest `most` ids, of about 150 bytes each. Safe to share between threads."""
 
     def __init__(self, *, most: int = 500_000) -> None:
-        self.most = most  # about 150 bytes each
-        self._known: OrderedDict[Hashable, Future[None]] = OrderedDict()  # done when it is on disk
+        self.most = most
+        self._known: OrderedDict[Hashable, Future[None]] = OrderedDict()  # by id; the future is done when the outcome is on disk
         self._lock = threading.Lock()
 
     def fill(self, ids: Iterable[Hashable]) -> None:
-        """Remember ids that are in the log, the oldest first."""
+        """Remember ids that are in the log, oldest first."""
         safe: Future[None] = Future()
         safe.set_result(None)
         with self._lock:
@@ -32,7 +31,10 @@ class Deduplicator:
 
     @contextmanager
     def writing(self, ids: Sequence[T]) -> Iterator[set[T]]:
-        """Which of `ids` are new, for the caller to put on disk inside the `with`; leaves it when the others are on disk too."""
+        """Yield the ids that are new, for the caller to write inside the `with`; on leaving, wait until the others are on disk.
+
+        Raises whatever stopped another call from writing one of `ids`; then nothing may be acknowledged.
+        """
         mine: Future[None] = Future()
         with self._lock:
             others = {self._known[event] for event in ids if event in self._known}
@@ -49,7 +51,7 @@ class Deduplicator:
             raise
         mine.set_result(None)
         for other in others:
-            other.result()  # raises what stopped it
+            other.result()
 
     def _forget(self) -> None:
         while len(self._known) > self.most:

@@ -1,4 +1,4 @@
-"""Since when people are known, so that what newcomers choose is counted apart (`tfrec/data/behaviour/newcomers.py`)."""
+"""Since when users are known, so that newcomers' choices are counted apart (`data/behaviour/newcomers.py`)."""
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -7,9 +7,10 @@ from tfrec.data.behaviour.newcomers import HISTORY_SECONDS
 
 
 class FirstSeen:
-    """The second in which each of the `most` people who acted last was first met. Safe to share between threads.
+    """When each of the `most` users who acted last first came. Safe to share between threads.
 
-    It is the second of arrival: what an outcome claims makes nobody known for longer. Who is forgotten is new again.
+    This is the time of arrival. The time that an outcome claims makes no user known for longer. A user who is forgotten is new
+    again.
     """
 
     def __init__(self, *, most: int = 500_000) -> None:
@@ -18,7 +19,7 @@ class FirstSeen:
         self._lock = threading.Lock()
 
     def fill(self, users: Iterable[str], since: Iterable[int]) -> None:
-        """People who are known since these seconds; the earlier second stays."""
+        """Know `users` since these seconds; of two seconds the earlier one stays."""
         with self._lock:
             for user, second in zip(users, since, strict=True):
                 self._since[user] = min(second, self._since.get(user, second))
@@ -27,7 +28,7 @@ class FirstSeen:
                 self._since.popitem(last=False)
 
     def is_newcomer(self, user: str, time: int, *, now: int) -> bool:
-        """Whether `user`, who acts at `time` and is met at `now`, is a newcomer."""
+        """Whether `user` is a newcomer, who acted at `time` and whose outcome arrived at `now`."""
         self.fill([user], [now])
         with self._lock:
             return time - self._since.get(user, now) < HISTORY_SECONDS

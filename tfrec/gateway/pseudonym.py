@@ -1,8 +1,8 @@
-"""User keys as they reach the disk: a keyed hash, so that a log on its own names nobody.
+"""Pseudonyms: users are logged under a keyed hash of their id, so that a log on its own names nobody.
 
-The key comes from TFREC_PSEUDONYM_KEY, or from a file of the run that is made at the first start. Whoever has key and log can
-test a guess; whoever loses the key can no longer tell which rows are a person's. A plain hash would not do: user keys are few
-enough to try them all.
+The key comes from TFREC_PSEUDONYM_KEY, or from a file of the run that is made at the first start. With the key and the log one
+can test a guess. Without the key nobody can tell which rows belong to a user. A plain hash would not do: user ids are so few that
+all of them can be tried.
 """
 import hashlib
 import hmac
@@ -12,12 +12,16 @@ from pathlib import Path
 
 from tfrec.errors import ServingError, UsageError
 
-_MIN_BYTES = 16  # 128 bits cannot be tried
-_DIGITS = 32  # of 64: two of a billion users are the same person with a chance of 1e-21
+_MIN_BYTES = 16  # 128 bits: too many keys to try
+_DIGITS = 32  # of 64; the chance that two of a billion users get the same pseudonym is 1e-21
 
 
 class Pseudonyms:
-    """`of(user)` gives the same 32 hexadecimal digits for the same user and key."""
+    """Gives each user 32 hexadecimal digits, the same ones for the same key.
+
+    Raises:
+        UsageError: the key is too short.
+    """
 
     def __init__(self, key: bytes) -> None:
         if len(key) < _MIN_BYTES:
@@ -26,12 +30,16 @@ class Pseudonyms:
         self._key = key
 
     def of(self, user: str) -> str:
-        """The name of `user` in logs and memory."""
+        """The pseudonym of `user`."""
         return hmac.new(self._key, user.encode(), hashlib.sha256).hexdigest()[:_DIGITS]
 
 
 def load_pseudonyms(run: str | Path) -> Pseudonyms:
-    """The pseudonyms of a run: by TFREC_PSEUDONYM_KEY when it is set, else by `<run>/pseudonym.key`, made when it is missing."""
+    """The pseudonyms of a run: by TFREC_PSEUDONYM_KEY if it is set, else by `<run>/pseudonym.key`, which is made if missing.
+
+    Raises:
+        ServingError: the file cannot be read.
+    """
     named = os.environ.get("TFREC_PSEUDONYM_KEY")
     if named is not None:
         return Pseudonyms(named.encode())
@@ -46,7 +54,7 @@ def load_pseudonyms(run: str | Path) -> Pseudonyms:
 
 
 def _write_once(path: Path, key: str) -> None:
-    """Readable by the owner alone; of two processes that start at once, the first one's key stays."""
+    """Write a file that only its owner can read. If two processes start at once, the first one's key stays."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
         file.write(key + "\n")

@@ -1,6 +1,6 @@
-"""What the gateway tells Prometheus of the run beside it: the disk, and how the retrain job is doing.
+"""Metrics of the run that the gateway serves: its disk, and the results of the retrain job.
 
-The job ends between two looks of Prometheus and has no port of its own; what it leaves in the run directory is read here.
+The retrain job has no port and ends between two scrapes of Prometheus, so its results are read from the run directory.
 """
 import json
 import shutil
@@ -10,20 +10,21 @@ from pathlib import Path
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-_READ = 20  # newest results that are read, at most
+_MAX_RESULTS = 20  # the newest results of retrains that are read
 
 
 class RunWatch(Collector):
-    """Collects from the directory of a run when it is asked."""
+    """Collects metrics from the directory of a run at every scrape."""
 
     def __init__(self, run: Path) -> None:
         self._run = run
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield the disk's size and free bytes, rejected retrains, and the end of the last retrain."""
         disk = shutil.disk_usage(self._run)
         yield _gauge("tfrec_run_disk_bytes", "Size of the disk that the run directory is on.", disk.total)
-        yield _gauge("tfrec_run_disk_free_bytes", "Of it, free.", disk.free)
-        newest = sorted(self._run.glob("retrain/[0-9]*.json"), key=lambda path: path.stat().st_mtime, reverse=True)[:_READ]
+        yield _gauge("tfrec_run_disk_free_bytes", "Free bytes of the disk that the run directory is on.", disk.free)
+        newest = sorted(self._run.glob("retrain/[0-9]*.json"), key=lambda path: path.stat().st_mtime, reverse=True)[:_MAX_RESULTS]
         rejected = 0
         for path in newest:
             try:
@@ -33,10 +34,10 @@ class RunWatch(Collector):
             if outcome == "promoted":
                 break
             rejected += outcome == "rejected"
-        yield _gauge("tfrec_retrain_rejected", "Retrains since the last promotion whose challenger was refused.", rejected)
+        yield _gauge("tfrec_retrain_rejected", "Retrains since the last promotion whose challenger was rejected.", rejected)
         if newest:
             ended = newest[0].stat().st_mtime
-            yield _gauge("tfrec_retrain_ended_seconds", "When a retrain last ended without an error, seconds since 1970.", ended)
+            yield _gauge("tfrec_retrain_ended_seconds", "End of the last retrain without an error, in seconds since 1970.", ended)
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

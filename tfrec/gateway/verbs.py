@@ -57,16 +57,8 @@ class Gateway:
     """
 
     def __init__(
-        self,
-        writer: LogWriter,
-        router: Router,
-        *,
-        popularity: PopularityByLabel,
-        histories: UserHistories,
-        pseudonyms: Pseudonyms,
-        metrics: Metrics,
-        explore: bool = False,
-        clock: Callable[[], float] = time.time,
+        self, writer: LogWriter, router: Router, *, popularity: PopularityByLabel, histories: UserHistories,
+        pseudonyms: Pseudonyms, metrics: Metrics, explore: bool = False, clock: Callable[[], float] = time.time,
     ) -> None:
         self._writer = writer
         self._router = router
@@ -223,7 +215,7 @@ def _impression(request_id: str, body: RecommendRequest | SearchRequest, asked: 
         query=asked.query,
         history=tuple(event.item for event in asked.history),
         history_action=tuple(event.action for event in asked.history),
-        history_time=tuple(event.time for event in asked.history),  # with UNKNOWN_TIME, as the model was told
+        history_time=tuple(event.time for event in asked.history),  # with UNKNOWN_TIME, as it was sent to the model
         exclude=tuple(asked.exclude),
         allow_tags=tuple(asked.allow_tags),
         deny_tags=tuple(asked.deny_tags),

@@ -1,1 +1,1 @@
-"""HTTP at the gateway: bodies, keys, rate limits, connections, errors, OpenAPI."""
+"""The gateway's HTTP: bodies, keys, rate limits, connections, errors and OpenAPI."""

@@ -42,7 +42,7 @@ class BodyReader(Generic[T]):
 
 
 def _check_keys(pairs: list[tuple[str, Any]]) -> None:
-    if len({key for key, _ in pairs}) < len(pairs):  # the key is not told: it may be what a person typed
+    if len({key for key, _ in pairs}) < len(pairs):  # the message leaves the key out: a person may have typed it
         raise RequestRefused(422, "An object of the body has a key twice. Send each once.", field="body")
 
 

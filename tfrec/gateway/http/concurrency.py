@@ -1,7 +1,7 @@
 """Limits how many calls are in progress at once and how many wait, for each role.
 
 Serving and logging have limits of their own, so that a rush of requests holds up no outcome. Large bodies take at most half of
-the places of a role, so that they do not hold up small ones and the memory of all is bounded.
+a role's slots, so that they hold up no small ones and the memory of all is bounded.
 """
 import asyncio
 from collections.abc import AsyncIterator
@@ -42,7 +42,7 @@ class ConcurrencyLimit:
 
     @asynccontextmanager
     async def slot(self, deadline: Deadline) -> AsyncIterator[None]:
-        """Hold a place for a call in progress, at once or after a wait.
+        """Hold a slot while a call is in progress; wait for it if none is free.
 
         Raises:
             RequestRefused: 429, the queue is full, or the wait is over.
@@ -58,7 +58,7 @@ class ConcurrencyLimit:
 
     @asynccontextmanager
     async def large_slot(self, deadline: Deadline) -> AsyncIterator[None]:
-        """Hold a place for a large body, at once or after a wait; raises as `slot` does."""
+        """Hold a slot for a large body; waits and raises as `slot` does."""
         self._check_queue(self._large_slots)
         await self._wait(self._large_slots, deadline)
         try:

@@ -14,7 +14,7 @@ table{border-collapse:collapse}td{border-bottom:1px solid #ddd;padding:.2rem .8r
 
 
 def page(spec: Mapping[str, Any]) -> str:
-    """The OpenAPI as HTML without a script: each call with its fields, examples to paste into a shell, and answers."""
+    """The OpenAPI `spec` as HTML: each call with its fields, examples to paste into a shell, and its answers."""
     parts = "".join(part for path, methods in spec["paths"].items() for method, one in methods.items()
                     for part in _call(spec, path, method, one))
     title = escape(f"{spec['info']['title']} {spec['info']['version']}")
@@ -36,8 +36,8 @@ def _call(spec: Mapping[str, Any], path: str, method: str, one: Mapping[str, Any
             yield f"<pre>curl localhost:8080{escape(path)} -H 'content-type: application/json' -d '{sent}'</pre>"
         answer = one["responses"]["200"]["content"]["application/json"]["schema"]["anyOf"][0]
         yield f"<h3>Answer</h3>{_fields(spec, _known(spec, answer))}"
-    others = "".join(f"<tr><td>{status}</td><td>{escape(told['description'])}</td></tr>"
-                     for status, told in sorted(one["responses"].items()) if status != "200")
+    others = "".join(f"<tr><td>{status}</td><td>{escape(answer['description'])}</td></tr>"
+                     for status, answer in sorted(one["responses"].items()) if status != "200")
     if others:
         yield f"<h3>Other answers</h3><table>{others}</table>"
 

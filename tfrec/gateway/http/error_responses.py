@@ -16,7 +16,7 @@ from tfrec.gateway.http.refusal import RequestRefused
 
 log = logging.getLogger(__name__)
 NO_ANSWER = "The model server does not answer. Start it with `tfrec serve`, or wait until it has started."
-_MAX_ERRORS = 100  # of one body that are told
+_MAX_ERRORS = 100  # that an answer lists
 
 
 def without_source(error: Exception) -> str:

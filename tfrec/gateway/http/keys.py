@@ -74,7 +74,7 @@ class Keys:
         self._read_again()
         digest = hashlib.sha256(key or b"").digest()
         found = None
-        for known, caller in self._callers:  # no break: the time tells nothing
+        for known, caller in self._callers:  # no break, so that the time does not depend on the key
             if hmac.compare_digest(known, digest):
                 found = caller
         return None if key is None else found
@@ -104,7 +104,7 @@ class Keys:
             if not line.strip() or line.startswith("#"):
                 continue
             match = _LINE.fullmatch(line.strip())
-            if match is None:  # the line is not told: it may be a key that someone put there by mistake
+            if match is None:  # the message leaves the line out: it may be a key
                 raise UsageError(f"{path} line {number}: expected {_FORM}. serving/RUNBOOK.md says how to make one.")
             rate = float(match["rate"]) if match["rate"] else self._rate
             bucket = buckets.get(match["name"])

@@ -1,4 +1,4 @@
-"""Reads the whole body of a request before any work begins, so that a body that trickles in takes nobody's place."""
+"""Reads the whole body of a request before any work begins, so that a slow body takes no slot."""
 import asyncio
 import time
 from contextlib import AsyncExitStack
@@ -39,12 +39,12 @@ async def read_body(
         coding: a compressed body counts as a large one.
         max_bytes: of the body.
         seconds: for it to arrive.
-        limit: gives a large body its place.
+        limit: has slots for large bodies.
         deadline: of the call.
-        stack: holds that place until the call ends.
+        stack: holds such a slot until the call ends.
 
     Raises:
-        RequestRefused: 408, it is too slow; 413, it is too large; 429, there is no place for a large body.
+        RequestRefused: 408, it is too slow; 413, it is too large; 429, no slot for a large body is free.
     """
     body = bytearray()
     too_large = RequestRefused(413, f"A body may have {max_bytes} bytes. Send fewer requests at once.", _CLOSE)

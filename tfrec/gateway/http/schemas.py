@@ -162,7 +162,7 @@ class TokenWeight(BaseModel):
 class ExplainAnswer(BaseModel):
     """What each part contributes to a score, in units of the score.
 
-    The contributions do not add up to the score: when two events say the same, the score loses little without either of them.
+    The contributions need not add up to the score: if two events say the same, the score loses little without either one.
     """
 
     model_version: int = Field(description=_MODEL_VERSION)
