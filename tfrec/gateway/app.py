@@ -14,26 +14,12 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from tfrec import __version__
 from tfrec.config import GatewayConfig
+from tfrec.gateway.http import schemas
 from tfrec.gateway.http.admission import Admission
-from tfrec.gateway.http.body_reader import BodyReader
 from tfrec.gateway.http.docs_page import page
 from tfrec.gateway.http.error_responses import handle_errors
 from tfrec.gateway.http.keys import EXPLAIN, LOG, SERVE, Keys
 from tfrec.gateway.http.openapi import describe
-from tfrec.gateway.http.schemas import (
-    MAX_BATCH,
-    MAX_EXPLAINED,
-    MAX_OUTCOMES,
-    ExplainAnswer,
-    ExplainRequest,
-    OutcomeAnswer,
-    OutcomeRequest,
-    RecommendAnswer,
-    RecommendRequest,
-    SearchRequest,
-    SimilarAnswer,
-    SimilarRequest,
-)
 from tfrec.gateway.http.time_limits import TimeLimits
 from tfrec.gateway.http.verb_routes import VerbRoutes
 from tfrec.gateway.metrics import Metrics
@@ -64,11 +50,11 @@ def create_app(
     verbs = VerbRoutes(config, max_k=max_k, metrics=metrics)
     app = FastAPI(title="tfrec gateway", version=__version__, description=_ABOUT, lifespan=verbs.lifespan, docs_url=None,
                   redoc_url=None)
-    verbs.add(app, SERVE, BodyReader(RecommendRequest, max_length=MAX_BATCH), gateway.recommend, RecommendAnswer)
-    verbs.add(app, SERVE, BodyReader(SearchRequest, max_length=MAX_BATCH), gateway.search, RecommendAnswer)
-    verbs.add(app, SERVE, BodyReader(SimilarRequest, max_length=MAX_BATCH), gateway.similar, SimilarAnswer)
-    verbs.add(app, EXPLAIN, BodyReader(ExplainRequest, max_length=MAX_EXPLAINED), gateway.explain, ExplainAnswer)
-    verbs.add(app, LOG, BodyReader(OutcomeRequest, max_length=MAX_OUTCOMES), gateway.outcomes, OutcomeAnswer)
+    verbs.add(app, SERVE, gateway.recommend, schemas.RecommendRequest, schemas.RecommendAnswer, max_length=schemas.MAX_BATCH)
+    verbs.add(app, SERVE, gateway.search, schemas.SearchRequest, schemas.RecommendAnswer, max_length=schemas.MAX_BATCH)
+    verbs.add(app, SERVE, gateway.similar, schemas.SimilarRequest, schemas.SimilarAnswer, max_length=schemas.MAX_BATCH)
+    verbs.add(app, EXPLAIN, gateway.explain, schemas.ExplainRequest, schemas.ExplainAnswer, max_length=schemas.MAX_EXPLAINED)
+    verbs.add(app, LOG, gateway.outcomes, schemas.OutcomeRequest, schemas.OutcomeAnswer, max_length=schemas.MAX_OUTCOMES)
     _add_operator_routes(app, readiness, metrics)
     handle_errors(app)
     keys = keys or Keys(None, rate=config.rate)

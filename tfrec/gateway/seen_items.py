@@ -10,9 +10,7 @@ from tfrec.gateway.http.schemas import HistoryEvent, RecommendRequest, SearchReq
 from tfrec.gateway.past_events import UNKNOWN_TIME, PastEvent, UserHistory
 
 
-def known_history(
-    histories: UserHistories, user: str, sent: Sequence[HistoryEvent] | None, *, before: int | None
-) -> UserHistory:
+def known_history(histories: UserHistories, user: str, sent: Sequence[HistoryEvent] | None, *, before: int | None) -> UserHistory:
     """What the caller sends about a user, or else what the gateway remembers."""
     if sent is None:
         return histories.of(user, before=before)

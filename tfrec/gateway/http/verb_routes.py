@@ -54,9 +54,14 @@ class VerbRoutes:
             yield
 
     def add(
-        self, app: FastAPI, role: str, reader: BodyReader[T], work: Callable[[Sequence[T]], Sequence[A]], answer: type[A]
+        self, app: FastAPI, role: str, work: Callable[[Sequence[T]], Sequence[A]], body: type[T], answer: type[A], *,
+        max_length: int,
     ) -> None:
-        """Serve `work` at `/v1/` and its name, for callers with `role`; its docstring describes the route."""
+        """Serve `work` at `/v1/` and its name, for callers with `role` and lists of at most `max_length` bodies.
+
+        The docstring of `work` describes the route.
+        """
+        reader = BodyReader(body, max_length=max_length)
 
         async def endpoint(request: Request) -> Response:
             raw = await request.body()
