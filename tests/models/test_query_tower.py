@@ -40,27 +40,27 @@ def history(*, rows: int = 2) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             rng.integers(0, 10_000, (rows, LENGTH)))
 
 
-def test_unit_vectors_one_a_place(tower):
+def test_unit_vectors_one_a_position(tower):
     out = tower(*history()).numpy()
     assert out.shape == (2, LENGTH, DIM)
     assert_allclose(np.linalg.norm(out, axis=-1), 1, rtol=1e-5)
 
 
 @pytest.mark.parametrize("part", ["item", "action", "gap"])
-@pytest.mark.parametrize("place", range(LENGTH))
-def test_a_later_event_changes_no_earlier_query(tower, part, place):
+@pytest.mark.parametrize("position", range(LENGTH))
+def test_a_later_event_changes_no_earlier_query(tower, part, position):
     items, action, gap = history()
     before = tower(items, action, gap).numpy()
     items, action, gap = items.copy(), action.copy(), gap.copy()
     if part == "item":
-        items[:, place] += np.arange(DIM)
+        items[:, position] += np.arange(DIM)
     elif part == "action":
-        action[:, place] = (action[:, place] + 1) % 3
+        action[:, position] = (action[:, position] + 1) % 3
     else:
-        gap[:, place] = -1
+        gap[:, position] = -1
     after = tower(items, action, gap).numpy()
-    assert_allclose(after[:, :place], before[:, :place], atol=1e-6)
-    assert (np.abs(after[:, place:] - before[:, place:]).max(-1) > 1e-4).all()
+    assert_allclose(after[:, :position], before[:, :position], atol=1e-6)
+    assert (np.abs(after[:, position:] - before[:, position:]).max(-1) > 1e-4).all()
 
 
 def test_a_shorter_history_gives_the_queries_of_its_beginning(tower):
@@ -69,7 +69,7 @@ def test_a_shorter_history_gives_the_queries_of_its_beginning(tower):
 
 
 @pytest.mark.parametrize("layers", [0, 1, 2])
-def test_one_place_alone_gives_the_query_that_all_places_give(layers):
+def test_one_position_alone_gives_the_query_that_all_positions_give(layers):
     made = QueryTower(dim=DIM, layers=layers, heads=2, length=LENGTH, actions=3, rate=0.5)
     given = history(rows=4)
     at = np.array([4, 0, 2, 2], np.int32)

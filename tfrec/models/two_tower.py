@@ -124,17 +124,17 @@ class TwoTower(tfrs.Model):
         return self.item_vectors
 
     def scale_behaviour(self, hidden: tf.Tensor) -> tf.Tensor:
-        """What a history's query vector is multiplied with item vectors as: s (u - mean u), `[..., dim]`."""
+        """The query vector of a history `[..., dim]`, centred and scaled, so that its product with an item vector is a score."""
         return (hidden - self.mean_query) * tf.exp(self.log_scale)
 
     def scale_query(self, text: tf.Tensor) -> tf.Tensor:
-        """The part that a query text `[n, text_width]` adds to the history's, `[n, dim]`: zero for an empty one."""
+        """What a query text `[n, text_width]` adds to the query vector of a history, `[n, dim]`; zero for an empty text."""
         present = tf.cast(tf.reduce_any(text != 0.0, axis=-1, keepdims=True), tf.float32)
         v = tf.math.l2_normalize(self.items.text_part(text), axis=-1)
         return v * present * self.search_scale * tf.exp(self.log_scale)
 
     def request_vectors(self, inputs: Batch, look_up: LookUp) -> tuple[tf.Tensor, tf.Tensor]:
-        """What is multiplied with item vectors `[batch, dim]`, and the weight of popularity beside it `[batch, 1]`; no noise.
+        """The query vectors of requests `[batch, dim]`, scaled, and the weight of popularity in their scores `[batch, 1]`; no noise.
 
         Args:
             inputs: `history`, `action`, `gap` `[batch, L]` and `query` `[batch, text_width]` of `SlateArrays`.
@@ -159,7 +159,7 @@ class TwoTower(tfrs.Model):
         return metrics
 
     def count_step(self) -> None:
-        """After an optimiser step: the next one draws other noise, and the moving average of weights moves."""
+        """Count an optimiser step: the next one draws other noise, and the moving average of weights moves."""
         self.steps.assign_add(1)
         self.average.update()
 
@@ -223,7 +223,7 @@ class TwoTower(tfrs.Model):
         return (u - mean) * tf.exp(self.log_scale)
 
     def _next_item_loss(self, inputs: Batch, u: tf.Tensor, positions: _Positions) -> tf.Tensor:
-        """Of queries `[M, dim]`, each against the item that was chosen next."""
+        """The mean loss of queries `u` `[M, dim]`, each against the item that was chosen next."""
         batch, length = tf.unstack(tf.shape(inputs["item"]))
         count = tf.shape(positions.negatives.item)[0]
         own = hide_own(tf.concat([inputs["item"], inputs["target"]], axis=1), positions.negatives)
@@ -234,7 +234,10 @@ class TwoTower(tfrs.Model):
         return loss / tf.maximum(positions.total, 1e-6)
 
     def _search_loss(self, inputs: Batch, u: tf.Tensor, positions: _Positions, draws: _Draws) -> tf.Tensor:
-        """Of one target a window, whose own text, thinned, is the query: search works before there are logged queries."""
+        """The weighted mean loss of one target a window, whose own text, thinned, is the query.
+
+        So search works before there are logged queries.
+        """
         batch, length = tf.unstack(tf.shape(inputs["item"]))
         # drawn for the whole batch, of which a replica takes its part
         chance = tf.random.stateless_uniform([draws.replicas, batch, length], draws.shared_seed)[draws.replica]

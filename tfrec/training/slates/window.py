@@ -41,8 +41,8 @@ def window_arrays(
     if texts:
         vectors = load_encoder(config.text).encode(texts, role="query", batch_size=config.text.batch_size)
     times = np.array([slate.request["time"] for slate in slates] or [now], np.int64)
-    at = np.unique(np.searchsorted(inter.time, times[np.linspace(0, len(times), min(SNAPSHOTS, len(times)), endpoint=False)
-                                                     .astype(np.int64)]))
+    sampled = np.linspace(0, len(times), min(SNAPSHOTS, len(times)), endpoint=False).astype(np.int64)  # evenly over the requests
+    at = np.unique(np.searchsorted(inter.time, times[sampled]))
     log_p, _ = snapshots(inter, weights=recommender.prior.weights, edges=at)
     # a snapshot at an event holds from that event on; at the end of the log, from its last second on
     since = np.where(at < len(inter), inter.time[np.minimum(at, len(inter) - 1)], inter.time[-1] + 1)
