@@ -134,7 +134,7 @@ class TwoTower(tfrs.Model):
         return v * present * self.search_scale * tf.exp(self.log_scale)
 
     def request_vectors(self, inputs: Batch, look_up: LookUp) -> tuple[tf.Tensor, tf.Tensor]:
-        """The query vectors of requests `[batch, dim]`, scaled, and the weight of popularity in their scores `[batch, 1]`; no noise.
+        """The query vectors of requests `[batch, dim]`, scaled, and popularity's weight in their scores `[batch, 1]`; no noise.
 
         Args:
             inputs: `history`, `action`, `gap` `[batch, L]` and `query` `[batch, text_width]` of `SlateArrays`.
