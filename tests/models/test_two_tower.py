@@ -72,7 +72,7 @@ def brute_force(made: Recommender, batch: Batch) -> float:
 def test_the_loss_is_the_one_that_is_written_down(made):
     batch = world.batch(made, INTER, learn=one_target_each())
     batch["weight"] *= np.linspace(0.5, 2, len(batch["weight"]), dtype=np.float32)[:, None]
-    assert made.model.whole
+    assert made.model.uses_whole_catalogue
     assert (made.model.store.log_p.numpy()[:, :N] < -1e8).any()  # some item was untouched at some time
     assert loss(made, batch) == pytest.approx(brute_force(made, batch), rel=1e-5)
 
@@ -83,7 +83,7 @@ def test_all_items_drawn_once_are_the_whole_catalogue(made, monkeypatch):
     drawn = Negatives(tf.random.shuffle(tf.range(N), seed=3), tf.zeros([N]), is_catalogue=False)
     monkeypatch.setattr(two_tower, "draw_negatives", lambda *args, **kwargs: drawn)
     made.model.negatives = 2
-    assert not made.model.whole
+    assert not made.model.uses_whole_catalogue
     assert loss(made, batch) == pytest.approx(whole, rel=1e-5)
 
 

@@ -12,8 +12,6 @@ import tensorflow as tf
 
 from tfrec.models.query_tower import HIDDEN
 
-WHOLE = 4  # times the number of negatives: a draw with a look-up of each item costs as much as a catalogue of that size
-
 
 class Negatives(NamedTuple):
     """Items that every position of a batch is compared with."""

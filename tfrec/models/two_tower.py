@@ -28,9 +28,10 @@ from tfrec.models.item_store import ItemStore
 from tfrec.models.item_tower import ItemTower
 from tfrec.models.query_tower import HIDDEN, QueryTower
 from tfrec.models.retrieval_task import CorrectedRetrieval
-from tfrec.models.sampled_softmax import WHOLE, Negatives, correct_for_sampling, draw_negatives, hide_own, whole_catalogue
+from tfrec.models.sampled_softmax import Negatives, correct_for_sampling, draw_negatives, hide_own, whole_catalogue
 from tfrec.models.weight_average import WeightAverage
 
+WHOLE_CATALOGUE = 4  # times the number of negatives: to draw and look up as many costs as much as a catalogue of that size
 SEARCH_WEIGHT = 0.2  # of the text-query loss beside the next-item loss
 SEARCH_NOISE = 0.3  # share of text dimensions hidden when an item's own text stands in for a query
 SEARCH_BETA = 0.3  # a query says more than a history does about what is wanted, so popularity says less
@@ -71,7 +72,7 @@ class TwoTower(tfrs.Model):
         items: The item tower.
         queries: The query tower.
         temperature: T at the start.
-        negatives: Number of negatives that a step draws. A catalogue of up to `WHOLE` times as many is used whole.
+        negatives: Number of negatives that a step draws. A catalogue of up to `WHOLE_CATALOGUE` times as many is used whole.
         seed: Seed of noise and negatives.
         search_weight: Weight of the text-query loss beside the next-item loss.
 
@@ -104,9 +105,9 @@ class TwoTower(tfrs.Model):
         self.anchor = Anchor(towers)
 
     @property
-    def whole(self) -> bool:
+    def uses_whole_catalogue(self) -> bool:
         """Whether a step uses the whole catalogue in place of drawn negatives."""
-        return self.store.n_items <= WHOLE * self.negatives
+        return self.store.n_items <= WHOLE_CATALOGUE * self.negatives
 
     # -- vectors and scores
 
@@ -118,7 +119,7 @@ class TwoTower(tfrs.Model):
 
     def item_lookup(self, count: int | None) -> LookUp:
         """How a step looks up `count` item vectors without noise: in a table of all items where that is not more work."""
-        if self.whole or count is None or count >= self.store.rows:
+        if self.uses_whole_catalogue or count is None or count >= self.store.rows:
             table = self.item_vectors()
             return lambda positions: tf.gather(table, positions)
         return self.item_vectors
@@ -189,7 +190,7 @@ class TwoTower(tfrs.Model):
     def _candidates(self, draws: _Draws) -> tuple[LookUp, Negatives]:
         """How item vectors are looked up in this step, with its noise, and the negatives."""
         store, noise = self.store, draws.noise
-        if self.whole:
+        if self.uses_whole_catalogue:
             table = self.item_vectors(None, noise)
             return (lambda rows: tf.gather(table, rows)), whole_catalogue(store.rows)
         negatives = draw_negatives(store.q, store.q_below, draws.shared_seed, count=self.negatives, n_items=store.n_items)

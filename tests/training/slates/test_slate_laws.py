@@ -36,7 +36,7 @@ Batch = dict[str, tf.Tensor]
 
 @cache
 def recommender(negatives: int = 4096, n: int = world.ITEMS, shortlist: int = 200) -> Recommender:
-    """Of which `whole` does not hold when there are few negatives."""
+    """Of which `uses_whole_catalogue` does not hold when there are few negatives."""
     made = world.config(Path("unused"), training={"negatives": negatives}, layers=0)  # attention has no part in these laws
     return world.recommender(made.model_copy(update={
         "gateway": GatewayConfig(temperature=0.7, epsilon=0.1), "serving": ServingConfig(max_k=min(200, shortlist))}), n=n)
@@ -157,7 +157,7 @@ def test_a_catalogue_beyond_the_negatives_is_learnt_as_one_within(objective: str
     """Items are looked up one by one where there are many; nothing else may differ."""
     slates = padded(world.slates(4, seed=1), WIDEST)
     batch = batch_of(slates, scorer(3)(slates))
-    assert (recommender(4096).model.whole, recommender(2).model.whole) == (True, False)
+    assert (recommender(4096).model.uses_whole_catalogue, recommender(2).model.uses_whole_catalogue) == (True, False)
     same(loss_and_slopes(objective, batch, negatives=2), loss_and_slopes(objective, batch))
 
 
