@@ -113,5 +113,5 @@ def logged_run(
 
 def log(config: Config, kind: Any, records: list[Any], *, writer: str = "w") -> None:
     first = FeedbackLog(config.log_dir).tables[kind].last_seq(writer) + 1
-    rows = [(first + n, record.model_dump(mode="json")) for n, record in enumerate(records)]
+    rows = [(first + n, record.model_dump_json()) for n, record in enumerate(records)]
     FeedbackLog(config.log_dir).append(kind, rows, writer=writer)

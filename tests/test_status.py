@@ -3,6 +3,7 @@ import pytest
 
 from tfrec.config import Config
 from tfrec.data.feedback_log.log import FeedbackLog
+from tfrec.data.records import Outcome
 from tfrec.errors import DataError, ServingError
 from tfrec.model_server.process import free_port
 from tfrec.release.manifest import Manifest, write_manifest
@@ -31,8 +32,8 @@ def test_versions_come_newest_first_with_where_they_are_from(tmp_path):
 
 def test_a_truncated_table_is_named(tmp_path):
     log = FeedbackLog(Config(run=tmp_path).log_dir)
-    outcome = {"event_id": "e", "user": "u", "item": "a", "action": "click", "value": 1.0, "time": 5}
-    log.append("outcomes", [(1, outcome)], writer="w")
+    outcome = Outcome(event_id="e", user="u", item="a", action="click", time=5)
+    log.append("outcomes", [(1, outcome.model_dump_json())], writer="w")
     [part] = (tmp_path / "log" / "outcomes").glob("*.parquet")
     part.write_bytes(part.read_bytes()[:100])
     with pytest.raises(DataError, match=rf"{part}: truncated or damaged"):

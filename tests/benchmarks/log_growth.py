@@ -23,8 +23,8 @@ def commit(log: FeedbackLog, seq: int) -> None:
     shown = Impression(request_id=f"r{seq}", time=seq, user="u", policy="greedy", model_version=1,
                        slate=[Shown(item=f"i{k}", position=k, score=0.0, log_propensity=0.0) for k in range(10)])
     outcome = Outcome(event_id=f"e{seq}", request_id=f"r{seq}", user="u", item="i0", action="click", time=seq)
-    log.append("impressions", [(2 * seq - 1, shown.model_dump())], writer="g")
-    log.append("outcomes", [(2 * seq, outcome.model_dump())], writer="g")
+    log.append("impressions", [(2 * seq - 1, shown.model_dump_json())], writer="g")
+    log.append("outcomes", [(2 * seq, outcome.model_dump_json())], writer="g")
 
 
 def seconds_to_open(root: str) -> float:

@@ -1,4 +1,5 @@
 """The memory of what users did: what is seen, what of it is behaviour, bounded, filled again from the log."""
+import json
 from pathlib import Path
 
 import numpy as np
@@ -147,7 +148,7 @@ def test_it_is_filled_from_the_log(tmp_path: Path) -> None:
     log = FeedbackLog(tmp_path)
     assert newest_outcomes(log).num_rows == 0
     outcomes = [did(1, "u", "b", 20), did(2, "u", "a", 10)]
-    log.append("outcomes", [(n, one.model_dump()) for n, one in enumerate(outcomes, 1)], writer="w")
+    log.append("outcomes", [(n, one.model_dump_json()) for n, one in enumerate(outcomes, 1)], writer="w")
     memory = UserHistories()
     memory.fill(newest_outcomes(log))
     assert memory.of("u").events == (PastEvent(10, "a", "click"), PastEvent(20, "b", "click"))
@@ -182,5 +183,6 @@ def test_a_large_log_is_read_by_its_newest_rows(tmp_path: Path) -> None:
     log = FeedbackLog(tmp_path)
     row = {"request_id": None, "user": "u", "action": "click", "value": 1.0, "item": "a"}
     times = np.random.default_rng(0).permutation(30).tolist()
-    log.append("outcomes", [(n, {**row, "event_id": str(n), "time": time}) for n, time in enumerate(times, 1)], writer="w")
+    lines = [(n, json.dumps({**row, "event_id": str(n), "time": time})) for n, time in enumerate(times, 1)]
+    log.append("outcomes", lines, writer="w")
     assert newest_outcomes(log, max_rows=10)["time"].to_pylist() == list(range(20, 30))

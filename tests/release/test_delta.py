@@ -123,7 +123,7 @@ def test_only_outcomes_since_the_version_move_its_popularity(config: Config) -> 
     # neither counts: what she took already, and what is worth nothing
     outcomes += [outcomes[120].model_copy(update={"event_id": "again", "time": clock + 5}),
                  outcomes[120].model_copy(update={"event_id": "seen", "action": "hover", "user": "v", "time": clock + 5})]
-    happened = [(seq, outcome.model_dump()) for seq, outcome in enumerate(outcomes, 1)]
+    happened = [(seq, outcome.model_dump_json()) for seq, outcome in enumerate(outcomes, 1)]
     FeedbackLog(config.log_dir).append("outcomes", happened, writer="w")
     new = config.models_dir / str(publish_delta(config, prior=True, now=clock + 10))
     assert (old / WEIGHTS).samefile(new / WEIGHTS)

@@ -45,7 +45,7 @@ def log(tmp_path) -> FeedbackLog:
 
 
 def add(log: FeedbackLog, kind: Any, records: list[Any], *, writer: str = "w") -> None:
-    log.append(kind, [(n, record.model_dump(mode="json")) for n, record in enumerate(records, 1)], writer=writer)
+    log.append(kind, [(n, record.model_dump_json()) for n, record in enumerate(records, 1)], writer=writer)
 
 
 def read(log: FeedbackLog, *, positions: int | None = None, most: int = 100) -> tuple[list[Slate], Counter[str]]:

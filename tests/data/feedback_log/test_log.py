@@ -34,8 +34,8 @@ def impression(request, items=("a", "b"), **fields):
     return Impression(**given | fields)
 
 
-def fields(*records):
-    return [(seq, record.model_dump()) for seq, record in enumerate(records, start=1)]
+def lines(*records):
+    return [(seq, record.model_dump_json()) for seq, record in enumerate(records, start=1)]
 
 
 def events(log):
@@ -108,7 +108,7 @@ def test_the_committer_needs_no_flush(log, tmp_path):
 
 
 def test_a_flush_ends_while_records_keep_arriving(log, tmp_path, monkeypatch):
-    commit, ended, arrived, commits = log.append_lines, threading.Event(), threading.Event(), []
+    commit, ended, arrived, commits = log.append, threading.Event(), threading.Event(), []
 
     def slowly(*given, **told):
         commits.append(arrived.clear())
@@ -124,14 +124,14 @@ def test_a_flush_ends_while_records_keep_arriving(log, tmp_path, monkeypatch):
 
     with LogWriter(log, WriteAheadFile(tmp_path / "wal", "busy"), commit_seconds=60) as writer:
         writer.outcome(outcome("first"))
-        monkeypatch.setattr(log, "append_lines", slowly)
+        monkeypatch.setattr(log, "append", slowly)
         thread = threading.Thread(target=keep_appending)
         thread.start()
         writer.flush()
         still_arriving = thread.is_alive()
         ended.set()
         thread.join()
-        monkeypatch.setattr(log, "append_lines", commit)
+        monkeypatch.setattr(log, "append", commit)
     assert still_arriving
     assert len(commits) == 2  # impressions and outcomes
     found = events(log)
@@ -140,7 +140,7 @@ def test_a_flush_ends_while_records_keep_arriving(log, tmp_path, monkeypatch):
 
 
 def test_an_outage_of_the_tables_loses_nothing(log, tmp_path, monkeypatch, caplog):
-    real, calls, back = log.append_lines, [], threading.Event()
+    real, calls, back = log.append, [], threading.Event()
 
     def failing(*args, **options):
         calls.append(args)
@@ -151,7 +151,7 @@ def test_an_outage_of_the_tables_loses_nothing(log, tmp_path, monkeypatch, caplo
 
     wal = WriteAheadFile(tmp_path / "wal", "g")
     with LogWriter(log, wal, commit_seconds=0.01) as writer, caplog.at_level(logging.WARNING):
-        monkeypatch.setattr(log, "append_lines", failing)
+        monkeypatch.setattr(log, "append", failing)
         writer.outcome(outcome("e1"))
         assert back.wait(10)
     assert events(log) == ["e1"]
@@ -159,7 +159,7 @@ def test_an_outage_of_the_tables_loses_nothing(log, tmp_path, monkeypatch, caplo
 
 
 def test_the_same_rows_are_appended_once(log):
-    rows = fields(outcome("e1"), outcome("e2"), outcome("e3"))
+    rows = lines(outcome("e1"), outcome("e2"), outcome("e3"))
     log.append("outcomes", rows[:2], writer="g")
     log.append("outcomes", rows, writer="g")
     log.append("outcomes", rows, writer="g")
@@ -178,7 +178,7 @@ def test_a_lost_write_ahead_file_reuses_no_number(log, tmp_path):
 
 
 def test_a_window_round_trips_and_survives_deletion(log):
-    log.append("outcomes", fields(outcome("e1"), outcome("e2", user="v")), writer="g")
+    log.append("outcomes", lines(outcome("e1"), outcome("e2", user="v")), writer="g")
     first = log.window(None, now=10)
     assert first.end == {"impressions": {}, "outcomes": {"g": 2}}
     assert (first.matured_from, first.now, first.start) == (0, 10, {"impressions": {}, "outcomes": {}})
@@ -192,7 +192,7 @@ def test_a_window_round_trips_and_survives_deletion(log):
 def test_a_clock_that_ran_ahead_once_stops_no_later_window(log):
     """The rows that came last say which of the two clocks is wrong."""
     for seq in (1, 2, 3):
-        log.append("outcomes", [(seq, outcome(f"e{seq}", time=100 + seq).model_dump())], writer="w")
+        log.append("outcomes", [(seq, outcome(f"e{seq}", time=100 + seq).model_dump_json())], writer="w")
     ahead = log.window(None, now=10**9)
     later = log.window(ahead, now=200)
     assert (later.start, later.matured_from, later.now) == (ahead.end, 200, 200)
@@ -202,12 +202,12 @@ def test_a_clock_that_ran_ahead_once_stops_no_later_window(log):
 
 def test_the_numbers_survive_a_checkpoint(log):
     for seq in (1, 2, 3):
-        log.append("outcomes", [(seq, outcome(f"e{seq}").model_dump())], writer="g")
+        log.append("outcomes", [(seq, outcome(f"e{seq}").model_dump_json())], writer="g")
     DeltaTable(log.tables["outcomes"].uri).create_checkpoint()
     for commit in Path(log.tables["outcomes"].uri).glob("_delta_log/*.json"):
         commit.unlink()
     assert log.last_seq("g") == 3
-    log.append("outcomes", [(3, outcome("e3").model_dump())], writer="g")
+    log.append("outcomes", [(3, outcome("e3").model_dump_json())], writer="g")
     assert len(events(log)) == 3
 
 
@@ -227,7 +227,7 @@ def test_windows_tile_the_log(tmp_path_factory, steps):
         if step == "append":
             seq[writer] += 1
             event = f"{writer}{seq[writer]}"
-            log.append("outcomes", [(seq[writer], outcome(event).model_dump())], writer=writer)
+            log.append("outcomes", [(seq[writer], outcome(event).model_dump_json())], writer=writer)
             written.append(event)
         elif step == "window":
             windows.append(log.window(windows[-1] if windows else None, now=len(windows)))
@@ -244,7 +244,7 @@ def test_windows_tile_the_log(tmp_path_factory, steps):
 
 def test_old_versions_are_read_until_vacuumed_and_the_newest_then(log):
     for seq in (1, 2, 3):
-        log.append("outcomes", [(seq, outcome(f"e{seq}").model_dump())], writer="g")
+        log.append("outcomes", [(seq, outcome(f"e{seq}").model_dump_json())], writer="g")
     assert sorted(log.read("outcomes", 2)["event_id"].to_pylist()) == ["e1", "e2"]
     log.maintain(retention_hours=0)
     assert len(list(Path(log.tables["outcomes"].uri).glob("*.parquet"))) == 1
@@ -254,7 +254,7 @@ def test_old_versions_are_read_until_vacuumed_and_the_newest_then(log):
 
 
 def test_a_truncated_parquet_file_is_named(log):
-    log.append("outcomes", fields(outcome("e1")), writer="g")
+    log.append("outcomes", lines(outcome("e1")), writer="g")
     [file] = Path(log.tables["outcomes"].uri).glob("*.parquet")
     file.write_bytes(file.read_bytes()[:-30])
     for read in (lambda: log.read("outcomes"), lambda: log.window(None, now=1)):
@@ -263,7 +263,7 @@ def test_a_truncated_parquet_file_is_named(log):
 
 
 def test_a_truncated_delta_file_is_named(log):
-    log.append("outcomes", fields(outcome("e1")), writer="g")
+    log.append("outcomes", lines(outcome("e1")), writer="g")
     commit = Path(log.tables["outcomes"].uri) / "_delta_log" / f"{1:020d}.json"
     commit.write_bytes(commit.read_bytes()[:50])
     with pytest.raises(DataError, match=rf"{commit.name}: truncated or damaged"):
@@ -341,7 +341,7 @@ def test_a_record_that_no_table_can_hold_is_set_aside_and_the_rest_goes_on(log, 
 
 
 def test_an_empty_commit_is_named_and_never_read_as_no_rows(log):
-    log.append("outcomes", fields(outcome("e1")), writer="g")
+    log.append("outcomes", lines(outcome("e1")), writer="g")
     commit = Path(log.tables["outcomes"].uri) / "_delta_log" / f"{1:020d}.json"
     commit.write_bytes(b"")
     with pytest.raises(DataError, match=rf"{commit.name}: truncated or damaged \(an empty commit\)"):
@@ -349,7 +349,7 @@ def test_an_empty_commit_is_named_and_never_read_as_no_rows(log):
 
 
 def test_a_log_without_its_delta_log_is_not_begun_anew(log):
-    log.append("outcomes", fields(outcome("e1")), writer="g")
+    log.append("outcomes", lines(outcome("e1")), writer="g")
     shutil.rmtree(Path(log.tables["outcomes"].uri) / "_delta_log")
     with pytest.raises(DataError, match="Parquet files without their _delta_log"):
         FeedbackLog(log.root).read("outcomes")
@@ -368,7 +368,7 @@ def test_files_do_not_grow_with_the_days(log):
     counts, root = [], Path(log.root)
     for day in range(4):
         for n in range(1, 11):
-            log.append("outcomes", [(10 * day + n, outcome(f"e{day}.{n}").model_dump())], writer="g")
+            log.append("outcomes", [(10 * day + n, outcome(f"e{day}.{n}").model_dump_json())], writer="g")
             if n % 5 == 0:
                 log.maintain()
         counts.append(sum(path.is_file() for path in root.rglob("*")))

@@ -107,7 +107,7 @@ def test_files_and_log_give_the_same_examples_for_the_same_acts(rows):
         log = FeedbackLog(Path(directory, "log"))
         outcomes = [Outcome(event_id=f"{k:03}", user=u, item=i, time=t, action=a, value=v)
                     for k, (u, i, t, a, v) in enumerate(rows)]
-        log.append("outcomes", list(enumerate((one.model_dump() for one in outcomes), 1)), writer="w")
+        log.append("outcomes", list(enumerate((one.model_dump_json() for one in outcomes), 1)), writer="w")
         joined = join(log, log.window(None, now=NOW), rule, quarantine=None).table
         of_log = merge_behaviour(None, SCHEMA.empty_table(), joined, items=catalogue.ids.tolist(), cap=RULE.cap, now=NOW).inter
         of_file = read_interactions(path, catalogue=catalogue, quarantine=None, reward=rule, now=NOW)

@@ -21,7 +21,7 @@ class World:
 
     def write(self, kind, record, writer):
         self.seq[writer] += 1
-        self.waiting.append((kind, writer, self.seq[writer], record.model_dump()))
+        self.waiting.append((kind, writer, self.seq[writer], record.model_dump_json()))
 
     def window(self, after, *, now):
         for kind, writer in sorted({(kind, writer) for kind, writer, _, _ in self.waiting}):

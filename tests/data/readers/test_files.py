@@ -5,10 +5,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.data.readers.rows_of_path import read_rows
 from tfrec.data.items.catalogue import read_catalogue
 from tfrec.data.readers.event_files import read_events
 from tfrec.data.readers.files import data_files
-from tfrec.data.readers.rows import read_rows
 from tfrec.errors import DataError
 
 CSV = "id,title\n1,Ball\n"

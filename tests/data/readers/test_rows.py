@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.data.readers.rows_of_path import read_rows
 from tfrec.data.readers.quarantine import Quarantine
-from tfrec.data.readers.rows import read_rows
 from tfrec.data.readers.validation import read_records
 from tfrec.data.records import Outcome
 from tfrec.errors import DataError

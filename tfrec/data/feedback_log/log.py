@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfrec.data.feedback_log.schema import KINDS, SCHEMAS, Kind, to_line, to_rows
+from tfrec.data.feedback_log.schema import KINDS, SCHEMAS, Kind, to_rows
 from tfrec.data.feedback_log.table import LogTable
 from tfrec.data.feedback_log.window import Seqs, Window
 from tfrec.errors import UsageError
@@ -25,17 +25,13 @@ class FeedbackLog:
         self.root = str(root).rstrip("/")
         self.tables = {kind: LogTable(f"{self.root}/{kind}", SCHEMAS[kind]) for kind in KINDS}
 
-    def append(self, kind: Kind, records: Sequence[tuple[int, dict[str, object]]], *, writer: str) -> None:
-        """Commit a writer's records, (seq, fields) with seq ascending. Those that are in the table already are left out.
+    def append(self, kind: Kind, lines: Sequence[tuple[int, str]], *, writer: str) -> None:
+        """Commit a writer's records, (seq, JSON) with seq ascending. Those that are in the table already are left out.
 
         Raises:
             UnwritableRows: no table can hold at least one of them; none was committed.
             DataError: the table cannot be read or written.
         """
-        self.append_lines(kind, [(seq, to_line(fields)) for seq, fields in records], writer=writer)
-
-    def append_lines(self, kind: Kind, lines: Sequence[tuple[int, str]], *, writer: str) -> None:
-        """The same for records as lines of JSON (`schema.to_line`)."""
         if lines:
             self.tables[kind].append(to_rows(kind, lines, writer=writer), writer=writer)
 

@@ -5,9 +5,8 @@ join is plain SQL. Columns that may be long and that no join reads (`ONCE`) are 
 the others. `outcomes` has a row for each outcome. Each row ends with its ingest id: `writer`, and `seq`, which grows by one per
 writer.
 """
-import json
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -64,17 +63,12 @@ _SLATE = pa.list_(pa.struct(_SHOWN))
 _LINES: dict[Kind, pa.Schema] = {"impressions": pa.schema([*_REQUEST, ("slate", _SLATE)]), "outcomes": pa.schema(_OUTCOME)}
 
 
-def to_line(fields: dict[str, Any]) -> str:
-    """The fields of an `Impression` or `Outcome` as the line of JSON that `to_rows` reads, with the context as JSON within it."""
-    return json.dumps(fields | {"context": json.dumps(fields["context"])} if "context" in fields else fields)
-
-
 class UnwritableRows(DataError):
     """Records that the tables can never hold; a full disk is not such a case."""
 
 
 def to_rows(kind: Kind, lines: Sequence[tuple[int, str]], *, writer: str) -> pa.Table:
-    """Convert lines (seq, JSON as `to_line` writes it) to rows of their table.
+    """Convert lines (seq, JSON of an `Impression` or `Outcome`) to rows of their table.
 
     Arrow parses them, not Python: the impressions of a second would hold the interpreter, and everyone who waits for an answer,
     for half a second. With Arrow it is a hundredth of a second.

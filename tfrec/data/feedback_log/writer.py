@@ -122,7 +122,7 @@ class LogWriter:
     def _move(self, kind: Kind, entries: list[Entry]) -> None:
         """Commit entries of one kind. Entries that no table can hold are set aside, as they would hold up all that follow."""
         try:
-            self._log.append_lines(kind, [(entry.seq, entry.payload) for entry in entries], writer=self._wal.writer)
+            self._log.append(kind, [(entry.seq, entry.payload) for entry in entries], writer=self._wal.writer)
         except UnwritableRows as error:
             if len(entries) == 1:
                 self._wal.set_aside(entries, reason=str(error))

@@ -36,20 +36,14 @@ class LocatedRow(NamedTuple):
     row: Row
 
 
-def read_rows(path: str | Path, *, quarantine: Quarantine | None) -> Iterator[tuple[int, Row]]:
-    """Yield (line, row). Lines count from 1, a CSV's header included; a Parquet file's lines are its row numbers.
+def rows_of(file: DataFile, *, quarantine: Quarantine | None) -> Iterator[tuple[int, Row]]:
+    """Yield (line, row) of a file. Lines count from 1, a CSV's header included; a Parquet file's lines are its row numbers.
 
     Cells that are empty or null are left out of the row, so that a default applies or the field is reported as missing.
 
     Raises:
-        DataError: the file is absent, truncated or not of a known format; or a row is bad and there is no quarantine.
+        DataError: the file is truncated; or a row is bad and there is no quarantine.
     """
-    for file in data_files(path):
-        yield from rows_of(file, quarantine=quarantine)
-
-
-def rows_of(file: DataFile, *, quarantine: Quarantine | None) -> Iterator[tuple[int, Row]]:
-    """The same for one file."""
     read = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}[file.format]
     try:
         for line, row in read(file, quarantine):
@@ -70,7 +64,7 @@ def located_rows(path: str | Path, names: ColumnNames, *, quarantine: Quarantine
     """Yield the rows of the file, or of each file of a directory, after a check of its header.
 
     Raises:
-        DataError: as `read_rows`; or a column of `names` is missing.
+        DataError: as `rows_of`; there is no file of a known format, or a column of `names` is missing.
     """
     for file in data_files(path):
         check_names(file, names)
