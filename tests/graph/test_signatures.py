@@ -18,11 +18,11 @@ from tfrec.client.client import Client
 from tfrec.client.inputs import NO_SCORE, recommend_inputs
 from tfrec.client.tensors import text_array
 from tfrec.errors import UsageError
-from tfrec.model_server.batching import _widened
+from tfrec.model_server.batching import pad_to_same_shape
 from tfrec.model_server.embedded import EmbeddedServer
 from tfrec.model_server.options import ServeOptions
 from tfrec.model_server.process import free_port
-from tfrec.model_server.rest_json import write_outputs
+from tfrec.model_server.rest.outputs import write_outputs
 from tfrec.model_server.saved_model import SavedModel
 from tfrec.models.popularity_prior import Override
 from tfrec.release.manifest import read_manifest
@@ -136,7 +136,7 @@ def test_what_a_batching_server_widens_is_answered_as_alone(served: SavedModel) 
         history=[["i3", "i9", "i4"]], history_action=[["buy", "like", "buy"]], history_age_s=[[900, 60, 5]],
         exclude=[["i1", "i2"]], prior=[Override(["i7", "i8"], np.array([1.5, -9.0], np.float32))], k=[4],
     ), recommend_inputs(history=[["i3"]], allow_tags=[["even"]], k=[4])
-    merged = {name: np.concatenate(_widened([long[name], short[name]])) for name in long}
+    merged = {name: np.concatenate(pad_to_same_shape([long[name], short[name]])) for name in long}
     together = served.run("recommend", merged)
     for row, one in enumerate((long, short)):
         alone = served.run("recommend", dict(one))

@@ -42,7 +42,7 @@ def queue(run: Callable[..., list[Array]], metrics: ServerMetrics | None = None,
 
 
 def waiting(queue: Queue, count: int) -> None:
-    while sum(len(batch.tasks) for batch in queue._waiting) < count:
+    while queue.waiting < count:
         time.sleep(0.001)
 
 

@@ -283,12 +283,10 @@ def test_a_flag_with_a_value_that_it_cannot_have_is_named(word: str) -> None:
         parse_flags(["--model_base_path=/m", word])
 
 
-def test_flags_that_change_no_answer_are_passed_over_with_a_word(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("tfrec.model_server.server._told_by_signals", threading.Event)
-    monkeypatch.setattr("tfrec.model_server.embedded.EmbeddedServer.start", lambda self: self._stopping.set())
-    serve(ServeOptions(model_base_path=str(tmp_path)), ["--tensorflow_session_parallelism=2"], embedded=True)
+def test_flags_that_change_no_answer_are_passed_over_with_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    stopping = threading.Event()
+    stopping.set()
+    serve(ServeOptions(model_base_path=str(tmp_path)), ["--tensorflow_session_parallelism=2"], embedded=True, stopping=stopping)
     assert "does without --tensorflow_session_parallelism=2" in caplog.text
 
 

@@ -66,6 +66,12 @@ class Queue:
             raise status_error_of(batch.error)
         return batch.answers[place]
 
+    @property
+    def waiting(self) -> int:
+        """Requests in batches that have not begun to run."""
+        with self._lock:
+            return sum(len(batch.tasks) for batch in self._waiting)
+
     def _join(self, inputs: Sequence[np.ndarray]) -> tuple[_Batch, int]:
         """The batch that takes the request, and its place in it."""
         size, limit = _size(inputs), self._scheduler.batching.max_batch_size
@@ -119,7 +125,7 @@ class Queue:
         for name, arrays in zip(self._names, zip(*batch.tasks, strict=True), strict=True):
             parts = list(arrays)
             if batching.pad_variable_length_inputs:
-                parts = _widened(parts)
+                parts = pad_to_same_shape(parts)
             elif any(part.shape[1:] != parts[0].shape[1:] for part in parts):
                 raise StatusError(
                     StatusCode.FAILED_PRECONDITION,
@@ -146,8 +152,11 @@ def _padded_size(size: int, batching: Batching) -> int:
     return next((allowed for allowed in batching.allowed_batch_sizes if allowed >= size), size)
 
 
-def _widened(parts: list[np.ndarray]) -> list[np.ndarray]:
-    """Tensors of one shape but for dimension 0. As the real server does, with each one's own first value: "" only if that is."""
+def pad_to_same_shape(parts: list[np.ndarray]) -> list[np.ndarray]:
+    """Pad tensors to one shape but for dimension 0, each with its own first value as the real server does.
+
+    Texts are thus padded with "" only where the first one is "".
+    """
     if not 1 <= parts[0].ndim <= _MAX_PADDED_RANK:
         raise invalid("Only tensors with rank from 1 to 6 can be padded.")
     if any(part.ndim != parts[0].ndim for part in parts):

@@ -17,7 +17,7 @@ from tfrec.model_server.metrics import ServerMetrics
 from tfrec.model_server.model_configs import ServedModelConfig, model_configs
 from tfrec.model_server.options import LOOPBACK, ServeOptions
 from tfrec.model_server.registry import Registry
-from tfrec.model_server.rest_api import RestServer
+from tfrec.model_server.rest.server import RestServer
 from tfrec.model_server.saved_model import SavedModel
 from tfrec.model_server.text_protos import read_batching, read_metrics_path, read_models
 from tfrec.model_server.versions import ModelVersions

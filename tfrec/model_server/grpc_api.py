@@ -85,7 +85,8 @@ class PredictionService:
         self._metrics = metrics
 
     @_answered
-    def Predict(self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext) -> predict_pb2.PredictResponse:
+    def Predict(self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext) -> predict_pb2.PredictResponse:  # noqa: N802  the service's name
+        """Run one signature of the version that is asked for."""
         if self._metrics is None:
             return self._predict(request)
         with self._metrics.request(request.model_spec.name, api="Predict", entrypoint="GRPC"):
@@ -112,9 +113,10 @@ class PredictionService:
         return response
 
     @_answered
-    def GetModelMetadata(
+    def GetModelMetadata(  # noqa: N802  the service's name
         self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: grpc.ServicerContext
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
+        """The signatures of the version that is asked for."""
         target = _target(request)
         if not request.metadata_field:
             raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
@@ -135,16 +137,18 @@ class ModelService:
         self._registry = registry
 
     @_answered
-    def GetModelStatus(
+    def GetModelStatus(  # noqa: N802  the service's name
         self, request: get_model_status_pb2.GetModelStatusRequest, context: grpc.ServicerContext
     ) -> get_model_status_pb2.GetModelStatusResponse:
+        """The states of a model's versions."""
         name, number, _ = _target(request)  # whatever the label: as the real server
         return status(self._registry, name, number)
 
     @_answered
-    def HandleReloadConfigRequest(
+    def HandleReloadConfigRequest(  # noqa: N802  the service's name
         self, request: model_management_pb2.ReloadConfigRequest, context: grpc.ServicerContext
     ) -> model_management_pb2.ReloadConfigResponse:
+        """Serve the models of the request's config and no others; returns once they answer."""
         self._registry.reload(model_configs(request.config), wanted=context.is_active)
         return model_management_pb2.ReloadConfigResponse(status={"error_code": 0})
 

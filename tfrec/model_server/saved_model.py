@@ -97,7 +97,7 @@ class SavedModel:
             fetches = [signature.outputs[alias].name for alias in outputs]
             # not `make_callable`: with feeds that is `Session.run` again, 155 us and with checks that the real server has not
             options = CallableOptions(feed=[feed.name for feed in feeds], fetch=fetches, run_options=_RUN)
-            function = self._session._make_callable_from_options(options)
+            function = self._session._make_callable_from_options(options)  # noqa: SLF001  it has no public name
             if self._scheduler is not None:
                 function = Queue(self._scheduler, feeds, function)
             self._callables[name, outputs] = function

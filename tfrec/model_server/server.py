@@ -41,8 +41,16 @@ def find_model_server() -> Path | None:
     return Path(found) if found else None
 
 
-def serve(options: ServeOptions, others: Sequence[str] = (), *, embedded: bool = False) -> None:
-    """Serve until the process is told to end; `others` are flags for the real server, which `embedded` does not look for."""
+def serve(options: ServeOptions, others: Sequence[str] = (), *, embedded: bool = False,
+          stopping: threading.Event | None = None) -> None:
+    """Serve until the process is told to end.
+
+    Args:
+        options: what to serve and where.
+        others: flags that only the real server has.
+        embedded: do not look for the real server.
+        stopping: ends the embedded server; by default SIGTERM and SIGINT do.
+    """
     binary = None if embedded else find_model_server()
     if binary is not None:
         if options.host not in ("", EVERYWHERE):
@@ -65,7 +73,7 @@ def serve(options: ServeOptions, others: Sequence[str] = (), *, embedded: bool =
 
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it advises against the session that the real server has too
     sys.setswitchinterval(0.001)  # seconds; at Python's 5 ms a request would wait that long for each step of a version's loading
-    stopping = _told_by_signals()
+    stopping = stopping or _told_by_signals()
     if options.parent:
         threading.Thread(target=_follow, args=(options.parent, stopping), name="parent", daemon=True).start()
     server = EmbeddedServer(options, stopping=stopping)

@@ -34,7 +34,7 @@ class LimitedHttp(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._since = 0.0  # the opening of the connection, then the begin of the request
+        self.since = 0.0  # seconds of the loop: when the connection was opened, then when the request began
         self._moved = 0.0  # when the client last sent or took anything
         self._in_head = True
         self._in_message = False  # from the first byte of a request to the last of its body
@@ -44,13 +44,15 @@ class LimitedHttp(HttpToolsProtocol):
         self._refused = False
 
     def connection_made(self, transport: Any) -> None:
+        """Begin to watch a connection, and close another one if there are too many."""
         super().connection_made(transport)
-        self._since = self._moved = self.loop.time()
+        self.since = self._moved = self.loop.time()
         if len(self.connections) > self.most_connections:
             self._make_room()
         self.loop.call_later(self.look_seconds, self._look)
 
     def data_received(self, data: bytes) -> None:
+        """Parse what came, unless the request was refused or its head is too long."""
         if self._refused:
             return
         self._moved = self.loop.time()
@@ -61,35 +63,42 @@ class LimitedHttp(HttpToolsProtocol):
             self._refuse(431, f"Request head of more than {MAX_HEAD} bytes.")
 
     def on_message_begin(self) -> None:
+        """The first byte of a request."""
         super().on_message_begin()
         self._in_message, self._head = True, 0
         if not self._in_head:  # the first head of a connection is awaited from its opening on
-            self._in_head, self._came, self._since = True, 0, self.loop.time()
+            self._in_head, self._came, self.since = True, 0, self.loop.time()
 
     def on_url(self, url: bytes) -> None:
+        """A part of the request line counts towards the head."""
         self._count(len(url))
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """A header counts towards the head."""
         self._count(len(name) + len(value))
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        """Start the application, which finds the target of the request in its scope."""
         self._in_head = False
         if not self._refused:
             self.scope["target"] = self.url  # type: ignore[typeddict-unknown-key]
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
+        """Pass a part of the body on, unless the request was refused."""
         if not self._refused:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        """The last byte of a request."""
         self._in_message = False
         if not self._refused:
             super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP."""
         if not self._refused:
             super().send_400_response(msg)
 
@@ -111,16 +120,17 @@ class LimitedHttp(HttpToolsProtocol):
         self.transport.close()
 
     def _make_room(self) -> None:
-        others = [one for one in self.connections if isinstance(one, LimitedHttp) and one is not self and one._waits()]
+        others = [one for one in self.connections if isinstance(one, LimitedHttp) and one is not self and one.is_waiting]
         if not others:
             self._refuse(503, f"More than {self.most_connections} connections.")
             return
-        oldest = min(others, key=lambda one: one._since)
+        oldest = min(others, key=lambda one: one.since)
         self.connections.discard(oldest)
         oldest.transport.abort()
 
-    def _waits(self) -> bool:
-        """Whether it is the client's turn: to end its request, or to send another."""
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it is the client's turn, to end its request or to send another."""
         return self._in_message or self.cycle is None or self.cycle.response_complete
 
     def _look(self) -> None:
@@ -134,7 +144,7 @@ class LimitedHttp(HttpToolsProtocol):
         idle = now - self._moved > self.idle_seconds
         if unsent and idle:  # it does not read its answer, which would stay in memory
             self.transport.abort()
-        elif self._in_head and now - self._since > self.head_seconds and (self.cycle is None or self.cycle.response_complete):
+        elif self._in_head and now - self.since > self.head_seconds and (self.cycle is None or self.cycle.response_complete):
             self._refuse(408, f"The request's head took more than {self.head_seconds:g} seconds.")
         elif self._in_message and idle and not self.flow.read_paused:
             self._refuse(408, f"Nothing came of the request's body for {self.idle_seconds:g} seconds.")

@@ -9,33 +9,35 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorflow.core.framework import types_pb2
 
-from tfrec.model_server import rest_json
 from tfrec.model_server.grpc_status import StatusError
+from tfrec.model_server.rest.document import parse
+from tfrec.model_server.rest.inputs import read_inputs
+from tfrec.model_server.rest.outputs import write_outputs
 
 
 def test_types_without_json_are_refused() -> None:
     with pytest.raises(StatusError, match="tensor type: half"):
-        rest_json.write_outputs({"y": np.zeros(1, np.float16)}, by_row=True)
+        write_outputs({"y": np.zeros(1, np.float16)}, by_row=True)
     with pytest.raises(StatusError, match="to type: half"):
-        rest_json.read_inputs(rest_json.parse(b'{"inputs": [1]}'), {"x": types_pb2.DT_HALF})
+        read_inputs(parse(b'{"inputs": [1]}'), {"x": types_pb2.DT_HALF})
     with pytest.raises(StatusError, match="inconsistent batch size: 1 expecting: 2"):
-        rest_json.write_outputs({"a": np.zeros(2), "b": np.zeros(1)}, by_row=True)
+        write_outputs({"a": np.zeros(2), "b": np.zeros(1)}, by_row=True)
     with pytest.raises(StatusError, match="invalid batch size: 0"):
-        rest_json.write_outputs({"a": np.zeros([0, 2])}, by_row=True)
-    assert rest_json.write_outputs({"a": np.zeros([0, 2])}, by_row=False) == b'{"outputs": []}'
+        write_outputs({"a": np.zeros([0, 2])}, by_row=True)
+    assert write_outputs({"a": np.zeros([0, 2])}, by_row=False) == b'{"outputs": []}'
 
 
 def test_a_value_for_a_signature_without_inputs_is_refused() -> None:
     with pytest.raises(StatusError, match="Failed to get input map for signature: DEFAULT"):
-        rest_json.read_inputs(rest_json.parse(b'{"inputs": [1]}'), {})
+        read_inputs(parse(b'{"inputs": [1]}'), {})
 
 
 @given(st.lists(st.binary(max_size=4) | st.text(max_size=3).map(str.encode), min_size=1, max_size=4))
 def test_text_comes_back_as_the_bytes_that_were_sent(texts: list[bytes]) -> None:
     array = np.empty(len(texts), object)
     array[:] = texts
-    written = rest_json.write_outputs({"x": array}, by_row=False).replace(b'"outputs"', b'"inputs"')
-    read, by_row = rest_json.read_inputs(rest_json.parse(written), {"x": types_pb2.DT_STRING})
+    written = write_outputs({"x": array}, by_row=False).replace(b'"outputs"', b'"inputs"')
+    read, by_row = read_inputs(parse(written), {"x": types_pb2.DT_STRING})
     assert (read["x"].tolist(), by_row) == (texts, False)
 
 
@@ -70,7 +72,7 @@ def test_text_comes_back_as_the_bytes_that_were_sent(texts: list[bytes]) -> None
 )
 def test_numbers_are_taken_whole_or_refused(dtype: int, literal: str, value: Any) -> None:
     def read() -> Any:
-        return rest_json.read_inputs(rest_json.parse(b'{"inputs": [%s]}' % literal.encode()), {"x": dtype})[0]["x"].tolist()
+        return read_inputs(parse(b'{"inputs": [%s]}' % literal.encode()), {"x": dtype})[0]["x"].tolist()
 
     if value is None:
         with pytest.raises(StatusError):
@@ -82,7 +84,7 @@ def test_numbers_are_taken_whole_or_refused(dtype: int, literal: str, value: Any
 def test_a_message_shows_no_more_of_a_document_than_it_has_room_for() -> None:
     large = json.dumps({"instances": {"x": ["a" * 100] * 50_000}}).encode()
     with pytest.raises(StatusError, match=r"JSON Value: (?s:.*)\.\.\.TRUNCATED") as caught:
-        rest_json.read_inputs(rest_json.parse(large), {"x": types_pb2.DT_STRING})
+        read_inputs(parse(large), {"x": types_pb2.DT_STRING})
     assert len(caught.value.message) < 1100
 
 
@@ -96,6 +98,6 @@ JSON = st.recursive(
 @given(JSON, st.sampled_from(["instances", "inputs"]), st.lists(st.sampled_from([1, 3, 7, 9, 10]), min_size=1, max_size=2))
 def test_any_json_is_read_or_refused(value: Any, key: str, dtypes: list[int]) -> None:
     with suppress(StatusError):  # any other error is a bug
-        body = rest_json.parse(json.dumps({key: value}).encode())
-        arrays = rest_json.read_inputs(body, dict(zip("xy", dtypes, strict=False)))
+        body = parse(json.dumps({key: value}).encode())
+        arrays = read_inputs(body, dict(zip("xy", dtypes, strict=False)))
         assert len(arrays[0]) == len(dtypes)

@@ -10,32 +10,27 @@ import asyncio
 import json
 import logging
 import re
-import socket
-import threading
-import time
-import zlib
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
 from urllib.parse import unquote
 
-import uvicorn
 from google.protobuf.json_format import MessageToDict
 from grpc import StatusCode
 from tensorflow_serving.apis import get_model_metadata_pb2
 
-from tfrec.errors import ServingError
-from tfrec.model_server import grpc_api, rest_json
+from tfrec.model_server import grpc_api
 from tfrec.model_server.grpc_status import StatusError, invalid, status_error_of
-from tfrec.model_server.http_limits import LimitedHttp
 from tfrec.model_server.metrics import ServerMetrics
 from tfrec.model_server.registry import Registry
+from tfrec.model_server.rest.body import MAX_BODY, MAX_DIGITS, announced_length, content_encoding, unpacked
+from tfrec.model_server.rest.document import parse, signature_name
+from tfrec.model_server.rest.inputs import read_inputs
+from tfrec.model_server.rest.outputs import write_outputs
 
 log = logging.getLogger(__name__)
-MAX_BODY = 16 << 20  # bytes; reading that much JSON may stop all else for most of a second, and gRPC is there for larger requests
 _MAX_HELD = 16 * MAX_BODY
-_UNPACKED_AT_ONCE = 1 << 20  # bytes
 # letters of either case, as the real server has it, but the method and "metadata" only in small ones
 _TARGET = r"(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
 _PREDICTION = re.compile(
@@ -44,7 +39,6 @@ _PREDICTION = re.compile(
 _STATUS = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_TARGET}(?:/(?P<what>metadata))?", re.IGNORECASE | re.ASCII)
 _METHODS = ("classify", "regress", "predict")
 _MAX_INT64 = (1 << 63) - 1
-_MAX_DIGITS = 100  # Python converts no number of some thousand digits
 _NOT_FOUND = b"<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n<H1>Not Found</H1>\n</BODY></HTML>\n"
 
 Answer = tuple[int, bytes]  # status code and body
@@ -75,6 +69,7 @@ class RestApi:
         self._held = 0  # bytes of the bodies that are read or worked on
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one request, unless its client has gone."""
         path, question_mark, query = scope["target"].decode("latin-1").partition("?")
         if not path.startswith("/"):  # a target with scheme and host, as for a proxy
             path = scope["raw_path"].decode("latin-1")
@@ -89,14 +84,14 @@ class RestApi:
         if not path.lower().startswith("/v1/"):
             await _send(send, (404, _NOT_FOUND), content_type="text/html")
             return
-        if _announced(scope["headers"]) > MAX_BODY:
+        if announced_length(scope["headers"]) > MAX_BODY:
             await _send(send, _too_large())
             return
         body = bytearray()  # and no list of parts, which may be of a byte each
         try:
             answer = await self._read(receive, body)
             if answer is None:
-                answer = await self._worked(scope["method"], target, bytes(body), _encoding(scope["headers"]))
+                answer = await self._worked(scope["method"], target, bytes(body), content_encoding(scope["headers"]))
             await _send(send, answer)
         except _Gone:
             pass
@@ -150,24 +145,24 @@ class RestApi:
     def _measured(self, match: re.Match[str], body: bytes, encoding: bytes) -> bytes:
         target = _target(match)
         if self._metrics is None:
-            return self._predict(match["method"], target, _unpacked(body, encoding))
+            return self._predict(match["method"], target, unpacked(body, encoding))
         with self._metrics.request(target[0], api=match["method"], entrypoint="REST"):
-            return self._predict(match["method"], target, _unpacked(body, encoding))
+            return self._predict(match["method"], target, unpacked(body, encoding))
 
     def _predict(self, method: str, target: tuple[str, int | None, str | None], body: bytes) -> bytes:
         if method != "predict":
             raise StatusError(StatusCode.UNIMPLEMENTED, f"tfrec's embedded server has no {method}; tensorflow_model_server has.")
-        document = rest_json.parse(body)
-        name = rest_json.signature_name(document)
+        document = parse(body)
+        name = signature_name(document)
         with self._registry.use(*target) as (_, model):
             signature = model.signatures.get(name)
             if signature is None:
                 raise invalid(f'Serving signature name: "{name}" not found in signature def')
             types = {alias: info.dtype for alias, info in sorted(signature.inputs.items())}
-            inputs, by_row = rest_json.read_inputs(document, types)
+            inputs, by_row = read_inputs(document, types)
             with nullcontext() if self._metrics is None else self._metrics.run(target[0]):
                 outputs = model.run(name, inputs)
-        return rest_json.write_outputs(outputs, by_row=by_row)
+        return write_outputs(outputs, by_row=by_row)
 
     def _status(self, match: re.Match[str]) -> bytes:
         if not match["name"]:
@@ -191,7 +186,7 @@ class _Gone(Exception):
 
 def _target(match: re.Match[str]) -> tuple[str, int | None, str | None]:
     version, label = match["version"], match["label"]
-    if version and (len(version) > _MAX_DIGITS or int(version) > _MAX_INT64):
+    if version and (len(version) > MAX_DIGITS or int(version) > _MAX_INT64):
         raise _NoNumber
     return unquote(match["name"] or ""), int(version) if version else None, None if label is None else unquote(label)
 
@@ -207,36 +202,6 @@ def _metadata_json(response: get_model_metadata_pb2.GetModelMetadataResponse) ->
     return json.dumps(document, indent=1).encode()
 
 
-def _announced(headers: list[tuple[bytes, bytes]]) -> int:
-    """The length that a body is said to have, 0 where none is."""
-    length = dict(headers).get(b"content-length", b"0")
-    return int(length) if length.isdigit() and len(length) <= _MAX_DIGITS else MAX_BODY + 1
-
-
-def _encoding(headers: list[tuple[bytes, bytes]]) -> bytes:
-    return next((value for name, value in headers if name == b"content-encoding"), b"")
-
-
-def _unpacked(body: bytes, encoding: bytes) -> bytes:
-    """The body of a request, unpacked in steps: no more than `MAX_BODY` bytes ever exist of one that would have more."""
-    if b"gzip" not in encoding:  # in small letters, among others: as the real server looks for it
-        return body
-    unzip = zlib.decompressobj(wbits=31)
-    parts, size, left = [], 0, body
-    try:
-        while left and not unzip.eof:
-            parts.append(unzip.decompress(left, _UNPACKED_AT_ONCE))
-            size += len(parts[-1])
-            if size > MAX_BODY:
-                raise invalid(f"Failed to uncompress the gzipped body: it has more than {MAX_BODY} bytes")
-            left = unzip.unconsumed_tail
-    except zlib.error as error:
-        raise invalid(f"Failed to uncompress the gzipped body: {error}") from error
-    if not unzip.eof:
-        raise invalid("Failed to uncompress the gzipped body: it is cut off")
-    return b"".join(parts)
-
-
 def _too_large() -> Answer:
     return 413, _error(f"The body has more than {MAX_BODY} bytes. Send fewer rows at a time, or ask over gRPC.")
 
@@ -250,44 +215,3 @@ async def _send(send: Send, answer: Answer, *, content_type: str = "application/
     headers = [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-class RestServer:
-    """uvicorn in a thread of its own, listening at `host:port` once constructed."""
-
-    def __init__(
-        self,
-        registry: Registry,
-        host: str,
-        port: int,
-        *,
-        threads: int,
-        metrics: ServerMetrics | None,
-        metrics_path: str,
-        timeout: float | None,
-    ) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="rest")
-        self._status_pool = ThreadPoolExecutor(2, thread_name_prefix="rest-status")
-        api = RestApi(
-            registry, self._pool, self._status_pool, metrics=metrics, metrics_path=metrics_path, timeout=timeout
-        )
-        config = uvicorn.Config(api, http=LimitedHttp, lifespan="off", log_level="warning", access_log=False)
-        self._server = uvicorn.Server(config)
-        try:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            self._socket = socket.create_server((host, port), family=family, backlog=2048)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else each answer waits 40 ms for an ACK
-        except OSError as error:
-            message = f"{host}:{port}: cannot listen for REST: {error.strerror}. Choose another --rest_api_port."
-            raise ServingError(message) from error
-        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="rest", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Let the running requests end, then close."""
-        while self._thread.is_alive() and not self._server.started:  # told before it started, uvicorn would not hear it
-            time.sleep(0.01)
-        self._server.should_exit = True
-        self._thread.join()
-        self._pool.shutdown()
-        self._status_pool.shutdown()

@@ -1,16 +1,13 @@
-"""JSON of the REST protocol to arrays and back, with the real server's rules and messages.
+"""The JSON of a REST request to arrays, with the real server's rules and messages.
 
 `instances` is a list of examples, each a value or an object of named values, answered by `predictions`; `inputs` is a value or
-an object of whole tensors, answered by `outputs`. A single output loses its name. Text is a string, bytes are
-`{"b64": ...}`. As in the real server a text is whatever bytes stand between its quotes, in either direction, of a key that comes
-twice the first counts, and a number that no double holds is an error.
+an object of whole tensors, answered by `outputs`. Text is a string, bytes are `{"b64": ...}`.
 """
 import base64
 import binascii
-import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,100 +15,23 @@ import tensorflow as tf
 from grpc import StatusCode
 from tensorflow.core.framework import types_pb2
 
-from tfrec.model_server.grpc_status import MAX_MESSAGE, StatusError, invalid
-from tfrec.model_server.saved_model import DEFAULT_SIGNATURE
+from tfrec.model_server.grpc_status import StatusError, invalid
+from tfrec.model_server.rest.document import INT64, UINT64_MAX, shown, type_name
 
 _MULTIPLE = "multiple input tensors required as per tensorinfo_map"
 _MAX_RANK = 254  # of any tensor
-_BOM = b"\xef\xbb\xbf"
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _SPACE = re.compile(r"[ \t\n\v\f\r]")
-_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
-
-_INT64 = (-(1 << 63), (1 << 63) - 1)
-_UINT64_MAX = (1 << 64) - 1
 _FLOATS = (types_pb2.DT_FLOAT, types_pb2.DT_DOUBLE)
 _RANGES: dict[int, tuple[int, int]] = {
     types_pb2.DT_INT8: (-(1 << 7), (1 << 7) - 1),
     types_pb2.DT_INT16: (-(1 << 15), (1 << 15) - 1),
     types_pb2.DT_INT32: (-(1 << 31), (1 << 31) - 1),
-    types_pb2.DT_INT64: _INT64,
+    types_pb2.DT_INT64: INT64,
     types_pb2.DT_UINT8: (0, (1 << 8) - 1),
     types_pb2.DT_UINT16: (0, (1 << 16) - 1),
     types_pb2.DT_UINT32: (0, (1 << 32) - 1),
-    types_pb2.DT_UINT64: (0, _UINT64_MAX),
+    types_pb2.DT_UINT64: (0, UINT64_MAX),
 }
-
-
-class _TooBig(ValueError):
-    """A number that no double holds."""
-
-
-def parse(body: bytes) -> dict[str, Any]:
-    """The document of a predict request; text holds bytes that are no UTF-8 as surrogates, as `surrogateescape` does."""
-    text = body.removeprefix(_BOM).decode("utf-8", "surrogateescape")
-    if not text.strip(" \t\r\n"):
-        raise invalid("JSON Parse error: The document is empty")
-    try:
-        # functions of Python, not types: between two of them another thread may have its turn
-        document = json.loads(text, parse_int=_int, parse_float=_float, object_pairs_hook=_first_of_each)
-    except json.JSONDecodeError as error:
-        what = "The document root must not be followed by other values." if error.msg == "Extra data" else error.msg
-        raise invalid(f"JSON Parse error: {what} at offset: {error.pos}") from error
-    except _TooBig as error:
-        where = text.find(str(error))
-        raise invalid(f"JSON Parse error: Number too big to be stored in double. at offset: {where}") from error
-    except RecursionError as error:
-        raise invalid("JSON Parse error: Lists or objects are nested too deeply.") from error
-    if _SURROGATE.search(text):
-        _check_surrogates(text)
-    if not isinstance(document, dict):
-        raise invalid(f"JSON Value: {_shown(document)} Is not object")
-    return document
-
-
-def _int(literal: str) -> int | float:
-    if len(literal) <= 20:
-        value = int(literal)
-        if _INT64[0] <= value <= _UINT64_MAX:
-            return value
-    return _float(literal)
-
-
-def _float(literal: str) -> float:
-    value = float(literal)
-    if math.isinf(value):
-        raise _TooBig(literal)
-    return value
-
-
-def _first_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    return found if len(found) == len(pairs) else dict(reversed(pairs))
-
-
-def _check_surrogates(text: str) -> None:
-    """Refuse half a pair among the escapes of `text`."""
-    high_ended = -1
-    for escape in _ESCAPE.finditer(text):
-        code = int(escape[1], 16) if escape[1] else 0
-        low = 0xDC00 <= code <= 0xDFFF
-        if low != (high_ended == escape.start()):
-            break
-        high_ended = escape.end() if 0xD800 <= code <= 0xDBFF else -1
-        if high_ended >= 0 and not text.startswith("\\u", high_ended):
-            break
-    else:
-        return
-    raise invalid(f"JSON Parse error: The surrogate pair in string is invalid. at offset: {escape.start()}")
-
-
-def signature_name(document: Mapping[str, Any]) -> str:
-    """The signature that a document asks."""
-    name = document.get("signature_name", DEFAULT_SIGNATURE)
-    if not isinstance(name, str):
-        raise invalid(f"JSON Value: {_shown(document)} not formatted correctly. 'signature_name' key must be a string value.")
-    return name or DEFAULT_SIGNATURE
 
 
 def read_inputs(document: Mapping[str, Any], types: Mapping[str, int]) -> tuple[dict[str, np.ndarray], bool]:
@@ -123,14 +43,14 @@ def read_inputs(document: Mapping[str, Any], types: Mapping[str, int]) -> tuple[
         raise invalid("Missing 'inputs' or 'instances' key")
     if len(keys) == 2:
         expected = "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist "
-        raise invalid(f"JSON Value: {_shown(document)} {expected}")
+        raise invalid(f"JSON Value: {shown(document)} {expected}")
     value = document[keys[0]]
     if keys[0] == "inputs":
         return _from_columns(value, types), False
     if not isinstance(value, list):
-        raise invalid(f"JSON Value: {_shown(document)} Expecting 'instances' to be an list/array")
+        raise invalid(f"JSON Value: {shown(document)} Expecting 'instances' to be an list/array")
     if not value:
-        raise invalid(f"JSON Value: {_shown(document)} No values in 'instances' array")
+        raise invalid(f"JSON Value: {shown(document)} No values in 'instances' array")
     return _from_rows(value, types), True
 
 
@@ -168,7 +88,7 @@ def _from_rows(rows: list[Any], types: Mapping[str, int]) -> dict[str, np.ndarra
                 raise invalid(f"{what} of 'instances' list. Error: {error.code.name}: {error.message}") from error
             columns[name].extend(leaves)
         if named and row.keys() != types.keys():
-            what = f"Failed to process element: {i} of 'instances' list. JSON object: {_shown(row)}"
+            what = f"Failed to process element: {i} of 'instances' list. JSON object: {shown(row)}"
             raise invalid(f"{what} keys must be equal to: {','.join(sorted(types))}")
     return {name: _array(columns[name], [len(rows), *shapes[name]], dtype) for name, dtype in types.items()}
 
@@ -207,7 +127,7 @@ def _flatten(value: Any, shape: list[int], level: int, leaves: list[Any]) -> Non
     if not isinstance(value, list):
         if level != len(shape):
             where = f"found at incorrect level: {level + 1} in the JSON DOM. Expected at level: {len(shape)}"
-            raise invalid(f"JSON Value: {_shown(value)} {where}")
+            raise invalid(f"JSON Value: {shown(value)} {where}")
         leaves.append(value)
         return
     if level >= len(shape):
@@ -229,7 +149,7 @@ def _typed(raw: list[Any], dtype: int) -> list[Any]:
         return [v.encode("utf-8", "surrogateescape") if type(v) is str else _decoded(v) for v in raw]
     fits = _fits(dtype)
     if fits is None:
-        raise StatusError(StatusCode.UNIMPLEMENTED, f"Conversion of JSON Value: {_shown(raw[0])} to type: {_named(dtype)}")
+        raise StatusError(StatusCode.UNIMPLEMENTED, f"Conversion of JSON Value: {shown(raw[0])} to type: {type_name(dtype)}")
     for value in raw:
         if not fits(value):
             raise _wrong_type(value, dtype)
@@ -249,11 +169,7 @@ def _fits(dtype: int) -> Callable[[Any], bool] | None:
 
 
 def _wrong_type(value: Any, dtype: int) -> StatusError:
-    return invalid(f"JSON Value: {_shown(value)} Type: {_type(value)} is not of expected type: {_named(dtype)}")
-
-
-def _named(dtype: int) -> str:
-    return str(types_pb2.DataType.Name(dtype)).removeprefix("DT_").lower()
+    return invalid(f"JSON Value: {shown(value)} Type: {_type(value)} is not of expected type: {type_name(dtype)}")
 
 
 def _decoded(value: Any) -> bytes:
@@ -261,7 +177,7 @@ def _decoded(value: Any) -> bytes:
     if not isinstance(value, dict):
         raise _wrong_type(value, types_pb2.DT_STRING)
     if not _is_bytes(value):
-        raise invalid(f"JSON Value: {_shown(value)} not formatted correctly for base64 data")
+        raise invalid(f"JSON Value: {shown(value)} not formatted correctly for base64 data")
     coded = _SPACE.sub("", value["b64"])
     bare = coded.rstrip("=.")
     padding = -len(bare) % 4
@@ -285,60 +201,3 @@ def _type(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "Null", True: "True", False: "False"}[value]
     return {"str": "String", "list": "Array", "dict": "Object"}.get(type(value).__name__, "Number")
-
-
-def _shown(value: Any) -> str:
-    """As much of a value's JSON as a message has room for."""
-    if isinstance(value, str):
-        value = value[:MAX_MESSAGE]
-    shown = ""
-    try:
-        for part in json.JSONEncoder(indent=4, ensure_ascii=False).iterencode(value):
-            shown += part
-            if len(shown) > MAX_MESSAGE:
-                break
-    except RecursionError:
-        shown += "..."
-    return shown[: MAX_MESSAGE + 1]
-
-
-def write_outputs(outputs: Mapping[str, np.ndarray], *, by_row: bool) -> bytes:
-    """The body of the answer."""
-    if by_row:
-        _check_rows(outputs.items())
-    values = {name: _plain(name, array) for name, array in outputs.items()}
-    if len(values) == 1:
-        answer: Any = next(iter(values.values()))
-    elif by_row:
-        answer = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
-    else:
-        answer = values
-    document = json.dumps({"predictions" if by_row else "outputs": answer}, ensure_ascii=False)
-    return document.encode("utf-8", "surrogateescape")
-
-
-def _check_rows(outputs: Iterable[tuple[str, np.ndarray]]) -> None:
-    expected = 0
-    for name, array in outputs:
-        if array.ndim == 0:
-            raise invalid(f"Tensor name: {name} has no shape information ")
-        if not len(array):
-            raise invalid(f"Tensor name: {name} has invalid batch size: 0")
-        if expected and len(array) != expected:
-            raise invalid(f"Tensor name: {name} has inconsistent batch size: {len(array)} expecting: {expected}")
-        expected = len(array)
-
-
-def _plain(name: str, array: np.ndarray) -> Any:
-    if array.dtype == object:
-        as_bytes = name.endswith("_bytes")
-        flat = np.empty(array.size, object)
-        flat[:] = [
-            {"b64": base64.b64encode(v).decode()} if as_bytes else v.decode("utf-8", "surrogateescape") for v in array.ravel()
-        ]
-        return flat.reshape(array.shape).tolist()
-    if array.dtype == np.float32:  # by its own shortest decimal: .1, not .10000000149011612
-        return array.astype(str).astype(np.float64).tolist()
-    if array.dtype.kind in "iub" or array.dtype == np.float64:
-        return array.tolist()
-    raise invalid(f"Failed to write JSON value for tensor type: {_named(tf.dtypes.as_dtype(array.dtype).as_datatype_enum)}")

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.model_server.tiny import Running
-from tfrec.model_server.rest_api import MAX_BODY
+from tfrec.model_server.rest.body import MAX_BODY
 
 PATH = "/v1/models/tiny:predict"
 DOUBLE = {"signature_name": "double", "instances": [[1.0, 2.0]]}

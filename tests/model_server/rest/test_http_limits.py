@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from tfrec.model_server.http_limits import MAX_HEAD, LimitedHttp, max_connections
+from tfrec.model_server.rest.http_limits import MAX_HEAD, LimitedHttp, max_connections
 
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 LARGE = 64 << 20  # bytes of an answer that no socket's buffers hold

@@ -1,0 +1,54 @@
+"""The HTTP server of the REST protocol: uvicorn in a thread of its own."""
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import uvicorn
+
+from tfrec.errors import ServingError
+from tfrec.model_server.metrics import ServerMetrics
+from tfrec.model_server.registry import Registry
+from tfrec.model_server.rest.app import RestApi
+from tfrec.model_server.rest.http_limits import LimitedHttp
+
+
+class RestServer:
+    """uvicorn in a thread of its own, listening at `host:port` once constructed."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        host: str,
+        port: int,
+        *,
+        threads: int,
+        metrics: ServerMetrics | None,
+        metrics_path: str,
+        timeout: float | None,
+    ) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="rest")
+        self._status_pool = ThreadPoolExecutor(2, thread_name_prefix="rest-status")
+        api = RestApi(
+            registry, self._pool, self._status_pool, metrics=metrics, metrics_path=metrics_path, timeout=timeout
+        )
+        config = uvicorn.Config(api, http=LimitedHttp, lifespan="off", log_level="warning", access_log=False)
+        self._server = uvicorn.Server(config)
+        try:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            self._socket = socket.create_server((host, port), family=family, backlog=2048)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else each answer waits 40 ms for an ACK
+        except OSError as error:
+            message = f"{host}:{port}: cannot listen for REST: {error.strerror}. Choose another --rest_api_port."
+            raise ServingError(message) from error
+        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="rest", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let the running requests end, then close."""
+        while self._thread.is_alive() and not self._server.started:  # told before it started, uvicorn would not hear it
+            time.sleep(0.01)
+        self._server.should_exit = True
+        self._thread.join()
+        self._pool.shutdown()
+        self._status_pool.shutdown()
