@@ -28,7 +28,7 @@ from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
 from tfrec.data.feedback_log.writer import LogWriter
 from tfrec.data.records import Outcome
 from tfrec.errors import DataError, NothingToLearn, NotVerified, ServingError, TfrecError
-from tfrec.evaluation.protocol import askable
+from tfrec.evaluation.protocol import with_history
 from tfrec.models.recommender import Recommender
 from tfrec.release.export import export
 from tfrec.release.manifest import CHECKPOINT, read_manifest
@@ -297,7 +297,7 @@ def test_a_challenger_that_forgets_what_was_before_the_window_is_rejected(config
         result = retrain(asked, now=NOW)
     assert result.outcome == REJECTED
     earlier = result.figures["earlier"]
-    asked_again = len(askable(past, range(len(past))))
+    asked_again = len(with_history(past, range(len(past))))
     assert (earlier["events"], earlier["margin"]) == (asked_again, 0.02)
     assert earlier["hr@10"]["champion"] > earlier["hr@10"]["challenger"] + 0.02
     assert result.reason.startswith(f"it forgets: on {asked_again} earlier events its HR@10 ")

@@ -49,11 +49,11 @@ from tfrec.data.readers.quarantine import Quarantine
 from tfrec.errors import DataError, NothingToLearn, NotVerified, TfrecError, UsageError
 from tfrec.evaluation.baselines import POPULARITY_7D, WEEK, popularity_scorer
 from tfrec.evaluation.gate import Margins, decide
-from tfrec.evaluation.gate_events import Judges, judging_events
+from tfrec.evaluation.gate_events import GateEvents, gate_events
 from tfrec.evaluation.gate_figures import Floor, SearchRanks, measure
 from tfrec.evaluation.gate_words import figures_of, reason_in_words
 from tfrec.evaluation.policy_value import compare_policies
-from tfrec.evaluation.protocol import Ranks, askable, hash_sample, rank_events
+from tfrec.evaluation.protocol import Ranks, hash_sample, rank_events, with_history
 from tfrec.evaluation.search_ranks import OWN_TEXTS, Searches, chosen_searches, own_texts, rank_searches
 from tfrec.gateway.pseudonym import load_pseudonyms
 from tfrec.models.popularity_prior import PopularityPrior
@@ -372,10 +372,10 @@ def _slates(config: Config, feedback: FeedbackLog, intent: Intent, examples: pa.
     return found, "".join(f"; {count} left out: {why}" for why, count in left_out.items())
 
 
-def _split(config: Config, behaviour: MergedBehaviour, *, seed: int) -> tuple[Judges, np.ndarray]:
+def _split(config: Config, behaviour: MergedBehaviour, *, seed: int) -> tuple[GateEvents, np.ndarray]:
     """Which events judge (of the newest part of the new ones), and which before them are learnt (mask, with replay of old)."""
     inter, wish = behaviour.inter, config.retrain
-    judges = judging_events(inter, behaviour.new, share=wish.gate_share, limit=wish.gate_sample,
+    judges = gate_events(inter, behaviour.new, share=wish.gate_share, limit=wish.gate_sample,
                             user_share=config.reward.user_share)
     start = int(judges.events[0]) if len(judges) else len(inter)
     before, new = inter.slice(0, start), behaviour.new[:start]
@@ -416,7 +416,7 @@ def _words(left_out: dict[str, int]) -> str:
 def _earlier(config: Config, inter: Interactions, new: np.ndarray, histories: Histories) -> np.ndarray:
     """A sample, the same for the same past, of what both models may have learnt: events from before the window's."""
     old = np.flatnonzero(~new)[-EARLIER:]
-    return hash_sample(inter, askable(inter, old, histories=histories), limit=config.retrain.gate_sample)
+    return hash_sample(inter, with_history(inter, old, histories=histories), limit=config.retrain.gate_sample)
 
 
 def _learn(config: Config, challenger: Recommender, optimizer: Any, inter: Interactions, targets: np.ndarray,

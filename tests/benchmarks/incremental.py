@@ -32,7 +32,7 @@ from tfrec.data.records import Item
 from tfrec.evaluation.baselines import WEEK, popularity_scorer
 from tfrec.evaluation.intervals import UserBootstrap
 from tfrec.evaluation.metrics import hits, ndcg
-from tfrec.evaluation.protocol import askable, hash_sample, rank_events
+from tfrec.evaluation.protocol import hash_sample, rank_events, with_history
 from tfrec.models.popularity_prior import PopularityPrior
 from tfrec.models.prior_weights import fit_weights
 from tfrec.models.recommender import Recommender, encode_catalogue
@@ -68,7 +68,7 @@ class Judge:
     def __init__(self, inter: Interactions, edges: Sequence[int], *, limit: int) -> None:
         self.inter, self.edges, self.histories = inter, edges, Histories(inter)
         spans = zip(edges[:-1], edges[1:], strict=True)
-        asked = [askable(inter, np.arange(start, end), histories=self.histories) for start, end in spans]
+        asked = [with_history(inter, np.arange(start, end), histories=self.histories) for start, end in spans]
         self.asked = [hash_sample(inter, events, limit=limit) for events in asked]
 
     def rank(self, window: int, scorer: Any) -> np.ndarray:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfrec.data.behaviour.interactions import Interactions
-from tfrec.evaluation.gate_events import judging_events
+from tfrec.evaluation.gate_events import gate_events
 
 Event = tuple[str, str, int]
 
@@ -24,28 +24,28 @@ def known_users(n: int, *, each: int = 1) -> list[Event]:
 
 def test_the_newest_share_judges() -> None:
     inter, new = stream(*known_users(40), since=1000)
-    judges = judging_events(inter, new, share=0.25, limit=100, user_share=0.05)
+    judges = gate_events(inter, new, share=0.25, limit=100, user_share=0.05)
     assert judges.events.tolist() == list(range(70, 80))
     assert judges.left_out == {}
-    assert len(judging_events(inter, new, share=0.25, limit=4, user_share=0.05)) == 4
+    assert len(gate_events(inter, new, share=0.25, limit=4, user_share=0.05)) == 4
 
 
 def test_a_thousand_newcomers_of_one_click_leave_the_others_to_judge() -> None:
     newcomers = [(f"n{n}", "b0", 5000 + n) for n in range(1000)]
     inter, new = stream(*known_users(40), *newcomers, since=1000)
-    judges = judging_events(inter, new, share=0.25, limit=100, user_share=0.05)
+    judges = gate_events(inter, new, share=0.25, limit=100, user_share=0.05)
     assert judges.events.tolist() == list(range(70, 80))  # of those that can be asked, the newest quarter
 
 
 def test_nobody_to_ask() -> None:
     inter, new = stream(*[(f"n{n}", "b0", n) for n in range(50)], since=0)
-    assert len(judging_events(inter, new, share=0.3, limit=10, user_share=0.05)) == 0
+    assert len(gate_events(inter, new, share=0.3, limit=10, user_share=0.05)) == 0
 
 
 def test_a_burst_of_new_users_on_one_item_does_not_judge() -> None:
     pushed = [(f"f{n}", item, 2000 + 2 * n + k) for n in range(300) for k, item in enumerate(("seed", "film"))]
     inter, new = stream(*known_users(100, each=5), *pushed, since=1000)
-    judges = judging_events(inter, new, share=0.9, limit=10_000, user_share=0.05)
+    judges = gate_events(inter, new, share=0.9, limit=10_000, user_share=0.05)
     film = inter.items.index("film")
     assert not (inter.item[judges.events] == film).any()
     assert judges.left_out["burst"] == 300
@@ -57,7 +57,7 @@ def test_what_everybody_rushes_to_judges() -> None:
     old = [(f"u{u}", "hit", 1500 + u) for u in range(60)]
     fresh = [(f"f{n}", item, 2000 + 2 * n + k) for n in range(60) for k, item in enumerate(("seed", "hit"))]
     inter, new = stream(*known_users(60), *old, *fresh, since=1000)
-    assert judging_events(inter, new, share=1.0, limit=10_000, user_share=0.05).left_out == {}
+    assert gate_events(inter, new, share=1.0, limit=10_000, user_share=0.05).left_out == {}
 
 
 @given(counts=st.lists(st.integers(1, 60), min_size=1, max_size=40))
@@ -66,7 +66,7 @@ def test_no_single_user_decides(counts: list[int]) -> None:
     old = [(f"u{u}", "old", u) for u in range(len(counts))]
     acts = [(f"u{u}", f"i{n}", 1000 + 100 * n + u) for u, count in enumerate(counts) for n in range(count)]
     inter, new = stream(*old, *acts, since=1000)
-    judges = judging_events(inter, new, share=1.0, limit=100_000, user_share=0.05)
+    judges = gate_events(inter, new, share=1.0, limit=100_000, user_share=0.05)
     share = np.bincount(inter.user[judges.events], minlength=len(counts))
     assert (share > 0).all()
     assert share.max() <= max(1, 0.05 * len(judges), share.mean())

@@ -1,6 +1,5 @@
 """The estimators on values worked by hand, where the truth is known, and on logs that cannot be used."""
 import json
-from math import log, sqrt
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ from tfrec.evaluation.intervals import UserBootstrap
 from tfrec.evaluation.off_policy import (
     ESTIMATORS,
     Logged,
-    bernstein,
     diagnose,
     direct,
     doubly_robust,
@@ -47,7 +45,7 @@ def test_they_are_those_of_open_bandit_pipeline() -> None:
     assert found == pytest.approx(case["outputs"], rel=1e-12)
 
 
-def test_slates_weigh_a_place_by_those_before_it() -> None:
+def test_slates_weigh_a_position_by_those_before_it() -> None:
     slates = Logged(reward=[[1.0, 2.0], [0.0, 4.0]], propensity=[[0.5, 0.5], [0.5, 0.25]], target=[[1.0, 0.25], [0.25, 0.5]])
     # weights 2 and 2 * .5; .5 and .5 * 2
     assert ips(slates).plain.tolist() == [2 * 1 + 1 * 2, 0 + 1 * 4]
@@ -80,7 +78,6 @@ class World:
         self.logging, self.judged = (rng.dirichlet(np.ones(5) * 2, 3) * 0.9 + 0.02 for _ in range(2))
         self.truth = float((self.judged * self.chance).sum(axis=1).mean())
         self.guess = np.clip(self.chance + rng.normal(0, 0.2, (3, 5)), 0, 1)  # of a model of rewards that errs
-        self.most = float((self.judged / self.logging).max())
 
     def log(self, n: int, rng: np.random.Generator) -> Logged:
         context = rng.integers(3, size=n)
@@ -105,30 +102,14 @@ def test_all_but_the_wrong_model_find_the_truth() -> None:
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     simulations, n = 1000, 400
     rng, redraws = np.random.default_rng(2), UserBootstrap(np.arange(n))
-    inside = {"SNIPS": 0, "DR": 0, "bernstein": 0}
-    widths = {"DR": 0.0, "bernstein": 0.0}
+    inside = {"SNIPS": 0, "DR": 0}
     for _ in range(simulations):
         logged = WORLD.log(n, rng)
-        found = {"SNIPS": redraws.ratio(*snips(logged)), "DR": redraws.ratio(*doubly_robust(logged)),
-                 "bernstein": bernstein(ips(logged), least=0, most=WORLD.most)}
+        found = {"SNIPS": redraws.ratio(*snips(logged)), "DR": redraws.ratio(*doubly_robust(logged))}
         for name, interval in found.items():
             inside[name] += interval.low <= WORLD.truth <= interval.high
-            widths[name] = widths.get(name, 0.0) + interval.high - interval.low
     assert 930 <= inside["SNIPS"] <= 970
     assert 930 <= inside["DR"] <= 970
-    assert inside["bernstein"] >= 950
-    assert widths["DR"] < widths["bernstein"]
-
-
-def test_bernstein_by_hand() -> None:
-    terms = ips(Logged(reward=[0.0, 1.0, 1.0, 0.0], propensity=np.ones(4), target=np.ones(4)))
-    # V = 1/3; ln(4 / .05)
-    half = sqrt(2 / 3 * log(80) / 4) + 7 * 2 * log(80) / 9
-    assert bernstein(terms, least=0, most=2) == pytest.approx((0.5, 0.5 - half, 0.5 + half))
-    with pytest.raises(DataError, match="rows from 0 to 0.5, got 4 from 0 to 1"):
-        bernstein(terms, least=0, most=0.5)
-    with pytest.raises(DataError, match="hold for means: take IPS, DM or DR"):
-        bernstein(snips(HAND), least=0, most=9)
 
 
 def test_people_are_redrawn_and_not_rows() -> None:

@@ -1,4 +1,4 @@
-"""Who is asked, what is history, and how a rank is counted, by hand."""
+"""Which events are evaluated, what is history, and how a rank is counted, by hand."""
 import hashlib
 
 import numpy as np
@@ -12,12 +12,11 @@ from tfrec.evaluation.protocol import (
     Histories,
     Ints,
     Scorer,
-    askable,
-    asked_events,
+    evaluated_events,
     hash_sample,
-    nothing_asked,
+    no_evaluated_event,
     rank_events,
-    rank_one,
+    with_history,
 )
 
 A, B, C, D, E = range(5)
@@ -38,21 +37,21 @@ def test_histories_end_before_the_second(tiny: Interactions) -> None:
     assert histories.padded([0, 6, 7], length=2).tolist() == [[-1, -1], [-1, 1], [2, 3]]
 
 
-def test_asked_are_the_later_events_of_people_with_a_history(tiny: Interactions) -> None:
-    asked = asked_events(tiny, share=0.5)
+def test_evaluated_are_the_later_events_of_people_with_a_history(tiny: Interactions) -> None:
+    asked = evaluated_events(tiny, share=0.5)
     assert asked.train_end == 4
     assert asked.events.tolist() == [6, 7]
-    assert askable(tiny, np.arange(8)).tolist() == [2, 3, 6, 7]
+    assert with_history(tiny, np.arange(8)).tolist() == [2, 3, 6, 7]
 
 
-def test_above_the_limit_the_smallest_sha1_are_asked(tiny: Interactions) -> None:
+def test_above_the_limit_the_smallest_sha1_are_evaluated(tiny: Interactions) -> None:
     words = {2: "u|b|20", 3: "u|c|20", 6: "v|b|40", 7: "u|d|50"}
     if tiny.item[2] == C:
         words[2], words[3] = words[3], words[2]
     by_sha = sorted(words, key=lambda event: hashlib.sha1(words[event].encode()).hexdigest())
     for limit in range(5):
         assert hash_sample(tiny, [7, 6, 3, 2], limit=limit).tolist() == sorted(by_sha[:limit])
-        assert asked_events(tiny, share=0.25, limit=limit).events.tolist() == sorted(by_sha[:limit])
+        assert evaluated_events(tiny, share=0.25, limit=limit).events.tolist() == sorted(by_sha[:limit])
 
 
 def test_ranks_leave_history_out_and_count_ties_half(tiny: Interactions) -> None:
@@ -72,11 +71,6 @@ def test_untouched_items_have_no_event_before_the_second(tiny: Interactions) -> 
     assert ranks.untouched.tolist() == [True, True, False]
     assert ranks.cold.tolist() == [True, True, True]
     assert rank_events(tiny, [], constant(0, 0, 0, 0, 0)).rank.tolist() == []
-
-
-def test_rank_one_is_the_same_count() -> None:
-    assert rank_one([5, 4, 3, 3, 3], D, exclude=[A, B, C, A]) == 1.5
-    assert rank_one([5, 4, 3, 3, 3], E) == 4
 
 
 def test_scores_that_cannot_be_ranked_are_refused(tiny: Interactions) -> None:
@@ -119,13 +113,13 @@ def test_ranks_follow_the_definition_in_chunks_of_any_size(data: st.DataObject) 
         ([], [], "there are only 0 events"),
     ],
 )
-def test_when_no_event_can_be_asked_the_error_says_why(users, times, why) -> None:
+def test_when_no_event_can_be_evaluated_the_error_says_why(users, times, why) -> None:
     inter = Interactions.from_columns(users, [f"i{k}" for k in range(len(users))], list(times))
-    error = nothing_asked(inter, asked_events(inter))
+    error = no_evaluated_event(inter, evaluated_events(inter))
     assert error is not None
     assert why in str(error)
-    assert "Expected: an event is asked when its user has another one before it" in str(error)
+    assert "Expected: an event is evaluated when its user has another one before it" in str(error)
 
 
-def test_where_one_event_can_be_asked_there_is_no_error(tiny: Interactions) -> None:
-    assert nothing_asked(tiny, asked_events(tiny, share=0.5)) is None
+def test_where_one_event_can_be_evaluated_there_is_no_error(tiny: Interactions) -> None:
+    assert no_evaluated_event(tiny, evaluated_events(tiny, share=0.5)) is None

@@ -8,7 +8,7 @@ from tfrec.data.behaviour.interaction_files import read_interactions
 from tfrec.data.items.catalogue import read_catalogue
 from tfrec.evaluation.baselines import fit_baselines
 from tfrec.evaluation.intervals import UserBootstrap
-from tfrec.evaluation.protocol import Histories, asked_events, rank_events
+from tfrec.evaluation.protocol import Histories, evaluated_events, rank_events
 from tfrec.evaluation.scorecard import scorecard
 
 HERE = Path(__file__).parent / "reference"
@@ -20,7 +20,7 @@ def test_every_number_of_the_reference(case: str) -> None:
     expected = json.loads((HERE / "expected.json").read_text())[case]
     catalogue = read_catalogue(HERE / "items.csv", None) if case == "with items" else None
     inter = read_interactions(HERE / "interactions.csv", catalogue=catalogue, quarantine=None)
-    asked, histories = asked_events(inter), Histories(inter)
+    asked, histories = evaluated_events(inter), Histories(inter)
     found = fit_baselines(inter, train_end=asked.train_end, histories=histories)
     ranks = {
         CALLED.get(name, name): rank_events(inter, asked.events, scorer, train_end=asked.train_end, histories=histories)
@@ -42,7 +42,7 @@ def test_every_number_of_the_reference(case: str) -> None:
 
 def test_paired_interval_is_of_the_same_redraws() -> None:
     inter = read_interactions(HERE / "interactions.csv", catalogue=None, quarantine=None)
-    asked = asked_events(inter)
+    asked = evaluated_events(inter)
     found = fit_baselines(inter, train_end=asked.train_end)
     ours, theirs = (rank_events(inter, asked.events, found.scorers[name]) for name in ("EASE", "popularity"))
     gap = UserBootstrap(ours.users).difference(ours.rank <= 10, theirs.rank <= 10)

@@ -17,7 +17,7 @@ def test_ranks_by_hand_in_parts_and_whole() -> None:
         assert rank_searches(searches, lambda rows: scores[rows], n_items=3, chunk_bytes=size).tolist() == [2.0, 2.0, 3.0]
 
 
-def test_only_texts_that_one_item_has_are_asked() -> None:
+def test_only_texts_that_one_item_has_are_searched_for() -> None:
     found = own_texts(CATALOGUE, limit=10)
     assert (found.texts, found.items.tolist(), found.source) == (("red", "blue"), [0, 5], OWN_TEXTS)
     assert own_texts(CATALOGUE, limit=1).texts == ("red",)

@@ -33,7 +33,7 @@ from tfrec.evaluation.baselines import POPULARITY_7D, WEEK, popularity_scorer
 from tfrec.evaluation.intervals import UserBootstrap
 from tfrec.evaluation.metrics import hits, ndcg
 from tfrec.evaluation.prequential import STATIC, Prequential, prequential
-from tfrec.evaluation.protocol import askable, hash_sample, rank_events
+from tfrec.evaluation.protocol import hash_sample, rank_events, with_history
 from tfrec.model_server.options import ServeOptions
 from tfrec.model_server.process import ServerProcess, free_port
 from tfrec.models.scorer import Scorer
@@ -102,7 +102,7 @@ def demo(run: Path, catalogue: Catalogue, inter: Interactions, *, name: str, rou
         rows, answers, failed = [], [], 0
         edges = np.linspace(end, len(inter), rounds + 1).astype(int)
         for number, (start, stop) in enumerate(zip(edges[:-1], edges[1:], strict=True), 1):
-            asked = hash_sample(inter, askable(inter, np.arange(start, stop)), limit=ASKED)
+            asked = hash_sample(inter, with_history(inter, np.arange(start, stop)), limit=ASKED)
             with _timed(steps, "live traffic"), bar(f"round {number} of {rounds}: live traffic", total=stop - start) as advance:
                 given = traffic.play(start, stop, asked.tolist(), advance=advance)
             with _timed(steps, "retrain"), Visitor(HOST, port) as visitor:

@@ -1,1 +1,1 @@
-"""How good a model is, measured one way everywhere: protocol, metrics, intervals, peers, scorecard, gate. No TensorFlow."""
+"""How good a model is: protocol, metrics, intervals, baselines, scorecard, off-policy estimators and the gate. No TensorFlow."""

@@ -1,7 +1,7 @@
-"""The simple peers that a model must beat: popularity, 7-day popularity, item-kNN, EASE.
+"""The baselines that a model must beat: popularity, 7-day popularity, item-kNN and EASE.
 
-Counts roll: they hold every event strictly before the second that is asked. Weights of item-kNN and EASE are fitted on the
-training set only (`item_knn.py`, `ease.py`), unless that would take more memory than a common machine has.
+Popularity rolls: it counts every event strictly before the second of the evaluated event. The weights of item-kNN and EASE are
+fitted on the training set only, and not at all if that would take more memory than a common machine has.
 """
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,35 +21,35 @@ FloatArray = NDArray[np.float64]
 WEEK = 7 * 86_400  # seconds
 POPULARITY, POPULARITY_7D, ITEM_KNN, EASE = "popularity", "popularity_7d", "item-kNN", "EASE"
 
-# Training users or items, whichever are fewer: what EASE inverts. 3.2 GB, and some minutes on two cores; the time is cubic
+# Training users or items, whichever are fewer, at most: the side of what EASE inverts. 3.2 GB; the time is cubic
 MAX_SIDE = 20_000
-# Pairs that item-kNN would have to keep if all of them tied: 44 bytes each while it fits, 18 GB. Without ties, 100 an item
+# Pairs that item-kNN would keep if all of them tied: 36 bytes each while it fits, 15 GB. Without ties it keeps 100 an item
 MAX_NEIGHBOURS = 20_000**2
 
 
 class RollingPopularity:
-    """Counts of events a item, up to a moment, as scores; live (`update`, `scores`, `update`, ...) or over a whole log.
+    """Counts of the events of each item up to a moment, as scores.
 
     `scores(now)` counts the events strictly before `now`. With a window it counts those at most `window` seconds old and
-    adds total / (events + 1), below 1, so that all of time decides between equal counts.
-    Events may come late and `now` may go back: the counts are then made anew.
+    adds total / (events + 1), which is below 1, so that the count over all time decides between equal counts.
+    `update` and `scores` may be called in any order. When events come late or `now` goes back, the counts are made anew.
     """
 
     def __init__(self, n_items: int, *, window: int | None = None) -> None:
         self._window = window
         self._total, self._recent = np.zeros(n_items), np.zeros(n_items)
-        self._items, self._times = np.empty(1024, np.int64), np.empty(1024, np.int64)  # room, of which `size` is used
+        self._items, self._times = np.empty(1024, np.int64), np.empty(1024, np.int64)  # capacity, of which `size` is used
         self._size = self._head = self._tail = 0  # events before head are in total, those from tail to head in recent
 
     def update(self, items: ArrayLike, times: ArrayLike) -> None:
-        """Add events: item codes `[n]` and their seconds `[n]`."""
+        """Add events: item codes `[n]` and the seconds `[n]` at which they happened."""
         items, times = np.atleast_1d(np.asarray(items, np.int64)), np.atleast_1d(np.asarray(times, np.int64))
         if not len(items):
             return
         old, self._size = self._size, self._size + len(items)
         if self._size > len(self._items):
-            room = 2 * self._size
-            self._items, self._times = np.resize(self._items, room), np.resize(self._times, room)
+            capacity = 2 * self._size
+            self._items, self._times = np.resize(self._items, capacity), np.resize(self._times, capacity)
         self._items[old : self._size], self._times[old : self._size] = items, times
         used = slice(max(old - 1, 0), self._size)
         if (np.diff(self._times[used]) < 0).any():
@@ -77,7 +77,7 @@ class RollingPopularity:
 
 
 def popularity_scorer(inter: Interactions, *, window: int | None = None) -> Scorer:
-    """`RollingPopularity` over all of `inter`, asked by event."""
+    """A scorer by `RollingPopularity` over all of `inter`."""
     counts = RollingPopularity(len(inter.items), window=window)
     counts.update(inter.item, inter.time)
 
@@ -89,7 +89,7 @@ def popularity_scorer(inter: Interactions, *, window: int | None = None) -> Scor
 
 @dataclass(frozen=True)
 class Baselines:
-    """Scorers by name, and the reason for each that is missing."""
+    """Scorers by name, and for each that was not fitted the reason."""
 
     scorers: Mapping[str, Scorer]
     skipped: Mapping[str, str]
@@ -103,7 +103,15 @@ def fit_baselines(
     max_side: int = MAX_SIDE,
     max_neighbours: int = MAX_NEIGHBOURS,
 ) -> Baselines:
-    """All peers over `inter`, the fitted ones on its first `train_end` events."""
+    """All baselines over `inter`.
+
+    Args:
+        inter: in protocol order.
+        train_end: events that item-kNN and EASE are fitted on, the first ones.
+        histories: of `inter`, when the caller has them already.
+        max_side: of the matrix that EASE inverts; it is skipped above.
+        max_neighbours: pairs of items that item-kNN may have to keep; it is skipped above.
+    """
     scorers: dict[str, Scorer] = {
         POPULARITY: popularity_scorer(inter),
         POPULARITY_7D: popularity_scorer(inter, window=WEEK),
@@ -112,7 +120,7 @@ def fit_baselines(
         return Baselines(scorers, dict.fromkeys([ITEM_KNN, EASE], "no training event"))
     training = TrainingMatrix.of(inter, end=train_end, histories=histories or Histories(inter))
     (users, items), skipped = training.users.shape, {}
-    pairs = int((np.diff(training.users.indptr).astype(np.int64) ** 2).sum())  # of events of one user
+    pairs = int((np.diff(training.users.indptr).astype(np.int64) ** 2).sum())  # of items of one user, over all users
     if (most := min(pairs, items**2)) <= max_neighbours:
         scorers[ITEM_KNN] = ItemKnn.fit(training)
     else:

@@ -87,7 +87,9 @@ def measure(champion: Ranks | None, challenger: Ranks, baselines: Mapping[str, R
     """Compare by HR@10 on the newest events, on earlier ones and on searches.
 
     Args:
-        champion, challenger, baselines: ranks of the newest events.
+        champion: ranks of the newest events; None for the first model of a run.
+        challenger: ranks of the same events.
+        baselines: ranks of the same events, by name.
         earlier: the champion's and the challenger's ranks of earlier events, which both may have learnt. Their difference is the
             backward transfer of what was learnt since (Lopez-Paz & Ranzato 2017, arXiv:1706.08840): below zero, it forgot.
         value: what the challenger's exploring policy gains over the champion's, estimated from logged slates.

@@ -1,4 +1,4 @@
-"""Uncertainty: 95% bootstrap intervals that redraw users, not events.
+"""95% bootstrap intervals, by redrawing users and not events.
 
 Events of one person are alike, so an interval that redraws events is too narrow (MovieLens' last fifth is 6,000 events of
 145 people). The redraws depend on nothing but who the events belong to and the seed: two models scored on the same events
@@ -19,11 +19,11 @@ class Interval(NamedTuple):
 
 
 class UserBootstrap:
-    """Redraws of the users behind `[n]` events: draws as many users as there are, with replacement, `redraws` times.
+    """Redraws of the users of `[n]` events: as many users as there are, with replacement, `redraws` times.
 
-    A user drawn twice weighs double in that redraw. Users are numbered by first appearance, so that the seed gives the
-    same redraws as the reference protocol. Of fewer than `least` users an interval has a mean and no bounds (NaN): one user
-    redrawn is always the same, which looks like certainty and is none.
+    A user drawn twice weighs double in that redraw. Users are numbered by first appearance, so that a seed gives the same
+    redraws as the reference protocol. An interval over fewer than `least` users has a mean and no bounds (NaN): one user
+    redrawn is always the same, which looks like certainty and is not.
     """
 
     def __init__(self, users: ArrayLike, *, redraws: int = 300, seed: int = 0, least: int = 1) -> None:
@@ -39,7 +39,7 @@ class UserBootstrap:
                 row += np.bincount(rng.integers(0, n, n), minlength=n)
 
     def interval(self, values: ArrayLike, where: ArrayLike | None = None) -> Interval | None:
-        """Of the mean of `values` `[n]`, over the events where `where` `[n]` holds. None when there is no such event.
+        """The interval of the mean of `values` `[n]` over the events where `where` `[n]` holds. None when there is no such event.
 
         A redraw that holds none of those events has no mean and is left out.
         """
@@ -61,7 +61,7 @@ class UserBootstrap:
         return Interval(float(sample.mean()), float(low), float(high))
 
     def ratio(self, plain: ArrayLike, weighted: ArrayLike, normaliser: ArrayLike) -> Interval:
-        """Of mean(plain) + sum(weighted) / sum(normaliser), each `[n]`, redrawn together; redraws whose sum is 0 are left out."""
+        """The interval of mean(plain) + sum(weighted) / sum(normaliser), each `[n]`; redraws whose normaliser is 0 do not count."""
         n = self._drawn.shape[1]
         sums = [np.bincount(self._user, np.asarray(each, np.float64), minlength=n) for each in (plain, weighted, normaliser)]
         first, second, norm = (np.append(self._drawn @ each, each.sum()) for each in sums)
@@ -71,5 +71,5 @@ class UserBootstrap:
         return Interval(float(every[-1]), float(low), float(high))
 
     def difference(self, ours: ArrayLike, theirs: ArrayLike, where: ArrayLike | None = None) -> Interval | None:
-        """Of the mean of `ours - theirs`, both `[n]` and of the same events."""
+        """The interval of the mean of `ours - theirs`, both `[n]` and of the same events."""
         return self.interval(np.asarray(ours, np.float64) - np.asarray(theirs, np.float64), where)

@@ -1,7 +1,7 @@
-"""The figures themselves: arrays in, arrays or one number out, nothing else.
+"""Ranking metrics and metrics of slates.
 
-Metrics of a rank are given per event and averaged by whoever asked, because an interval, a difference or a slice needs the
-values before they are averaged. A rank is `1 + higher + ties / 2`, so it may end in .5.
+Metrics of a rank are given per event, because an interval, a difference or a slice needs the values before they are averaged. A
+rank is `1 + higher + ties / 2`, so it may end in .5.
 """
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,39 +20,17 @@ def ndcg(rank: ArrayLike, *, k: int) -> FloatArray:
     return np.where(rank <= k, 1 / np.log2(rank + 1), 0.0)
 
 
-def rank_auc(rank: ArrayLike, candidates: ArrayLike) -> FloatArray:
-    """`[n]`: the share of the other candidates that the item beats, a tie counting half. A lone candidate gets .5."""
+def auc(rank: ArrayLike, candidates: ArrayLike) -> FloatArray:
+    """`[n]`: the share of the other candidates that score below the item, a tie counting half; .5 for a lone candidate.
+
+    With one relevant item an event, this is the area under the ROC curve of that event.
+    """
     rank, candidates = np.asarray(rank, np.float64), np.asarray(candidates, np.float64)
     return np.where(candidates > 1, (candidates - rank) / np.maximum(candidates - 1, 1), 0.5)
 
 
-def auc(scores: ArrayLike, labels: ArrayLike) -> float | None:
-    """The probability that a positive scores above a negative, ties half: Mann-Whitney's U / (positives * negatives).
-
-    `labels` is `[n]`, positive where above 0. None when there is no positive or no negative.
-    """
-    scores, positive = np.asarray(scores, np.float64), np.asarray(labels) > 0
-    n, n_positive = len(scores), int(positive.sum())
-    if n_positive in (0, n):
-        return None
-    _, group, size = np.unique(scores, return_inverse=True, return_counts=True)
-    mean_rank = np.cumsum(size) - (size - 1) / 2  # of equal scores, counted from 1, the lowest score first
-    u = mean_rank[group][positive].sum() - n_positive * (n_positive + 1) / 2
-    return float(u / (n_positive * (n - n_positive)))
-
-
-def conversion_rate(requests: ArrayLike, converted: ArrayLike) -> float | None:
-    """The share of requests with at least one converted row; both `[rows]`, a row being one shown item. None without rows."""
-    _, request = np.unique(np.asarray(requests), return_inverse=True)
-    if not len(request):
-        return None
-    done = np.zeros(request.max() + 1, bool)
-    done[request[np.asarray(converted, bool)]] = True
-    return float(done.mean())
-
-
 def catalogue_coverage(slates: ArrayLike, *, n_items: int) -> float:
-    """The share of the catalogue that stands in at least one slate; `slates` is `[n, k]` item codes, -1 for an empty place."""
+    """The share of the catalogue that is in at least one slate; `slates` is `[n, k]` item codes, -1 for an empty position."""
     shown = np.asarray(slates).ravel()
     return len(np.unique(shown[shown >= 0])) / n_items if n_items else 0.0
 
@@ -60,8 +38,9 @@ def catalogue_coverage(slates: ArrayLike, *, n_items: int) -> float:
 def intra_list_diversity(slates: ArrayLike, vectors: ArrayLike) -> FloatArray:
     """`[n]`: mean of 1 - cosine over the pairs of a slate (Ziegler et al. 2005); NaN where a slate has fewer than two items.
 
-    `slates` is `[n, k]` item codes with -1 for an empty place, `vectors` `[n_items, dim]`. Pairs are not enumerated: the
-    cosines of all ordered pairs, each item with itself included, sum to the squared length of the sum of unit vectors.
+    `slates` is `[n, k]` item codes with -1 for an empty position, `vectors` `[n_items, dim]`. Pairs are not
+    enumerated: the cosines of all ordered pairs, each item with itself included, sum to the squared length of the sum of the unit
+    vectors.
     """
     slates, vectors = np.asarray(slates), np.asarray(vectors, np.float64)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -1,7 +1,7 @@
-"""What a policy would have earned, from what another one logged: estimators, their intervals, and when there is no number.
+"""Off-policy estimators: what a policy would have earned, from what another one logged.
 
-Rows of a log go in: the reward r, the probability pi_0(a|x) with which the logging policy took the action, the probability
-pi(a|x) with which the judged one would have, and, where a model of rewards q is there, q(x, a) and v(x) = sum over a of
+A row of a log has the reward r, the probability pi_0(a|x) with which the logging policy took the action, the probability pi(a|x)
+with which the target policy would have taken it and, where there is a reward model q, q(x, a) and v(x) = sum over a of
 pi(a|x) q(x, a). With w = pi / pi_0 each estimator is mean(plain) + sum(weighted) / sum(normaliser):
 
     IPS     w r                                              (Horvitz & Thompson 1952)
@@ -10,9 +10,9 @@ pi(a|x) q(x, a). With w = pi / pi_0 each estimator is mean(plain) + sum(weighted
     DR      v + w (r - q)                                    (Dudik et al. 2011, arXiv:1103.4601)
     SNDR    v + sum(w (r - q)) / sum(w)
 
-For slates whose places were drawn one after another, RIPS weighs the reward of a place by the product of w of that place and of
-those before it (McInerney et al. 2020, arXiv:2007.12986). What a log cannot say is refused with the reason: no estimator notices
-by itself that a propensity is missing or that the judged policy goes where the log never went.
+For slates whose positions were drawn one after another, RIPS weighs the reward of a position by the product of w over it and the
+positions before it (McInerney et al. 2020, arXiv:2007.12986). No estimator notices by itself that a propensity is missing or that
+the target policy goes where the log never went, so `Logged` and `diagnose` check for both and say what is wrong.
 """
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,23 +24,23 @@ from numpy.typing import ArrayLike, NDArray
 from tfrec.errors import DataError
 from tfrec.evaluation.intervals import Interval, UserBootstrap
 
-LEAST_EFFECTIVE = 30  # rows: with fewer the intervals themselves are guesses
-SIGMAS = 4.0  # that the mean weight may be away from 1
+LEAST_EFFECTIVE = 30  # rows; with fewer the intervals themselves are guesses
+SIGMAS = 4.0  # standard errors that the mean weight may be away from 1
 
 FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Logged:
-    """Rows of a log, checked: of one action each `[n]`, or of the k places of a slate `[n, k]`.
+    """Checked rows of a log, of one action each `[n]` or of the k positions of a slate `[n, k]`.
 
     Raises:
         DataError: a row has no usable propensity, probability or reward; says which and how many.
     """
 
     reward: FloatArray
-    propensity: FloatArray  # of the logged action; of a place given the earlier ones
-    target: FloatArray  # the probability of the same action under the judged policy
+    propensity: FloatArray  # of the logged action; in a slate given the earlier positions
+    target: FloatArray  # the probability of the same action under the target policy
     expected: FloatArray | None = None  # q(x, a) of the logged action
     value: FloatArray | None = None  # v(x)
 
@@ -63,13 +63,13 @@ class Logged:
 
     @property
     def weight(self) -> FloatArray:
-        """w, as the rewards lie; in a slate the product up to each place."""
+        """w, in the shape of the rewards; in a slate the product up to each position."""
         ratio = self.target / self.propensity
         return np.asarray(ratio if ratio.ndim == 1 else np.cumprod(ratio, axis=1), np.float64)
 
 
 class Terms(NamedTuple):
-    """What an estimator is made of, `[n]` each."""
+    """The parts of an estimator, `[n]` each."""
 
     plain: FloatArray
     weighted: FloatArray
@@ -77,40 +77,40 @@ class Terms(NamedTuple):
 
 
 class Diagnosis(NamedTuple):
-    """Whether the log can speak about a policy."""
+    """Whether a log supports a policy."""
 
     rows: int
-    effective: float  # Kish's sample size, sum(w)^2 / sum(w^2); of a slate at its last place
-    mean_weight: float  # 1 in expectation, when every action that the policy takes can be in the log
+    effective: float  # Kish's sample size, sum(w)^2 / sum(w^2); of a slate at its last position
+    mean_weight: float  # 1 in expectation, if every action of the policy can be in the log
     largest_weight: float
     refusal: str | None  # why there is no number
 
 
 def ips(logged: Logged) -> Terms:
-    """Unbiased, and wide where weights are large. Of slates it is RIPS."""
+    """IPS: unbiased, and wide where weights are large. For slates it is RIPS."""
     earned = logged.weight * logged.reward
     return _only(earned if earned.ndim == 1 else earned.sum(axis=1))
 
 
 def snips(logged: Logged) -> Terms:
-    """A little biased, bounded by the rewards, and no worse for a shifted reward."""
+    """SNIPS: a little biased, bounded by the rewards, and no worse for a shifted reward."""
     weight = _of_actions(logged, "SNIPS").weight
     return Terms(np.zeros(len(weight)), weight * logged.reward, weight)
 
 
 def direct(logged: Logged) -> Terms:
-    """As good as the model of rewards, and as biased."""
+    """DM: as good as the reward model, and as biased."""
     return _only(_modelled(logged, "DM")[1])
 
 
 def doubly_robust(logged: Logged) -> Terms:
-    """Unbiased when either the propensities or the model of rewards are right."""
+    """DR: unbiased when either the propensities or the reward model are right."""
     expected, value = _modelled(logged, "DR")
     return _only(value + logged.weight * (logged.reward - expected))
 
 
 def self_normalised_doubly_robust(logged: Logged) -> Terms:
-    """As `doubly_robust`, its correction bounded as in `snips`."""
+    """SNDR: as `doubly_robust`, with the correction bounded as in `snips`."""
     expected, value = _modelled(logged, "SNDR")
     return Terms(value, logged.weight * (logged.reward - expected), logged.weight)
 
@@ -121,35 +121,16 @@ ESTIMATORS: dict[str, Callable[[Logged], Terms]] = {
 
 
 def estimate(terms: Terms, *, users: ArrayLike | None = None, redraws: int = 300, seed: int = 0) -> Interval:
-    """The value and its 95% bootstrap interval, which redraws `users` `[n]` (by default rows) and normalises each redraw anew."""
+    """The value and its 95% bootstrap interval.
+
+    `users` `[n]` are redrawn, by default rows, and each redraw is normalised anew.
+    """
     rows = np.arange(len(terms.plain)) if users is None else users
     return UserBootstrap(rows, redraws=redraws, seed=seed).ratio(*terms)
 
 
-def bernstein(terms: Terms, *, least: float, most: float, level: float = 0.95) -> Interval:
-    """The value with an interval that holds at any n, for rows that are independent and lie from `least` to `most`.
-
-    mean +- sqrt(2 V ln(4/d) / n) + 7 (most - least) ln(4/d) / (3 (n - 1)), d = 1 - level, V the sample variance (Maurer & Pontil
-    2009, arXiv:0907.3740, theorem 4, once for each side). `most` is a bound that is known beforehand, such as the largest reward
-    over the smallest propensity, and not the largest row that was seen.
-
-    Raises:
-        DataError: an estimator that normalises by its weights, or a row beyond the bounds.
-    """
-    if np.any(terms.weighted):
-        raise DataError("empirical Bernstein bounds hold for means: take IPS, DM or DR, or the bootstrap for SNIPS and SNDR.")
-    n, rows = len(terms.plain), terms.plain
-    if n < 2 or rows.min() < least or rows.max() > most:
-        raise DataError(f"empirical Bernstein bounds: expected 2 or more rows from {least:g} to {most:g}, got {n} from "
-                        f"{rows.min():g} to {rows.max():g}. Say the bounds that rewards and weights really have.")
-    log = np.log(4 / (1 - level))
-    half = np.sqrt(2 * rows.var(ddof=1) * log / n) + 7 * (most - least) * log / (3 * (n - 1))
-    mean = float(rows.mean())
-    return Interval(mean, mean - float(half), mean + float(half))
-
-
 def diagnose(logged: Logged) -> Diagnosis:
-    """What the weights say of the log itself."""
+    """Check by the weights whether the log supports the policy."""
     weight = logged.weight if logged.weight.ndim == 1 else logged.weight[:, -1]
     n, mean = len(weight), float(weight.mean())
     square = float((weight**2).sum())
@@ -187,6 +168,6 @@ def _refuse(name: str, array: FloatArray, fine: NDArray[np.bool_], wanted: str, 
     wrong = np.argwhere(~fine)
     if len(wrong):
         at = tuple(int(i) for i in wrong[0])
-        place = ", ".join(map(str, at))
-        raise DataError(f"off-policy evaluation: {name}[{place}] must be {wanted}, got {array[at]:g} ({len(wrong)} of "
+        position = ", ".join(map(str, at))
+        raise DataError(f"off-policy evaluation: {name}[{position}] must be {wanted}, got {array[at]:g} ({len(wrong)} of "
                         f"{array.size} are not). {advice}")

@@ -1,8 +1,8 @@
-"""What a challenger's policy would earn beyond the champion's, from the same logged slates: probabilities in, a paired gain out.
+"""What a challenger's policy would earn beyond the champion's, estimated from the same logged slates.
 
-Only first places are weighed: of slates as wholes, weights multiply and little is left. Both policies are estimated by IPS on the
-same rows, so what they agree on cancels, and a challenger that moved little is known well from few slates. When the log does not
-support one of them there is no number, and the reason is told.
+Only the first position of a slate is weighed: over whole slates the weights multiply, and the effective sample is small. Both
+policies are estimated by IPS on the same rows, so what they agree on cancels, and a challenger that moved little is known well
+from few slates. When the log does not support one of the policies, the result is a reason and no number.
 """
 from dataclasses import dataclass
 from typing import Any
@@ -17,11 +17,11 @@ from tfrec.evaluation.off_policy import Logged, diagnose, estimate, ips
 
 @dataclass(frozen=True)
 class PolicyValue:
-    """Reward a request, at the first place."""
+    """Reward per request, at the first position."""
 
     slates: int
     logged: float  # by the policy that logged
-    gain: Interval | None  # of the challenger over the champion, users redrawn; None when the log cannot tell
+    gain: Interval | None  # of the challenger over the champion; None when the log cannot tell
     reason: str = ""  # why not
 
     def to_dict(self) -> dict[str, Any]:
@@ -33,13 +33,14 @@ class PolicyValue:
 def compare_policies(
     reward: ArrayLike, propensity: ArrayLike, *, champion: ArrayLike, challenger: ArrayLike, users: ArrayLike
 ) -> PolicyValue:
-    """The gain of `challenger` over `champion`, each `[n]` probabilities of the item that was shown first.
+    """The gain of one policy over another, each given as probabilities `[n]` of the item that was shown first.
 
     Args:
         reward: `[n]`, of that item.
         propensity: `[n]`, its logged probability.
-        champion, challenger: what the two policies say.
-        users: `[n]`, who asked.
+        champion: `[n]`, the probability of the same item under the champion.
+        challenger: `[n]`, the same under the challenger.
+        users: `[n]`, who are redrawn for the interval.
     """
     rewards = np.asarray(reward, np.float64)
     if not len(rewards):

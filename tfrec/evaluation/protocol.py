@@ -1,16 +1,16 @@
-"""The quality protocol, "prequential next item": interactions and a scorer in, one rank per asked event out.
+"""The evaluation protocol, prequential next-item prediction: the rank of the item of each evaluated event.
 
-The rules, which every comparison in tfrec shares:
+These rules hold for every comparison in tfrec:
 
-- Events are in the order of `Interactions`; the first floor(share * n) are the training set. A later event is *asked* when
-  its user has an event strictly before its second; above `limit` asked, those with the smallest sha1 are kept.
+- Events are in the order of `Interactions`; the first floor(share * n) are the training set. A later event is *evaluated* when
+  its user has an event strictly before its second. Above `limit` of them, those with the smallest sha1 are kept.
 - The history of an event is what its user did strictly before its second: one second is one basket. Candidates are all
   items minus that history.
 - rank = 1 + candidates with a higher score + half of the other candidates with an equal score.
 - *cold*: the item has no event in the training set. *untouched*: it has no event at all before that second.
 
 A scorer is any callable from event indices `[batch]` to scores `[batch, n_items]`, a column per item code. It must read
-nothing at or after an event's second. Asking in ascending order is quickest, because rolling counts then only roll.
+nothing at or after an event's second. Ascending order is quickest, because rolling counts then only roll forward.
 """
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,13 +28,13 @@ Scores = NDArray[np.floating]
 Scorer = Callable[[Ints], Scores]
 
 SHARE = 0.8  # of the events that train
-LIMIT = 6000  # asked events, at most
+LIMIT = 6000  # evaluated events, at most
 CHUNK_BYTES = 64 << 20  # of scores held at once: 900 events of a catalogue of 9,000 items
 
 
 @dataclass(frozen=True)
-class AskedEvents:
-    """Which events are asked, as indices in time order, and where the training set ends."""
+class EvaluatedEvents:
+    """The evaluated events, as indices in time order, and the number of events in the training set."""
 
     events: Ints
     train_end: int
@@ -45,7 +45,7 @@ class AskedEvents:
 
 @dataclass(frozen=True)
 class Ranks:
-    """One model's rank of each asked event, and what a metric needs to know of the event; all arrays are `[n]`."""
+    """One model's rank of each evaluated event, and what a metric needs to know of the event; all arrays are `[n]`."""
 
     events: Ints
     users: NDArray[np.int32]
@@ -60,7 +60,7 @@ class Ranks:
         return len(self.events)
 
 
-def askable(inter: Interactions, events: ArrayLike, *, histories: Histories | None = None) -> Ints:
+def with_history(inter: Interactions, events: ArrayLike, *, histories: Histories | None = None) -> Ints:
     """Those of `events` whose user has an event strictly before their second."""
     events = np.asarray(events, np.int64)
     return events[(histories or Histories(inter)).count(events) > 0]
@@ -76,20 +76,20 @@ def hash_sample(inter: Interactions, events: ArrayLike, *, limit: int) -> Ints:
     return np.sort(np.array([event for _, event in keys[:limit]], np.int64))
 
 
-def asked_events(inter: Interactions, *, share: float = SHARE, limit: int = LIMIT) -> AskedEvents:
-    """The events of the test part that are asked, at most `limit` of them."""
+def evaluated_events(inter: Interactions, *, share: float = SHARE, limit: int = LIMIT) -> EvaluatedEvents:
+    """The evaluated events after the training set, which is `share` of all; at most `limit`."""
     train_end = inter.split(share)
-    return AskedEvents(hash_sample(inter, askable(inter, np.arange(train_end, len(inter))), limit=limit), train_end)
+    return EvaluatedEvents(hash_sample(inter, with_history(inter, np.arange(train_end, len(inter))), limit=limit), train_end)
 
 
-def nothing_asked(inter: Interactions, asked: AskedEvents, *, share: float = SHARE) -> DataError | None:
-    """Why no event of the test part can be asked, as an error; None when some can."""
-    if len(asked):
+def no_evaluated_event(inter: Interactions, evaluated: EvaluatedEvents, *, share: float = SHARE) -> DataError | None:
+    """The error that says why no event is evaluated; None when one is."""
+    if len(evaluated):
         return None
-    n, test = len(inter), len(inter) - asked.train_end
-    known = set(inter.user[: asked.train_end].tolist())
-    new = sum(user not in known for user in inter.user[asked.train_end :].tolist())
-    expected = "an event is asked when its user has another one before it, in an earlier second"
+    n, test = len(inter), len(inter) - evaluated.train_end
+    known = set(inter.user[: evaluated.train_end].tolist())
+    new = sum(user not in known for user in inter.user[evaluated.train_end :].tolist())
+    expected = "an event is evaluated when its user has another one before it, in an earlier second"
     if not test:
         why = f"there are only {n} events, and the last {1 - share:.0%} of them is none"
     elif new == test:
@@ -97,7 +97,7 @@ def nothing_asked(inter: Interactions, asked: AskedEvents, *, share: float = SHA
     else:
         why = f"none of the last {1 - share:.0%}, {test} events, has one of its user before it; {new} are of users new by then"
     advice = "Take a longer log, or check that `user` says the same person by the same id, and that `time` is right."
-    return DataError(f"no event can be asked, of {n} in all: {why}. Expected: {expected}. {advice}")
+    return DataError(f"no event can be evaluated, of {n} in all: {why}. Expected: {expected}. {advice}")
 
 
 def rank_events(
@@ -113,7 +113,7 @@ def rank_events(
     """Rank the item of each of `events` (any indices, ascending is quickest) by the scorer's scores.
 
     Args:
-        inter: every event that may be history or asked.
+        inter: every event that may be history or evaluated.
         events: `[n]` indices into `inter`.
         scorer: event indices `[batch]` to scores `[batch, n_items]`.
         train_end: how many of the first events trained the scorer; default: those before the earliest of `events`.
@@ -150,13 +150,6 @@ def rank_events(
         n_items=n_items,
         slates=slates if top else None,
     )
-
-
-def rank_one(scores: ArrayLike, item: int, *, exclude: ArrayLike = ()) -> float:
-    """The rank of `item` by one row of scores `[n_items]` among all items but the distinct codes in `exclude`."""
-    exclude = np.unique(np.asarray(exclude, np.int64))
-    row = np.zeros(len(exclude), np.int64)
-    return float(_ranks(np.asarray(scores)[None], np.array([item]), row, exclude)[0])
 
 
 def _chunks(events: Ints, *, rows: int) -> Iterator[tuple[int, Ints]]:

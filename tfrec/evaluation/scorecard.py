@@ -1,7 +1,7 @@
-"""Models side by side: ranks by name in, one table of metrics with intervals and paired differences out.
+"""Models side by side: one table of metrics with intervals and paired differences.
 
 All rows are ranks of the same events, so one redraw of the users serves the whole table, and the difference of a row to a
-named row is paired. A metric without any event to measure (no cold item was asked) is None, never 0.
+named row is paired. A metric that no event can measure, as when no cold item was evaluated, is None and never 0.
 """
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from rich.text import Text
 
 from tfrec.errors import UsageError
 from tfrec.evaluation.intervals import Interval, UserBootstrap
-from tfrec.evaluation.metrics import catalogue_coverage, hits, intra_list_diversity, ndcg, rank_auc
+from tfrec.evaluation.metrics import auc, catalogue_coverage, hits, intra_list_diversity, ndcg
 from tfrec.evaluation.protocol import Ranks
 
 SLATE = 10  # items of a slate that coverage and diversity look at
-FEW_USERS = 10  # fewer than these, redrawn, say nothing of anybody else: no interval is given
+FEW_USERS = 10  # with fewer, redrawing them says nothing about other users, and no interval is given
 SHOWN = {  # key in JSON -> heading
     "hr@10": "HR@10",
     "ndcg@10": "NDCG@10",
@@ -32,11 +32,11 @@ SHOWN = {  # key in JSON -> heading
 
 
 @dataclass(frozen=True)
-class Row:
+class ScorecardRow:
     """One model: its metrics, and how far each is above that of the row it is compared with."""
 
     metrics: dict[str, Interval | None]
-    coverage: float | None  # of the catalogue by first `SLATE` places; one number of all events, so it has no interval
+    coverage: float | None  # of the catalogue by the first `SLATE` positions of all slates; one number, without an interval
     differences: dict[str, Interval | None]  # empty for the row that the others are compared with
 
 
@@ -44,16 +44,16 @@ class Row:
 class Scorecard:
     """Rows by name, in the order they were given."""
 
-    rows: dict[str, Row]
+    rows: dict[str, ScorecardRow]
     against: str | None
     events: int
     users: int
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
-        """For JSON: name -> metrics by key, `intervals` (key -> [low, high]) and, when compared, `difference`."""
+        """Ready for JSON: by name the metrics by key, `intervals` (key -> [low, high]) and, when compared, `difference`."""
         return {name: self._row_dict(row) for name, row in self.rows.items()}
 
-    def _row_dict(self, row: Row) -> dict[str, Any]:
+    def _row_dict(self, row: ScorecardRow) -> dict[str, Any]:
         found: dict[str, Any] = {key: None if value is None else value.mean for key, value in row.metrics.items()}
         if row.coverage is not None:
             found[f"coverage@{SLATE}"] = row.coverage
@@ -66,7 +66,7 @@ class Scorecard:
         return found
 
     def to_table(self, *, title: str | None = None) -> Table:
-        """For people: four digits, the interval of NDCG@10, and the paired difference in HR@10."""
+        """A table for a terminal: four digits, the interval of NDCG@10, and the paired difference in HR@10."""
         as_dict = self.to_dict()
         keys = [key for key in SHOWN if any(row.get(key) is not None for row in as_dict.values())]
         few = self.users < FEW_USERS
@@ -100,7 +100,7 @@ def scorecard(ranks: Mapping[str, Ranks], *, against: str | None = None, vectors
     Args:
         ranks: by name; those with slates (`rank_events(..., top=10)`) get catalogue coverage too.
         against: the row that every other row's paired difference is to.
-        vectors: `[n_items, dim]` by which items are alike, for intra-list diversity: text vectors, say, which no row has fitted.
+        vectors: `[n_items, dim]` by which items are alike, for intra-list diversity; text vectors, say, which no row has fitted.
 
     Raises:
         UsageError: `against` is no row, or the rows are ranks of different events.
@@ -117,7 +117,7 @@ def scorecard(ranks: Mapping[str, Ranks], *, against: str | None = None, vectors
     values = {name: _values(row, vectors) for name, row in ranks.items()}
     masks = {"cold_hr@10": first.cold, "untouched_hr@10": first.untouched}
 
-    def row_of(name: str) -> Row:
+    def row_of(name: str) -> ScorecardRow:
         own = values[name]
         where = {key: masks.get(key, ~np.isnan(value)) for key, value in own.items()}
         differences = {}
@@ -126,7 +126,7 @@ def scorecard(ranks: Mapping[str, Ranks], *, against: str | None = None, vectors
             both = {key: where[key] & ~np.isnan(theirs[key]) for key in own if key in theirs}
             differences = {key: bootstrap.difference(own[key], theirs[key], where=mask) for key, mask in both.items()}
         slates = ranks[name].slates
-        return Row(
+        return ScorecardRow(
             {key: bootstrap.interval(value, where=where[key]) for key, value in own.items()},
             None if slates is None else catalogue_coverage(slates[:, :SLATE], n_items=ranks[name].n_items),
             differences,
@@ -139,14 +139,14 @@ def _values(ranks: Ranks, vectors: ArrayLike | None) -> dict[str, np.ndarray]:
     """Every metric per event, before any average."""
     hit = hits(ranks.rank, k=10)
     found = {"hr@10": hit, "ndcg@10": ndcg(ranks.rank, k=10), "hr@50": hits(ranks.rank, k=50), "cold_hr@10": hit}
-    found |= {"untouched_hr@10": hit, "auc": rank_auc(ranks.rank, ranks.candidates)}
+    found |= {"untouched_hr@10": hit, "auc": auc(ranks.rank, ranks.candidates)}
     if vectors is not None and ranks.slates is not None:
         found[f"diversity@{SLATE}"] = intra_list_diversity(ranks.slates[:, :SLATE], vectors)
     return found
 
 
 def _is_known(interval: Interval) -> bool:
-    """Whether there were users enough for its bounds."""
+    """Whether there were enough users for bounds."""
     return not np.isnan(interval.low)
 
 

@@ -1,7 +1,8 @@
-"""How well a model answers searches: the rank of the item that was wanted, for queries of the log or for items' own texts.
+"""How well a model answers searches: the rank of the item that each was for.
 
-A query is ranked without a history, as the index of a served version does: <u, v_i> + 0.3 log p(i). An item's own text is a poor
-stand-in for what people type, but a model whose text side is broken does not find even that.
+Queries come from the log or, where it has few, are items' own texts. A query is ranked without a history, as the index of a
+served version does: <u, v_i> + 0.3 log p(i). An item's own text is a poor substitute for what people type, but a model whose
+text side is broken does not find even that.
 """
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,13 +15,12 @@ from tfrec.evaluation.protocol import CHUNK_BYTES, Scorer
 
 Floats = NDArray[np.float64]
 
-
 LOG, OWN_TEXTS = "log", "items' own texts"
 
 
 @dataclass(frozen=True)
 class Searches:
-    """Queries, the code of the item that each was for, and who asked."""
+    """Queries, with the code of the item that each was for and the user who searched."""
 
     texts: tuple[str, ...]
     items: NDArray[np.int64]  # [n]
@@ -32,7 +32,7 @@ class Searches:
 
 
 def chosen_searches(searched: Sequence[tuple[str, str, str]], catalogue: Catalogue) -> Searches:
-    """Of (query, item that was chosen, user), those whose item is known."""
+    """The searches among (query, chosen item, user) whose item is in the catalogue."""
     kept = [(query, catalogue.index[item], user) for query, item, user in searched if query and item in catalogue.index]
     names = {user: code for code, user in enumerate(dict.fromkeys(user for _, _, user in kept))}
     return Searches(tuple(query for query, _, _ in kept), np.array([item for _, item, _ in kept], np.int64),
@@ -40,7 +40,7 @@ def chosen_searches(searched: Sequence[tuple[str, str, str]], catalogue: Catalog
 
 
 def own_texts(catalogue: Catalogue, *, limit: int) -> Searches:
-    """Up to `limit` items that may be shown and whose text no other item has, evenly spread over the catalogue."""
+    """The texts of up to `limit` available items, each text of one item only, evenly spread over the catalogue."""
     texts = catalogue.texts
     _, first, count = np.unique(np.array(texts, object).astype(str), return_index=True, return_counts=True)
     once = np.sort(first[count == 1])
@@ -53,8 +53,8 @@ def rank_searches(searches: Searches, scorer: Scorer, *, n_items: int, chunk_byt
     """`[n]`: 1 + items with a higher score + half of the others with an equal one. NaN is below every number.
 
     Args:
-        searches: what was wanted.
-        scorer: rows of `searches` `[batch]` to scores `[batch, n_items]`.
+        searches: with the items that they were for.
+        scorer: from row numbers of `searches` `[batch]` to scores `[batch, n_items]`.
         n_items: of the catalogue.
         chunk_bytes: of scores held at once.
     """
@@ -69,9 +69,9 @@ def rank_searches(searches: Searches, scorer: Scorer, *, n_items: int, chunk_byt
 
 
 def is_above_chance(ranks: Floats, n_items: int, *, deviations: float = 3.0) -> bool:
-    """Whether the mean of ranks `[n]` is better by so many `deviations` than that of a random order of `n_items`.
+    """Whether the mean of ranks `[n]` is better than chance by so many standard `deviations`.
 
-    That has the mean (n_items + 1) / 2 and the standard deviation sqrt((n_items^2 - 1) / 12 n).
+    Under a random order of `n_items` it has the mean (n_items + 1) / 2 and the standard deviation sqrt((n_items^2 - 1) / 12 n).
     """
     if not len(ranks):
         return False
