@@ -61,7 +61,7 @@ class UserBootstrap:
         return Interval(float(sample.mean()), float(low), float(high))
 
     def ratio(self, plain: ArrayLike, weighted: ArrayLike, normaliser: ArrayLike) -> Interval:
-        """The interval of mean(plain) + sum(weighted) / sum(normaliser), each `[n]`; redraws whose normaliser is 0 do not count."""
+        """The interval of mean(plain) + sum(weighted) / sum(normaliser), each `[n]`; redraws that sum to 0 are left out."""
         n = self._drawn.shape[1]
         sums = [np.bincount(self._user, np.asarray(each, np.float64), minlength=n) for each in (plain, weighted, normaliser)]
         first, second, norm = (np.append(self._drawn @ each, each.sum()) for each in sums)
