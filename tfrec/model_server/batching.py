@@ -1,8 +1,9 @@
-"""Requests of one signature of one version that arrive together run as one: inputs joined on dimension 0, answers cut apart.
+"""Batching: requests of one signature of one version that arrive together run as one.
 
-As in the real server a batch runs when it is full or `batch_timeout_micros` old and one of the `num_batch_threads` is free; what
-fails in a batch fails for all that are in it. There is no thread of its own: the request that opens a batch waits for it and
-runs it, and the others sleep until then, so that a lone request pays for no change of threads.
+Their inputs are joined on dimension 0 and the answers are cut apart. As in the real server a batch runs when it is full or
+`batch_timeout_micros` old and one of the `num_batch_threads` is free; an error in a batch is the error of every request in it.
+Batches have no threads of their own: the request that opens a batch waits until it is due and runs it, and the others sleep
+until then, so that a lone request pays for no switch of threads.
 """
 import threading
 import time
@@ -43,7 +44,7 @@ class _Batch:
 
 
 class Queue:
-    """The batches of one signature: arrays in, arrays out, as `run` takes and gives them."""
+    """The batches of one signature; it is called like `run`, with one request's arrays."""
 
     def __init__(self, scheduler: Scheduler, inputs: Sequence[TensorInfo], run: Run) -> None:
         self._scheduler = scheduler
@@ -54,17 +55,17 @@ class Queue:
         self._waiting: list[_Batch] = []  # the last of them takes requests
 
     def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
-        """The answer to one request; raises `StatusError`, or TensorFlow's error of whatever failed in its batch."""
+        """Answer one request. Raises `StatusError`, or TensorFlow's error of what failed in its batch."""
         if any(array.dtype != dtype for array, dtype in zip(inputs, self._dtypes, strict=True)):
             return self._run(*inputs)  # which TensorFlow refuses, for this request alone
-        batch, place = self._join(inputs)
-        if place == 0:
+        batch, index = self._join(inputs)
+        if index == 0:
             self._lead(batch)
         else:
             batch.done.wait()
         if batch.error is not None:
             raise status_error_of(batch.error)
-        return batch.answers[place]
+        return batch.answers[index]
 
     @property
     def waiting(self) -> int:
@@ -73,7 +74,7 @@ class Queue:
             return sum(len(batch.tasks) for batch in self._waiting)
 
     def _join(self, inputs: Sequence[np.ndarray]) -> tuple[_Batch, int]:
-        """The batch that takes the request, and its place in it."""
+        """The batch that takes the request, and the index of the request in it."""
         size, limit = _size(inputs), self._scheduler.batching.max_batch_size
         if size > limit:
             raise invalid(f"Task size {size} is larger than maximum input batch size {limit}")
@@ -98,7 +99,7 @@ class Queue:
             return batch, len(batch.tasks) - 1
 
     def _lead(self, batch: _Batch) -> None:
-        """Wait until the batch is due and a thread is free, while others may still join it, then run it."""
+        """Wait until the batch is due and a thread is free, during which others may join it, then run it."""
         scheduler = self._scheduler
         timeout = scheduler.batching.batch_timeout_micros
         if timeout:

@@ -1,6 +1,6 @@
-"""The embedded server: both protocols over one registry of models, in this process.
+"""The embedded server: gRPC and REST over one registry of models, in this process.
 
-It speaks for `tensorflow_model_server` where that is not installed. The ports open once every model answers.
+It stands in for `tensorflow_model_server` where that is not installed. The ports open once every model answers.
 """
 import logging
 import threading
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class EmbeddedServer:
-    """Start with `start`, end with `stop`; in between it serves from threads of its own. `stopping` interrupts a start."""
+    """Serves from threads of its own between `start` and `stop`; the event `stopping` interrupts a start."""
 
     def __init__(self, options: ServeOptions, *, stopping: threading.Event) -> None:
         self.options = options
@@ -51,7 +51,7 @@ class EmbeddedServer:
         self._rest: RestServer | None = None
 
     def start(self) -> None:
-        """Load all models, then open the ports; `ServingError` when either cannot be done."""
+        """Load all models, then open the ports. Raises `ServingError` when either fails."""
         options = self.options
         try:
             self._registry.start(self._configs)
@@ -92,7 +92,7 @@ class EmbeddedServer:
             threading.Thread(target=self._follow_config, name="config", daemon=True).start()
 
     def stop(self, grace: float = 5.0) -> None:
-        """Take no more requests, give the running ones `grace` seconds, then unload."""
+        """Accept no more requests, give the running ones `grace` seconds, then unload the models."""
         self._stopping.set()
         ended = self._grpc.stop(grace) if self._grpc is not None else None
         if self._rest is not None:
@@ -102,12 +102,12 @@ class EmbeddedServer:
         self._registry.stop()
 
     def _follow_config(self) -> None:
-        """Reload what the file says, changed or not, as the real server does: it undoes a reload that came by request."""
+        """Reload the file's config at each interval, changed or not; as in the real server this undoes a reload by request."""
         while not self._stopping.wait(self.options.model_config_file_poll_wait_seconds):
             try:
                 self._registry.reload(model_configs(read_models(self.options.model_config_file)))
             except (TfrecError, StatusError) as error:
-                log.error("%s: not taken: %s", self.options.model_config_file, error)
+                log.error("%s: not reloaded: %s", self.options.model_config_file, error)
 
 
 def _configs(options: ServeOptions) -> list[ServedModelConfig]:

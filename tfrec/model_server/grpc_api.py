@@ -1,7 +1,7 @@
 """The gRPC half of the embedded server: PredictionService and ModelService of TensorFlow Serving.
 
 Predict, GetModelMetadata, GetModelStatus and HandleReloadConfigRequest answer as the real server does, and so does the health
-service where it is wanted. What is not served here is refused as UNIMPLEMENTED, by its name.
+service if it is enabled. Other calls are refused as UNIMPLEMENTED, with their name in the message.
 """
 import logging
 from collections.abc import Callable, Sequence
@@ -71,7 +71,7 @@ def _spec(request: Any) -> model_pb2.ModelSpec:
 
 
 def _target(request: Any) -> tuple[str, int | None, str | None]:
-    """Name, version number and label; a label that is set is one, even where it is empty."""
+    """Name, version number and label. An empty label that is set counts as a label."""
     spec = _spec(request)
     number = spec.version.value if spec.HasField("version") else None
     return spec.name, number, spec.version_label if spec.HasField("version_label") else None
@@ -97,7 +97,7 @@ class PredictionService:
         signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
         with self._registry.use(*target) as (number, model):
             inputs = {}
-            for alias in model.wanted(signature, request.inputs):  # what is wrong with the names is told before a wrong tensor
+            for alias in model.wanted(signature, request.inputs):  # wrong names are reported before wrong tensors
                 try:
                     inputs[alias] = from_proto(request.inputs[alias])
                 except ValueError as error:
@@ -156,7 +156,7 @@ class ModelService:
 def metadata(
     registry: Registry, name: str, number: int | None, label: str | None
 ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-    """The signatures of the version that is asked for, as both protocols send them."""
+    """The signatures of a version, as both protocols send them."""
     response = get_model_metadata_pb2.GetModelMetadataResponse()
     signatures = get_model_metadata_pb2.SignatureDefMap()
     with registry.use(name, number, label) as (found, model):
@@ -169,7 +169,7 @@ def metadata(
 
 
 def status(registry: Registry, name: str, number: int | None) -> get_model_status_pb2.GetModelStatusResponse:
-    """The states of the versions, as both protocols send them."""
+    """The states of a model's versions, as both protocols send them."""
     response = get_model_status_pb2.GetModelStatusResponse()
     for found, state, failure in registry.status(name, number):
         version = response.model_version_status.add(version=found, state=state.value)
@@ -190,9 +190,18 @@ def start_grpc(
     health: bool,
     arguments: Sequence[tuple[str, int | str]] = (),
 ) -> grpc.Server:
-    """Serve both services at `addresses`; more than `threads` requests at once are refused as RESOURCE_EXHAUSTED.
+    """Serve both services at `addresses`.
 
-    `arguments` of the channel go over our own.
+    Args:
+        registry: of the models.
+        addresses: host:port or unix:path.
+        threads: requests at once; further ones are refused as RESOURCE_EXHAUSTED.
+        metrics: where requests are counted, if at all.
+        health: whether to serve the health service as well.
+        arguments: of the channel; they override our own.
+
+    Raises:
+        ServingError: an address is taken.
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix="grpc")
     server = grpc.server(pool, options=list({**dict(_OPTIONS), **dict(arguments)}.items()), maximum_concurrent_rpcs=threads)

@@ -1,6 +1,6 @@
-"""What the server says instead of an answer: a status of gRPC with a message, the same for both protocols.
+"""Errors that a client is told: a gRPC status code and a message, the same for both protocols.
 
-Codes and messages are those of the real server where `tfrec` claims to be one; its messages are cut at 1024 characters.
+Codes and messages are the real server's; as there, a message is cut at 1024 characters.
 """
 import tensorflow as tf
 from grpc import StatusCode
@@ -24,7 +24,7 @@ _HTTP = {
 
 
 class StatusError(Exception):
-    """A request that ends with `code` and `message`; not an error of tfrec, and no traceback is worth printing."""
+    """A request fails with `code` and `message`. It is the client's error and not one of tfrec, so no traceback is logged."""
 
     def __init__(self, code: StatusCode, message: str) -> None:
         if len(message) > MAX_MESSAGE:
@@ -50,7 +50,7 @@ def invalid(message: str) -> StatusError:
 
 
 def status_error_of(error: Exception) -> StatusError:
-    """What a client is told about `error`: TensorFlow's own code where it has one."""
+    """The status of any `error`: TensorFlow's own code where it has one, else INTERNAL."""
     if isinstance(error, StatusError):
         return error
     if isinstance(error, tf.errors.OpError):

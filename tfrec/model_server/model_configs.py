@@ -1,4 +1,4 @@
-"""Which models a server serves: a ModelServerConfig, from a file or a reload request, checked and in the real server's words."""
+"""Which models a server serves: a `ModelServerConfig` from a file or a request, checked with the real server's messages."""
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ _PLATFORM = "tensorflow"
 
 @dataclass(frozen=True)
 class VersionPolicy:
-    """Which of the versions on disk are wanted: the `latest` n, or `specific` ones, or with neither all."""
+    """Which of the versions on disk are wanted: the `latest` n, the `specific` ones or, with neither, all."""
 
     latest: int | None = 1
     specific: frozenset[int] | None = None
@@ -26,12 +26,12 @@ class VersionPolicy:
         return found if self.latest is None else set(sorted(found)[-self.latest :])
 
 
-NOTHING = VersionPolicy(specific=frozenset())  # of a model that is no longer in the list; its versions stay known
+NOTHING = VersionPolicy(specific=frozenset())  # for a model that is no longer listed; its versions keep their status
 
 
 @dataclass(frozen=True)
 class ServedModelConfig:
-    """One model of the list."""
+    """One model of a `ModelServerConfig`."""
 
     name: str
     base_path: Path
@@ -40,7 +40,7 @@ class ServedModelConfig:
 
 
 def model_configs(config: ModelServerConfig) -> list[ServedModelConfig]:
-    """The models of a config; raises `StatusError` where the real server would take none of it."""
+    """The models of a config. Raises `StatusError` where the real server would refuse all of it."""
     if config.WhichOneof("config") != "model_config_list":
         raise invalid(
             "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently supported"

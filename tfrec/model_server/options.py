@@ -1,4 +1,4 @@
-"""The flags of `tensorflow_model_server` that both servers take: `ServeOptions`, from words and back to words."""
+"""The flags of `tensorflow_model_server` that both servers take, parsed from a command line and written back to one."""
 import argparse
 import dataclasses
 import os
@@ -26,7 +26,7 @@ _INTEGER = re.compile(r"[-+]?[0-9]{1,19}")
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """The flags of `tensorflow_model_server` that both servers take, with its defaults; the last three are our own."""
+    """Flags with the defaults of `tensorflow_model_server`; the last three are our own."""
 
     port: int = 8500  # 0: no gRPC over TCP
     grpc_socket_path: str = ""  # of a UNIX socket that answers gRPC as well
@@ -47,9 +47,9 @@ class ServeOptions:
     monitoring_config_file: str = ""  # none: no metrics
     enable_grpc_healthcheck_service: bool = False
     grpc_max_threads: int = 4 * (os.cpu_count() or 1)
-    host: str = ""  # the address to listen on; not said: LOOPBACK
-    poll_seconds: float = 0.0  # a time between two looks at the base paths that the real flag cannot say, or else it does
-    parent: int = 0  # a process that this one ends with, however that one ended
+    host: str = ""  # the address to listen on; empty: LOOPBACK
+    poll_seconds: float = 0.0  # between two looks at the base paths, in place of the real flag, which takes whole seconds only
+    parent: int = 0  # process id; the server ends when that process has ended, however it did
 
     def __post_init__(self) -> None:
         if not self.model_config_file and not self.model_base_path:
@@ -72,7 +72,7 @@ class ServeOptions:
         return self.host or LOOPBACK
 
     def channel_arguments(self) -> list[tuple[str, int | str]]:
-        """What `grpc_channel_arguments` says, pair by pair."""
+        """The pairs of `grpc_channel_arguments`."""
         found: list[tuple[str, int | str]] = []
         for pair in filter(None, self.grpc_channel_arguments.split(",")):
             key, sign, value = pair.partition("=")
@@ -82,7 +82,7 @@ class ServeOptions:
         return found
 
     def flags(self) -> list[str]:
-        """The command-line flags that say this, without the defaults."""
+        """The command-line flags that give these options; defaults are left out."""
         words = []
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -92,9 +92,9 @@ class ServeOptions:
 
 
 def parse_flags(words: Sequence[str], **defaults: object) -> tuple[ServeOptions, list[str]]:
-    """The options that command-line words say in the real server's form, and the words that only the real server knows.
+    """Parse flags in the real server's form; returns the options, and the words that only the real server knows.
 
-    `defaults` stand where nothing is said. Raises `UsageError` for a value that is of the wrong kind.
+    `defaults` hold for flags that are not given. Raises `UsageError` for a value of the wrong type.
     """
     parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False, argument_default=argparse.SUPPRESS, exit_on_error=False)
     for field in dataclasses.fields(ServeOptions):

@@ -1,7 +1,7 @@
-"""How long to wait for a process that is at work: by what it does, not by the clock on the wall.
+"""How long to wait for a process, by the processor time that it uses and not by the wall clock.
 
-On a busy machine everything takes longer, and a fixed time refuses what is good. A process that is only slowed down goes on using
-processor time, little by little, and has the same budget of it; one that hangs uses none.
+On a busy machine everything takes longer, and a fixed time limit fails good servers. A process that is slowed down goes on using
+processor time, of which it has the same budget as ever; one that hangs uses none.
 """
 import os
 import time
@@ -11,11 +11,11 @@ from tfrec.errors import ServingError
 
 
 class Patience:
-    """Call it again and again while waiting; it raises when there is no more to wait for.
+    """Call it repeatedly while waiting; it raises when waiting longer is of no use.
 
     Args:
         pid: of the process; its children count.
-        seconds: of processor time that it may use from now on, and of the clock on the wall that it may stand still.
+        seconds: of processor time that it may use from now on, and of wall clock that it may use none.
     """
 
     def __init__(self, pid: int, seconds: float) -> None:
@@ -24,7 +24,7 @@ class Patience:
         self._first = self._last = _used(pid)
 
     def __call__(self) -> None:
-        """`ServingError` when the process has used its time, or stands still."""
+        """Raise `ServingError` when the process has used its time, or uses none."""
         used, now = _used(self._pid), time.monotonic()
         if used is None or self._first is None or self._last is None:  # no /proc: by the clock
             spent = now - self._began
@@ -39,7 +39,7 @@ class Patience:
 
 
 def _used(pid: int) -> float | None:
-    """Seconds of processor time of a process and its children; None where the system does not tell."""
+    """Seconds of processor time of a process and its children; None without /proc."""
     try:
         total = _ticks(pid)
         children = Path(f"/proc/{pid}/task/{pid}/children")

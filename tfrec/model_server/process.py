@@ -3,7 +3,7 @@
     with ServerProcess(ServeOptions(port=free_port(), model_base_path=path, model_name="tfrec")) as server:
         Client(server.address).status()
 
-It has started when its model answers; a server that dies or is too slow is a `ServingError` that ends with its last words.
+It has started when its model answers. A server that dies or is too slow raises a `ServingError` that ends with its last output.
 """
 import contextlib
 import dataclasses
@@ -21,18 +21,18 @@ from types import TracebackType
 from tfrec.errors import ServingError
 from tfrec.model_server.options import LOOPBACK, ServeOptions
 
-_TAIL = 2000  # characters of the server's own words in an error
+_TAIL = 2000  # characters of the server's output in an error
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody listens on at this moment."""
+    """A port of the loopback interface that nobody listens on at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 class ServerProcess:
-    """The embedded server in a fresh Python, or the `installed` one; starts on entering and ends on leaving."""
+    """The embedded server in a new Python process, or the `installed` binary; a context manager that starts and stops it."""
 
     def __init__(self, options: ServeOptions, *, start_seconds: float = 120.0, installed: Path | None = None) -> None:
         self.options = dataclasses.replace(options, host=LOOPBACK, parent=os.getpid())
@@ -42,7 +42,7 @@ class ServerProcess:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  closed on leaving
 
     def begin(self) -> "ServerProcess":
-        """Start it and do not wait: it looks for its base path until there is one."""
+        """Start it without waiting; it looks for its base path until there is one."""
         if self._installed is None:
             command = [sys.executable, "-m", "tfrec.model_server.server", *self.options.flags()]
         else:
@@ -69,11 +69,11 @@ class ServerProcess:
 
     @property
     def pid(self) -> int:
-        """Of the server's process."""
+        """The id of the server's process."""
         return self._process.pid
 
     def stop(self, seconds: float = 10.0) -> int:
-        """End it gently, by force after `seconds`; returns its exit code."""
+        """End it with SIGTERM, and with SIGKILL after `seconds`; returns its exit code."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             try:
@@ -81,7 +81,7 @@ class ServerProcess:
             except subprocess.TimeoutExpired:
                 self._process.kill()
         code = self._process.wait()
-        if self._installed is not None:  # who supervises it may have been ended before it could pass that on
+        if self._installed is not None:  # its supervisor may have been killed before it could end it
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
         if not self._log.closed:
@@ -94,12 +94,12 @@ class ServerProcess:
         return os.pread(self._log.fileno(), _TAIL, max(0, size - _TAIL)).decode("utf-8", "replace").strip()
 
     def check(self) -> None:
-        """`ServingError` when it has ended."""
+        """Raise `ServingError` when it has ended."""
         if self._process.poll() is not None:
             raise ServingError(f"The model server ended with code {self._process.returncode}: {self.last_words()}")
 
     def wait(self, *, patience: Callable[[], None] | None = None) -> None:
-        """Return once it answers; `ServingError` when it ends before that, or takes too long from now, as `patience` says."""
+        """Wait until it answers. Raises `ServingError` when it ends before that, or takes longer than `patience` allows."""
         deadline = time.monotonic() + self._start_seconds
         while patience is not None or time.monotonic() < deadline:
             self.check()
@@ -115,7 +115,7 @@ class ServerProcess:
 
 
 def _supervise(parent: int, command: list[str]) -> int:
-    """Run a server that knows of no parent, and end it with that process or with this one."""
+    """Run a server binary, and end it when `parent` or this process ends."""
     child = subprocess.Popen(command)
     signal.signal(signal.SIGTERM, lambda *_: child.terminate())
     while (code := child.poll()) is None:

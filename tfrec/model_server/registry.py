@@ -1,4 +1,4 @@
-"""All models of a server: the thread that loads and unloads them, their configuration, and the way from a name to a version."""
+"""All models of a server: their configuration, the thread that loads and unloads versions, and look-up by name."""
 import logging
 import threading
 import time
@@ -19,7 +19,7 @@ Status = tuple[int, State, StatusError | None]
 
 
 class Registry:
-    """The models that are served. `start` returns once every one of them answers, and so does `reload`."""
+    """The models that are served. `start` and `reload` return once every one of them answers."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Registry:
         """Args:
             make: builds a model that is new.
             poll_seconds: between two looks at the base paths; 0: only when the configuration has changed.
-            labels_ahead: a new label may name a version that is not there yet.
+            labels_ahead: whether a new label may name a version that is not available yet.
             stopping: ends the polling, and a start that still waits.
         """
         self._make = make
@@ -46,7 +46,7 @@ class Registry:
         self._thread = threading.Thread(target=self._keep_polling, name="versions", daemon=True)
 
     def start(self, configs: Sequence[ServedModelConfig]) -> None:
-        """Load every model, waiting for base paths that are not there yet; `ServingError` when a model cannot be loaded."""
+        """Load every model, waiting for base paths that do not exist yet. Raises `ServingError` when a model cannot be loaded."""
         waiting = self._take(configs)
         told = 0
         while waiting and not self._stopping.is_set():
@@ -61,9 +61,10 @@ class Registry:
         self._thread.start()
 
     def reload(self, configs: Sequence[ServedModelConfig], *, wanted: Callable[[], bool] = lambda: True) -> None:
-        """Serve these models and no others; returns once those that are new answer, or are no longer `wanted`.
+        """Serve these models and no others; returns once the new ones answer, or once `wanted` says that nobody waits for it.
 
-        Raises `StatusError`: for a label that may not be given, with nothing changed, and for a new model that cannot be loaded.
+        Raises:
+            StatusError: a label may not be assigned, in which case nothing is changed, or a new model cannot be loaded.
         """
         with self._reloading:
             waiting = self._take(configs)
@@ -77,7 +78,7 @@ class Registry:
                         raise StatusError(StatusCode.UNKNOWN, f"1 model(s) did not become available: {{{error}}}") from error
 
     def stop(self) -> None:
-        """End the polling and unload; call it when no request runs any more."""
+        """End the polling and unload. Call it when no request runs any more."""
         self._stopping.set()
         self._changed.set()
         if self._thread.is_alive():
@@ -94,7 +95,7 @@ class Registry:
         return model.use(number)
 
     def _version(self, name: str, number: int | None, label: str | None) -> int | None:
-        """The number that a request asks for, by itself or by label, None for the newest."""
+        """The version number that a request names, directly or by label; None for the newest."""
         if not name:
             raise invalid("ModelSpec has no name specified.")
         if label is None:
@@ -116,7 +117,7 @@ class Registry:
         return found
 
     def _take(self, configs: Sequence[ServedModelConfig]) -> list[ModelVersions]:
-        """Make `configs` the server's, labels first as the real server does; returns the models that are new."""
+        """Adopt `configs`, checking labels first as the real server does; returns the models that are new."""
         for config in configs:
             self._check_labels(config)
         models = dict(self._models)

@@ -1,9 +1,9 @@
-"""A loaded SavedModel: named arrays in, named arrays out, by signature.
+"""A loaded SavedModel, run by signature on named arrays.
 
-The real server loads a graph into a session and runs it; so does this, through the session's prepared callables. Against the
+Like the real server this loads a graph into a session, and runs it through the session's prepared callables. Compared with the
 functions of `tf.saved_model.load` it answers a trivial model in 20 us rather than 180, rebuilds no function in Python at load,
-checks what the real server checks, and gives its memory back when closed. One thing is stricter: an operator that is not here
-fails the load, while the real server serves such a model and fails its requests.
+checks what the real server checks, and frees its memory when closed. It is stricter in one way: an operator that is not
+registered fails the load, while the real server serves such a model and fails its requests.
 """
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -27,7 +27,7 @@ if find_spec("tensorflow_text") is not None:  # its operators are linked into th
 
 DEFAULT_SIGNATURE = "serving_default"
 Arrays = dict[str, np.ndarray]
-# operators run in the request's own thread: those of one request hardly ever run side by side, and handing each to a pool takes
+# operators run in the request's own thread: those of one request hardly ever run in parallel, and handing each to a pool takes
 # a quarter of the processor time (six clients: 4.6 rather than 6.2 ms a request)
 _RUN = RunOptions(inter_op_thread_pool=-1)
 
@@ -58,7 +58,7 @@ class SavedModel:
         return found
 
     def wanted(self, name: str, sent: Collection[str]) -> list[str]:
-        """Those of the inputs `sent` that the signature called `name` takes; `StatusError` unless they are right."""
+        """The names `sent`, sorted. Raises `StatusError` unless they are the inputs of the signature called `name`."""
         signature = self.signature(name)
         known, came = set(signature.inputs), set(sent)
         for alias in sorted(known - came - set(signature.defaults)):
@@ -73,7 +73,7 @@ class SavedModel:
         return sorted(came)
 
     def run(self, name: str, inputs: Mapping[str, np.ndarray], *, output_filter: Iterable[str] = ()) -> Arrays:
-        """Answer one request; raises `StatusError`, or TensorFlow's error of the operator that failed."""
+        """Answer one request. Raises `StatusError`, or TensorFlow's error of the operator that failed."""
         signature = self.signature(name)
         if inputs.keys() != signature.inputs.keys():
             self.wanted(name, inputs.keys())
@@ -81,13 +81,13 @@ class SavedModel:
         outputs = _outputs(signature, output_filter)
         function = self._callables.get((name, outputs)) or self._make(name, outputs)
         answers = function(*[inputs[alias] for alias in sorted(signature.inputs)])
-        return {  # a text without dimensions comes as bytes, no array
+        return {  # a scalar string comes as bytes and not as an array
             alias: np.array(answer, object) if isinstance(answer, bytes) else answer
             for alias, answer in zip(outputs, answers, strict=True)
         }
 
     def _make(self, name: str, outputs: tuple[str, ...]) -> Callable[..., list[np.ndarray]]:
-        """Prepare the graph that gives `outputs`: the work of the first request, under a lock as TensorFlow itself has one."""
+        """Prepare the callable for `outputs`, at the first request for them; TensorFlow does this under a lock too."""
         with self._making:
             function = self._callables.get((name, outputs))
             if function is not None:
@@ -104,7 +104,7 @@ class SavedModel:
             return function
 
     def warm_up(self) -> int:
-        """Replay the version's warm-up file and return the number of requests; any that fails raises."""
+        """Replay the version's warm-up file and return the number of requests. Raises if one fails."""
         count = 0
         for log in read_warmup(self.directory):
             kind = log.WhichOneof("log_type")
@@ -119,7 +119,7 @@ class SavedModel:
         return count
 
     def close(self) -> None:
-        """Give the memory back. No `run` may be going on."""
+        """Free the memory. No `run` may be in progress."""
         self._callables.clear()
         self._session.close()
 

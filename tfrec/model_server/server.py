@@ -1,10 +1,10 @@
-"""`serve`: the real `tensorflow_model_server` when it is installed, else the embedded server, under the same flags.
+"""Serve models with the real `tensorflow_model_server` if it is installed, else with the embedded server; the flags are the same.
 
     python -m tfrec.model_server.server --port=8500 --rest_api_port=8501 --model_name=tfrec --model_base_path=/models/tfrec
 
-The real one is found by TFREC_MODEL_SERVER or on the PATH and takes over this process; it listens on every interface and cannot
-be told otherwise. The embedded one listens where `--host` says, or on the loopback alone, and runs until SIGTERM or SIGINT, then
-answers what it has begun and ends with 0. TensorFlow is imported only to serve.
+The real one is found by TFREC_MODEL_SERVER or on the PATH and takes over this process. It listens on every interface, which no
+flag changes. The embedded one listens at `--host`, by default on the loopback interface only. It runs until SIGTERM or SIGINT,
+then finishes the requests that it has begun and exits with 0. TensorFlow is imported only to serve.
 """
 import dataclasses
 import logging
@@ -23,7 +23,7 @@ from tfrec.model_server.options import ServeOptions, parse_flags
 EVERYWHERE = "0.0.0.0"
 
 log = logging.getLogger(__name__)
-# flags of the real server that say how it uses the machine or its files, not what it answers: the embedded one does without
+# flags of the real server about its use of the machine or its files, which change no answer: the embedded one ignores them
 _TUNING = {
     "flush_filesystem_caches", "num_load_threads", "num_unload_threads", "per_process_gpu_memory_fraction",
     "remove_unused_fields_from_bundle_metagraph", "rest_api_num_threads", "tensorflow_inter_op_parallelism",
@@ -87,8 +87,8 @@ def serve(options: ServeOptions, others: Sequence[str] = (), *, embedded: bool =
 def _told_by_signals() -> threading.Event:
     """An event that SIGTERM or SIGINT sets.
 
-    By the wake-up pipe, not in the handlers: those run in the main thread alone, which waits and may not be the one that the
-    signal interrupts; and a second signal could come while the first one's handler holds the event's lock.
+    It is set by way of the wake-up pipe and not in the handlers. Those run in the main thread only, which waits and may not be
+    the one that the signal interrupts, and a second signal could arrive while the first one's handler holds the event's lock.
     """
     told = threading.Event()
     reader, writer = os.pipe()
@@ -106,14 +106,14 @@ def _told_by_signals() -> threading.Event:
 
 
 def _follow(parent: int, stopping: threading.Event) -> None:
-    """End after the parent has: one that was killed could not say so."""
+    """Set `stopping` once the parent process has ended; one that is killed cannot do so itself."""
     while os.getppid() == parent:
         time.sleep(1.0)
     stopping.set()
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """The command line of the embedded server, in the real one's words."""
+    """The command line of the embedded server, with the real one's flags."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         options, unknown = parse_flags(sys.argv[1:] if words is None else words)
@@ -122,8 +122,6 @@ def main(words: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
     return 0
-
-
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The files that a server's flags name, as protobuf's own text parser reads them: models, batching, monitoring.
+"""Text protobuf files that a server's flags name: models, batching and monitoring.
 
-`tensorflow-serving-api` carries the message of the model config only. Those of the other two are described here, field by field
-as the real server's session_bundle_config.proto and monitoring_config.proto have them; a field that is not served (splitting of
-large batches, priorities) is not described, so that a file that sets it is refused by the field's name.
+`tensorflow-serving-api` has the message of the model config only. The messages of the other two are described here, field by
+field as in the real server's session_bundle_config.proto and monitoring_config.proto. A field that is not supported (splitting of
+large batches, priorities) is left out, so that a file that sets it is refused with the field's name.
 """
 import os
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class Batching:
 
 
 def read_batching(path: str) -> Batching:
-    """The parameters in `path`, the defaults without one; `UsageError` when they cannot be used."""
+    """The parameters in `path`, or the defaults if it is empty. Raises `UsageError` when they cannot be used."""
     if not path:
         return Batching()
     message = _parsed(path, _message("BatchingParameters"))
@@ -71,7 +71,7 @@ def read_batching(path: str) -> Batching:
 
 
 def read_metrics_path(path: str) -> str:
-    """Where a monitoring config wants Prometheus to find the metrics, empty for nowhere."""
+    """The HTTP path of the metrics in a monitoring config; empty if they are not enabled."""
     prometheus = _parsed(path, _message("MonitoringConfig")).prometheus_config if path else None
     if prometheus is None or not prometheus.enable:
         return ""
@@ -87,14 +87,14 @@ def _parsed(path: str, message: Any) -> Any:
     name = message.DESCRIPTOR.full_name
     try:
         return text_format.Parse(Path(path).read_text(encoding="utf-8"), message)
-    except text_format.ParseError as error:  # protobuf's words in C++, which those who run the real server know
+    except text_format.ParseError as error:  # as protobuf's C++ words it, known from the real server
         raise UsageError(f"{path}: Error parsing text-format {name}: {error}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read as a {name}: {error}") from error
 
 
 def _message(name: str) -> Any:
-    """An empty message, from a pool of its own: a package that has the real description stays free to add it."""
+    """An empty message. Its pool is separate, so that a package with the real description can still register it."""
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
     file = descriptor_pb2.FileDescriptorProto(

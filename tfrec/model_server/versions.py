@@ -1,9 +1,9 @@
 """The versions of one model under its base path: found by polling, loaded, warmed up, swapped and unloaded.
 
-`poll` is one step of the machine and runs in one thread; requests come in any other. The rules are the real server's: a version
-that is wanted is loaded before one that is not is unloaded; a version that fails is tried again and then ends with its error, and
-what served before goes on; a base path that is missing changes nothing, one that is empty unloads. A version is closed once
-the last request that holds it has ended.
+`poll` takes one step and runs in one thread; requests come in any other. The rules are the real server's. A wanted version is
+loaded before an unwanted one is unloaded. A version that fails to load is tried again and then ends with its error, and what
+served before goes on. A missing base path changes nothing; an empty one unloads everything. A version is closed once the last
+request that holds it has ended.
 """
 import logging
 import os
@@ -40,7 +40,7 @@ class State(Enum):
 
 @dataclass
 class Version:
-    """One version and where it is in its life."""
+    """One version and its state."""
 
     number: int
     path: Path
@@ -50,12 +50,12 @@ class Version:
     in_flight: int = 0
     attempts: int = 0
     next_attempt: float = 0.0
-    left: bool = False  # it stopped being wanted; after its end it is loaded anew when it comes back
+    left: bool = False  # it is no longer wanted; once it has ended it is loaded anew if it comes back
 
 
 @dataclass
 class ModelVersions:
-    """All versions of a model, as its `config` wants them, which may be replaced between two steps."""
+    """All versions of a model. Its `config` says which are wanted, and may be replaced between two steps."""
 
     config: ServedModelConfig
     max_load_retries: int = 5
@@ -71,7 +71,7 @@ class ModelVersions:
         return self.config.name
 
     def poll(self, now: float) -> None:
-        """Take one step towards what is on disk; `now` is a monotonic time in seconds."""
+        """Take one step towards the wanted versions; `now` is a monotonic time in seconds."""
         wanted = self._wanted()
         if wanted is not None:
             for number in sorted(wanted):
@@ -87,7 +87,7 @@ class ModelVersions:
 
     @contextmanager
     def use(self, number: int | None = None) -> Iterator[tuple[int, SavedModel]]:
-        """Hold a version for one request: the one asked for, else the newest that is available."""
+        """Hold a version for one request: the given one, else the newest that is available."""
         with self._lock:
             able = {n: version for n, version in self._versions.items() if version.state is State.AVAILABLE}
             version = able.get(max(able, default=-1) if number is None else number)
@@ -112,7 +112,7 @@ class ModelVersions:
             return number in self._versions and self._versions[number].state is State.AVAILABLE
 
     def up(self) -> bool:
-        """Whether any version answers; `ServingError` when none does and all that are wanted have failed for good."""
+        """Whether any version answers. Raises `ServingError` when none does and all wanted ones have failed for good."""
         with self._lock:
             versions = list(self._versions.values())
         if any(version.state is State.AVAILABLE for version in versions):
@@ -124,7 +124,7 @@ class ModelVersions:
         return False
 
     def close(self) -> None:
-        """Unload everything; requests that still run are waited for by the caller."""
+        """Unload everything. The caller waits for requests that still run."""
         self._drop_unwanted(())
         self._close_idle()
 
@@ -198,10 +198,10 @@ class ModelVersions:
 
 
 def _behind_requests(work: Callable[[], int]) -> int:
-    """Do `work`, seconds of optimising graphs, in a thread that lets requests go first: 10 steps of niceness, 1/9 of the weight.
+    """Do `work`, seconds of optimising graphs, in a thread of low priority: 10 steps of niceness, 1/9 of the weight of requests.
 
-    Only this part of loading. The rest holds Python's lock for 50 ms at a time, and a thread that yields the processor while it
-    does holds up everybody. A thread of its own, for only root may take niceness back.
+    Only this part of loading runs so. The rest holds Python's lock for 50 ms at a time, and a thread that yields the processor
+    while it holds the lock delays every other one. The thread is a new one because only root may lower niceness again.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="warm-up", initializer=_lower_priority) as pool:
         return pool.submit(work).result()

@@ -1,1 +1,1 @@
-"""The REST half of the embedded server: HTTP, and JSON to arrays and back. It knows of no gRPC but the status codes."""
+"""The REST half of the embedded server: an HTTP server within limits, the paths of TensorFlow Serving, and its JSON."""

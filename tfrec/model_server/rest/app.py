@@ -1,10 +1,10 @@
-"""The REST half of the embedded server: the paths of TensorFlow Serving as one small ASGI application.
+"""The REST paths of TensorFlow Serving as one small ASGI application.
 
     POST /v1/models/M[/versions/N|/labels/L]:predict       GET /v1/models/M[/versions/N|/labels/L][/metadata]
 
-A body has `MAX_BODY` bytes at most, as it comes and unpacked, and all bodies that are read at a time `_MAX_HELD`; what is more is
-refused before it is read or unpacked. Questions about a model's state have threads of their own, so that they are answered while
-predictions take all others.
+A body has at most `MAX_BODY` bytes, packed and unpacked, and all bodies in memory together at most `_MAX_HELD`; more is refused
+before it is read or unpacked. Requests for a model's state have threads of their own, so that they are answered while predictions
+take all others.
 """
 import asyncio
 import json
@@ -47,7 +47,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class RestApi:
-    """ASGI: one request in, one JSON document out; the model runs in `pool`, what is asked about it in `status_pool`."""
+    """An ASGI application. Predictions run in `pool`, requests for a model's state in `status_pool`."""
 
     def __init__(
         self,
@@ -59,14 +59,14 @@ class RestApi:
         metrics_path: str,
         timeout: float | None,
     ) -> None:
-        """`timeout` is what a prediction may take, in seconds, its wait for a thread included."""
+        """`timeout` is the time in seconds that a prediction may take, including its wait for a thread; None for no limit."""
         self._registry = registry
         self._pool = pool
         self._status_pool = status_pool
         self._metrics = metrics
         self._metrics_path = metrics_path
         self._timeout = timeout
-        self._held = 0  # bytes of the bodies that are read or worked on
+        self._held = 0  # bytes of all bodies in memory
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request, unless its client has gone."""
@@ -87,7 +87,7 @@ class RestApi:
         if announced_length(scope["headers"]) > MAX_BODY:
             await _send(send, _too_large())
             return
-        body = bytearray()  # and no list of parts, which may be of a byte each
+        body = bytearray()  # not a list of parts, which may be one byte each
         try:
             answer = await self._read(receive, body)
             if answer is None:
@@ -99,14 +99,14 @@ class RestApi:
             self._held -= len(body)
 
     async def _read(self, receive: Receive, body: bytearray) -> Answer | None:
-        """Read into `body`; returns the answer to one that is too large."""
+        """Read into `body`; returns the error answer if it is too large."""
         more = True
         while more:
             message = await receive()
             if message["type"] != "http.request":
                 raise _Gone
             part = message.get("body", b"")
-            if len(body) + len(part) > MAX_BODY:  # it announced nothing, being chunked
+            if len(body) + len(part) > MAX_BODY:  # chunked, so it announced no length
                 return _too_large()
             if self._held + len(part) > _MAX_HELD:
                 return 503, _error(f"Requests of {_MAX_HELD} bytes are being worked on. Try again.")
@@ -177,7 +177,7 @@ class RestApi:
 
 
 class _NoNumber(Exception):
-    """A version in a path that is no int64."""
+    """The version in a path is no int64."""
 
 
 class _Gone(Exception):

@@ -1,4 +1,4 @@
-"""What is read of the body of a REST request: its length as announced, and its content, unpacked within limits."""
+"""The body of a REST request: its announced length, its encoding, and its content unpacked within limits."""
 import zlib
 
 from tfrec.model_server.grpc_status import invalid
@@ -11,13 +11,13 @@ Headers = list[tuple[bytes, bytes]]
 
 
 def announced_length(headers: Headers) -> int:
-    """The length that a body is said to have: 0 where nothing is said, above `MAX_BODY` where it is no number."""
+    """The length of a body by its headers: 0 if they have none, above `MAX_BODY` if it is not a number."""
     length = dict(headers).get(b"content-length", b"0")
     return int(length) if length.isdigit() and len(length) <= MAX_DIGITS else MAX_BODY + 1
 
 
 def content_encoding(headers: Headers) -> bytes:
-    """How a body is packed, empty where nothing is said."""
+    """The content encoding; empty if the headers name none."""
     return next((value for name, value in headers if name == b"content-encoding"), b"")
 
 

@@ -1,7 +1,7 @@
 """The JSON document of a REST request, read with the real server's rules and messages.
 
-As in the real server a text is whatever bytes stand between its quotes, of a key that comes twice the first counts, and a number
-that no double holds is an error.
+As in the real server a string is whatever bytes stand between its quotes, the first of two equal keys counts, and a number that
+does not fit a double is an error.
 """
 import json
 import math
@@ -22,16 +22,16 @@ _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 
 
 class _TooBig(ValueError):
-    """A number that no double holds."""
+    """A number that does not fit a double."""
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """The document of a predict request; text holds bytes that are no UTF-8 as surrogates, as `surrogateescape` does."""
+    """The document of a predict request. Bytes that are not UTF-8 become surrogates, as by `surrogateescape`."""
     text = body.removeprefix(_BOM).decode("utf-8", "surrogateescape")
     if not text.strip(" \t\r\n"):
         raise invalid("JSON Parse error: The document is empty")
     try:
-        # functions of Python, not types: between two of them another thread may have its turn
+        # Python functions rather than types, so that another thread may run between two numbers
         document = json.loads(text, parse_int=_int, parse_float=_float, object_pairs_hook=_first_of_each)
     except json.JSONDecodeError as error:
         what = "The document root must not be followed by other values." if error.msg == "Extra data" else error.msg
@@ -69,7 +69,7 @@ def _first_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_surrogates(text: str) -> None:
-    """Refuse half a pair among the escapes of `text`."""
+    """Refuse an unpaired surrogate among the escapes of `text`."""
     high_ended = -1
     for escape in _ESCAPE.finditer(text):
         code = int(escape[1], 16) if escape[1] else 0
@@ -85,7 +85,7 @@ def _check_surrogates(text: str) -> None:
 
 
 def signature_name(document: Mapping[str, Any]) -> str:
-    """The signature that a document asks."""
+    """The name of the signature that a document asks for."""
     name = document.get("signature_name", DEFAULT_SIGNATURE)
     if not isinstance(name, str):
         raise invalid(f"JSON Value: {shown(document)} not formatted correctly. 'signature_name' key must be a string value.")
@@ -93,7 +93,7 @@ def signature_name(document: Mapping[str, Any]) -> str:
 
 
 def shown(value: Any) -> str:
-    """As much of a value's JSON as a message has room for."""
+    """The JSON of a value, cut to the length of a message."""
     if isinstance(value, str):
         value = value[:MAX_MESSAGE]
     shown = ""

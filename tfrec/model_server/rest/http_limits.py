@@ -1,11 +1,11 @@
-"""What one HTTP connection may cost a server before its application is asked: bytes of a head, seconds, open files.
+"""Limits on HTTP connections before the application is called: size of a head, time, and open files.
 
     config = uvicorn.Config(app, http=LimitedHttp)
 
-uvicorn's own protocol reads a head of any length for any time, keeps a connection that sends nothing, and takes connections
-until the process has no more files, its own health checks included. Here a head has `MAX_HEAD` bytes and `HEAD_SECONDS`; a body
-must go on within `IDLE_SECONDS`, and so must a client that is being answered; and beyond `max_connections()` a newcomer takes the
-place of the connection that has kept the server waiting longest, so that who sends a request at once is always let in.
+uvicorn's own protocol reads a head of any length for any time, keeps a connection that sends nothing, and accepts connections
+until the process has no more files. Here a head may have `MAX_HEAD` bytes and take `HEAD_SECONDS`. A client may pause for
+`IDLE_SECONDS` while it sends a body or takes an answer. Beyond `max_connections()` a new connection replaces the one that has
+kept the server waiting longest, so that a client that sends its request at once is always served.
 """
 import resource
 from typing import Any
@@ -19,13 +19,13 @@ _MOST_CONNECTIONS = 4096  # where the process may open more files than anybody n
 
 
 def max_connections() -> int:
-    """Half of the files that this process may open: the rest is for the model, the log and what else it serves."""
+    """Half of the files that this process may open; the rest is for the model and the log."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else max(8, min(_MOST_CONNECTIONS, soft // 2))
 
 
 class LimitedHttp(HttpToolsProtocol):
-    """uvicorn's protocol, within limits; the scope of a request holds its target as it was sent, under "target"."""
+    """uvicorn's protocol within limits. The scope of a request has its target as it was sent, under "target"."""
 
     head_seconds = HEAD_SECONDS
     idle_seconds = IDLE_SECONDS
@@ -59,7 +59,7 @@ class LimitedHttp(HttpToolsProtocol):
         if self._in_head:
             self._came += len(data)
         super().data_received(data)
-        if self._in_head and self._came > MAX_HEAD:  # not ended yet: one long line is told to `on_header` at its end only
+        if self._in_head and self._came > MAX_HEAD:  # the parser passes one long line to `on_header` only when it ends
             self._refuse(431, f"Request head of more than {MAX_HEAD} bytes.")
 
     def on_message_begin(self) -> None:
@@ -112,7 +112,7 @@ class LimitedHttp(HttpToolsProtocol):
             return
         self._refused = True
         if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
-            self.transport.abort()  # no place for words within an answer
+            self.transport.abort()  # an answer has begun, so no other can be sent
             return
         head = [STATUS_LINE[status], b"content-type: text/plain; charset=utf-8\r\n"]
         head += [b"content-length: %d\r\n" % len(why), b"connection: close\r\n\r\n", why.encode("ascii")]
@@ -134,7 +134,7 @@ class LimitedHttp(HttpToolsProtocol):
         return self._in_message or self.cycle is None or self.cycle.response_complete
 
     def _look(self) -> None:
-        """End what takes too long; then look again, until the connection has ended."""
+        """Close the connection if it takes too long, else look again later."""
         if self.parser is None:  # connection_lost
             return
         now, unsent = self.loop.time(), self.transport.get_write_buffer_size()
@@ -142,7 +142,7 @@ class LimitedHttp(HttpToolsProtocol):
             self._moved = now
         self._unsent = unsent
         idle = now - self._moved > self.idle_seconds
-        if unsent and idle:  # it does not read its answer, which would stay in memory
+        if unsent and idle:  # it does not read its answer, which stays in memory
             self.transport.abort()
         elif self._in_head and now - self.since > self.head_seconds and (self.cycle is None or self.cycle.response_complete):
             self._refuse(408, f"The request's head took more than {self.head_seconds:g} seconds.")

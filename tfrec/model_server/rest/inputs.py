@@ -1,4 +1,4 @@
-"""The JSON of a REST request to arrays, with the real server's rules and messages.
+"""Arrays from the JSON of a REST request, with the real server's rules and messages.
 
 `instances` is a list of examples, each a value or an object of named values, answered by `predictions`; `inputs` is a value or
 an object of whole tensors, answered by `outputs`. Text is a string, bytes are `{"b64": ...}`.
@@ -35,7 +35,7 @@ _RANGES: dict[int, tuple[int, int]] = {
 
 
 def read_inputs(document: Mapping[str, Any], types: Mapping[str, int]) -> tuple[dict[str, np.ndarray], bool]:
-    """The named arrays of a document, and whether it has them by row; `types` holds the TensorFlow type number of every input."""
+    """The named arrays of a document, and whether it has them by row; `types` has the TensorFlow type number of each input."""
     if not types:
         raise invalid(f"Failed to get input map for signature: {document.get('signature_name') or 'DEFAULT'}")
     keys = [key for key in ("instances", "inputs") if key in document]
@@ -101,7 +101,7 @@ def _same_shape(expected: list[int], got: list[int]) -> None:
 
 
 def _leaves(value: Any, dtype: int) -> tuple[list[Any], list[int]]:
-    """The values of a tensor in order, and its shape, which is that of its first branch."""
+    """The values of a tensor in order, and its shape, by the first element of each list."""
     shape = []
     inner = value
     while isinstance(inner, list):
@@ -116,7 +116,7 @@ def _leaves(value: Any, dtype: int) -> tuple[list[Any], list[int]]:
 
 def _array(leaves: list[Any], shape: list[int], dtype: int) -> np.ndarray:
     if dtype != types_pb2.DT_STRING:
-        with np.errstate(over="ignore"):  # a double that is too large for a float becomes an infinity
+        with np.errstate(over="ignore"):  # a double that is too large for a float becomes infinity
             return np.array(leaves, dtype=tf.dtypes.as_dtype(dtype).as_numpy_dtype).reshape(shape)
     array = np.empty(len(leaves), object)
     array[:] = leaves
@@ -142,7 +142,7 @@ def _flatten(value: Any, shape: list[int], level: int, leaves: list[Any]) -> Non
 
 
 def _typed(raw: list[Any], dtype: int) -> list[Any]:
-    """`raw` as values of the type, of which all must be."""
+    """`raw` as values of the type, which all must have."""
     if not raw:
         return raw
     if dtype == types_pb2.DT_STRING:
@@ -157,7 +157,7 @@ def _typed(raw: list[Any], dtype: int) -> list[Any]:
 
 
 def _fits(dtype: int) -> Callable[[Any], bool] | None:
-    """Whether a value is one of the type; None for a type that JSON cannot say."""
+    """A check that a value has the type; None for a type without a form in JSON."""
     if dtype == types_pb2.DT_BOOL:
         return lambda value: type(value) is bool
     if dtype in _FLOATS:
@@ -173,7 +173,7 @@ def _wrong_type(value: Any, dtype: int) -> StatusError:
 
 
 def _decoded(value: Any) -> bytes:
-    """The bytes of `{"b64": ...}`; like the real server's decoder it passes over white space and needs no padding."""
+    """The bytes of `{"b64": ...}`. Like the real server's decoder this skips white space and needs no padding."""
     if not isinstance(value, dict):
         raise _wrong_type(value, types_pb2.DT_STRING)
     if not _is_bytes(value):

@@ -1,6 +1,6 @@
-"""Arrays to the JSON of a REST answer, with the real server's rules and messages.
+"""The JSON of a REST answer from arrays, with the real server's rules and messages.
 
-A single output loses its name. Text is written as the bytes that it has, and an output whose name ends in `_bytes` as
+A single output loses its name. Strings are written byte for byte, and those of an output whose name ends in `_bytes` as
 `{"b64": ...}`.
 """
 import base64
@@ -16,7 +16,7 @@ from tfrec.model_server.rest.document import type_name
 
 
 def write_outputs(outputs: Mapping[str, np.ndarray], *, by_row: bool) -> bytes:
-    """The body of the answer."""
+    """The body of an answer: `predictions` by row, else `outputs`."""
     if by_row:
         _check_rows(outputs.items())
     values = {name: _plain(name, array) for name, array in outputs.items()}
