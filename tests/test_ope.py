@@ -23,7 +23,8 @@ def earned(found: dict[str, np.ndarray]) -> np.ndarray:
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: str, shared: Path) -> Iterator[Config]:
     with short_lists():
-        yield logged_run(tmp_path_factory.mktemp("ope") / "run", tiny_checkpoint, shared, lengths=(3, 2, 12, 5))[0]
+        config = logged_run(tmp_path_factory.mktemp("ope") / "run", tiny_checkpoint, shared, lengths=(3, 2, 12, 5))[0]
+        yield config.model_copy(update={"reward": config.reward.model_copy(update={"conversions": ("click",)})})
 
 
 @pytest.fixture(scope="module")
@@ -48,16 +49,22 @@ def test_the_policy_that_logged_earns_what_was_logged(config: Config, tmp_path: 
     assert by.keys() == {"logged", "gain", *(["IPS", "SNIPS"] if places else ["RIPS"])}
     assert by["RIPS" if places is None else "IPS"]["mean"] == pytest.approx(by["logged"]["mean"], abs=2e-3)
     assert by["gain"]["mean"] == pytest.approx(0, abs=2e-3)
+    conversions = found["conversions_per_request"]
+    assert conversions.keys() == by.keys()
+    assert conversions["logged"]["mean"] > max(0, by["logged"]["mean"])  # of the rewards some are below zero
+    assert conversions["gain"]["mean"] == pytest.approx(0, abs=2e-3)
 
 
 @pytest.mark.parametrize("places", [2, 1])
 def test_another_policy_earns_what_it_earns_when_it_is_asked(config: Config, served: SavedModel, places: int) -> None:
     judged = {"temperature": 3.0, "epsilon": 0.6}
-    truth = earned(explored(served, rows=6_000, seed=10**6, lengths=[places], **judged)).sum(axis=1).mean()
-    found = ope(config, places=places, now=NOW, **judged)["reward_per_request"]
-    for name in ("RIPS",) if places > 1 else ("IPS", "SNIPS"):
-        assert found[name]["low"] <= truth <= found[name]["high"]
-        assert found[name]["high"] - found[name]["low"] < 0.5
+    rewards = earned(explored(served, rows=6_000, seed=10**6, lengths=[places], **judged))
+    found = ope(config, places=places, now=NOW, **judged)
+    for key, truth in (("reward_per_request", rewards.sum(axis=1)), ("conversions_per_request", (rewards > 0).sum(axis=1))):
+        for name in ("RIPS",) if places > 1 else ("IPS", "SNIPS"):
+            estimate = found[key][name]
+            assert estimate["low"] <= truth.mean() <= estimate["high"]
+            assert estimate["high"] - estimate["low"] < 0.5
 
 
 def test_what_the_log_does_not_support_gets_a_reason_and_no_number(config: Config) -> None:

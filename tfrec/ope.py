@@ -6,6 +6,7 @@ Only rewards that have matured count, as for training. Of slates that were shown
 the rewards, so these are left out.
 """
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,19 @@ def ope(
         advice = "" if logged.reward.ndim == 1 else " Judge fewer places: --places 1."
         raise DataError(f"{config.log_dir}: no estimate: {diagnosis.refusal}.{advice}")
     users = [slate.request["user"] for slate in slates]
+    converted = [[float(position.converted) for position in slate.positions] for slate in slates]
+    return {
+        "version": int(directory.name), "policy": f"plackett_luce(temperature={temperature:g}, epsilon={epsilon:g})",
+        "places": places or "all", "slates": len(slates), "left_out": dict(left_out),
+        "effective_slates": round(diagnosis.effective, 1), "mean_weight": round(diagnosis.mean_weight, 4),
+        "largest_weight": round(diagnosis.largest_weight, 2),
+        "reward_per_request": _estimates(logged, users),
+        "conversions_per_request": _estimates(replace(logged, reward=_side_by_side(converted, 0.0)), users),
+    }
+
+
+def _estimates(logged: Logged, users: list[str]) -> dict[str, dict[str, float]]:
+    """What the log has per request, what the judged policy would have, and its gain, with their intervals."""
     earned = logged.reward if logged.reward.ndim == 1 else logged.reward.sum(axis=1)
     terms = ips(logged)
     found = {
@@ -87,13 +101,7 @@ def ope(
     }
     if logged.reward.ndim == 1:
         found["SNIPS"] = estimate(snips(logged), users=users)
-    return {
-        "version": int(directory.name), "policy": f"plackett_luce(temperature={temperature:g}, epsilon={epsilon:g})",
-        "places": places or "all", "slates": len(slates), "left_out": dict(left_out),
-        "effective_slates": round(diagnosis.effective, 1), "mean_weight": round(diagnosis.mean_weight, 4),
-        "largest_weight": round(diagnosis.largest_weight, 2),
-        "reward_per_request": {name: _rounded(interval) for name, interval in found.items()},
-    }
+    return {name: _rounded(interval) for name, interval in found.items()}
 
 
 def _judged(graph: Graph, slates: list[Slate], *, temperature: float, epsilon: float) -> list[list[float]]:
@@ -126,16 +134,17 @@ def _judged(graph: Graph, slates: list[Slate], *, temperature: float, epsilon: f
 
 
 def _logged(slates: list[Slate], target: list[list[float]]) -> Logged:
-    """Places side by side; a shorter slate has certain places behind it that earn nothing."""
-    width = max(len(places) for places in target)
-
-    def full(rows: list[list[float]], fill: float) -> np.ndarray:
-        made = np.array([[*row, *[fill] * (width - len(row))] for row in rows], np.float64)
-        return made[:, 0] if width == 1 else made
-
+    """The positions of slates as arrays. Behind a shorter slate stand certain positions that earn nothing."""
     propensity = [[np.exp(position.log_propensity or 0.0) for position in slate.positions] for slate in slates]
-    return Logged(reward=full([[position.reward for position in slate.positions] for slate in slates], 0.0),
-                  propensity=full(propensity, 1.0), target=full(target, 1.0))
+    return Logged(reward=_side_by_side([[position.reward for position in slate.positions] for slate in slates], 0.0),
+                  propensity=_side_by_side(propensity, 1.0), target=_side_by_side(target, 1.0))
+
+
+def _side_by_side(rows: list[list[float]], fill: float) -> np.ndarray:
+    """`[n, width]` of the longest row, shorter ones filled; `[n]` where every row has one value."""
+    width = max(len(row) for row in rows)
+    made = np.array([[*row, *[fill] * (width - len(row))] for row in rows], np.float64)
+    return made[:, 0] if width == 1 else made
 
 
 def _told(left_out: Counter[str]) -> str:
