@@ -38,7 +38,7 @@ class Held:
 
 
 def queue(run: Callable[..., list[Array]], metrics: ServerMetrics | None = None, **batching: object) -> Queue:
-    return Queue(Scheduler(Batching(**{"num_batch_threads": 1, **batching}), metrics), [X], run)  # type: ignore[arg-type]
+    return Queue(Scheduler(Batching(**{"num_batch_threads": 1, **batching}), metrics or ServerMetrics()), [X], run)  # type: ignore[arg-type]
 
 
 def waiting(queue: Queue, count: int) -> None:

@@ -34,3 +34,11 @@ def test_counts_and_buckets() -> None:
     waited, pool = f"{NAME}batching_session:queuing_latency", ("thread_pool_name", "pool")
     assert [value[f"{waited}_bucket", ("le", limit), pool] for limit in ("100", "120", "+Inf")] == [0, 1, 2]
     assert (value[f"{waited}_count", pool], value[f"{waited}_sum", pool]) == (2, 110 + 1e9)
+
+
+def test_nothing_is_kept_where_nobody_reads() -> None:
+    metrics = ServerMetrics(enabled=False)
+    empty = metrics.page()
+    with metrics.request("m", api="Predict", entrypoint="GRPC"), metrics.run("m"):
+        pass
+    assert metrics.page() == empty

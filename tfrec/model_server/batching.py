@@ -26,7 +26,7 @@ _MAX_PADDED_RANK = 6
 class Scheduler:
     """The batch threads of a server, which all of its models share."""
 
-    def __init__(self, batching: Batching, metrics: ServerMetrics | None = None) -> None:
+    def __init__(self, batching: Batching, metrics: ServerMetrics) -> None:
         self.batching = batching
         self.metrics = metrics
         self.threads = threading.Semaphore(batching.num_batch_threads)
@@ -108,9 +108,8 @@ class Queue:
             with scheduler.threads:
                 with self._lock:
                     self._waiting.remove(batch)
-                if scheduler.metrics is not None:
-                    waited = time.monotonic() - batch.opened
-                    scheduler.metrics.queued(scheduler.batching.thread_pool_name, waited * 1e6)
+                waited = time.monotonic() - batch.opened
+                scheduler.metrics.queued(scheduler.batching.thread_pool_name, waited * 1e6)
                 batch.answers = _cut(self._run(*self._merged(batch)), batch.sizes, scheduler.batching)
         except Exception as error:
             batch.error = error

@@ -17,6 +17,7 @@ from tfrec.model_server.metrics import ServerMetrics
 from tfrec.model_server.model_configs import ServedModelConfig, model_configs
 from tfrec.model_server.options import LOOPBACK, ServeOptions
 from tfrec.model_server.registry import Registry
+from tfrec.model_server.rest.app import RestApi
 from tfrec.model_server.rest.server import RestServer
 from tfrec.model_server.saved_model import SavedModel
 from tfrec.model_server.text_protos import read_batching, read_metrics_path, read_models
@@ -33,7 +34,7 @@ class EmbeddedServer:
         self._stopping = stopping
         self._configs = _configs(options)
         self._metrics_path = read_metrics_path(options.monitoring_config_file)
-        self._metrics = ServerMetrics() if self._metrics_path else None
+        self._metrics = ServerMetrics(enabled=bool(self._metrics_path))
         scheduler = Scheduler(read_batching(options.batching_parameters_file), self._metrics) if options.enable_batching else None
         self._registry = Registry(
             partial(
@@ -65,26 +66,14 @@ class EmbeddedServer:
         addresses = [f"[{host}]:{options.port}" if ":" in host else f"{host}:{options.port}"] if options.port else []
         if options.grpc_socket_path:
             addresses.append(f"unix:{options.grpc_socket_path}")
-        self._grpc = start_grpc(
-            self._registry,
-            addresses,
-            threads=threads,
-            metrics=self._metrics,
-            health=options.enable_grpc_healthcheck_service,
-            arguments=options.channel_arguments(),
-        )
+        self._grpc = start_grpc(self._registry, addresses, threads=threads, metrics=self._metrics,
+                                health=options.enable_grpc_healthcheck_service, arguments=options.channel_arguments())
         for address in addresses:
             log.info("Running gRPC ModelServer at %s ...", address)
         if options.rest_api_port:
-            self._rest = RestServer(
-                self._registry,
-                host,
-                options.rest_api_port,
-                threads=threads,
-                metrics=self._metrics,
-                metrics_path=self._metrics_path,
-                timeout=options.rest_api_timeout_in_ms / 1000 or None,
-            )
+            api = RestApi(self._registry, threads=threads, metrics=self._metrics, metrics_path=self._metrics_path,
+                          timeout=options.rest_api_timeout_in_ms / 1000 or None)
+            self._rest = RestServer(api, host, options.rest_api_port)
             log.info("Exporting HTTP/REST API at:%s:%d ...", host, options.rest_api_port)
         if host not in (LOOPBACK, "localhost", "::1"):
             log.warning("Whoever reaches %s may change what is served, and with it read and write files of this machine.", host)

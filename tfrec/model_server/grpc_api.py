@@ -6,7 +6,6 @@ service if it is enabled. Other calls are refused as UNIMPLEMENTED, with their n
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from functools import wraps
 from typing import Any
 
@@ -80,15 +79,13 @@ def _target(request: Any) -> tuple[str, int | None, str | None]:
 class PredictionService:
     """Predict and GetModelMetadata."""
 
-    def __init__(self, registry: Registry, metrics: ServerMetrics | None) -> None:
+    def __init__(self, registry: Registry, metrics: ServerMetrics) -> None:
         self._registry = registry
         self._metrics = metrics
 
     @_answered
     def Predict(self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext) -> predict_pb2.PredictResponse:  # noqa: N802  the service's name
         """Run one signature of the version that is asked for."""
-        if self._metrics is None:
-            return self._predict(request)
         with self._metrics.request(request.model_spec.name, api="Predict", entrypoint="GRPC"):
             return self._predict(request)
 
@@ -102,7 +99,7 @@ class PredictionService:
                     inputs[alias] = from_proto(request.inputs[alias])
                 except ValueError as error:
                     raise invalid(f"tensor parsing error: {alias}") from error
-            with nullcontext() if self._metrics is None else self._metrics.run(target[0]):
+            with self._metrics.run(target[0]):
                 outputs = model.run(signature, inputs, output_filter=request.output_filter)
         response = predict_pb2.PredictResponse()
         response.model_spec.name = target[0]
@@ -181,22 +178,15 @@ def status(registry: Registry, name: str, number: int | None) -> get_model_statu
     return response
 
 
-def start_grpc(
-    registry: Registry,
-    addresses: Sequence[str],
-    *,
-    threads: int,
-    metrics: ServerMetrics | None,
-    health: bool,
-    arguments: Sequence[tuple[str, int | str]] = (),
-) -> grpc.Server:
+def start_grpc(registry: Registry, addresses: Sequence[str], *, threads: int, metrics: ServerMetrics, health: bool,
+               arguments: Sequence[tuple[str, int | str]] = ()) -> grpc.Server:
     """Serve both services at `addresses`.
 
     Args:
         registry: of the models.
         addresses: host:port or unix:path.
         threads: requests at once; further ones are refused as RESOURCE_EXHAUSTED.
-        metrics: where requests are counted, if at all.
+        metrics: count the requests.
         health: whether to serve the health service as well.
         arguments: of the channel; they override our own.
 

@@ -19,9 +19,10 @@ _QUEUEING = [100 * 1.2**i for i in range(52)]  # microseconds, to 1 second
 
 
 class ServerMetrics:
-    """Written to from any thread, and read by `page`."""
+    """Written to from any thread, and read by `page`. If not `enabled` it keeps nothing: clients choose the names of models."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, enabled: bool = True) -> None:
+        self._enabled = enabled
         registry = self._registry = CollectorRegistry()
 
         def histogram(name: str, labels: list[str], buckets: list[float]) -> Histogram:
@@ -35,6 +36,9 @@ class ServerMetrics:
     @contextmanager
     def request(self, model: str, *, api: str, entrypoint: str) -> Iterator[None]:
         """Count one request of the prediction service. Its latency is observed only if it is answered."""
+        if not self._enabled:
+            yield
+            return
         began = time.perf_counter()
         try:
             yield
@@ -49,7 +53,8 @@ class ServerMetrics:
         """Observe the time that TensorFlow takes for a request."""
         began = time.perf_counter()
         yield
-        self._runtime_latency.labels(model, "Predict", "TF1").observe((time.perf_counter() - began) * 1e6)
+        if self._enabled:
+            self._runtime_latency.labels(model, "Predict", "TF1").observe((time.perf_counter() - began) * 1e6)
 
     def queued(self, threads: str, micros: float) -> None:
         """Observe the time that a batch waited for a thread of the pool `threads`."""

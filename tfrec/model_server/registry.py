@@ -21,14 +21,8 @@ Status = tuple[int, State, StatusError | None]
 class Registry:
     """The models that are served. `start` and `reload` return once every one of them answers."""
 
-    def __init__(
-        self,
-        make: Callable[[ServedModelConfig], ModelVersions],
-        *,
-        poll_seconds: float,
-        labels_ahead: bool,
-        stopping: threading.Event,
-    ) -> None:
+    def __init__(self, make: Callable[[ServedModelConfig], ModelVersions], *, poll_seconds: float, labels_ahead: bool,
+                 stopping: threading.Event) -> None:
         """Args:
             make: builds a model that is new.
             poll_seconds: between two looks at the base paths; 0: only when the configuration has changed.

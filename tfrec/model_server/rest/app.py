@@ -12,7 +12,6 @@ import logging
 import re
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from typing import Any
 from urllib.parse import unquote
 
@@ -47,22 +46,21 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class RestApi:
-    """An ASGI application. Predictions run in `pool`, requests for a model's state in `status_pool`."""
+    """An ASGI application.
 
-    def __init__(
-        self,
-        registry: Registry,
-        pool: ThreadPoolExecutor,
-        status_pool: ThreadPoolExecutor,
-        *,
-        metrics: ServerMetrics | None,
-        metrics_path: str,
-        timeout: float | None,
-    ) -> None:
-        """`timeout` is the time in seconds that a prediction may take, including its wait for a thread; None for no limit."""
+    Args:
+        registry: of the models.
+        threads: predictions at once.
+        metrics: count the predictions.
+        metrics_path: where the metrics are shown; empty for nowhere.
+        timeout: seconds that a prediction may take, including its wait for a thread; None for no limit.
+    """
+
+    def __init__(self, registry: Registry, *, threads: int, metrics: ServerMetrics, metrics_path: str,
+                 timeout: float | None) -> None:
         self._registry = registry
-        self._pool = pool
-        self._status_pool = status_pool
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="rest")
+        self._status_pool = ThreadPoolExecutor(2, thread_name_prefix="rest-status")
         self._metrics = metrics
         self._metrics_path = metrics_path
         self._timeout = timeout
@@ -74,7 +72,7 @@ class RestApi:
         if not path.startswith("/"):  # a target with scheme and host, as for a proxy
             path = scope["raw_path"].decode("latin-1")
         target = path + question_mark + query  # the real server takes a query for a part of the path
-        if self._metrics is not None and path == self._metrics_path:
+        if self._metrics_path and path == self._metrics_path:
             if question_mark:
                 wrong = f"Unexpected path: {target}. Should be {path}".encode("latin-1")
                 await _send(send, (400, wrong), content_type="text/plain")
@@ -124,6 +122,11 @@ class RestApi:
         except TimeoutError:
             return 504, _error(f"Timed out after {timeout:g} s (--rest_api_timeout_in_ms).")
 
+    def close(self) -> None:
+        """Wait for the running requests and end the threads."""
+        self._pool.shutdown()
+        self._status_pool.shutdown()
+
     def answer(self, method: str, target: str, body: bytes, encoding: bytes = b"") -> Answer:
         """Status code and body for one request."""
         try:
@@ -144,8 +147,6 @@ class RestApi:
 
     def _measured(self, match: re.Match[str], body: bytes, encoding: bytes) -> bytes:
         target = _target(match)
-        if self._metrics is None:
-            return self._predict(match["method"], target, unpacked(body, encoding))
         with self._metrics.request(target[0], api=match["method"], entrypoint="REST"):
             return self._predict(match["method"], target, unpacked(body, encoding))
 
@@ -160,7 +161,7 @@ class RestApi:
                 raise invalid(f'Serving signature name: "{name}" not found in signature def')
             types = {alias: info.dtype for alias, info in sorted(signature.inputs.items())}
             inputs, by_row = read_inputs(document, types)
-            with nullcontext() if self._metrics is None else self._metrics.run(target[0]):
+            with self._metrics.run(target[0]):
                 outputs = model.run(name, inputs)
         return write_outputs(outputs, by_row=by_row)
 

@@ -2,13 +2,10 @@
 import socket
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import uvicorn
 
 from tfrec.errors import ServingError
-from tfrec.model_server.metrics import ServerMetrics
-from tfrec.model_server.registry import Registry
 from tfrec.model_server.rest.app import RestApi
 from tfrec.model_server.rest.http_limits import LimitedHttp
 
@@ -16,22 +13,8 @@ from tfrec.model_server.rest.http_limits import LimitedHttp
 class RestServer:
     """uvicorn in a thread of its own, listening at `host:port` once constructed."""
 
-    def __init__(
-        self,
-        registry: Registry,
-        host: str,
-        port: int,
-        *,
-        threads: int,
-        metrics: ServerMetrics | None,
-        metrics_path: str,
-        timeout: float | None,
-    ) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="rest")
-        self._status_pool = ThreadPoolExecutor(2, thread_name_prefix="rest-status")
-        api = RestApi(
-            registry, self._pool, self._status_pool, metrics=metrics, metrics_path=metrics_path, timeout=timeout
-        )
+    def __init__(self, api: RestApi, host: str, port: int) -> None:
+        self._api = api
         config = uvicorn.Config(api, http=LimitedHttp, lifespan="off", log_level="warning", access_log=False)
         self._server = uvicorn.Server(config)
         try:
@@ -50,5 +33,4 @@ class RestServer:
             time.sleep(0.01)
         self._server.should_exit = True
         self._thread.join()
-        self._pool.shutdown()
-        self._status_pool.shutdown()
+        self._api.close()
