@@ -1,16 +1,17 @@
 """What operators of a server look at: metrics, health, the limit of requests under way."""
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.model_server.contract.conftest import Launch, Running, path_of
 from tests.model_server.contract.test_predict_grpc import Code, ask, doubling, refused
 from tests.model_server.tiny import save_tiny
 
+NAME = ":tensorflow:serving:"
 PATH = "/monitoring/prometheus/metrics"
 
 
@@ -24,27 +25,35 @@ def watched(launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield running
 
 
-def value(running: Running, name: str) -> float:
+def value(running: Running, name: str, **labels: str) -> float:
     page = running.http.get(PATH)
     assert page.status_code == 200
-    found = re.search(rf"^{re.escape(name)} (\S+)$", page.text, re.MULTILINE)
-    return float(found[1]) if found else 0.0
+    assert f"# TYPE {NAME}request_count counter" in page.text.splitlines()
+    samples = [sample for family in text_string_to_metric_families(page.text) for sample in family.samples]
+    names = (NAME + name, f"{NAME}{name}_total")  # the parser adds the latter's ending to a counter that has none
+    return sum(sample.value for sample in samples if sample.name in names and sample.labels == labels)
 
 
 def test_requests_are_counted_by_model_and_status(watched: Running) -> None:
     """Monitoring: on the REST port; `:tensorflow:serving:request_count`, `request_latency`."""
-    counted = {status: f':tensorflow:serving:request_count{{model_name="tiny",status="{status}"}}' for status in ("OK",)}
-    failed = ':tensorflow:serving:request_count{model_name="tiny",status="FAILED_PRECONDITION"}'
-    latency = ':tensorflow:serving:request_latency_count{model_name="tiny",API="%s",entrypoint="%s"}'
-    names = [counted["OK"], failed, latency % ("Predict", "GRPC"), latency % ("predict", "REST")]
-    before = [value(watched, name) for name in names]
+    grpc_latency = {"model_name": "tiny", "API": "Predict", "entrypoint": "GRPC"}
+
+    def counts() -> list[float]:
+        return [
+            value(watched, "request_count", model_name="tiny", status="OK"),
+            value(watched, "request_count", model_name="tiny", status="FAILED_PRECONDITION"),
+            value(watched, "request_latency_count", **grpc_latency),
+            value(watched, "request_latency_count", model_name="tiny", API="predict", entrypoint="REST"),
+        ]
+
+    before = counts()
     watched.predictions.Predict(doubling(), timeout=5)
     refused(watched.predictions.Predict, ask("zz"))
     watched.http.post("/v1/models/tiny:predict", json={"signature_name": "double", "instances": [[1.0, 2.0]]})
-    assert [after - value for after, value in zip([value(watched, name) for name in names], before, strict=True)] == [2, 1, 1, 1]
-    last = ':tensorflow:serving:request_latency_bucket{model_name="tiny",API="Predict",entrypoint="GRPC",le="+Inf"}'
-    assert value(watched, last) == value(watched, names[2])
-    assert value(watched, ':tensorflow:serving:runtime_latency_count{model_name="tiny",API="Predict",runtime="TF1"}') >= 2
+    after = counts()
+    assert [new - old for new, old in zip(after, before, strict=True)] == [2, 1, 1, 1]
+    assert value(watched, "request_latency_bucket", le="+Inf", **grpc_latency) == after[2]
+    assert value(watched, "runtime_latency_count", model_name="tiny", API="Predict", runtime="TF1") >= 2
 
 
 def test_a_query_is_a_part_of_the_metrics_path(watched: Running) -> None:
