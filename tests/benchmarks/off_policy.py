@@ -70,7 +70,7 @@ def golden(path: Path) -> None:
 
 
 def open_bandit() -> dict[str, float]:
-    """The largest difference on logs of Bernoulli Thompson sampling, judged for uniform choice, at each of three places."""
+    """The largest difference on logs of Bernoulli Thompson sampling, judged for uniform choice, at each of three positions."""
     worst = dict.fromkeys(THEIRS, 0.0)
     for campaign in ("all", "men", "women"):
         data = OpenBanditDataset(behavior_policy="bts", campaign=campaign)

@@ -17,8 +17,8 @@ def test_clicks_come_as_often_as_is_said(world: World) -> None:
     user = np.repeat(np.flatnonzero(~world.bots)[:100], 200)
     slate = np.tile([4, 9, 2], (len(user), 1))
     clicked = world.answer(user, slate).clicked
-    places = np.array([1, 2 ** -0.7, 3 ** -0.7])
-    assert_allclose(clicked.mean(0), world.chance(user)[:, [4, 9, 2]].mean(0) * places, atol=0.01)
+    positions = np.array([1, 2 ** -0.7, 3 ** -0.7])
+    assert_allclose(clicked.mean(0), world.chance(user)[:, [4, 9, 2]].mean(0) * positions, atol=0.01)
     assert_allclose(world.value(user, slate).mean(), clicked.sum(1).mean(), atol=0.02)
 
 
@@ -96,6 +96,6 @@ def test_slates_come_as_often_as_their_propensities_say() -> None:
 
 @given(st.integers(0, 2**31), st.integers(1, 6))
 @settings(max_examples=30, deadline=None)
-def test_best_first_is_a_sort(seed: int, places: int) -> None:
+def test_best_first_is_a_sort(seed: int, positions: int) -> None:
     scores = np.random.default_rng(seed).normal(size=(4, 7))
-    assert_array_equal(best_first(scores, places), np.argsort(-scores, axis=1)[:, :places])
+    assert_array_equal(best_first(scores, positions), np.argsort(-scores, axis=1)[:, :positions])
