@@ -74,7 +74,7 @@ def demo(run: Path, catalogue: Catalogue, inter: Interactions, *, name: str, rou
     with _timed(steps, "train and evaluate"):
         found = prequential(config, catalogue, inter)
     static = found.trained.recommender
-    end = found.asked.train_end
+    end = found.evaluated.train_end
     options = ServeOptions(
         port=free_port(), model_name=config.serving.model_name, model_base_path=str(config.models_dir.absolute()))
     with ExitStack() as stack:
@@ -202,7 +202,7 @@ def _metrics(rank: np.ndarray) -> dict[str, float]:
 
 def _report(found: Prequential, name: str, inter: Interactions, rows: list[dict[str, Any]], answers: list[AskedEvent],
             failed: int, steps: dict[str, float], examples: Mapping[str, Any]) -> dict[str, Any]:
-    end = found.asked.train_end
+    end = found.evaluated.train_end
     events = np.array([a.event for a in answers])
     live = np.array([a.rank for a in answers])
     scorer = Scorer(found.trained.recommender, inter, counted=end)
