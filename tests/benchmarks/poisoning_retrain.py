@@ -26,7 +26,7 @@ from unittest import mock
 
 import numpy as np
 
-import tfrec.retrain
+import tfrec.retrain.job
 from tfrec.config import Config, load_config
 from tfrec.data.behaviour.damping import Damping
 from tfrec.data.behaviour.interactions import Interactions
@@ -81,7 +81,7 @@ def places(made: Recommender, inter: Interactions, asked: np.ndarray, film: int,
 def attempt(config: Config, rows: list[Row], *, film: str, asked_users: set[str], now: int, damped: str) -> tuple[Any, str]:
     """One retrain of a copy of the run: its result, and the film's places before and after, in words."""
     found: list[tuple[int, float]] = []
-    learn = tfrec.retrain._learn
+    learn = tfrec.retrain.job.learn
 
     def watched(config: Config, challenger: Recommender, optimizer: Any, inter: Interactions, *more: Any, **options: Any) -> None:
         last = {int(user): event for event, user in enumerate(inter.user)}
@@ -96,13 +96,13 @@ def attempt(config: Config, rows: list[Row], *, film: str, asked_users: set[str]
         log.outcome(*[Outcome(event_id=f"e{n}", user=pseudonyms.of(user), item=item, action="rating", time=at)
                       for n, (user, item, at) in enumerate(rows)])
     with ExitStack() as patches:
-        patches.enter_context(mock.patch("tfrec.retrain.Verifier"))
-        patches.enter_context(mock.patch("tfrec.retrain._learn", watched))
+        patches.enter_context(mock.patch("tfrec.retrain.job.Verifier"))
+        patches.enter_context(mock.patch("tfrec.retrain.job.learn", watched))
         if damped == NOTHING:
             patches.enter_context(mock.patch("tfrec.models.popularity_prior.agreed", lambda _, newcomers, **__: newcomers))
         if damped != BOTH:
-            patches.enter_context(mock.patch("tfrec.retrain.damping", lambda inter, *_, **__: Damping(np.ones(len(inter)))))
-        result = tfrec.retrain.retrain(config, now=now)
+            patches.enter_context(mock.patch("tfrec.retrain.split.damping", lambda inter, *_, **__: Damping(np.ones(len(inter)))))
+        result = tfrec.retrain.job.retrain(config, now=now)
     return result, " -> ".join(f"{tens} top tens, median rank {median:.0f}" for tens, median in found)
 
 

@@ -33,17 +33,18 @@ from tfrec.models.recommender import Recommender
 from tfrec.release.export import export
 from tfrec.release.manifest import CHECKPOINT, read_manifest
 from tfrec.release.publish import publish, versions
-from tfrec.retrain import PROMOTED, REJECTED, WAITING, Intent, Retrained, retrain
+from tfrec.retrain import PROMOTED, REJECTED, WAITING, Retrained, retrain
+from tfrec.retrain.intent import Intent
 from tfrec.training.loop import optimiser
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 NOW, EVENTS = 3_000_000, 40
-VERIFY = "tfrec.retrain.Verifier"
+CHALLENGE, LEARN, VERIFY = (f"tfrec.retrain.job.{name}" for name in ("challenge", "learn", "Verifier"))
 KILLS = [  # in the order of a run; each leaves something else behind
     "after tfrec.training.loop.StepProgress.on_train_batch_end",  # the intent; one batch of many is learnt
     "before tfrec.release.export.write_manifest",  # an export that has not got its name yet
     "before tfrec.release.publish.write_manifest",  # a whole export, and a version that has not got its number yet
-    "after tfrec.retrain.publish",  # a version, and an intent that is carried out
+    "after tfrec.retrain.job.publish",  # a version, and an intent that is carried out
 ]
 
 
@@ -150,7 +151,7 @@ def test_a_fault_that_a_retrain_makes_is_not_promoted(config: Config, fault: Any
     def learn(config: Config, challenger: Recommender, *_: object, **__: object) -> None:
         fault(challenger)
 
-    with mock.patch("tfrec.retrain._learn", side_effect=learn), mock.patch(VERIFY):
+    with mock.patch(LEARN, side_effect=learn), mock.patch(VERIFY):
         result = retrain(config, now=NOW)
     assert (result.outcome, versions(config.models_dir)) == (REJECTED, [1])
     assert re.search(told, result.reason)
@@ -181,7 +182,7 @@ def test_a_parent_whose_files_are_damaged_is_not_continued(config: Config, file:
     (nothing_to_learn, WAITING), (not_a_number, REJECTED), (out_of_memory, MemoryError),
 ], ids=lambda value: getattr(value, "__name__", value))
 def test_after_a_run_that_did_not_publish_a_later_run_has_a_later_window(config: Config, learn: Any, ends: Any) -> None:
-    with mock.patch("tfrec.retrain._learn", side_effect=learn), mock.patch(VERIFY):
+    with mock.patch(LEARN, side_effect=learn), mock.patch(VERIFY):
         if isinstance(ends, str):
             result = retrain(config, now=NOW)
             assert (result.outcome, result.version) == (ends, 1)
@@ -202,7 +203,7 @@ def test_after_a_run_that_did_not_publish_a_later_run_has_a_later_window(config:
 
 def interrupted(config: Config, *, now: int) -> Intent:
     """What a run that is killed at once wanted to do."""
-    with mock.patch("tfrec.retrain._work", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+    with mock.patch(CHALLENGE, side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
         retrain(config, now=now)
     return Intent.model_validate_json((config.run / "retrain" / "intent.json").read_bytes())
 
@@ -231,16 +232,16 @@ def test_a_full_disk_ends_a_run_with_a_word_and_leaves_room_for_the_next(config:
         (work / ".export-1.staging-2" / "variables").mkdir(parents=True)
         raise refused
 
-    with mock.patch("tfrec.retrain._work", side_effect=write), \
+    with mock.patch(CHALLENGE, side_effect=write), \
          pytest.raises(DataError, match=rf"variables.data.*{FULL}.* GB are free on the disk of {config.run}. Free disk space"):
         retrain(config, now=NOW)
     assert ({path.name for path in work.iterdir()}, versions(config.models_dir)) == ({"lock"}, [1])
-    with mock.patch("tfrec.retrain._work", return_value=Retrained(REJECTED, "too bad", 1, 2, 3)):
+    with mock.patch(CHALLENGE, return_value=Retrained(REJECTED, "too bad", 1, 2, 3)):
         assert retrain(config, now=NOW + 1).outcome == REJECTED
 
 
 def test_an_error_of_tensorflow_that_is_not_the_disks_stays_what_it_is(config: Config) -> None:
-    with mock.patch("tfrec.retrain._work", side_effect=tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")), \
+    with mock.patch(CHALLENGE, side_effect=tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")), \
          pytest.raises(tf.errors.ResourceExhaustedError):
         retrain(config, now=NOW)
 
@@ -251,8 +252,8 @@ def test_results_and_rows_set_aside_do_not_grow_with_the_runs(config: Config) ->
     for n in range(5):
         (work / f"quarantine-{n}.jsonl").write_text("{}")
         os.utime(work / f"quarantine-{n}.jsonl", (n, n))
-    with mock.patch("tfrec.retrain._work", return_value=Retrained(REJECTED, "too bad", 1, 2, 3)), \
-         mock.patch("tfrec.retrain._RESULTS", 3), mock.patch("tfrec.retrain._QUARANTINES", 2):
+    with mock.patch(CHALLENGE, return_value=Retrained(REJECTED, "too bad", 1, 2, 3)), \
+         mock.patch("tfrec.retrain.run_directory.MAX_RESULTS", 3), mock.patch("tfrec.retrain.run_directory.MAX_QUARANTINES", 2):
         for n in range(5):
             retrain(config, now=NOW + n)
     kept = sorted(path.name.partition("-")[0] for path in work.iterdir() if path.name[0].isdecimal())
@@ -293,7 +294,7 @@ def test_a_challenger_that_forgets_what_was_before_the_window_is_rejected(config
     def forget(config: Config, challenger: Recommender, *_: object, **__: object) -> None:
         challenger.model.beta.assign(-50.0)  # what was liked comes last
 
-    with mock.patch("tfrec.retrain._learn", side_effect=forget), mock.patch(VERIFY):
+    with mock.patch(LEARN, side_effect=forget), mock.patch(VERIFY):
         result = retrain(asked, now=NOW)
     assert result.outcome == REJECTED
     earlier = result.figures["earlier"]

@@ -1,4 +1,5 @@
 """The retrain job on what was shown: it reads what was served, learns by an objective, teaches the bandits, and goes on."""
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -24,7 +25,7 @@ from tfrec.training.slates.trainer import PolicyScorer
 from tfrec.training.slates.window import window_arrays
 
 DAY = 86_400
-VERIFY = ("tfrec.retrain.Verifier", "tfrec.release.publish.verify")
+VERIFY = ("tfrec.retrain.job.Verifier", "tfrec.release.publish.verify")
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,6 @@ def test_without_a_matured_slate_it_waits_and_says_so(logged: tuple[Config, Reco
 
 def copied(config: Config, run: Path, *, with_log: bool = True) -> Config:
     """The run with the same versions, the behaviour that they knew and, by default, the same log."""
-    import shutil
     shutil.copytree(config.run, run / "run", ignore=None if with_log else shutil.ignore_patterns("log"))
     known = tiny.interactions(tiny.catalogue()).slice(0, 150)  # whose popularity the version was made with
     rows = zip(known.user.tolist(), known.item.tolist(), known.time.tolist(), strict=True)

@@ -1,0 +1,79 @@
+"""The intent of a run: everything that it is a function of, on disk before the work starts.
+
+A run that is killed leaves its intent behind. The next run takes it up, does the same work and comes to the same verdict, unless
+the parent version, the configuration or a data file has changed in the meantime.
+"""
+import hashlib
+import logging
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tfrec.config import Config
+from tfrec.data.feedback_log.log import FeedbackLog
+from tfrec.data.feedback_log.window import Window
+from tfrec.release.manifest import read_manifest
+from tfrec.release.publish import version_of, versions
+from tfrec.retrain.run_directory import RunDirectory, write_whole
+
+log = logging.getLogger(__name__)
+
+
+class Intent(BaseModel):
+    """What a run is a function of."""
+
+    model_config = ConfigDict(frozen=True)
+
+    window: Window
+    parent: int
+    config_digest: str
+    now: int
+    seed: int
+    data_digest: str = ""  # of the catalogue and the base behaviour: a run that is taken up reads these files anew
+
+    @property
+    def identity(self) -> str:
+        """Equal for equal runs."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+
+def take_up_or_begin(config: Config, directory: RunDirectory, feedback: FeedbackLog, *, now: int, seed: int) -> Intent:
+    """The intent of an interrupted run, if that was published or still applies; else a new one, which is on disk on return."""
+    parent = versions(config.models_dir)[-1]
+    data_digest = _digest(config.data.items, config.data.interactions)
+    if old := _left_behind(directory.intent):
+        applies = (old.parent, old.config_digest, old.data_digest) == (parent, config.digest(), data_digest)
+        if applies or version_of(config.models_dir, old.identity) is not None:
+            log.info("taking up the interrupted run %s", old.identity)
+            return old
+    manifest = read_manifest(config.models_dir / str(parent))
+    after = None if manifest.window is None else Window.model_validate(manifest.window)
+    intent = Intent(window=feedback.window(after, now=now), parent=parent, config_digest=config.digest(), now=now, seed=seed,
+                    data_digest=data_digest)
+    write_whole(directory.intent, intent.model_dump_json())
+    return intent
+
+
+def _left_behind(path: Path) -> Intent | None:
+    """The intent of a run that was killed; None when there is none, or it cannot be read."""
+    if not path.is_file():
+        return None
+    try:
+        return Intent.model_validate_json(path.read_bytes())
+    except ValidationError as e:
+        log.warning("%s: expected the intent of an interrupted run, got %d bytes that are none (%s). It is dropped, and a new "
+                    "run begins.", path, path.stat().st_size, e.errors()[0]["msg"])
+        return None
+
+
+def _digest(*files: Path | None) -> str:
+    """SHA-256 of the contents of those files that exist; of a directory, of all files in it."""
+    sha = hashlib.sha256()
+    parts = [sorted(file.rglob("*")) if file is not None and file.is_dir() else [file] for file in files]
+    for file in (part for of_one in parts for part in of_one):
+        if file is not None and file.is_file():
+            with file.open("rb") as raw:
+                sha.update(hashlib.file_digest(raw, "sha256").digest())
+        else:
+            sha.update(b"none")
+    return sha.hexdigest()

@@ -1,0 +1,147 @@
+"""The steps of a retrain, in order.
+
+    read the window -> split it -> measure the champion -> learn from its weights -> compare -> export -> verify -> publish
+
+A run ends as `promoted`, `rejected` or `waiting`. If it ends in an error, what was live stays live, and the next run begins anew.
+"""
+import logging
+import shutil
+from dataclasses import asdict
+from typing import Any
+
+from tfrec.config import Config
+from tfrec.data.feedback_log.log import FeedbackLog
+from tfrec.data.readers.quarantine import Quarantine
+from tfrec.errors import NothingToLearn, NotVerified, TfrecError, UsageError
+from tfrec.evaluation.gate_words import figures_of, reason_in_words
+from tfrec.models.popularity_prior import PopularityPrior
+from tfrec.models.recommender import Recommender
+from tfrec.release.export import export
+from tfrec.release.file_digests import check_files
+from tfrec.release.lineage import Lineage, slates_until
+from tfrec.release.manifest import CHECKPOINT, read_manifest
+from tfrec.release.publish import publish, version_of, versions
+from tfrec.release.retention import retire
+from tfrec.release.verify import Verifier
+from tfrec.retrain.intent import Intent, take_up_or_begin
+from tfrec.retrain.judging import Contest
+from tfrec.retrain.learning import learn, not_finite
+from tfrec.retrain.result import PROMOTED, REJECTED, WAITING, Retrained, timed
+from tfrec.retrain.run_directory import RunDirectory, disk_errors_named
+from tfrec.retrain.split import Split, split_window
+from tfrec.retrain.window import read_window
+from tfrec.training import checkpoint
+from tfrec.training.devices import choose_strategy
+from tfrec.training.loop import optimiser
+from tfrec.training.slates.window import SlateWindow
+
+log = logging.getLogger(__name__)
+
+
+def retrain(config: Config, *, now: int, seed: int = 0) -> Retrained:
+    """Run the job once.
+
+    Args:
+        config: names the run directory with its feedback log and published versions, the catalogue and the base behaviour.
+        now: seconds since 1970; labels mature by it. A run that is taken up keeps the time and the seed that it began with.
+        seed: of replay and of the order of batches.
+
+    Raises:
+        UsageError: nothing is published to continue from.
+        TfrecError: another retrain of this run is at work.
+        DataError: the disk is full or cannot be used. What was live stays so, and the next run begins anew.
+    """
+    if not versions(config.models_dir):
+        raise UsageError(f"{config.models_dir}: no published version to continue from. First: tfrec train, tfrec export, "
+                         "tfrec publish.")
+    with disk_errors_named(config.run), RunDirectory.opened(config.run / "retrain") as directory:
+        feedback = FeedbackLog(config.log_dir)
+        intent = take_up_or_begin(config, directory, feedback, now=now, seed=seed)
+        result = _ended_before(config, intent)
+        if result is None:
+            try:
+                result = challenge(config, directory, feedback, intent)
+            except Exception:  # a kill is none
+                directory.abandon()
+                raise
+        log.info("%s: %s", result.outcome, result.reason)
+        if result.outcome == PROMOTED:
+            retire(config)
+        try:
+            feedback.maintain()
+        except TfrecError as error:  # the run ended well all the same, and the next one tidies up
+            log.warning("the log was not tidied up: %s", error)
+        directory.finish(result, f"{intent.now}-{intent.identity}")
+        return result
+
+
+def _ended_before(config: Config, intent: Intent) -> Retrained | None:
+    """The result of a run that was killed after it had published; None of any other."""
+    published = version_of(config.models_dir, intent.identity)
+    if published is None:
+        return None
+    meta = checkpoint.read_meta(config.models_dir / str(published) / CHECKPOINT)
+    return Retrained(**meta["result"] | {"version": published})
+
+
+def challenge(config: Config, directory: RunDirectory, feedback: FeedbackLog, intent: Intent) -> Retrained:
+    """Train a challenger on the window of an intent and publish it if it passes the gate."""
+    parent = config.models_dir / str(intent.parent)
+    result = Retrained(WAITING, "", intent.parent, events=0, learnt=0)
+    with timed(result.seconds, "read"):
+        check_files(parent, read_manifest(parent), below=CHECKPOINT)
+        window = read_window(config, feedback, intent, parent,
+                             quarantine=Quarantine(directory.path / f"quarantine-{intent.identity}.jsonl"))
+    result.events, result.left_out = window.events, window.left_out
+    if missing := window.missing(config.retrain):
+        return result.ended(WAITING, missing)
+    split = split_window(config, window, seed=intent.seed)
+    if not len(split.judges):
+        return result.ended(WAITING, split.no_judges)
+
+    with choose_strategy(config.training.device).scope():
+        optimizer = optimiser(config, learning_rate=config.retrain.learning_rate)
+        challenger, _ = checkpoint.load(parent / CHECKPOINT, config, catalogue=window.catalogue, optimizer=optimizer)
+        optimizer.learning_rate = config.retrain.learning_rate  # and not the parent's
+        with timed(result.seconds, "evaluate"):
+            shown = SlateWindow.of(challenger, window.slates, split.inter, until=split.until, now=intent.now)
+            contest = Contest(config, challenger, window, split, shown)
+        with timed(result.seconds, "train"):
+            try:
+                learn(config, challenger, optimizer, split.learnable, split.targets, shown, seed=intent.seed)
+            except NothingToLearn as e:
+                return result.ended(WAITING, f"{e} Left for the next run.")
+            result.learnt = split.learnt
+            if broken := not_finite(challenger, optimizer):
+                return result.ended(REJECTED, broken)
+            shown.teach_head(challenger)
+            if broken := not_finite(challenger, optimizer):  # the bandits' head, now
+                return result.ended(REJECTED, broken)
+        with timed(result.seconds, "evaluate"):
+            decision = contest.decision(read_manifest(parent))
+        result.figures = figures_of(decision) | split.figures
+        result.ended(PROMOTED if decision.promote else REJECTED, reason_in_words(decision))
+        if not decision.promote:
+            return result
+        return release(config, directory, intent, challenger, optimizer, split, shown, result)
+
+
+def release(config: Config, directory: RunDirectory, intent: Intent, challenger: Recommender, optimizer: Any, split: Split,
+            shown: SlateWindow, result: Retrained) -> Retrained:
+    """Export a challenger that passed the gate, verify the export in a fresh model server, and publish it."""
+    parent = config.models_dir / str(intent.parent)
+    challenger.prior = PopularityPrior.counted(split.inter, weights=challenger.prior.weights)
+    with Verifier(parent=parent) as verifier:  # its server starts while the export is written
+        with timed(result.seconds, "export"):
+            lineage = Lineage(parent=intent.parent, window=intent.window.model_dump(mode="json"), held_back=split.held_back,
+                              slates_until=max(shown.learnt_until, slates_until(parent)), scorecard=result.figures,
+                              identity=intent.identity)
+            exported = export(challenger, directory.path / f"export-{intent.identity}", created_at=intent.now, lineage=lineage,
+                              optimizer=optimizer, result=asdict(result))
+        with timed(result.seconds, "verify"):
+            try:
+                result.version = publish(exported, config.models_dir, verifier=verifier)
+            except NotVerified as e:
+                result.ended(REJECTED, str(e))
+    shutil.rmtree(exported)
+    return result

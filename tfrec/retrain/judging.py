@@ -1,0 +1,127 @@
+"""The challenger beside the champion: both are measured on the same events, searches and slates, and the gate compares them.
+
+One object holds the weights of both, one after the other. It is the champion until something trains on the window.
+"""
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from tfrec.config import Config
+from tfrec.data.behaviour.histories import Histories
+from tfrec.data.behaviour.interactions import Interactions
+from tfrec.data.examples.slates import Slate
+from tfrec.data.items.catalogue import Catalogue
+from tfrec.evaluation.baselines import POPULARITY_7D, WEEK, popularity_scorer
+from tfrec.evaluation.gate import Decision, Margins, decide
+from tfrec.evaluation.gate_figures import Floor, SearchRanks, measure
+from tfrec.evaluation.policy_value import compare_policies
+from tfrec.evaluation.protocol import Ranks, hash_sample, rank_events, with_history
+from tfrec.evaluation.search_ranks import OWN_TEXTS, Searches, chosen_searches, own_texts, rank_searches
+from tfrec.models.popularity_prior import PopularityPrior
+from tfrec.models.recommender import Recommender
+from tfrec.models.scorer import Scorer, SearchScorer
+from tfrec.models.text_encoder import load_encoder
+from tfrec.release.manifest import Manifest
+from tfrec.retrain.split import Split
+from tfrec.retrain.window import WindowContents
+from tfrec.training.slates.window import SlateWindow
+
+MIN_SEARCHES = 30  # of the log; with fewer, items' own texts are searched for instead
+MAX_OWN_TEXTS = 500  # items
+EARLIER = 200_000  # newest events before the window, of which some are asked again: hashing one takes a microsecond
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """How good a model is."""
+
+    judges: Ranks  # of the events that judge
+    earlier: Ranks  # of events that both models may have learnt
+    first_positions: npt.NDArray[np.float64]  # [judged slates], probability of what was shown first
+    searches: npt.NDArray[np.float64]  # [searches], ranks of what was wanted
+
+
+class Contest:
+    """Measures a model when it is made, as the champion, and again for the decision, as the challenger.
+
+    Both have the same rolling popularity, so their difference is what the weights say.
+
+    Args:
+        config: its `retrain` section, mainly.
+        model: holds the champion's weights, and the challenger's by the time of the decision.
+        window: what the run read.
+        split: of the window.
+        shown: the slates of the window.
+    """
+
+    def __init__(self, config: Config, model: Recommender, window: WindowContents, split: Split, shown: SlateWindow) -> None:
+        self._config, self._split, self._shown, self._items = config, split, shown, len(window.catalogue)
+        inter, histories = split.inter, Histories(split.inter)
+        self._earlier = _earlier(config, inter, split.new[: split.start], histories)
+        begin = int(np.searchsorted(inter.time, inter.time[self._earlier[0]])) if len(self._earlier) else split.start
+        prior = PopularityPrior.counted(inter, begin, weights=model.prior.weights)  # knows nothing of what is asked
+        self._rank = partial(rank_events, inter, train_end=split.start, histories=histories)
+        self._scorer = Scorer(model, inter, counted=begin, histories=histories, prior=prior)
+        self._searches = _searches(config, window.catalogue, window.slates, since=split.until)
+        self._search = SearchScorer(model, _vectors(model, self._searches), prior=prior)
+        self._champion = self._measured()
+
+    def _measured(self) -> Measured:
+        searches = rank_searches(self._searches, self._search, n_items=self._items)
+        return Measured(self._rank(self._split.judges.events, self._scorer), self._rank(self._earlier, self._scorer),
+                        self._shown.first_position_probabilities(), searches)
+
+    def decision(self, parent: Manifest) -> Decision:
+        """Whether the challenger may replace the champion.
+
+        Args:
+            parent: the champion's manifest, which knows what it reached at its own gate.
+        """
+        self._scorer.refresh()
+        champion, challenger, settings = self._champion, self._measured(), self._config.retrain
+        popularity = popularity_scorer(self._split.inter, window=WEEK)
+        judged = self._shown.judged
+        value = compare_policies(judged.reward[:, 0], np.exp(judged.log_propensity[:, 0]), champion=champion.first_positions,
+                                 challenger=challenger.first_positions, users=judged.user)
+        searches = SearchRanks(champion.searches, challenger.searches, self._searches.users, self._items, self._searches.source)
+        figures = measure(champion.judges, challenger.judges,
+                          {POPULARITY_7D: self._rank(self._split.judges.events, popularity)},
+                          earlier=(champion.earlier, challenger.earlier), value=value, search=searches,
+                          floor=_floor(settings.gate_floor, parent, self._rank(self._earlier, popularity)))
+        return decide(figures, Margins(
+            hit_rate=settings.gate_margin, value=settings.value_margin, earlier=settings.forget_margin,
+            search=max(settings.search_margin, settings.gate_margin)))
+
+
+def _earlier(config: Config, inter: Interactions, new: np.ndarray, histories: Histories) -> np.ndarray:
+    """Events before the judging ones that are not new: a sample, which is the same for the same past."""
+    old = np.flatnonzero(~new)[-EARLIER:]
+    return hash_sample(inter, with_history(inter, old, histories=histories), limit=config.retrain.gate_sample)
+
+
+def _searches(config: Config, catalogue: Catalogue, slates: list[Slate], *, since: int) -> Searches:
+    """What people searched for and chose in the time that judges; with too little of it, the items' own texts."""
+    chosen = [(slate.request["query"], position.item, slate.request["user"]) for slate in slates
+              if slate.request["query"] and slate.request["time"] >= since for position in slate.positions if position.reward > 0]
+    searches = chosen_searches(chosen[-config.retrain.gate_sample :], catalogue)
+    return searches if len(searches) >= MIN_SEARCHES else own_texts(catalogue, limit=MAX_OWN_TEXTS)
+
+
+def _vectors(recommender: Recommender, searches: Searches) -> np.ndarray:
+    """`[n, text width]` of the queries. What people typed is encoded here and kept nowhere."""
+    if searches.source == OWN_TEXTS:
+        return recommender.text[searches.items]
+    text = recommender.config.text
+    return load_encoder(text).encode(searches.texts, role="query", batch_size=text.batch_size)
+
+
+def _floor(share: float, parent: Manifest, popularity: Ranks) -> Floor | None:
+    """A share of what the champion reached at its own gate; without one, of what popularity reached before the window."""
+    reached = parent.scorecard.get("hr@10")
+    if isinstance(reached, dict) and "challenger" in reached:
+        return Floor(float(reached["challenger"]), share, "the champion, when it was made,")
+    if len(popularity):
+        return Floor(float((popularity.rank <= 10).mean()), share, "7-day popularity, before this window,")
+    return None

@@ -1,0 +1,61 @@
+"""What a retrain learns, from the parent's weights: behaviour, what was shown and what came of it, or both.
+
+`retrain.objective` says which. `softmax` learns behaviour; all other objectives learn from slates.
+"""
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfrec.config import Config
+from tfrec.data.behaviour.interactions import Interactions
+from tfrec.models.recommender import Recommender
+from tfrec.training.loop import Trainer, give_slots
+from tfrec.training.progress import bar
+from tfrec.training.slates.trainer import SlateTrainer
+from tfrec.training.slates.window import SlateWindow
+
+
+def learn(config: Config, challenger: Recommender, optimizer: Any, inter: Interactions, targets: np.ndarray,
+          shown: SlateWindow, *, seed: int) -> None:
+    """Train the challenger, which holds its parent's weights, by the objectives of the configuration.
+
+    Args:
+        config: its `retrain` section.
+        challenger: is changed.
+        optimizer: goes on with the parent's moments.
+        inter: the events before those that judge.
+        targets: `[len(inter)]`, which of them are learnt.
+        shown: the slates of the window.
+        seed: of the order of batches.
+
+    Raises:
+        NothingToLearn: an objective finds nothing in the window.
+    """
+    model, objectives = challenger.model, config.retrain.objectives
+    model.average.restart()
+    behaviour = None
+    if "softmax" in objectives:
+        behaviour = Trainer(challenger, inter, targets, prior_weights=challenger.prior.weights)
+    else:
+        give_slots(challenger, inter)  # as `Trainer` does
+    trainer: Trainer | SlateTrainer
+    if behaviour is not None and len(objectives) == 1:
+        trainer = behaviour
+    else:
+        trainer = SlateTrainer(challenger, shown.learnt, shown.scorer, behaviour=behaviour)
+    model.anchor.hold(config.retrain.l2_sp)  # to the parent
+    with bar("retraining", total=trainer.steps * config.retrain.epochs) as advance:
+        trainer.run(optimizer, epochs=range(seed, seed + config.retrain.epochs), advance=advance)
+    model.average.swap()
+    model.anchor.hold(0.0)
+
+
+def not_finite(challenger: Recommender, optimizer: Any) -> str:
+    """Which learnt variable holds NaN or an infinity, in words; "" when all are finite."""
+    learnt = [*challenger.model.variables, *challenger.head.variables, *optimizer.variables]
+    broken = [v.name for v in learnt if v.dtype.is_floating and not bool(tf.reduce_all(tf.math.is_finite(v)))]
+    if not broken:
+        return ""
+    return (f"the challenger is not finite after training: {len(broken)} of {len(learnt)} variables hold a number that is none, "
+            f"such as {broken[0]}. Lower retrain.learning_rate, or look for rewards and values of another size than before")
