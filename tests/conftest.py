@@ -18,7 +18,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llv
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 from tests.once import once  # noqa: E402
-from tfrec.terminal import end, held_back  # noqa: E402  before any test module can import TensorFlow
+from tfrec.terminal import end, quiet_native_code  # noqa: E402  before any test module can import TensorFlow
 
 if TYPE_CHECKING:
     from tests.model_server.tiny import Running
@@ -43,7 +43,7 @@ class QuietDirectories:
     def pytest_make_collect_report(self, collector: pytest.Collector) -> Generator[None, Report, Report]:
         if not isinstance(collector, pytest.Directory):
             return (yield)
-        with held_back():
+        with quiet_native_code():
             return (yield)
 
 

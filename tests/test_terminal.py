@@ -54,13 +54,13 @@ def test_a_command_that_returns_ends_with_0():
 
 
 def fail_to_import():
-    with terminal.held_back():
+    with terminal.quiet_native_code():
         os.write(2, b"E0000 undefined symbol\n")
         raise ImportError
 
 
 def test_lines_of_native_code_are_held_back_unless_it_fails(capfd):
-    with terminal.held_back():
+    with terminal.quiet_native_code():
         os.write(2, b"I0000 starting\n")
     os.write(2, b"after\n")
     assert capfd.readouterr().err == "after\n"

