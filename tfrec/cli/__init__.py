@@ -1,1 +1,1 @@
-"""The command line: a file a group of commands."""
+"""The command line: a file for each command, or for a few that belong together."""

@@ -1,0 +1,34 @@
+"""`tfrec evaluate`: how good a model is on data of one's own, beside baselines."""
+from typing import Annotated
+
+import typer
+
+from tfrec import terminal
+from tfrec.cli.options import AsJson, Events, Items, SkipBadRows, configured, load_tensorflow
+from tfrec.config import Config
+from tfrec.errors import UsageError
+
+
+@configured
+def evaluate(
+    config: Config,
+    items: Items = None,
+    interactions: Events = None,
+    protocol: Annotated[str, typer.Option(help="prequential: train on the first 80%, predict the rest.")] = "prequential",
+    skip_bad_rows: SkipBadRows = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train on the first 80% of the events and predict the later ones. Compare with popularity, item-kNN and EASE."""
+    if protocol != "prequential":
+        raise UsageError(f"evaluate: --protocol must be prequential, got {protocol!r}.")
+    terminal.writable(config.run)
+    from tfrec.data.behaviour.dataset import read_dataset
+
+    catalogue, inter = read_dataset(  # in this protocol an item without a row in the catalogue is a candidate as well
+        config, items, interactions, skip_bad_rows=skip_bad_rows, command="evaluate", with_unknown_items=True
+    )
+    load_tensorflow()
+    from tfrec.evaluation.prequential import prequential
+
+    found = prequential(config, catalogue, inter)
+    terminal.show(found.to_dict() if as_json else found, as_json=as_json)

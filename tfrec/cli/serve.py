@@ -1,0 +1,60 @@
+"""`tfrec serve`, the model server, and `tfrec gateway`, which an application calls."""
+from typing import Annotated
+
+import typer
+
+from tfrec import terminal
+from tfrec.cli.options import configured, load_tensorflow
+from tfrec.config import Config
+from tfrec.errors import UsageError
+
+
+@configured
+def serve(config: Config, context: typer.Context) -> None:
+    """Serve the published versions over gRPC and REST. A new version replaces the old one while requests run.
+
+    The program tensorflow_model_server is used when it is on the PATH or named by TFREC_MODEL_SERVER, else the embedded server.
+    Both take its flags under their own names, as --name=value: --port (8500), --rest_api_port (8501), --model_name,
+    --model_base_path, --model_config_file, --model_config_file_poll_wait_seconds, --file_system_poll_wait_seconds,
+    --enable_batching, --batching_parameters_file, --monitoring_config_file, --enable_grpc_healthcheck_service,
+    --allow_version_labels_for_unavailable_models, --grpc_max_threads, --grpc_socket_path, --grpc_channel_arguments,
+    --rest_api_timeout_in_ms, --max_num_load_retries, --load_retry_interval_micros, --enable_model_warmup. Without a base path
+    and without a model config it serves what the configuration's run has published.
+
+    The embedded server listens on the loopback address; --host=0.0.0.0 lets other machines in. The real one listens on every
+    interface. Whoever reaches either of them may change what it serves: keep its ports from others.
+    """
+    from tfrec.model_server.options import ServeOptions, parse_flags
+    from tfrec.model_server.server import find_model_server, serve
+
+    published = {
+        "model_name": config.serving.model_name,
+        "model_base_path": str(config.models_dir.absolute()),
+        "rest_api_port": 8501,
+        "grpc_max_threads": max(ServeOptions.grpc_max_threads, 4 * config.gateway.max_in_flight),  # or a busy gateway is refused
+    }
+    named = {word.partition("=")[0] for word in context.args} & {"--model_base_path", "--model_config_file"}
+    options, others = parse_flags(context.args, **({} if named else published))
+    if not named and not config.models_dir.is_dir():
+        raise UsageError(f"Nothing is published in {config.models_dir}. Check --set run=..., or publish first: tfrec publish.")
+    if find_model_server() is None:
+        load_tensorflow()
+    serve(options, others)
+
+
+@configured
+def gateway(
+    config: Config,
+    server: Annotated[str, typer.Option(metavar="HOST:PORT", help="gRPC address of the model server.")] = "127.0.0.1:8500",
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 8080,
+    writer: Annotated[
+        str, typer.Option(help="The name of this process in the log. Two gateways of a run need two names.")
+    ] = "gateway",
+) -> None:
+    """Answer an application's requests for recommendations, searches and similar items; take outcomes; keep the feedback log."""
+    terminal.writable(config.run)
+    load_tensorflow()
+    from tfrec.gateway.serve import serve_gateway
+
+    serve_gateway(config, model_server=server, host=host, port=port, writer=writer)

@@ -1,0 +1,40 @@
+"""`tfrec train`: a first model, from a catalogue and past behaviour."""
+import time
+from typing import Annotated
+
+import typer
+
+from tfrec import terminal
+from tfrec.cli.options import AsJson, Events, Items, SkipBadRows, configured, load_tensorflow
+from tfrec.config import Config
+
+
+@configured
+def train(
+    config: Config,
+    items: Items = None,
+    interactions: Events = None,
+    skip_bad_rows: SkipBadRows = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Do not continue an interrupted training.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model on a catalogue and past behaviour, and save it as the run's checkpoint.
+
+    An interrupted training continues where it stopped.
+    """
+    terminal.writable(config.run)
+    from tfrec.data.behaviour.dataset import read_dataset
+
+    catalogue, inter = read_dataset(config, items, interactions, skip_bad_rows=skip_bad_rows, command="train")
+    load_tensorflow()
+    from tfrec.training import checkpoint
+    from tfrec.training.train import checkpoint_dir, train
+
+    trained = train(config, catalogue, inter, resume=not restart)
+    directory = checkpoint.save(checkpoint_dir(config), trained.recommender, optimizer=trained.optimizer,
+                                meta={"trained_at": int(time.time())})
+    terminal.show(
+        {"checkpoint": directory, "events": len(inter), "items": len(catalogue), "epochs": trained.epochs,
+         "train_seconds": round(trained.seconds, 1), "popularity_weight": float(trained.recommender.model.beta.numpy())},
+        as_json=as_json,
+    )
