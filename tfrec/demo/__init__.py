@@ -1,1 +1,1 @@
-"""The demo: the whole loop on recorded behaviour."""
+"""The demo: the whole loop, from training to retraining, on recorded behaviour."""

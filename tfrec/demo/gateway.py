@@ -1,6 +1,7 @@
-"""The demo's gateway: it lives in the time of the events that are replayed.
+"""The demo's gateway, whose clock shows the time of the replayed events.
 
-By the time of this machine, everybody in a replay of past years has just come, and choices of newcomers hardly move popularity.
+By the clock of this machine, everybody in a replay of past years would have arrived just now, and what newcomers choose hardly
+moves popularity.
 
     python -m tfrec.demo.gateway CONFIG.toml MODEL_SERVER PORT CLOCK_FILE
 """

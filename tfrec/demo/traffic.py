@@ -1,8 +1,8 @@
-"""Recorded behaviour replayed as live traffic: events in, requests and outcomes through the gateway's socket, answers out.
+"""Replays recorded behaviour as live traffic through the gateway's socket, and keeps the answers.
 
-Time is the events' own. An asked event is first a request with what its user did before that second, then an outcome; every
-other event is an outcome that tfrec had no part in. Outcomes are sent before the next request of a later second, so the
-server never knows more of a moment than one would have known.
+Time is the events' own. An asked event is first a request, with what its user did before that second, and then an outcome. Every
+other event is an outcome of something that tfrec did not show. Outcomes are sent before the next request of a later second, so
+the server never knows more than one could have known at that moment.
 """
 import http.client
 import json
@@ -20,35 +20,35 @@ from tfrec.errors import ServingError
 
 K = 50  # items of a slate
 BATCH = 500  # outcomes in one call
-_SECONDS = 25  # that an answer may take: on a busy machine a slow server is waited for
+_SECONDS = 25  # the longest time that an answer may take, for a busy machine
 _HEADERS = {"Content-Type": "application/json", "X-Timeout-Seconds": str(_SECONDS)}
 
 
 @dataclass(frozen=True)
 class AskedEvent:
-    """What one asked event was answered."""
+    """The answer to one asked event."""
 
     event: int
     items: tuple[str, ...]
-    scores: tuple[float, ...]
     rank: float  # of the event's own item in the slate, infinite when it is not there
     version: int
     milliseconds: float
 
 
 class GatewayClient:
-    """A kept-alive connection to the gateway; one thread may use it."""
+    """A connection to the gateway that is kept open. Only one thread may use it."""
 
     def __init__(self, host: str, port: int) -> None:
+        """Name the gateway; the first call connects."""
         self._connection = http.client.HTTPConnection(host, port, timeout=_SECONDS + 5)
 
     def post(self, path: str, body: Any) -> Any:
-        """The answer to `body`.
+        """Post `body` and return the answer.
 
         Raises:
-            ServingError: any answer but 200, or none.
+            ServingError: the answer is not 200, or there is none.
         """
-        for last in (False, True):  # a server may close a connection that was idle; everything sent here may be sent twice
+        for last in (False, True):  # a server may close an idle connection; everything sent here may be sent twice
             try:
                 self._connection.request("POST", path, json.dumps(body), _HEADERS)
                 answer = self._connection.getresponse()
@@ -63,7 +63,7 @@ class GatewayClient:
         return json.loads(text)
 
     def recommend(self, body: dict[str, Any]) -> Any:
-        """A model's answer to `body`; `ServingError` when something else answered in its place."""
+        """The model's answer to `body`; `ServingError` when a fallback answered in its place."""
         answer = self.post("/v1/recommend", body)
         if answer["fallback"]:
             raise ServingError(f"expected the model's own answer: {answer['fallback']}")
@@ -76,12 +76,12 @@ class GatewayClient:
 
 @dataclass
 class Traffic:
-    """Replays `inter` through a gateway; counts what failed."""
+    """Replays `inter` through a gateway, and counts the calls that failed."""
 
     gateway: GatewayClient
     inter: Interactions
     length: int  # events of a history that the model reads
-    tell: Callable[[int], None]  # what second it is
+    tell: Callable[[int], None]  # is called with each second, before it begins
     failed: int = 0
     _waiting: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
 
@@ -89,7 +89,7 @@ class Traffic:
         self._histories = Histories(self.inter)
 
     def play(self, start: int, stop: int, asked: Sequence[int], *, advance: Callable[[int], None]) -> list[AskedEvent]:
-        """Events start <= i < stop, of which `asked` are asked; the answers in order."""
+        """Replay the events from `start` to before `stop`, of which `asked` are asked; return the answers in order."""
         wanted, answers = set(map(int, asked)), []
         for event in range(start, stop):
             request_id, second = None, int(self.inter.time[event])
@@ -126,8 +126,7 @@ class Traffic:
         items = tuple(shown["item"] for shown in found["items"])
         own = inter.items[inter.item[event]]
         rank = items.index(own) + 1.0 if own in items else np.inf
-        scores = tuple(shown["score"] for shown in found["items"])
-        answer = AskedEvent(event, items, scores, rank, found["model_version"], milliseconds)
+        answer = AskedEvent(event, items, rank, found["model_version"], milliseconds)
         return answer, found["request_id"] if own in items else None
 
     def _outcome(self, event: int, request_id: str | None) -> dict[str, Any]:
@@ -142,7 +141,7 @@ class Traffic:
         }
 
     def _send(self, before: int | None = None) -> None:
-        """Send the outcomes of seconds earlier than `before`; all when None."""
+        """Send the waiting outcomes of seconds before `before`, or all of them."""
         n = len(self._waiting)
         while before is not None and n and self._waiting[n - 1][0] >= before:
             n -= 1
@@ -155,9 +154,10 @@ class Traffic:
 
 
 class Visitor:
-    """A person who keeps asking while versions are swapped, in a thread: how many requests, how many without an answer."""
+    """Keeps asking in a thread while versions are swapped, and counts the requests and those without an answer."""
 
     def __init__(self, host: str, port: int, *, pause_seconds: float = 0.05) -> None:
+        """Name the gateway and the pause between two requests."""
         self.requests = self.failed = 0
         self._gateway, self._pause = GatewayClient(host, port), pause_seconds
         self._stop = threading.Event()

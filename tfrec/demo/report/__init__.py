@@ -1,4 +1,4 @@
-"""What the demo found, for people: a page with charts, the same as JSON, and the last screen of `tfrec demo`."""
+"""The demo's report for people: a page with charts, the same figures as JSON, and the last screen of `tfrec demo`."""
 from tfrec.demo.report.page import write_report
 from tfrec.demo.report.screen import render_screen
 

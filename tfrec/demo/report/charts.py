@@ -1,7 +1,7 @@
-"""Charts as SVG text to stand inside a page: drawn by matplotlib, coloured by the page.
+"""Charts for the page: SVG that matplotlib draws and the page colours.
 
-Every colour is drawn as one that nobody would choose and then replaced by the name of a CSS variable, and text stays text in
-the page's own font, so that a chart follows the reader's light or dark scheme.
+Each colour is drawn as a rare placeholder, which is then replaced by the name of a CSS variable. Text stays text in the page's
+own font. So a chart follows the reader's light or dark scheme.
 """
 import io
 import itertools
@@ -44,7 +44,7 @@ STYLE: dict[Any, Any] = {
 
 
 def hit_rate_chart(rounds: Rounds) -> str:
-    """HR@10 by round, a line a model, with what came of the retrain between two rounds below."""
+    """HR@10 by round, with a line for each model. Below, the outcome of the retrain between two rounds."""
     with mpl.rc_context(STYLE):
         chart, axes = _axes(5.7, 3.3)
         at = [entry["round"] for entry in rounds]
@@ -70,7 +70,7 @@ def hit_rate_chart(rounds: Rounds) -> str:
 
 
 def gain_chart(rounds: Rounds) -> str:
-    """Hits of the retrained model above those of the static one: a bar a round, and a line for their sum so far."""
+    """Hits that the retrained model has more than the static one: a bar for each round, and a line for their sum so far."""
     with mpl.rc_context(STYLE):
         chart, axes = _axes(5.7, 3.3)
         at = [entry["round"] for entry in rounds]
@@ -145,7 +145,7 @@ def _name_bars(axes: Axes, names: Sequence[str], ends: Sequence[float]) -> None:
 
 
 def _label_ends(axes: Axes, ends: Mapping[str, float], worded: Any) -> None:
-    """Name and value of each line at its right end, moved apart where they would touch."""
+    """Write the name and value of each line at its right end, moved apart where they would touch."""
     low, high = axes.get_ylim()
     least = (high - low) * 0.095
     places: list[float] = []

@@ -1,4 +1,5 @@
-"""The report as files: report.json, and report.html that needs nothing else to be looked at, no network and no script."""
+"""The report as files: report.json, and report.html, a page that needs no network and no script."""
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,8 +8,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-import pydantic_core
-
+from tfrec import terminal
 from tfrec.demo.report import charts
 from tfrec.demo.report.words import (
     STAGES,
@@ -36,7 +36,7 @@ MOODS = {
     "worse": "retraining hurt",
     "rejected": "rejected by the gate",
 }
-SIDE_BY_SIDE = ("static", "retrained", "popularity_7d")  # answered the same requests
+SIDE_BY_SIDE = ("static", "retrained", "popularity_7d")  # ranked on the same requests
 METRICS = {  # columns of the protocol table after HR@10, each left out when no model has it
     "ndcg@10": "NDCG@10",
     "hr@50": "HR@50",
@@ -49,26 +49,19 @@ METRICS = {  # columns of the protocol table after HR@10, each left out when no 
 
 
 def write_report(report: Report, directory: Path) -> Path:
-    """Write report.json and report.html to `directory`, which is made; returns the path of the page."""
+    """Write report.json and report.html to `directory`, which is made if needed, and return the path of the page."""
     directory.mkdir(parents=True, exist_ok=True)
-    _replace(directory / "report.json", pydantic_core.to_json(report, indent=2, inf_nan_mode="null", fallback=_number).decode())
-    plain = pydantic_core.from_json(pydantic_core.to_json(report, inf_nan_mode="null", fallback=_number))
-    return _replace(directory / "report.html", render_page(plain))
+    text = terminal.to_json(report)
+    _replace(directory / "report.json", text)
+    return _replace(directory / "report.html", render_page(json.loads(text)))
 
 
 def _replace(path: Path, text: str) -> Path:
-    """Whole or not at all: a reader never sees half a page."""
+    """Write by rename: a reader never sees half a page."""
     beside = path.with_name(f".{path.name}.new")
     beside.write_text(text, encoding="utf-8")
     os.replace(beside, path)
     return path
-
-
-def _number(value: Any) -> Any:
-    """numpy's numbers and arrays, which pydantic does not know."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    raise TypeError(f"report: expected plain values and numpy's, got a {type(value).__name__}")
 
 
 def render_page(report: Report) -> str:
@@ -170,7 +163,7 @@ def _rounds_table(rounds: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _models_table(report: Report) -> str:
-    """Static, frozen and the peers, the best first."""
+    """Static, frozen and the baselines, the best first."""
     models = {name: report[name] for name in ("static", "frozen")} | report["baselines"]
     models = dict(sorted(models.items(), key=lambda named: -(named[1].get("hr@10") or 0.0)))
     keys = [key for key in METRICS if any(row.get(key) is not None for row in models.values())]
@@ -202,7 +195,7 @@ def _chance(items: int) -> str:
 
 
 def _taste(report: Report) -> str:
-    """What the model thinks is alike, and what it answers: the part that a person can judge without a table."""
+    """Similar items, and answers to searches: what a person can judge without a table."""
     parts = []
     for title, note, entries, name, answers in (
         ("What it thinks is alike", "the items nearest to one item", report.get("neighbours"), "item", "similar"),

@@ -1,4 +1,4 @@
-"""The last screen of `tfrec demo`: what was found, the rounds, what each step cost, and where the page is."""
+"""The last screen of `tfrec demo`: what was found, the rounds, the time of each step, and where the page is."""
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -23,7 +23,7 @@ TONES = {"better": "bold green", "same": "bold", "worse": "bold red", "rejected"
 
 
 def render_screen(report: Report, page: Path) -> RenderableType:
-    """For rich; fits 80 columns. `page` is what `write_report` returned."""
+    """The screen, for rich, in 80 columns. `page` is the path that `write_report` returned."""
     found = finding(report)
     return Group(
         "",

@@ -1,4 +1,4 @@
-"""What people call an item."""
+"""The name for people of an item."""
 from tfrec.data.records import Item
 
 _NAMED = ("title", "name", "headline")
@@ -6,7 +6,7 @@ _LONGEST = 80  # characters
 
 
 def title(item: Item) -> str:
-    """Its title or name, else the first other text that it has, else its id: never blank."""
+    """The title or name of an item, else its first other text, else its id: never blank."""
     texts = item.text if isinstance(item.text, dict) else {"text": item.text}
     named = [texts[field] for field in _NAMED if field in texts]
     words = next((text.strip() for text in [*named, *texts.values()] if text.strip()), "")

@@ -1,7 +1,7 @@
-"""The report in words and figures: what was found, said in one sentence that is true whichever way it went.
+"""The report in words and figures: one sentence that says whether retraining helped, and how figures are written.
 
-Figures are pooled over the rounds from the second on, each asked request counting once: in the first round the retrained and
-the static model are one.
+Figures are pooled over the rounds from the second on, and each asked request counts once. In the first round the retrained and
+the static model are the same.
 """
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import Any
 
 Report = Mapping[str, Any]
 
-TOLERANCE = 0.005  # of HR@10: a loss above this is one that people would notice
+TOLERANCE = 0.005  # HR@10; people would notice a greater loss
 NAMES = {
     "retrained": "retrained",
     "static": "static",
@@ -23,7 +23,7 @@ STAGES = ("train", "evaluate", "export", "verify")
 
 @dataclass(frozen=True)
 class Finding:
-    """`mood` is better, same, worse or rejected; `headline` is one sentence, `detail` what it rests on."""
+    """What was found. `mood` is better, same, worse or rejected; `headline` is a sentence, `detail` the figures behind it."""
 
     mood: str
     headline: str
@@ -86,7 +86,7 @@ def hits(rounds: Sequence[Mapping[str, Any]], who: str) -> int:
 
 
 def known(value: Any) -> bool:
-    """A number, that is neither None nor NaN."""
+    """Whether the value is a number, and neither None nor NaN."""
     return value is not None and not math.isnan(value)
 
 
@@ -121,7 +121,7 @@ def milliseconds(value: float | None) -> str:
 
 
 def name_of(model: str) -> str:
-    """What people call a model that the report has under a key."""
+    """The name for people of a model's key in the report."""
     return NAMES.get(model, model)
 
 
@@ -132,4 +132,5 @@ def whole_retrain(entry: Mapping[str, Any]) -> float:
 
 
 def mean(values: Sequence[float]) -> float:
+    """The mean; NaN without a value."""
     return sum(values) / len(values) if values else math.nan
