@@ -1,7 +1,6 @@
-"""TOML in and out of the configuration: read a file, apply `--set` words, check the table, write it back.
+"""The configuration's table: read from a TOML file, changed by `--set` words, and checked.
 
-Python reads TOML but does not write it; the few kinds of value that settings have are written here. Checking is strict: `"3"` is
-no number and `"yes"` no boolean, since a setting that is understood otherwise than it was meant is found too late.
+Checking is strict: `"3"` is not a number and `"yes"` is not a boolean, because a misunderstood setting is noticed too late.
 """
 import difflib
 import json
@@ -21,7 +20,7 @@ M = TypeVar("M", bound=BaseModel)
 Table = dict[str, Any]
 
 _PRESETS = resources.files("tfrec") / "data" / "labels" / "presets"
-# settings that had another name: a file that still says it is told the new one
+# settings that were renamed: an error about the old name says the new one
 _RENAMED = {
     "retrain.forgetting": "retrain.bandit_decay",
     "retrain.distance": "retrain.l2_sp",
@@ -30,11 +29,10 @@ _RENAMED = {
     "gateway.wait_seconds": "gateway.queue_seconds",
     "gateway.model_seconds": "gateway.model_timeout_seconds",
 }
-_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def read_toml(path: Path) -> Table:
-    """The table of a TOML file; ConfigError when it cannot be read or is no TOML."""
+    """Read the table of a TOML file. Raises `ConfigError` when the file cannot be read or is not TOML."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -51,7 +49,7 @@ def presets() -> list[str]:
 
 
 def over_preset(table: Table) -> Table:
-    """`table` with the settings of its `reward.preset` where it has none; a name that is not known is left to the checks."""
+    """Fill the gaps of `table` with the settings of its `reward.preset`. An unknown preset is left to the checks."""
     reward = table.get("reward")
     if not isinstance(reward, dict) or reward.get("preset") not in presets():
         return table
@@ -60,7 +58,7 @@ def over_preset(table: Table) -> Table:
 
 
 def overridden(table: Table, words: Sequence[str]) -> Table:
-    """A copy of `table` with each `a.b=value` of `words` put in its place."""
+    """A copy of `table`, changed by each `a.b=value` in `words`. Raises `ConfigError` for a word of another form."""
     result: Table = json.loads(json.dumps(table, default=str))
     for word in words:
         key, equals, text = word.partition("=")
@@ -77,7 +75,7 @@ def overridden(table: Table, words: Sequence[str]) -> Table:
 
 
 def _key_path(key: str) -> list[str]:
-    """`a.b` -> ["a", "b"]; TOML's quoted keys (`weights."add to cart"`) work as well. Empty when it is no key."""
+    """`a.b` -> ["a", "b"]; TOML's quoted keys (`weights."add to cart"`) work as well. Empty if it is not a key."""
     try:
         inner: Any = tomllib.loads(f"{key} = 0")
     except tomllib.TOMLDecodeError:
@@ -100,9 +98,9 @@ def _value(text: str) -> Any:
 
 
 def checked(model: type[M], table: Table, *, where: str) -> M:
-    """`table` as `model`; ConfigError naming each wrong key (with the nearest right one) and each wrong value."""
+    """Check `table` and return it as `model`. Raises `ConfigError`, which names each wrong key (with the nearest) and value."""
     try:
-        # through JSON, in which strict checking still takes a string for a path and an array for a tuple
+        # by way of JSON: strict checking of Python values would refuse a string for a path and a list for a tuple
         return model.model_validate_json(json.dumps(table, default=str), strict=True)
     except ValidationError as error:
         problems = [line for details in error.errors() for line in _problems(details, model)]
@@ -116,7 +114,7 @@ def _problems(details: ErrorDetails, model: type[BaseModel]) -> Iterator[str]:
             new = _RENAMED.get(key)
             advice = _nearest(key, list(settings(model))) if new is None else f"It is called {new!r} now."
             yield f"there is no setting {key!r}. {advice}"
-    elif details["type"] == "value_error":  # a rule of ours, in its own words
+    elif details["type"] == "value_error":  # raised by a validator of the configuration, in its own words
         yield f"{place} {details['ctx']['error']}{'' if isinstance(value, (dict, list)) else f', got {json.dumps(value)}'}."
     else:
         expected = re.sub(r"^Input should be|^Input is not", "must be", details["msg"])
@@ -124,7 +122,7 @@ def _problems(details: ErrorDetails, model: type[BaseModel]) -> Iterator[str]:
 
 
 def settings(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """The dotted names of all settings of `model`, in the order in which it declares them."""
+    """The dotted names of all settings of `model`, in the order of their declaration."""
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from settings(field.annotation, f"{prefix}{name}.")
@@ -141,7 +139,7 @@ def _leaves(table: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _nearest(key: str, names: Sequence[str]) -> str:
-    """The last words decide, the sections break ties: `trainin.epochs` means `training.epochs`, not `retrain.epochs`."""
+    """The nearest setting, in words. The last name decides, and sections break ties: `trainin.epochs` means `training.epochs`."""
 
     def likeness(name: str) -> float:
         (section, last), (section_of, last_of) = _split(key), _split(name)
@@ -168,27 +166,3 @@ def _ratio(a: str, b: str) -> float:
 def _kind(value: Any) -> str:
     kinds = {bool: "a boolean", int: "an integer", float: "a number", str: "a string", list: "an array", dict: "a table"}
     return kinds.get(type(value), "nothing")
-
-
-def to_toml(table: Table, prefix: str = "") -> str:
-    """`table` as TOML text: its plain values first, then a `[section]` for each table in it."""
-    lines = [f"{_key(name)} = {_literal(value)}" for name, value in table.items() if not isinstance(value, dict)]
-    text = "".join(f"{line}\n" for line in lines)
-    for name, value in table.items():
-        if isinstance(value, dict):
-            section = prefix + _key(name)
-            text += f"\n[{section}]\n" + to_toml(value, f"{section}.")
-    return text
-
-
-def _key(name: str) -> str:
-    return name if _BARE_KEY.fullmatch(name) else _literal(name)
-
-
-def _literal(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{', '.join(_literal(entry) for entry in value)}]"
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{_key(name)} = {_literal(entry)}' for name, entry in value.items())}}}"
-    # JSON's booleans, numbers and strings are TOML's, but for DEL, which TOML wants escaped as well
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
