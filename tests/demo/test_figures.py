@@ -7,7 +7,7 @@ import pytest
 
 from tests.graph import tiny_recommender as tiny
 from tfrec.client.client import Client, Recommendation
-from tfrec.client.inputs import wanted
+from tfrec.client.inputs import recommend_inputs
 from tfrec.demo.figures import server_agreement
 from tfrec.model_server.saved_model import SavedModel
 from tfrec.models.recommender import Recommender
@@ -17,7 +17,7 @@ from tfrec.models.recommender import Recommender
 def client(served: SavedModel) -> Client:
     """Asks the export in this process."""
     def recommend(**asked: Any) -> list[Recommendation]:
-        found = served.run("recommend", wanted(**asked))
+        found = served.run("recommend", recommend_inputs(**asked))
         rows = zip(found["items"], found["scores"].tolist(), strict=True)
         return [Recommendation(tuple(item.decode() for item in items), tuple(scores), 3) for items, scores in rows]
 
