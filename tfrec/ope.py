@@ -127,7 +127,7 @@ def _judged(graph: Graph, slates: list[Slate], *, temperature: float, epsilon: f
                 "slate": padded([[position.item for position in slate.positions] for slate in some], "")[:, 1:],
                 "temperature": np.full(len(some), temperature, np.float32), "epsilon": np.full(len(some), epsilon, np.float32),
             }
-            log_pi = graph.log_propensities(**{name: tf.constant(array) for name, array in inputs.items()}).numpy()
+            log_pi = graph.log_propensities({name: tf.constant(array) for name, array in inputs.items()}).numpy()
             found += [np.exp(row[: len(slate.positions)]).tolist() for slate, row in zip(some, log_pi, strict=True)]
             advance(len(some))
     return found

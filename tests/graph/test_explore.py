@@ -16,7 +16,7 @@ from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Item
 from tfrec.graph.clustering import centres
 from tfrec.graph.exact_index import ExactIndex, Filters
-from tfrec.graph.explore import Policy, _log_propensities, _logits, explore
+from tfrec.graph.explore import Policy, explore, log_propensities
 from tfrec.graph.inverted_index import InvertedIndex, Reach
 
 N = 6
@@ -28,14 +28,16 @@ INDEX = ExactIndex(CATALOGUE, SCORES[:, None], np.zeros(N, np.float32), max_k=5)
 
 @lru_cache
 def _drawer(shortlist: int) -> Any:
-    def draw(u: tf.Tensor, k: tf.Tensor, exclude: tf.Tensor, deny: tf.Tensor, policy: Policy) -> tuple[tf.Tensor, tf.Tensor]:
+    def draw(
+        u: tf.Tensor, k: tf.Tensor, exclude: tf.Tensor, deny: tf.Tensor, policy: Policy, seed: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         none = tf.zeros([tf.shape(u)[0], 0], tf.string)
         filters = Filters(exclude, none, deny, none, tf.zeros(tf.shape(none)))
-        return explore(INDEX, u, k, beta=tf.zeros_like(u[:, 0]), filters=filters, policy=policy, shortlist=shortlist)
+        return explore(INDEX, u, k, beta=tf.zeros_like(u[:, 0]), filters=filters, policy=policy, seed=seed, shortlist=shortlist)
 
     texts = tf.TensorSpec([None, None], tf.string)
-    policy = Policy(tf.TensorSpec([None]), tf.TensorSpec([None]), tf.TensorSpec([None], tf.int64))
-    spec = [tf.TensorSpec([None, 1]), tf.TensorSpec([None], tf.int32), texts, texts, policy]
+    policy = Policy(tf.TensorSpec([None]), tf.TensorSpec([None]))
+    spec = [tf.TensorSpec([None, 1]), tf.TensorSpec([None], tf.int32), texts, texts, policy, tf.TensorSpec([None], tf.int64)]
     return tf.function(draw, input_signature=spec, autograph=False)  # traced once for all shapes, as it is served
 
 
@@ -46,13 +48,14 @@ def draw(
     """Positions and log propensities; a single value is every row's."""
     rows = len(seed)
     excluded, denied = ([said] * rows if not said or isinstance(said[0], str) else said for said in (exclude, deny))
-    policy = Policy(*(np.broadcast_to(np.float32(value), rows) for value in (temperature, epsilon)), np.array(seed, np.int64))
+    policy = Policy(*(np.broadcast_to(np.float32(value), rows) for value in (temperature, epsilon)))
     found = _drawer(shortlist)(
         tf.broadcast_to(tf.constant(u, tf.float32), [rows])[:, None],
         tf.broadcast_to(tf.constant(k, tf.int32), [rows]),
         tf.reshape(tf.constant(excluded, tf.string), [rows, len(excluded[0]) if rows else 0]),
         tf.reshape(tf.constant(denied, tf.string), [rows, len(denied[0]) if rows else 0]),
         Policy(*map(tf.constant, policy)),
+        tf.constant(seed, tf.int64, [rows]),
     )
     return found[0].numpy(), found[1].numpy()
 
@@ -137,17 +140,20 @@ def test_newcomers_come_as_often_as_their_mass_says(name: str) -> None:
 def test_the_propensities_of_all_slates_sum_to_one(
     k: int, temperature: float, epsilon: float, shortlist: int, exclude: set[str], seed: int
 ) -> None:
-    masses = np.random.default_rng(seed).uniform(0.1, 3, N)
-    left = may(tuple(exclude))
-    slates = np.array(list(permutations(left, k)), np.int32)
+    slates = np.array(list(permutations(may(tuple(exclude)), k)), np.int32)
     rows = len(slates)
-    best = sorted(left, key=lambda n: -SCORES[n])[:shortlist]
-    logits = _logits(tf.constant(SCORES[best])[None], tf.constant([temperature]))
-    log_pi = _log_propensities(
-        tf.constant(slates), tf.constant([best] * rows), tf.repeat(logits, rows, axis=0),
-        tf.constant([[epsilon]], tf.float64), tf.constant(masses[slates]), tf.fill([rows], masses[left].sum()),
-    ).numpy()
-    assert np.exp(log_pi.sum(axis=1)).sum() == pytest.approx(1.0, abs=1e-9)
+    none = tf.zeros([rows, 0], tf.string)
+    excluded = tf.constant([sorted(exclude)] * rows, tf.string, [rows, len(exclude)])
+    filters = Filters(excluded, none, none, none, tf.zeros([rows, 0]))
+    INDEX.weigh(np.random.default_rng(seed).uniform(0.1, 3, N))
+    try:
+        log_pi = log_propensities(
+            INDEX, tf.ones([rows, 1]), tf.constant(slates), beta=tf.zeros([rows]), filters=filters,
+            policy=Policy(tf.fill([rows], temperature), tf.fill([rows], epsilon)), shortlist=shortlist,
+        ).numpy()
+    finally:
+        INDEX.weigh(np.ones(N))
+    assert np.exp(log_pi.astype(np.float64).sum(axis=1)).sum() == pytest.approx(1.0, abs=1e-5)
 
 
 def test_a_row_is_the_same_in_every_batch() -> None:
@@ -237,8 +243,9 @@ def test_on_an_index_of_lists() -> None:
     found = index.search(u, k, beta=beta, filters=filters)["items"].numpy()
     left = sum(item.available and item.id not in excluded for item in catalogue.items)
     for epsilon in (0.0, 1.0):
-        policy = Policy(tf.zeros([rows]), tf.fill([rows], epsilon), tf.range(rows, dtype=tf.int64))
-        slate, log_pi = explore(index, u, k, beta=beta, filters=filters, policy=policy, shortlist=30)
+        policy = Policy(tf.zeros([rows]), tf.fill([rows], epsilon))
+        slate, log_pi = explore(index, u, k, beta=beta, filters=filters, policy=policy, seed=tf.range(rows, dtype=tf.int64),
+                                shortlist=30)
         ids = index.names(slate, slate >= 0).numpy()
         if not epsilon:
             assert_array_equal(ids, found)

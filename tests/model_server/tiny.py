@@ -6,18 +6,23 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 import tensorflow as tf
 
+from tfrec.client.contract import SIGNATURES, TEXT, TensorKinds
 from tfrec.client.warmup import Request, read_signatures, record_probes, write_warmup
+from tfrec.graph.request import Inputs, tensor_specs
 from tfrec.release.manifest import Manifest, write_manifest
 
 ITEMS = ("a", "b", "c", "d", "e")
 
-_TEXT = tf.TensorSpec([None], tf.string)
-_TEXTS = tf.TensorSpec([None, None], tf.string)
-_COUNT = tf.TensorSpec([None], tf.int32)
-_LOGS = tf.TensorSpec([None, None], tf.float32)
+Answer = dict[str, tf.Tensor]
+
+
+def taking(inputs: TensorKinds) -> Any:
+    """Decorates a method that takes named tensors."""
+    return tf.function(input_signature=[tensor_specs(inputs)])
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Tiny(tf.Module):
         self.codes = tf.lookup.StaticHashTable(codes, -1)  # a server must run the initialisers
         self.scores = tf.Variable([base - i for i in range(len(items))], trainable=False)
 
-    def _answer(self, hidden: tf.Tensor, query: tf.Tensor, k: tf.Tensor, prior: tf.Tensor | float = 0.0) -> dict[str, tf.Tensor]:
+    def _answer(self, hidden: tf.Tensor, query: tf.Tensor, k: tf.Tensor, prior: tf.Tensor | float = 0.0) -> Answer:
         said = tf.cast(tf.equal(query[:, None], self.ids[None]), tf.float32)
         scores = self.scores[None] + 100.0 * said + prior
         out = tf.reduce_any(tf.equal(hidden[:, :, None], self.ids[None, None]), axis=1)
@@ -55,40 +60,31 @@ class Tiny(tf.Module):
             "scores": tf.where(shown, best, -float("inf")),
         }
 
-    @tf.function(input_signature=[_TEXTS, _TEXT, _COUNT])
-    def serving_default(self, history: tf.Tensor, query: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self._answer(history, query, k)
+    @taking(SIGNATURES["serving_default"][0])
+    def serving_default(self, inputs: Inputs) -> Answer:
+        return self._answer(inputs["history"], inputs["query"], inputs["k"])
 
-    @tf.function(input_signature=[_TEXTS, _TEXTS, tf.TensorSpec([None, None], tf.int64), _TEXT, _COUNT, *[_TEXTS] * 4, _LOGS])
-    def recommend(
-        self,
-        history: tf.Tensor,
-        history_action: tf.Tensor,
-        history_age_s: tf.Tensor,
-        query: tf.Tensor,
-        k: tf.Tensor,
-        exclude: tf.Tensor,
-        allow_tags: tf.Tensor,
-        deny_tags: tf.Tensor,
-        prior_items: tf.Tensor,
-        prior_log_p: tf.Tensor,
-    ) -> dict[str, tf.Tensor]:
-        same = tf.assert_equal(tf.shape(history), tf.shape(history_action))
-        named = tf.cast(tf.equal(prior_items[:, :, None], self.ids[None, None]), tf.float32)
-        with tf.control_dependencies([same, tf.assert_equal(tf.shape(history), tf.shape(history_age_s))]):
-            prior = tf.reduce_sum(named * prior_log_p[:, :, None], axis=1)
-            return self._answer(tf.concat([history, exclude], axis=1), query, k, prior)
+    @taking(SIGNATURES["recommend"][0])
+    def recommend(self, inputs: Inputs) -> Answer:
+        history = inputs["history"]
+        same = [tf.assert_equal(tf.shape(history), tf.shape(inputs[name])) for name in ("history_action", "history_age_s")]
+        named = tf.cast(tf.equal(inputs["prior_items"][:, :, None], self.ids[None, None]), tf.float32)
+        with tf.control_dependencies(same):
+            prior = tf.reduce_sum(named * inputs["prior_log_p"][:, :, None], axis=1)
+            return self._answer(tf.concat([history, inputs["exclude"]], axis=1), inputs["query"], inputs["k"], prior)
 
-    @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32)])
-    def double(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"y": 2.0 * x}
+    @tf.function(input_signature=[{"x": tf.TensorSpec([None, 2], tf.float32, name="x")}])
+    def double(self, inputs: Inputs) -> Answer:
+        return {"y": 2.0 * inputs["x"]}
 
-    @tf.function(input_signature=[_TEXT, _COUNT])
-    def similar(self, item: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self._answer(item[:, None], tf.zeros_like(item), k)
+    @taking(SIGNATURES["similar"][0])
+    def similar(self, inputs: Inputs) -> Answer:
+        item = inputs["item"]
+        return self._answer(item[:, None], tf.zeros_like(item), inputs["k"])
 
-    @tf.function(input_signature=[_TEXT])
-    def echo(self, item: tf.Tensor) -> dict[str, tf.Tensor]:
+    @taking({"item": TEXT})
+    def echo(self, inputs: Inputs) -> Answer:
+        item = inputs["item"]
         return {"items": item, "raw_bytes": item, "total": tf.size(item), "code": self.codes.lookup(item)}
 
 

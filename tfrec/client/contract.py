@@ -1,10 +1,11 @@
-"""The signatures of a version: what every server of tfrec answers, and what the gateway and the client rely on.
+"""The signatures of a version: the tensors that every server of tfrec takes and answers, declared once.
 
-A version whose signatures differ answers errors, or something else, to requests that are right. `graph/signatures.py` says what
-they mean.
+The served graph is traced from these declarations, a version is held to them before it is published, and the gateway and the
+client rely on them. A version whose signatures differ would answer errors, or something else, to requests that are right.
+`graph/signatures.py` says what the signatures mean; to add one, add a line to `SIGNATURES` and a method of its name there.
 """
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -38,47 +39,59 @@ class Probe(_Part):
     outputs: dict[str, Values]
 
 
-_BEHAVIOUR = {"history": "string 2", "history_action": "string 2", "history_age_s": "int64 2", "query": "string 1"}
-_PRIOR = {"prior_items": "string 2", "prior_log_p": "float32 2"}
-_TAGS = {"exclude": "string 2", "allow_tags": "string 2", "deny_tags": "string 2"}
-_WANTED = _BEHAVIOUR | {"k": "int32 1"} | _TAGS | _PRIOR
-_SLATE = {"items": "string 2", "scores": "float32 2"}
-_NUMBER, _SEED, _VECTORS = "float32 1", "int64 1", {"vectors": "float32 2"}
+class TensorKind(NamedTuple):
+    """Type and number of dimensions of an input or output; the first dimension is the batch."""
 
-# name -> inputs and outputs: dtype and rank, the batch in front
-SIGNATURES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
-    "serving_default": ({"history": "string 2", "query": "string 1", "k": "int32 1"}, _SLATE),
-    "recommend": (_WANTED, _SLATE),
-    "explore": (_WANTED | {"temperature": _NUMBER, "epsilon": _NUMBER, "seed": _SEED},
-                _SLATE | {"log_propensities": "float32 2"}),
-    "thompson": (_WANTED | {"alpha": _NUMBER, "seed": _SEED}, _SLATE),
-    "linucb": (_WANTED | {"alpha": _NUMBER}, _SLATE),
-    "rank": (_BEHAVIOUR | {"candidates": "string 2"} | _PRIOR, {"scores": "float32 2"}),
-    "similar": ({"item": "string 1", "k": "int32 1"}, _SLATE),
-    "explain": (_BEHAVIOUR | {"item": "string 1"} | _PRIOR,
-                {"scores": _NUMBER, "popularity": _NUMBER, "history_weights": "float32 2", "tokens": "string 2",
-                 "token_weights": "float32 2"}),
-    "embed_query": ({"history": "string 2", "query": "string 1"}, _VECTORS),
-    "embed_item": ({"text": "string 1"}, _VECTORS),
+    dtype: DType
+    rank: int
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {self.rank}"
+
+
+TensorKinds = dict[str, TensorKind]
+
+TEXT, TEXTS = TensorKind("string", 1), TensorKind("string", 2)
+COUNT, SEED, AGES = TensorKind("int32", 1), TensorKind("int64", 1), TensorKind("int64", 2)
+NUMBER, NUMBERS = TensorKind("float32", 1), TensorKind("float32", 2)
+
+HISTORY: TensorKinds = {"history": TEXTS, "history_action": TEXTS, "history_age_s": AGES, "query": TEXT}
+PRIOR: TensorKinds = {"prior_items": TEXTS, "prior_log_p": NUMBERS}
+FILTERS: TensorKinds = {"exclude": TEXTS, "allow_tags": TEXTS, "deny_tags": TEXTS} | PRIOR
+RECOMMEND: TensorKinds = HISTORY | {"k": COUNT} | FILTERS
+POLICY: TensorKinds = {"temperature": NUMBER, "epsilon": NUMBER}
+
+_SLATE: TensorKinds = {"items": TEXTS, "scores": NUMBERS}
+_EXPLANATION: TensorKinds = {
+    "scores": NUMBER, "popularity": NUMBER, "history_weights": NUMBERS, "tokens": TEXTS, "token_weights": NUMBERS,
+}
+
+SIGNATURES: dict[str, tuple[TensorKinds, TensorKinds]] = {  # name: inputs, outputs
+    "serving_default": ({"history": TEXTS, "query": TEXT, "k": COUNT}, _SLATE),
+    "recommend": (RECOMMEND, _SLATE),
+    "explore": (RECOMMEND | POLICY | {"seed": SEED}, _SLATE | {"log_propensities": NUMBERS}),
+    "thompson": (RECOMMEND | {"alpha": NUMBER, "seed": SEED}, _SLATE),
+    "linucb": (RECOMMEND | {"alpha": NUMBER}, _SLATE),
+    "rank": (HISTORY | PRIOR | {"candidates": TEXTS}, {"scores": NUMBERS}),
+    "explain": (HISTORY | PRIOR | {"item": TEXT}, _EXPLANATION),
+    "similar": ({"item": TEXT, "k": COUNT}, _SLATE),
+    "embed_query": ({"history": TEXTS, "query": TEXT}, {"vectors": NUMBERS}),
+    "embed_item": ({"text": TEXT}, {"vectors": NUMBERS}),
 }
 
 
 def difference(found: Mapping[str, Signature]) -> str:
-    """What `found` has otherwise than `SIGNATURES`, in words; empty when nothing."""
+    """The first thing in which the signatures `found` differ from `SIGNATURES`, in words; "" when they agree."""
     if found.keys() != SIGNATURES.keys():
         return f"expected the signatures {sorted(SIGNATURES)}, got {sorted(found)}"
     for name, (inputs, outputs) in SIGNATURES.items():
         for side, expected, got in (("inputs", inputs, found[name].inputs), ("outputs", outputs, found[name].outputs)):
-            said = {alias: _word(spec) for alias, spec in got.items()}
-            if said.keys() != expected.keys():
-                return f"{name}: expected the {side} {sorted(expected)}, got {sorted(said)}"
-            for alias, word in expected.items():
-                if said[alias] != word:
-                    return f"{name}: {alias}: expected {word} (dtype and rank), got {said[alias]}"
+            kinds = {alias: TensorKind(spec.dtype, len(spec.shape)) for alias, spec in got.items()}
+            if kinds.keys() != expected.keys():
+                return f"{name}: expected the {side} {sorted(expected)}, got {sorted(kinds)}"
+            for alias, kind in expected.items():
+                if kinds[alias] != kind:
+                    return f"{name}: {alias}: expected {kind} (dtype and rank), got {kinds[alias]}"
             if fixed := [alias for alias, spec in got.items() if spec.shape[0] is not None]:
                 return f"{name}: {fixed[0]}: expected a batch of any size, got {got[fixed[0]].shape[0]}"
     return ""
-
-
-def _word(spec: TensorSpec) -> str:
-    return f"{spec.dtype} {len(spec.shape)}"

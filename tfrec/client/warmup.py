@@ -74,7 +74,7 @@ def read_warmup(version_dir: str | Path) -> Iterator[prediction_log_pb2.Predicti
 
 
 def record_probes(functions: Mapping[str, Callable[..., Any]], requests: Sequence[Request]) -> tuple[Probe, ...]:
-    """Answer `requests` with the model in memory: `functions[signature](**inputs)` gives named tensors.
+    """Answer `requests` with the model in memory: `functions[signature](inputs)` takes and gives named tensors.
 
     The answers come from the model before the export, as those of the export would agree with whatever was written. They are
     computed eagerly: that is faster than to optimise the graphs of all signatures, and it checks these graphs.
@@ -83,7 +83,7 @@ def record_probes(functions: Mapping[str, Callable[..., Any]], requests: Sequenc
     for request in requests:
         arrays = request.arrays()
         with _eagerly():
-            answer = functions[request.signature](**{name: tf.constant(array) for name, array in arrays.items()})
+            answer = functions[request.signature]({name: tf.constant(array) for name, array in arrays.items()})
         probes.append(
             Probe(
                 signature=request.signature,

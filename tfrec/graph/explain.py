@@ -2,47 +2,48 @@
 
     weight of a part = <u, v> - <u without it, v>
 
-Leave-one-out (the occlusion of Zeiler & Fergus 2014, arXiv:1311.2901): each part is really taken out and the model asked again,
-in one batch, so a weight is what the model does and no approximation of it. Weights need not add up to the score: two events that
-say the same have little to lose each. A missing event lets an older one be read in its place, as it would be.
+This is leave-one-out, the occlusion of Zeiler & Fergus (2014, arXiv:1311.2901). Each part is removed and the model is asked
+again, in one batch, so a weight is what the model does and no approximation of it. Weights need not add up to the score: of two
+events that say the same, neither alone makes much difference. When an event is removed, an older one may be read instead, as it
+would be in a request without that event.
 """
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfrec.graph.request import Events, QueryReader, newest
+from tfrec.graph.request import Events, Inputs, QueryReader, newest
 
 
 class Weights(NamedTuple):
-    """Of the parts of a request, in units of the score."""
+    """What the parts of a request add to the score."""
 
-    history: tf.Tensor  # [batch, L]; 0 for what is not read: pads, unknown items, what is too old
+    history: tf.Tensor  # [batch, L] of each event; 0 for those that are not read: pads, unknown items, those that are too old
     tokens: tf.Tensor  # [batch, T] word pieces of the query, "" pads
-    query: tf.Tensor  # [batch, T] of each
+    query: tf.Tensor  # [batch, T] of each word piece
 
 
-def leave_one_out(
-    reader: QueryReader, history: tf.Tensor, action: tf.Tensor, age_s: tf.Tensor, query: tf.Tensor, v: tf.Tensor
-) -> Weights:
-    """What each event and each word piece adds to `<u, v>`, for item vectors `v` `[batch, dim]`."""
-    events = newest(reader.events(history, action, age_s), reader.length + 1)  # what is older is not read without one either
-    return Weights(_of_events(reader, events, v, tf.shape(history)), *_of_tokens(reader, query, v))
+def leave_one_out(reader: QueryReader, inputs: Inputs, v: tf.Tensor) -> Weights:
+    """What each event and each word piece of a request adds to `<u, v>`, for item vectors `v` `[batch, dim]`."""
+    events = newest(reader.events(inputs), reader.length + 1)  # with one removed, one more is read; older ones never are
+    return Weights(_of_events(reader, events, v, tf.shape(inputs["history"])), *_of_tokens(reader, inputs["query"], v))
 
 
 def _of_events(reader: QueryReader, events: Events, v: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+    """Weights `shape`, `[batch, L]`."""
     at = tf.where(events.item >= 0)
     row = at[:, 0]
-    others = Events(*(tf.gather(part, row) for part in events))
-    taken = tf.range(tf.shape(events.item, out_type=tf.int64)[1]) == at[:, 1:]
-    others = others._replace(item=tf.where(taken, -1, others.item))
-    both = reader.behaviour(Events(*(tf.concat(parts, axis=0) for parts in zip(events, others, strict=True))))
+    reduced = Events(*(tf.gather(part, row) for part in events))
+    removed = tf.range(tf.shape(events.item, out_type=tf.int64)[1]) == at[:, 1:]
+    reduced = reduced._replace(item=tf.where(removed, -1, reduced.item))
+    both = reader.behaviour(Events(*(tf.concat(parts, axis=0) for parts in zip(events, reduced, strict=True))))
     whole, without = tf.split(both, [tf.shape(v)[0], -1])
     weight = _lost(tf.gather(whole, row), without, tf.gather(v, row))
-    place = tf.stack([tf.cast(row, tf.int32), tf.gather_nd(events.place, at)], axis=1)
-    return tf.scatter_nd(place, weight, shape)
+    target = tf.stack([tf.cast(row, tf.int32), tf.gather_nd(events.column, at)], axis=1)
+    return tf.scatter_nd(target, weight, shape)
 
 
 def _of_tokens(reader: QueryReader, query: tf.Tensor, v: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Word pieces and their weights, `[batch, T]` each."""
     tokenizer = reader.encoder.tokenizer
     before = 1 + tokenizer.prompt_length("query")  # [CLS] and the prompt, which stay
     ids = tokenizer(query, role="query", pad_to_max=False)
@@ -54,10 +55,10 @@ def _of_tokens(reader: QueryReader, query: tf.Tensor, v: tf.Tensor) -> tuple[tf.
     def weights() -> tf.Tensor:
         row, own = at[:, 0], tf.gather(ids, at[:, 0])
         column = tf.range(tf.shape(ids, out_type=tf.int64)[1] - 1)
-        gone = at[:, 1:] + before - 1  # piece j is token j + before
-        rest = tf.gather(own, column + tf.cast(column > gone, tf.int64), axis=1, batch_dims=1)
+        last_kept = at[:, 1:] + before - 1  # before the removed token: piece j is token j + before
+        rest = tf.gather(own, column + tf.cast(column > last_kept, tf.int64), axis=1, batch_dims=1)
         rest = tf.pad(rest, [[0, 0], [0, 1]], constant_values=tokenizer.pad)
-        # a query without its only piece is none, and none has no prompt
+        # without its only piece a query is empty, and an empty query has no prompt
         alone = (tf.gather(count, row) == 1) & (rest != tokenizer.start) & (rest != tokenizer.end)
         rest = tf.where(alone, tokenizer.pad, rest)
         texts = reader.model.scale_query(reader.pool(tf.concat([ids, rest], axis=0)))

@@ -1,14 +1,17 @@
-"""A request's strings into what is multiplied with item vectors, in the graph, as training reads them.
+"""Turns the strings of a request into the vector that is multiplied with item vectors, in the graph, as training does.
 
-    u = behaviour(history, actions, ages) + scale_query(text)        beta: how much popularity says beside it
+    u = behaviour(history, actions, ages) + scale_query(text)
+    beta: the weight of popularity beside it, which is another one when the request has a query
 
-A history comes as it is: with pads, unknown items and more events than are read.
+A history may have pads, unknown items, and more events than are read.
 """
+from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
 import tensorflow as tf
 
+from tfrec.client.contract import HISTORY, TensorKind
 from tfrec.client.inputs import UNKNOWN_AGE
 from tfrec.graph.exact_index import ExactIndex, Lookup
 from tfrec.models.pretrained.prompts import ROLES, Role
@@ -16,26 +19,33 @@ from tfrec.models.recommender import MAX_ACTIONS, Recommender
 from tfrec.models.text_encoder import TextEncoder
 from tfrec.models.two_tower import SEARCH_BETA
 
+Inputs = dict[str, tf.Tensor]  # of a signature, by the names of `client/contract.py`
+
 # nothing in the graph branches on a tensor in Python, and autograph's search for that is three quarters of the time of tracing
 function = partial(tf.function, autograph=False)
-TEXT, TEXTS = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.string)
-SECONDS, _CODES = (tf.TensorSpec([None, None], dtype) for dtype in (tf.int64, tf.int32))
+_TEXT, _AGES, _CODES = tf.TensorSpec([None], tf.string), *(tf.TensorSpec([None, None], dtype) for dtype in (tf.int64, tf.int32))
+
+
+def tensor_specs(kinds: Mapping[str, TensorKind]) -> dict[str, tf.TensorSpec]:
+    """Inputs as `tf.function` takes them; the names are those that callers of a saved signature use."""
+    return {name: tf.TensorSpec([None] * kind.rank, kind.dtype, name=name) for name, kind in kinds.items()}
 
 
 class Events(NamedTuple):
-    """Of each row, oldest first: `[batch, width]` each."""
+    """The events of each row, oldest first: `[batch, width]` each."""
 
-    place: tf.Tensor  # in the history that came
+    column: tf.Tensor  # of the history that came
     item: tf.Tensor  # position in the index; negative where there is no event
     action: tf.Tensor  # code
     age_s: tf.Tensor  # seconds before now; negative: unknown
 
 
 class QueryReader:
-    """Reads requests with the weights that `recommender` has whenever it is called.
+    """Reads requests, with the weights that `recommender` has whenever it is called.
 
     Args:
-        recommender, encoder: the model, and the encoder of the texts that it was built with.
+        recommender: the model.
+        encoder: of the texts that the model was built with.
         index: knows the items of a history.
     """
 
@@ -43,23 +53,33 @@ class QueryReader:
         self.model, self.encoder = recommender.model, encoder
         self._index = index
         self.length = recommender.config.model.history
-        # an event without an action is taken for the first action that the model has met
+        # an event without an action is read as the first action that the model has met
         codes = {action: code for code, action in enumerate(recommender.actions[: MAX_ACTIONS - 1])}
         actions = Lookup({"": 0} | codes, unknown=MAX_ACTIONS - 1)
         self._actions, self.tables = actions, [actions.table]
         # traced once each, however many signatures call them
-        one, other = (function(partial(self._encode, role=role), input_signature=[TEXT]) for role in ROLES)
+        one, other = (function(partial(self._encode, role=role), input_signature=[_TEXT]) for role in ROLES)
         prompts = encoder.tokenizer.prompts
         self.encode = dict(zip(ROLES, (one, one if prompts.query == prompts.item else other), strict=True))
         self.pool = function(encoder.pool, input_signature=[_CODES])
-        self.behaviour = function(self._behaviour, input_signature=[Events(_CODES, _CODES, _CODES, SECONDS)])
-        self.read = function(self._read, input_signature=[TEXTS, TEXTS, SECONDS, TEXT])
+        self.behaviour = function(self._behaviour, input_signature=[Events(_CODES, _CODES, _CODES, _AGES)])
+        self._read_history = function(self._read, input_signature=[tensor_specs(HISTORY)])
 
-    def _read(self, history: tf.Tensor, action: tf.Tensor, age_s: tf.Tensor, query: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """What is multiplied with item vectors `[batch, dim]`, and the weight of popularity beside it `[batch]`."""
-        text = self.encode["query"](query)
+    def read(self, inputs: Inputs) -> tuple[tf.Tensor, tf.Tensor]:
+        """Query vectors `[batch, dim]`, and the weight of popularity beside them `[batch]`.
+
+        Actions and ages that a signature does not take are read as unknown.
+        """
+        history = inputs["history"]
+        unknown_ages = tf.fill(tf.shape(history), tf.constant(UNKNOWN_AGE, tf.int64))
+        complete = {"history_action": tf.zeros_like(history), "history_age_s": unknown_ages} | inputs
+        u, beta = self._read_history({name: complete[name] for name in HISTORY})
+        return u, beta
+
+    def _read(self, inputs: Inputs) -> tuple[tf.Tensor, tf.Tensor]:
+        text = self.encode["query"](inputs["query"])
         searched = tf.reduce_any(text != 0.0, axis=-1)
-        u = self.behaviour(self.events(history, action, age_s)) + self.model.scale_query(text)
+        u = self.behaviour(self.events(inputs)) + self.model.scale_query(text)
         return u, tf.where(searched, SEARCH_BETA, self.model.beta)
 
     def _encode(self, texts: tf.Tensor, *, role: Role) -> tf.Tensor:
@@ -73,11 +93,12 @@ class QueryReader:
             lambda: tf.zeros(size),
         )
 
-    def events(self, history: tf.Tensor, action: tf.Tensor, age_s: tf.Tensor) -> Events:
-        """What came, in codes `[batch, L]`."""
+    def events(self, inputs: Inputs) -> Events:
+        """The history in codes `[batch, L]`, pads and unknown items included."""
+        history, action, age_s = inputs["history"], inputs["history_action"], inputs["history_age_s"]
         same_shape("history", history, history_action=action, history_age_s=age_s)
-        place = tf.broadcast_to(tf.range(tf.shape(history)[1]), tf.shape(history))
-        return Events(place, self._index.positions(history), self._actions(action), age_s)
+        column = tf.broadcast_to(tf.range(tf.shape(history)[1]), tf.shape(history))
+        return Events(column, self._index.positions(history), self._actions(action), age_s)
 
     def _behaviour(self, events: Events) -> tf.Tensor:
         """The query vector of the newest events `[batch, dim]`; zero for a row without any."""
@@ -93,23 +114,23 @@ class QueryReader:
 
 
 def newest(events: Events, most: int) -> Events:
-    """The `most` newest events `[batch, width]`, moved to the front in their order: the tower counts places from the oldest.
+    """The `most` newest events `[batch, width]`, moved to the front in their order: the tower counts positions from the oldest.
 
     `width` is 1 or more; a row with fewer events has negative items behind them.
     """
-    # one empty place in front, so that there is one
-    place, item, age_s = (tf.pad(x, [[0, 0], [1, 0]], constant_values=-1) for x in (events.place, events.item, events.age_s))
+    # one column without an event in front, so that there is one
+    column, item, age_s = (tf.pad(x, [[0, 0], [1, 0]], constant_values=-1) for x in (events.column, events.item, events.age_s))
     action = tf.pad(events.action, [[0, 0], [1, 0]])
     known = item >= 0
     kept = known & (tf.cumsum(tf.cast(known, tf.int32), axis=1, reverse=True) <= most)
     width = tf.maximum(tf.reduce_max(tf.math.count_nonzero(kept, axis=1, dtype=tf.int32)), 1)
-    column = tf.range(tf.shape(item)[1])
-    order = tf.argsort(tf.where(kept, column, column + tf.size(column)), axis=1)[:, :width]
+    number = tf.range(tf.shape(item)[1])
+    kept_first = tf.argsort(tf.where(kept, number, number + tf.size(number)), axis=1)[:, :width]
     item = tf.where(kept, item, -1)
-    return Events(*(tf.gather(x, order, batch_dims=1) for x in (place, item, action, age_s)))
+    return Events(*(tf.gather(x, kept_first, batch_dims=1) for x in (column, item, action, age_s)))
 
 
 def same_shape(name: str, of: tf.Tensor, **beside: tf.Tensor) -> None:
-    """An error to the caller, who has sent inputs that do not lie beside each other."""
+    """Assert that inputs whose values belong together one by one have one shape; the caller gets the error."""
     for other, tensor in beside.items():
         tf.debugging.assert_equal(tf.shape(tensor), tf.shape(of), message=f"{other} must have the shape of {name}")
