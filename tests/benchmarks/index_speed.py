@@ -5,7 +5,7 @@
 faiss (`pip install faiss-cpu`, no dependency of tfrec) has as many lists as its guidelines ask for and as many probes as give it
 the same recall. Everything is asked in turns, so that whatever else the machine does falls on all alike: compare ratios. A turn
 is ten calls in a row, as a server runs one index and not five: a product of all vectors between two queries empties the caches.
-With `--crossing` it says instead from which catalogue size lists answer sooner than the exact product, for `LISTS_FROM`.
+With `--crossing` it says instead from which catalogue size lists answer sooner than the exact product, for `INVERTED_FROM`.
 """
 import argparse
 import json
@@ -22,17 +22,18 @@ import tensorflow as tf
 
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Item
-from tfrec.graph.clustering import centres
+from tfrec.graph.clustering import centroids
 from tfrec.graph.exact_index import ExactIndex
-from tfrec.graph.index_choice import Queries, Truth, least_reaches
-from tfrec.graph.inverted_index import InvertedIndex, Reach
+from tfrec.graph.inverted_index import InvertedIndex, ProbeLimits
+from tfrec.graph.probe_limits import least_probe_limits
+from tfrec.graph.recall import ExactBest, Queries
 
 K = 100
 TARGET = 0.99
 BATCH = 32
 SERIES = 10
 NOISE = 0.5  # length of what is added to a centre of length 1
-NONE = Reach(1, 0.0)
+NONE = ProbeLimits(1, 0.0)
 BETA = (0.8, 0.3, 0.0)  # as behaviour weighs popularity, as a search does, and without: that is timed, as faiss has none
 SCALE = 10.0  # of queries, 1/T
 
@@ -59,7 +60,7 @@ class World:
         self.log_p -= np.logaddexp.reduce(self.log_p)
         self.catalogue = Catalogue([Item.model_construct(id=str(n), tags=("rare",) * (n % 100 == 0), available=True)
                                     for n in range(items)])
-        self.truth = Truth(self.catalogue, self.vectors, self.log_p, k=K)
+        self.truth = ExactBest(self.catalogue, self.vectors, self.log_p, k=K)
 
     def queries(self, beta: float, part: slice) -> Queries:
         u = self.u[part]
@@ -98,15 +99,15 @@ def asked(world: World, ask: Callable[[Any], Any], rows: int, *, tensor: bool) -
 def measured(items: int, dim: int, storage: str, rounds: int) -> dict[str, Any]:
     world = World(items, dim)
     start = time.perf_counter()
-    made = centres(world.vectors, seed=0)
+    made = centroids(world.vectors, seed=0)
     seconds = time.perf_counter() - start
-    index = InvertedIndex(world.catalogue, world.vectors, world.log_p, max_k=200, centres=made, near=NONE, far=NONE,
+    index = InvertedIndex(world.catalogue, world.vectors, world.log_p, max_k=200, centroids=made, shallow=NONE, deep=NONE,
                           storage=storage)
     found: dict[str, Any] = {"items": items, "dim": dim, "storage": storage, "lists": len(made),
                              "seconds of k-means": round(seconds, 1)}
     for beta in BETA:
-        index.near, index.far = least_reaches(world.truth, made, world.queries(beta, slice(1024)), target=TARGET)
-        found[f"beta {beta:.1f}"] = {"near": index.near, "far": index.far,
+        index.shallow, index.deep = least_probe_limits(world.truth, made, world.queries(beta, slice(1024)), target=TARGET)
+        found[f"beta {beta:.1f}"] = {"near": index.shallow, "far": index.deep,
                                      **world.truth.recall(index, world.queries(beta, slice(1024, 1536)))}
     lists, exact = (traced(index, kind.best, dim) for kind in (InvertedIndex, ExactIndex))
     calls = {"one": asked(world, lists, 1, tensor=True), "one, exact": asked(world, exact, 1, tensor=True),

@@ -10,9 +10,9 @@ from numpy.testing import assert_allclose
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Item
 from tfrec.graph.bandits import linucb, thompson
-from tfrec.graph.clustering import centres
+from tfrec.graph.clustering import centroids
 from tfrec.graph.exact_index import ExactIndex, Filters
-from tfrec.graph.inverted_index import InvertedIndex, Reach
+from tfrec.graph.inverted_index import InvertedIndex, ProbeLimits
 from tfrec.models.bayesian_head import BayesianHead
 
 CATALOGUE = Catalogue([Item(id=name, available=name != "gone") for name in ("a", "b", "c", "d", "gone")])
@@ -118,8 +118,8 @@ def test_lists_are_searched_by_the_draw(head: BayesianHead) -> None:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     log_p = rng.normal(-5, 2, 300).astype(np.float32)
     exact = ExactIndex(catalogue, vectors, log_p, max_k=20)
-    every = Reach(10**6, 1e9)
-    lists = InvertedIndex(catalogue, vectors, log_p, max_k=20, centres=centres(vectors, seed=0), near=every, far=every)
+    every = ProbeLimits(10**6, 1e9)
+    lists = InvertedIndex(catalogue, vectors, log_p, max_k=20, centroids=centroids(vectors, seed=0), shallow=every, deep=every)
     given = {"beta": tf.fill([30], BETA), "wishes": filters(30), "alpha": tf.ones([30])}
     u, k = tf.tile(tf.constant(U)[None], [30, 1]), tf.fill([30], 9)
     for policy, more in ((sampled, {"seed": tf.range(30, dtype=tf.int64)}), (linucb, {"shortlist": 20})):

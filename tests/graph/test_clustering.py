@@ -2,7 +2,7 @@
 import numpy as np
 from numpy.testing import assert_allclose, assert_array_equal
 
-from tfrec.graph.clustering import BLOCK, centres, layout, nearest
+from tfrec.graph.clustering import BLOCK, centroids, layout, nearest
 
 
 def groups(n: int, each: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -15,7 +15,7 @@ def groups(n: int, each: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]
 
 def test_a_list_holds_one_group() -> None:
     vectors, group = groups(10, 200)
-    found = centres(vectors, seed=3)
+    found = centroids(vectors, seed=3)
     home = nearest(vectors, found)
     assert len(found) == round(4 * 2000**0.5)
     assert all(len(set(group[home == number])) <= 1 for number in range(len(found)))
@@ -25,13 +25,13 @@ def test_a_list_holds_one_group() -> None:
 
 def test_the_same_seed_gives_the_same_lists() -> None:
     vectors, _ = groups(6, 50)
-    assert_array_equal(centres(vectors, seed=3), centres(vectors, seed=3))
-    assert not np.array_equal(centres(vectors, seed=3), centres(vectors, seed=4))
+    assert_array_equal(centroids(vectors, seed=3), centroids(vectors, seed=3))
+    assert not np.array_equal(centroids(vectors, seed=3), centroids(vectors, seed=4))
 
 
 def test_vectors_that_are_all_the_same() -> None:
     vectors = np.tile(np.float32([[0.6, 0.8]]), [300, 1])
-    found = centres(vectors, seed=0)
+    found = centroids(vectors, seed=0)
     assert_allclose(found, np.tile([[0.6, 0.8]], [len(found), 1]), rtol=1e-6)
 
 
@@ -49,5 +49,5 @@ def test_the_head_comes_first_then_the_lists_in_blocks(monkeypatch) -> None:
     assert (made.first.tolist(), made.blocks.tolist()) == ([1, 3], [2, 1])
     assert_array_equal(made.order[BLOCK : BLOCK + 69], np.arange(1, 70))
     assert made.order[3 * BLOCK : 3 * BLOCK + 4].tolist() == [70, 71, 72, -1]
-    assert made.peak.tolist() == [-2, -4]
+    assert made.max_log_p.tolist() == [-2, -4]
     assert sorted(made.order[made.order >= 0]) == list(range(73))

@@ -14,10 +14,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Item
-from tfrec.graph.clustering import centres
+from tfrec.graph.clustering import centroids
 from tfrec.graph.exact_index import ExactIndex, Filters
 from tfrec.graph.explore import Policy, explore, log_propensities
-from tfrec.graph.inverted_index import InvertedIndex, Reach
+from tfrec.graph.inverted_index import InvertedIndex, ProbeLimits
 
 N = 6
 CATALOGUE = Catalogue([Item(id=f"i{n}", available=n != 5, tags=("odd",) if n % 2 else ()) for n in range(N)])
@@ -233,9 +233,9 @@ def test_on_an_index_of_lists() -> None:
     rng, n, rows = np.random.default_rng(4), 400, 30
     vectors = rng.normal(size=(n, 4)).astype(np.float32)
     catalogue = Catalogue([Item(id=f"i{i}", available=i % 9 != 0) for i in range(n)])
-    some = Reach(20, 1e9)
-    index = InvertedIndex(catalogue, vectors, np.zeros(n, np.float32), max_k=20, centres=centres(vectors, seed=0), near=some,
-                          far=some)
+    some = ProbeLimits(20, 1e9)
+    index = InvertedIndex(catalogue, vectors, np.zeros(n, np.float32), max_k=20, centroids=centroids(vectors, seed=0),
+                          shallow=some, deep=some)
     u, beta, k = tf.constant(rng.normal(size=(rows, 4)), tf.float32), tf.ones([rows]), tf.fill([rows], 20)
     excluded = [f"i{i}" for i in range(1, 40)]
     none = tf.zeros([rows, 0], tf.string)

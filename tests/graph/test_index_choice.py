@@ -7,23 +7,25 @@ import tensorflow as tf
 
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Item
-from tfrec.graph import index_choice
-from tfrec.graph.clustering import centres
-from tfrec.graph.index_choice import Given, Lists, Queries, Truth, _least, choose_index, least_reaches, sample_queries
-from tfrec.graph.inverted_index import InvertedIndex, Reach
+from tfrec.graph import index_choice, recall
+from tfrec.graph.clustering import centroids
+from tfrec.graph.index_choice import Given, InvertedLists, choose_index
+from tfrec.graph.inverted_index import InvertedIndex, ProbeLimits
+from tfrec.graph.probe_limits import least_limits, least_probe_limits
+from tfrec.graph.recall import ExactBest, Queries, sample_queries
 from tfrec.models.recommender import Recommender
 
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A search of many queries costs what one of few does, and there are few items."""
-    monkeypatch.setattr(index_choice, "_AT_ONCE", 1024)
+    monkeypatch.setattr(recall, "QUERIES_AT_ONCE", 1024)
 
 
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """60 items are many."""
-    monkeypatch.setattr(index_choice, "LISTS_FROM", 60)
+    monkeypatch.setattr(index_choice, "INVERTED_FROM", 60)
 
 
 def with_serving(model: Recommender, **settings: object) -> Recommender:
@@ -42,7 +44,7 @@ def test_a_large_one_by_lists_that_reach_the_target(model: Recommender) -> None:
     index, found = choose_index(model)
     assert isinstance(index, InvertedIndex)
     assert (found["kind"], found["recall_target"], found["near"], found["far"]) == (
-        "lists", 0.99, index.near._asdict(), index.far._asdict())
+        "lists", 0.99, index.shallow._asdict(), index.deep._asdict())
     assert found["recall"].keys() == {"behaviour", "search", "exclude_200", "tag"}
     assert min(found["recall"].values()) >= 0.99
 
@@ -58,7 +60,7 @@ def test_rounded_vectors_are_measured_too(model: Recommender) -> None:
 def test_what_misses_the_target_is_not_served(
     model: Recommender, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(Truth, "recall", lambda *_: {"behaviour": 0.995, "search": 0.97})
+    monkeypatch.setattr(ExactBest, "recall", lambda *_: {"behaviour": 0.995, "search": 0.97})
     with caplog.at_level(logging.WARNING):
         index, found = choose_index(model)
     assert not isinstance(index, InvertedIndex)
@@ -69,8 +71,8 @@ def test_what_misses_the_target_is_not_served(
 def test_a_delta_keeps_the_kind_and_says_when_it_has_become_worse(
     model: Recommender, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(Truth, "recall", lambda *_: {"behaviour": 0.5})
-    lists = Lists(model.item_vectors()[:3], Reach(2, 0.5), Reach(3, 1.5))
+    monkeypatch.setattr(ExactBest, "recall", lambda *_: {"behaviour": 0.5})
+    lists = InvertedLists(model.item_vectors()[:3], ProbeLimits(2, 0.5), ProbeLimits(3, 1.5))
     with caplog.at_level(logging.WARNING):
         index, found = choose_index(model, given=Given(lists, "int8"))
     assert isinstance(index, InvertedIndex)
@@ -81,7 +83,7 @@ def test_a_delta_keeps_the_kind_and_says_when_it_has_become_worse(
 
 def test_recall_is_the_share_of_the_exact_best_that_is_found(model: Recommender) -> None:
     vectors, log_p = model.item_vectors(), model.prior.log_p()
-    truth = Truth(model.catalogue, vectors, log_p, k=70)
+    truth = ExactBest(model.catalogue, vectors, log_p, k=70)
     queries = Queries(vectors[:4] * 5, np.float32([0.0, 0.8, 0.8, 0.3]))
     [(_, _, best)] = truth.best(queries)
     scores = queries.u @ vectors.T + queries.beta[:, None] * log_p
@@ -112,33 +114,33 @@ def test_sampled_queries_are_of_both_kinds_and_repeatable(model: Recommender) ->
     assert one.u.shape == (18, 8)
 
 
-def test_the_least_reach_by_hand() -> None:
+def test_the_least_limits_by_hand() -> None:
     """Of five items four must be found. In order that takes 5 blocks; up to 1.5 times as many, 8, and then a drop of .6."""
     blocks, drop = np.array([1.0, 2.0, 5.0, 3.0, 20.0]), np.array([0.1, 0.6, 0.2, 0.5, 0.3])
-    assert _least(np.stack([blocks, drop]), 0.8) == Reach(8, 0.6)
+    assert least_limits(blocks, drop, 0.8) == ProbeLimits(8, 0.6)
 
 
-def test_the_least_reaches_find_what_is_asked_of_them_and_no_less_would() -> None:
+def test_the_least_limits_find_what_is_asked_of_them_and_no_less_would() -> None:
     rng = np.random.default_rng(7)
     n = 4000
     vectors = rng.normal(size=(20, 8))[rng.integers(20, size=n)] + 0.4 * rng.normal(size=(n, 8))
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     log_p = rng.normal(-8, 1, n).astype(np.float32)
     catalogue = Catalogue([Item(id=f"i{k}") for k in range(n)])
-    truth = Truth(catalogue, vectors, log_p, k=20)
+    truth = ExactBest(catalogue, vectors, log_p, k=20)
     u = (5 * rng.normal(size=(400, 8))).astype(np.float32)
     queries = Queries(u, np.full(400, 0.5, np.float32))
-    made = centres(vectors, seed=0)
-    near, far = least_reaches(truth, made, queries, target=0.9)
-    assert near.blocks < far.blocks
-    assert near.drop < far.drop
+    made = centroids(vectors, seed=0)
+    shallow, deep = least_probe_limits(truth, made, queries, target=0.9)
+    assert shallow.blocks < deep.blocks
+    assert shallow.drop < deep.drop
     best = catalogue.ids[np.concatenate([part for *_, part in truth.best(queries)])]
 
-    def recall(reach: Reach) -> float:
-        index = InvertedIndex(catalogue, vectors, log_p, max_k=20, centres=made, near=reach, far=reach)
+    def found_by(limits: ProbeLimits) -> float:
+        index = InvertedIndex(catalogue, vectors, log_p, max_k=20, centroids=made, shallow=limits, deep=limits)
         found = index.search(tf.constant(u), tf.fill([400], 20), beta=tf.constant(queries.beta))["items"].numpy().astype(str)
         return float(np.mean([np.isin(wanted, row).mean() for wanted, row in zip(best, found, strict=True)]))
 
-    assert recall(near) >= 0.9
-    assert recall(near._replace(drop=0.98 * near.drop)) < recall(near)
-    assert recall(Reach(near.blocks // 2, near.drop)) < 0.9
+    assert found_by(shallow) >= 0.9
+    assert found_by(shallow._replace(drop=0.98 * shallow.drop)) < found_by(shallow)
+    assert found_by(ProbeLimits(shallow.blocks // 2, shallow.drop)) < 0.9

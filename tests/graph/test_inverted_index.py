@@ -11,9 +11,10 @@ from numpy.testing import assert_allclose
 
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Item
-from tfrec.graph.clustering import centres
+from tfrec.graph.clustering import centroids, layout
 from tfrec.graph.exact_index import ExactIndex, Filters
-from tfrec.graph.inverted_index import FAR, NEAR, InvertedIndex, Reach
+from tfrec.graph.inverted_index import DEEP, SHALLOW, InvertedIndex, ProbeLimits
+from tfrec.graph.quantization import Storage
 
 N = 700
 RNG = np.random.default_rng(5)
@@ -27,11 +28,17 @@ CATALOGUE = Catalogue(
         for n in range(N)
     ]
 )
-ALL = Reach(10_000, 1e9)
-CENTRES = centres(VECTORS, seed=1)
+ALL = ProbeLimits(10_000, 1e9)
+CENTROIDS = centroids(VECTORS, seed=1)
 EXACT = ExactIndex(CATALOGUE, VECTORS, LOG_P, max_k=80)
-WHOLE = InvertedIndex(CATALOGUE, VECTORS, LOG_P, max_k=80, centres=CENTRES, near=ALL, far=ALL)
-LITTLE = InvertedIndex(CATALOGUE, VECTORS, LOG_P, max_k=80, centres=CENTRES, near=Reach(12, 9.0), far=ALL)
+
+
+def inverted(shallow: ProbeLimits, deep: ProbeLimits, *, max_k: int = 80, storage: Storage = "float32") -> InvertedIndex:
+    return InvertedIndex(CATALOGUE, VECTORS, LOG_P, max_k=max_k, centroids=CENTROIDS, shallow=shallow, deep=deep, storage=storage)
+
+
+WHOLE = inverted(ALL, ALL)
+LITTLE = inverted(ProbeLimits(12, 9.0), ALL)
 
 
 def filters(rows: int, **some: list[list[str]] | list[list[float]]) -> Filters:
@@ -141,14 +148,14 @@ def test_tags_that_hide_most_items_are_answered_exactly(tag: str) -> None:
 
 
 def test_fewer_found_than_asked_for_are_answered_exactly() -> None:
-    few = InvertedIndex(CATALOGUE, VECTORS, LOG_P, max_k=500, centres=CENTRES, near=Reach(1, 0.0), far=Reach(1, 0.0))
+    few = inverted(ProbeLimits(1, 0.0), ProbeLimits(1, 0.0), max_k=500)
     many = ExactIndex(CATALOGUE, VECTORS, LOG_P, max_k=500)
     assert search(few, queries(2), [400, 3], beta=0.5)[0] == search(many, queries(2), [400, 3], beta=0.5)[0]
 
 
 def test_popularity_draws_a_query_to_the_head() -> None:
     top = int(np.argmax(np.where([item.available for item in CATALOGUE.items], LOG_P, -99)))
-    one = InvertedIndex(CATALOGUE, VECTORS, LOG_P, max_k=5, centres=CENTRES, near=Reach(1, 0.0), far=Reach(1, 0.0))
+    one = inverted(ProbeLimits(1, 0.0), ProbeLimits(1, 0.0), max_k=5)
     assert search(one, -4 * VECTORS[top : top + 1], [5], beta=100.0)[0][0][0] == f"i{top}".encode()
 
 
@@ -161,8 +168,8 @@ def test_unavailable_items_keep_a_vector_and_never_come() -> None:
 
 
 @pytest.mark.parametrize(("storage", "atol"), [("bfloat16", 0.03), ("int8", 0.06)])
-def test_rounded_vectors_score_nearly_the_same(storage: str, atol: float) -> None:
-    rounded = InvertedIndex(CATALOGUE, VECTORS, LOG_P, max_k=80, centres=CENTRES, near=ALL, far=ALL, storage=storage)
+def test_rounded_vectors_score_nearly_the_same(storage: Storage, atol: float) -> None:
+    rounded = inverted(ALL, ALL, storage=storage)
     u = queries(3)
     _, scores = search(EXACT, u, [20] * 3, beta=0.5)
     _, found = search(rounded, u, [20] * 3, beta=0.5)
@@ -171,48 +178,48 @@ def test_rounded_vectors_score_nearly_the_same(storage: str, atol: float) -> Non
     assert_allclose(rounded.vectors(rounded.positions(tf.constant(["i3"])))[0], VECTORS[3], atol=0.01)
 
 
-def test_it_reaches_farther_up_to_a_share() -> None:
-    index = InvertedIndex(CATALOGUE, VECTORS, LOG_P, max_k=5, centres=CENTRES, near=Reach(5, 1.0), far=Reach(10, 4.0))
+def test_it_reads_more_up_to_a_share() -> None:
+    index = inverted(ProbeLimits(5, 1.0), ProbeLimits(10, 4.0), max_k=5)
     assert index.read_more(1.5, most=0.5)
-    assert (index.near, index.far) == (Reach(8, 1.5), Reach(15, 6.0))
+    assert (index.shallow, index.deep) == (ProbeLimits(8, 1.5), ProbeLimits(15, 6.0))
     assert not index.read_more(9.0, most=0.5)
-    assert (index.near, index.far) == (Reach(8, 1.5), Reach(15, 6.0))
+    assert (index.shallow, index.deep) == (ProbeLimits(8, 1.5), ProbeLimits(15, 6.0))
 
 
 def read_of(index: InvertedIndex, u: np.ndarray, depth: list[float]) -> list[set[int]]:
     """The blocks that each row reads."""
-    blocks, read = index._choose(tf.constant(u), tf.zeros([len(u)]), tf.constant(depth))
+    blocks, read = index.blocks_to_read(tf.constant(u), tf.zeros([len(u)]), tf.constant(depth))
     return [set(row[mask].tolist()) for row, mask in zip(blocks.numpy(), read.numpy(), strict=True)]
 
 
-def test_lists_that_promise_nearly_as_much_are_read_up_to_a_number_of_blocks() -> None:
-    index = InvertedIndex(CATALOGUE, VECTORS, LOG_P, max_k=5, centres=CENTRES, near=Reach(4, 0.0), far=Reach(6, 1e9))
-    first, count = index._first.numpy(), index._count.numpy()
+def test_lists_whose_bound_is_near_the_best_are_read_up_to_a_number_of_blocks() -> None:
+    index = inverted(ProbeLimits(4, 0.0), ProbeLimits(6, 1e9))
+    lists = layout(VECTORS, LOG_P, CATALOGUE.available, CENTROIDS)
     u = queries(3)
-    ranked = np.argsort(-(u @ CENTRES.T), axis=1)
+    ranked = np.argsort(-(u @ CENTROIDS.T), axis=1)
 
     def in_order(row: int, most: int) -> set[int]:
-        every = [first[one] + n for one in ranked[row] for n in range(count[one])]
+        every = [lists.first[one] + n for one in ranked[row] for n in range(lists.blocks[one])]
         return set(every[:most])
 
-    best = [in_order(row, min(4, count[ranked[row][0]])) for row in range(3)]
-    assert read_of(index, u, [0.0, 0.0, 0.0]) == best  # only the best list: no other promises as much
+    best = [in_order(row, min(4, lists.blocks[ranked[row][0]])) for row in range(3)]
+    assert read_of(index, u, [0.0, 0.0, 0.0]) == best  # only the best list: no other has as high a bound
     assert read_of(index, u, [1.0, 0.0, 0.5]) == [in_order(0, 6), best[1], in_order(2, 5)]
 
 
 def test_a_row_reads_the_same_in_every_batch() -> None:
-    index = InvertedIndex(CATALOGUE, VECTORS, LOG_P, max_k=5, centres=CENTRES, near=Reach(3, 1e9), far=Reach(20, 1e9))
+    index = inverted(ProbeLimits(3, 1e9), ProbeLimits(20, 1e9), max_k=5)
     u, depth = queries(12), np.linspace(0, 1, 12).tolist()
     alone = [read_of(index, u[row : row + 1], depth[row : row + 1])[0] for row in range(12)]
     assert read_of(index, u, depth) == alone
 
 
-def test_who_wants_more_or_names_a_tag_reaches_farther() -> None:
-    index = InvertedIndex(CATALOGUE, VECTORS, LOG_P, max_k=500, centres=CENTRES, near=Reach(1, 0.0), far=ALL)
+def test_who_wants_more_or_names_a_tag_reads_deeper() -> None:
+    index = inverted(ProbeLimits(1, 0.0), ALL, max_k=500)
     asked = filters(4, exclude=[[""] * 150, ["x"] * 100 + [""] * 50, ["x"] * 150, [""] * 150],
                    deny_tags=[[""], [""], [""], ["no"]])
     rows = tf.constant(4)
-    assert (NEAR, FAR) == (100, 300)
-    assert index._depth(rows, tf.constant(100), asked).numpy().tolist() == [0.0, 0.5, 0.75, 1.0]
-    assert index._depth(rows, tf.constant(40), asked).numpy().tolist() == [0.0, pytest.approx(0.2), pytest.approx(0.45), 1.0]
-    assert index._depth(rows, tf.constant(400), None).numpy().tolist() == [1.0] * 4
+    assert (SHALLOW, DEEP) == (100, 300)
+    assert index.depth(rows, tf.constant(100), asked).numpy().tolist() == [0.0, 0.5, 0.75, 1.0]
+    assert index.depth(rows, tf.constant(40), asked).numpy().tolist() == [0.0, pytest.approx(0.2), pytest.approx(0.45), 1.0]
+    assert index.depth(rows, tf.constant(400), None).numpy().tolist() == [1.0] * 4

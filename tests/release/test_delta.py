@@ -58,7 +58,7 @@ def config(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     config = model.config.model_copy(update={"run": run})
     with pytest.MonkeyPatch.context() as patched:
         if request.param == "lists":
-            patched.setattr(index_choice, "LISTS_FROM", 10)
+            patched.setattr(index_choice, "INVERTED_FROM", 10)
             with exporting("recommend"):
                 made = export(model, run / "export", created_at=5, lineage=Lineage(window=WINDOW, held_back=[["u1", "i2"]]))
         else:
@@ -66,7 +66,7 @@ def config(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         assert read_manifest(made).index["kind"] == request.param
         patched.setattr("tfrec.release.publish.verify", lambda export, *, seconds, parent=None: 0)
         publish.publish(made, config.models_dir)
-        patched.setattr(index_choice, "LISTS_FROM", 0 if request.param == "exact" else 10**9)  # a delta keeps its parent's kind
+        patched.setattr(index_choice, "INVERTED_FROM", 0 if request.param == "exact" else 10**9)  # a delta keeps the kind
         yield config
 
 

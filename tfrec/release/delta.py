@@ -25,8 +25,8 @@ from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.readers.quarantine import Quarantine
 from tfrec.data.staging import link, staging
 from tfrec.errors import ServingError, UsageError
-from tfrec.graph.index_choice import Given, Lists
-from tfrec.graph.inverted_index import Reach
+from tfrec.graph.index_choice import Given, InvertedLists
+from tfrec.graph.inverted_index import ProbeLimits
 from tfrec.graph.signatures import Graph
 from tfrec.models.recommender import Recommender
 from tfrec.models.text_encoder import load_encoder
@@ -126,8 +126,8 @@ def index_of(parent: Path, manifest: Manifest) -> Given:
     storage = manifest.index.get("storage", "float32")
     if manifest.index.get("kind") != "lists":
         return Given(None, storage)
-    near, far = (Reach(**manifest.index[name]) for name in ("near", "far"))
-    return Given(Lists(read_catalogue_array(parent / "variables", "list_centre"), near, far), storage)
+    shallow, deep = (ProbeLimits(**manifest.index[name]) for name in ("near", "far"))
+    return Given(InvertedLists(read_catalogue_array(parent / "variables", "list_centre"), shallow, deep), storage)
 
 
 def _probes(manifest: Manifest, graph: Graph, recommender: Recommender, *, new_items: bool) -> tuple[Probe, ...]:
