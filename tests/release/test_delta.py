@@ -26,8 +26,8 @@ from tfrec.release.export import export
 from tfrec.release.lineage import Lineage
 from tfrec.release.manifest import CHECKPOINT, read_manifest
 from tfrec.release.popularity_files import read_hidden, read_prior
+from tfrec.release.probes import probe_difference
 from tfrec.release.publish import newest_dir
-from tfrec.release.verify import _difference
 from tfrec.training import checkpoint
 
 WINDOW = {"end": {"gateway": 9}}
@@ -103,7 +103,7 @@ def test_items_come_and_go_without_an_export(tmp_path: Path, config: Config) -> 
     assert {probe.signature for probe in manifest.probes} == {"recommend"}
     assert len(manifest.probes) == 1 + sum(probe.signature == "recommend" for probe in before.probes)
     assert manifest.probes[-1].inputs["query"] == ["zebra jazz quiz"]
-    assert [_difference(served(new).run, manifest, probe) for probe in manifest.probes] == [""] * len(manifest.probes)
+    assert [probe_difference(served(new).run, manifest, probe) for probe in manifest.probes] == [""] * len(manifest.probes)
     loaded, meta = checkpoint.load(new / CHECKPOINT, config)
     assert len(loaded.catalogue) == len(loaded.slot) == N_ITEMS + 1
     assert meta["held_back"] == [["u1", "i2"]]

@@ -25,8 +25,8 @@ from tfrec.release.export import export
 from tfrec.release.lineage import Lineage, held_back
 from tfrec.release.manifest import CHECKPOINT, read_manifest, write_manifest
 from tfrec.release.popularity_files import read_prior
+from tfrec.release.probes import probe_difference
 from tfrec.release.recorded_requests import cold_signatures
-from tfrec.release.verify import _difference
 from tfrec.training import checkpoint
 
 
@@ -188,7 +188,7 @@ def test_the_gateways_policy_is_warmed_up(policy: str, warm: str) -> None:
 
 def test_its_probes_are_answered_as_foretold(version: Path, served: SavedModel) -> None:
     manifest = read_manifest(version)
-    assert [_difference(served.run, manifest, probe) for probe in manifest.probes] == [""] * len(manifest.probes)
+    assert [probe_difference(served.run, manifest, probe) for probe in manifest.probes] == [""] * len(manifest.probes)
 
 
 def test_an_item_inserted_by_its_text_is_found_by_a_query(tmp_path: Path, tiny_checkpoint: str) -> None:

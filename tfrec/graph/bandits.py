@@ -1,11 +1,11 @@
-"""Bandits in the graph: the best items by what feedback leaves uncertain, with no propensity that could be said exactly.
+"""Bandits in the graph: Thompson sampling and LinUCB over the Bayesian head (`bayesian_head.py`).
 
-Thompson sampling draws the weights of the head (`bayesian_head.py`) once a request and answers with the best by that draw: it
-only weighs the query anew, so the index is searched as ever. LinUCB (Li et al. 2010, arXiv:1003.0146) adds standard deviations
-to the score of each of a shortlist, since what it adds is quadratic in the item and no index can search for it.
+Thompson sampling draws the weights of the head once a request and answers with the best items by that draw. A draw only changes
+the query vector, so the index is searched as ever. LinUCB (Li et al. 2010, arXiv:1003.0146) adds standard deviations to the
+scores of a shortlist: what it adds is quadratic in the item vector, and no index can search for it.
 
-How likely a slate of Thompson sampling was is an integral without a closed form, and in LinUCB there is no chance at all; so
-both answer without propensities, and what needs them has to refuse their slates.
+Neither answers with propensities. How likely a slate of Thompson sampling was is an integral without a closed form, and LinUCB
+draws nothing at random. Whatever needs propensities has to refuse their slates.
 """
 from typing import Any
 
@@ -18,11 +18,14 @@ from tfrec.models.bayesian_head import BayesianHead, features, reweighed
 def thompson(
     head: BayesianHead, u: tf.Tensor, beta: tf.Tensor, *, alpha: tf.Tensor, seed: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Query vectors `[batch, dim]` and weights of popularity `[batch]` by one draw of the head for each `seed` `[batch]`.
+    """Query vectors `[batch, dim]` and weights of popularity `[batch]` by one draw of the head a row.
 
     Args:
-        u, beta: those that the draw weighs anew.
+        head: whose weights are drawn.
+        u: query vectors `[batch, dim]` without the head.
+        beta: weights of popularity `[batch]` without the head.
         alpha: `[batch]`, times the posterior's standard deviation: above 1 explores more (Chapelle & Li 2011), 0 not at all.
+        seed: int64 `[batch]`; the same seed draws the same weights.
     """
     size = head.mean.shape[0]
 
@@ -38,15 +41,22 @@ def linucb(
     index: ExactIndex, head: BayesianHead, u: tf.Tensor, k: tf.Tensor, *, beta: tf.Tensor, filters: Filters, alpha: tf.Tensor,
     shortlist: int,
 ) -> dict[str, Any]:
-    """The best by mean + `alpha` `[batch]` standard deviations, and these bounds; otherwise as `ExactIndex.search`.
+    """The best items by mean + alpha standard deviations, with these sums as scores; otherwise as `ExactIndex.search`.
 
     Args:
-        shortlist: how many of the best by the mean are looked at; at least as many as an answer may have.
+        index: of the items.
+        head: the posterior of the weights.
+        u: query vectors `[batch, dim]`.
+        k: items wanted `[batch]`.
+        beta: weights of popularity `[batch]`.
+        filters: of the items.
+        alpha: `[batch]`, times the standard deviation.
+        shortlist: how many of the best by the mean are considered; at least as many as an answer may have.
     """
     width = index.width(k)
     expected, weight = reweighed(head.expected(), u, beta)
-    scores, places = index.best(expected, tf.constant(shortlist), beta=weight, filters=filters)
-    phi = features(u[:, None], index.vectors(places), index.popularity(places, beta, filters))
+    scores, positions = index.best(expected, tf.constant(shortlist), beta=weight, filters=filters)
+    phi = features(u[:, None], index.vectors(positions), index.popularity(positions, beta, filters))
     upper, order = tf.math.top_k(scores + alpha[:, None] * head.sd(phi), width)
     shown = (tf.range(width) < k[:, None]) & (upper > LOWEST)
-    return {"items": index.names(tf.gather(places, order, batch_dims=1), shown), "scores": tf.where(shown, upper, LOWEST)}
+    return {"items": index.names(tf.gather(positions, order, batch_dims=1), shown), "scores": tf.where(shown, upper, LOWEST)}

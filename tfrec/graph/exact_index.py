@@ -1,10 +1,10 @@
-"""The index: item vectors, ids, tags and popularity in the graph; query vectors in, ids of the best items out.
+"""The exact index: item vectors, ids, tags and popularity in the graph, and the search for the best items.
 
     score(i) = <u, v_i> + beta log p(i)
 
-Exact: one matrix product and one top-k over all items, in stock ops. What replaces it for large catalogues (`inverted_index.py`)
-keeps its methods: filters come as strings and are applied before the best are chosen, so an answer is short only when fewer items
-are left.
+A search is one matrix product and one top-k over all items, in stock operators. Filters are strings and are applied before the
+best items are chosen, so an answer is short only when fewer items are left. `inverted_index.py` replaces the search for large
+catalogues.
 """
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -17,18 +17,18 @@ from tfrec.data.items.tag_filters import positions_by_tag
 from tfrec.errors import ModelError
 from tfrec.graph.quantization import Storage, Vectors
 
-NOTHING = ""  # an answer's place without an item, and a filter's place without a name
+NOTHING = ""  # a position of an answer without an item, and a pad of a filter
 LOWEST = -float("inf")
 
 
 class Filters(NamedTuple):
-    """What a request says about items besides the query vector; `""` pads, and a name that is not known says nothing."""
+    """What a request says about items besides the query vector; `""` pads, and an unknown name has no effect."""
 
-    exclude: tf.Tensor  # [batch, E] ids that must not come
-    allow_tags: tf.Tensor  # [batch, T] an item needs one of them; none named: every item passes
+    exclude: tf.Tensor  # [batch, E] ids that are not answered
+    allow_tags: tf.Tensor  # [batch, T] an item needs one of them; when none is named, every item passes
     deny_tags: tf.Tensor  # [batch, T] an item with one of them does not pass, whatever is allowed
-    prior_items: tf.Tensor  # [batch, P] ids whose log p is given with the request,
-    prior_log_p: tf.Tensor  # [batch, P] and what it is
+    prior_items: tf.Tensor  # [batch, P] ids whose log p comes with the request
+    prior_log_p: tf.Tensor  # [batch, P] that log p
 
 
 def names_tags(filters: Filters) -> tf.Tensor:
@@ -37,18 +37,19 @@ def names_tags(filters: Filters) -> tf.Tensor:
 
 
 class Lookup:
-    """Codes 0, 1, ... of names in their order, in the graph; `unknown` for every other name."""
+    """A table of the codes of names, in the graph; `unknown` is the code of every other name."""
 
     def __init__(self, codes: Mapping[str, int], *, unknown: int = -1) -> None:
         keys, values = tf.constant(list(codes), tf.string), tf.constant(list(codes.values()), tf.int64)
         self.table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, values), unknown)
 
     def __call__(self, names: tf.Tensor) -> tf.Tensor:
+        """Codes `[...]` of `names` `[...]`."""
         return tf.cast(self.table.lookup(names), tf.int32)
 
 
-class _Places(tf.lookup.KeyValueTensorInitializer):
-    """Fills a table with the place of each name in a variable, `""` left out.
+class _Positions(tf.lookup.KeyValueTensorInitializer):
+    """Fills a table with the position of each name in a variable, `""` left out.
 
     A server runs it after it has restored the variables, so the table is the variable's, also when that came from a delta.
     """
@@ -58,18 +59,19 @@ class _Places(tf.lookup.KeyValueTensorInitializer):
         self._names = names
 
     def initialize(self, table: tf.lookup.StaticHashTable) -> tf.Operation:
-        places = tf.where(self._names != NOTHING)[:, 0]
-        keys = tf.concat([[NOTHING], tf.gather(self._names.value(), places)], axis=0)  # the operator takes no empty list
+        """The operation that fills `table`."""
+        positions = tf.where(self._names != NOTHING)[:, 0]
+        keys = tf.concat([[NOTHING], tf.gather(self._names.value(), positions)], axis=0)  # the operator takes no empty list
         return tf.raw_ops.LookupTableImportV2(
-            table_handle=table.resource_handle, keys=keys, values=tf.pad(places, [[1, 0]], constant_values=-1)
+            table_handle=table.resource_handle, keys=keys, values=tf.pad(positions, [[1, 0]], constant_values=-1)
         )
 
 
-class PlaceLookup(Lookup):
-    """The place of each name in a variable of names, -1 for every other name."""
+class PositionLookup(Lookup):
+    """The position of each name in a variable of names, -1 for every other name."""
 
     def __init__(self, names: tf.Variable) -> None:
-        self.table = tf.lookup.StaticHashTable(_Places(names), -1)
+        self.table = tf.lookup.StaticHashTable(_Positions(names), -1)
 
 
 class ExactIndex:
@@ -110,16 +112,16 @@ class ExactIndex:
         self._ids = self._keep("ids", np.array([item.id if item else NOTHING for item in items], object))
         self._available = self._keep("available", np.array([item is not None and item.available for item in items]))
         self._order = order
-        # the mass before each item in the part of exploration that is left to chance, and that of all; of what may not come 0
+        # the exploration mass before each item, and that of all items; an item that is not available has none
         self.mass_before = self._keep("mass_before", np.zeros(len(order) + 1))
         self.weigh(np.ones(len(catalogue)))
         tagged = positions_by_tag([item.tags if item else () for item in items])
         names = sorted(tagged)
-        self._tags = PlaceLookup(self._keep("tags", np.array(names, object)))
+        self._tags = PositionLookup(self._keep("tags", np.array(names, object)))
         # positions of the items of tag 0, of tag 1, ...; and where those of each tag begin
-        self._members = self._keep("tag_members", np.array([place for tag in names for place in tagged[tag]], np.int32))
+        self._members = self._keep("tag_members", np.array([position for tag in names for position in tagged[tag]], np.int32))
         self._begin = self._keep("tag_begin", np.cumsum([0, *(len(tagged[tag]) for tag in names)]).astype(np.int32))
-        self.positions = PlaceLookup(self._ids)
+        self.positions = PositionLookup(self._ids)
         self.tables = [self.positions.table, self._tags.table]
 
     def _keep(self, name: str, value: np.ndarray) -> tf.Variable:
@@ -133,7 +135,7 @@ class ExactIndex:
         return self.state[name]
 
     def weigh(self, mass: np.ndarray) -> None:
-        """Give the catalogue's items `[n_items]` these masses in the part of exploration that is left to chance."""
+        """Set the mass of the catalogue's items `[n_items]` by which exploration draws among all of them."""
         own = np.where(self._available.numpy(), mass[self._order], 0.0)
         self.mass_before.assign(np.concatenate([[0.0], np.cumsum(own, dtype=np.float64)]))
 
@@ -145,8 +147,8 @@ class ExactIndex:
         """The best `k` `[batch]` items for query vectors `u` `[batch, dim]`, with popularity weighed by `beta` `[batch]`.
 
         Returns:
-            items `[batch, K]` and scores `[batch, K]`, K the largest k up to `max_k`; places beyond a row's own k and beyond the
-            items that may come hold `""` and -inf. A k of 0 or less is an empty answer and no error, which would fail the other
+            items `[batch, K]` and scores `[batch, K]`, K the largest k up to `max_k`; positions beyond a row's own k and beyond
+            the eligible items hold `""` and -inf. A k of 0 or less gets an empty answer and no error, which would fail the other
             rows of a batch that the server has put together.
         """
         width = self.width(k)
@@ -166,7 +168,7 @@ class ExactIndex:
         return tf.pad(best, missing, constant_values=LOWEST), tf.pad(positions, missing)
 
     def eligible(self, rows: tf.Tensor, filters: Filters | None = None) -> tf.Tensor:
-        """Whether each item may come `[rows, n_positions]`: it is available and the row's `filters` let it pass."""
+        """Whether each item `[rows, n_positions]` is eligible: it is available and the row's `filters` let it pass."""
         size = tf.stack([rows, tf.size(self._ids)])
         passes = tf.broadcast_to(self._available, size)
         return passes if filters is None else passes & self._permitted(filters) & ~self._named(filters.exclude, size)
@@ -191,7 +193,7 @@ class ExactIndex:
         return beta[:, None] * tf.where(tf.gather(given, at, batch_dims=1) == positions, own, log_p)
 
     def count_available(self) -> tf.Tensor:
-        """How many items may come when a request has no wishes."""
+        """How many items are eligible when a request filters none."""
         return tf.math.count_nonzero(self._available, dtype=tf.int32)
 
     def _permitted(self, filters: Filters) -> tf.Tensor:
@@ -201,7 +203,7 @@ class ExactIndex:
         return allowed & ~self._tagged(filters.deny_tags, size)
 
     def width(self, k: tf.Tensor) -> tf.Tensor:
-        """How many places an answer has: the largest of `k`, up to `max_k`."""
+        """How many positions an answer has: the largest of `k`, up to `max_k`."""
         return tf.clip_by_value(tf.reduce_max(k), 0, self._max_k)
 
     def names(self, positions: tf.Tensor, shown: tf.Tensor) -> tf.Tensor:

@@ -1,7 +1,7 @@
-"""Item vectors as the index keeps them: float32 as they are, or rounded to bfloat16 or int8, a half or a quarter of the room.
+"""Item vectors as the index stores them: in float32, or rounded to bfloat16 or int8, in a half or a quarter of the memory.
 
-Rounded vectors are made float32 again after they have been read, so the query keeps all its digits. That saves memory, not time:
-the cast costs about what reading fewer bytes saves. int8 has a scale an item, its largest coordinate over 127.
+Rounded vectors are cast to float32 when they are read, so the query keeps its precision. That saves memory and not time: the cast
+costs about what reading fewer bytes saves. int8 has a scale for each item, its largest coordinate divided by 127.
 """
 from collections.abc import Callable
 from typing import Literal

@@ -1,23 +1,23 @@
-"""What every sound version answers, whatever it has learnt: asked of a server with requests that are drawn at random.
+"""Checks of a server's answers to random requests that every sound version passes, whatever it has learnt.
 
-Probes say that a server computes what the model did when it was exported. These checks say that what it computes can be served:
-numbers that are finite, items of the catalogue, answers that depend on who asks and for what, an index that finds the best, and
-the same words read as by the checkpoint's own encoder. They are a floor, no measure of quality: that is the gate's.
+Probes show that a server computes what the model did when it was exported. These checks show that what it computes can be served:
+numbers are finite, items are the catalogue's, answers depend on who asks and for what, the index finds the best, and texts are
+read as the checkpoint's own encoder reads them. They are a floor and no measure of quality, which is the gate's.
 """
 import time
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from tfrec.client.contract import SIGNATURES
 from tfrec.client.inputs import history_inputs, padded, recommend_inputs
 from tfrec.client.tensors import text_array
 from tfrec.errors import NotVerified
 from tfrec.evaluation.search_ranks import is_above_chance
 from tfrec.release.consistency import Expected
+from tfrec.release.probes import Predict
 
 Arrays = dict[str, np.ndarray]
-Predict = Callable[[str, Mapping[str, np.ndarray]], Arrays]
 
 ROWS = 16  # histories, and searches, of a round of requests
 CANDIDATES = 4000  # items that recall is measured on: all of a small catalogue
@@ -56,22 +56,15 @@ class Requests:
         return recommend_inputs(history=self.histories, history_action=self.actions, history_age_s=self.ages, k=k or self.k)
 
     def of(self, signature: str) -> Arrays:
-        """The inputs of a signature that answers slates."""
-        if signature == "similar":
-            return {"item": text_array(self.items), "k": np.full(ROWS, self.k, np.int32)}
-        inputs, ones = self.wanted(), np.ones(ROWS, np.float32)
-        if signature == "serving_default":
-            return {name: inputs[name] for name in ("history", "query", "k")}
-        more: dict[str, Arrays] = {
-            "explore": {"temperature": ones, "epsilon": 0.1 * ones, "seed": self.seeds},
-            "thompson": {"alpha": ones, "seed": self.seeds},
-            "linucb": {"alpha": ones},
-        }
-        return inputs | more.get(signature, {})
+        """The inputs of a signature that answers with slates."""
+        ones = np.ones(ROWS, np.float32)
+        inputs = self.wanted() | {"item": text_array(self.items), "temperature": ones, "epsilon": 0.1 * ones, "alpha": ones,
+                                  "seed": self.seeds}
+        return {name: inputs[name] for name in SIGNATURES[signature][0]}
 
 
 def check_answers(predict: Predict, expected: Expected, requests: Requests, *, recall: float) -> None:
-    """`NotVerified` names the signature whose answers no sound version gives.
+    """Raise `NotVerified` when a signature gives answers that no sound version gives.
 
     Args:
         predict: asks a server.
@@ -93,7 +86,7 @@ def check_answers(predict: Predict, expected: Expected, requests: Requests, *, r
 
 
 def check_near(ours: Predict, theirs: Predict, requests: Requests) -> None:
-    """`NotVerified` when a version recommends nearly nothing of what its parent does: less than half of what chance would."""
+    """Raise `NotVerified` when a version shares less than half as many recommendations with its parent as by chance."""
     chance = requests.k / max(1, len(requests.available))
     for searching in (False, True):
         if searching and not requests.texts:
@@ -106,10 +99,11 @@ def check_near(ours: Predict, theirs: Predict, requests: Requests) -> None:
 
 
 def check_latency(ours: Predict, theirs: Predict, requests: Requests, *, growth: float) -> None:
-    """`NotVerified` when a version takes more than twice its parent's time, in pairs of requests, three times in a row.
+    """Raise `NotVerified` when a version takes more than twice its parent's time, in pairs of requests, three times in a row.
 
     Args:
-        ours, theirs: ask the two versions on one server.
+        ours: asks the version.
+        theirs: asks its parent, on the same server.
         requests: the first row of each is asked.
         growth: of the catalogue, which the time may follow.
     """
@@ -133,7 +127,7 @@ def _seconds(predict: Predict, signature: str, inputs: Arrays) -> float:
 
 
 def _check_reading(predict: Predict, expected: Expected) -> None:
-    """Texts are read as the checkpoint's encoder reads them, and an item is found by its own text."""
+    """Texts are read as the checkpoint's encoder reads them, and items are found by their own texts."""
     n = len(expected.texts)
     asked = history_inputs(history=[[]] * n, query=expected.texts)
     got = predict("embed_query", {name: asked[name] for name in ("history", "query")})["vectors"]

@@ -1,9 +1,8 @@
-"""Whether the parts of a version agree: graph, item vectors, popularity, catalogue and the checkpoint that the next retrain
-continues from.
+"""Checks that the parts of a version agree: graph, item vectors, popularity, catalogue, and the checkpoint for the next retrain.
 
-Everything here is read from files, without a server. Each part may be sound on its own, and the whole wrong: vectors of another
-catalogue, ids in another order, popularity that is infinite. What a model's own encoder and towers say of a sample of items is
-held against what the graph holds of them.
+Everything is read from files, without a server. Each part may be sound on its own and the whole wrong: vectors of another
+catalogue, ids in another order, infinite popularity. For a sample of items, the graph's vectors are compared with those that the
+checkpoint's own encoder and towers compute.
 """
 import json
 from pathlib import Path
@@ -42,7 +41,7 @@ class Expected(NamedTuple):
 
 
 def check_artefacts(version_dir: str | Path, manifest: Manifest) -> Expected:
-    """What a version must answer, once all its parts agree; `ServingError` names the part that does not."""
+    """What a version must answer. Raises `ServingError`, naming the part, unless all parts agree."""
     root = Path(version_dir)
     try:
         _check_signatures(root, manifest)
@@ -90,7 +89,7 @@ def _checked_prior(root: Path, manifest: Manifest, catalogue: Catalogue) -> Popu
 
 
 def _served(root: Path) -> dict[str, np.ndarray]:
-    """The graph's catalogue arrays by name; all variables are finite."""
+    """The catalogue arrays of the graph, by name. All variables must be finite."""
     reader = tf.train.load_checkpoint(str(root / "variables" / "variables"))
     found = {}
     for name in reader.get_variable_to_dtype_map():
@@ -161,7 +160,7 @@ def _answers(model: Recommender, log_p: np.ndarray, *, tolerance: float, catalog
 
 
 def _positions(served: dict[str, np.ndarray]) -> dict[str, int]:
-    return {name.decode(): place for place, name in enumerate(served["ids"].tolist()) if name}
+    return {name.decode(): position for position, name in enumerate(served["ids"].tolist()) if name}
 
 
 def _finite(reader: Any, name: str, *, where: str) -> np.ndarray:

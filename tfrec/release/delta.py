@@ -1,11 +1,11 @@
-"""A version whose catalogue or popularity is new and whose weights are its parent's: made in seconds, without training or export.
+"""Publishes a delta: a version with a new catalogue or popularity and its parent's weights, made in seconds without training.
 
-In come the newest published version and what has changed: a file of items, or the outcomes that the log has since that version's
-popularity was counted. New and changed texts are embedded; an item that is no longer `available` is not answered any more; the
-lists of the index keep their centres. Out comes a directory for `release.publish`: graph, weights and warm-up are hard links.
+The parent is the newest published version. What changes is a file of items, or the outcomes that came into the log since the
+parent's popularity was counted. New and changed texts are embedded, an item that is no longer `available` is not recommended any
+more, and the lists of the index keep their centroids. Graph, weights and warm-up are hard links to the parent's files.
 
-Its probes are the recommendations among the parent's, answered anew by the model in memory, and a search with the text of the
-newest item: they show what is new. The rest was verified with the parent, whose files the graph and the weights are.
+The probes of a delta are the parent's recommendations, answered anew by the model in memory, and a search with the text of the
+newest item: they show what is new. Everything else was verified with the parent.
 """
 import logging
 import shutil

@@ -1,7 +1,7 @@
-"""Whether the files of a version are those that were exported: each has its SHA-256 in the manifest.
+"""Digests of the files of a version: the manifest has a SHA-256 of each, so that damage is noticed.
 
-Versions share files by hard links, and a disk may damage one in all of them. So files are read once more at each point after
-which they would be trusted for long: before a publication, a rollback, and a retrain that continues from them.
+Versions share files by hard links, so a disk that damages one file damages it in all of them. Files are read once more at each
+point after which they would be trusted for long: before a publication, a rollback, and a retrain that continues from them.
 """
 import hashlib
 import logging
@@ -17,7 +17,7 @@ _DAMAGED = "Export the model again, or roll back to another version"
 
 
 def digests(version_dir: str | Path, *, known: dict[str, str] | None = None) -> dict[str, str]:
-    """SHA-256 of every file of a version but its manifest, by its path; each file is on the disk when this returns.
+    """SHA-256 of every file of a version but its manifest, by path; each file has reached the disk when this returns.
 
     Args:
         version_dir: the directory.

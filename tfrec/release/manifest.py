@@ -1,9 +1,8 @@
-"""The manifest of a version: where it came from, what it was measured at, and the answers that it must give.
+"""The manifest of a version: its lineage, its measurements, and the answers that it must give.
 
-`manifest.json` lies beside `saved_model.pb`. The export writes it without a number, `release.publish` writes the number. Probes
-are requests with the answers of the model in memory when it was exported: a server that answers otherwise has loaded
-something else. Tensors are nested lists here and their dtypes are in `signatures`; infinities are written as text, since JSON
-has none.
+`manifest.json` is beside `saved_model.pb`. The export writes it without a number, and `release.publish` adds the number. Probes
+are requests with the answers that the model in memory gave at export: a server that answers otherwise has loaded something else.
+Tensors are nested lists, with their dtypes in `signatures`. Infinities are written as text, since JSON has none.
 """
 import os
 from pathlib import Path
@@ -17,8 +16,9 @@ from tfrec.errors import ServingError
 FILE_NAME = "manifest.json"
 CHECKPOINT = "checkpoint"  # the directory, beside saved_model.pb, from which the next retrain continues
 
+
 class Manifest(BaseModel):
-    """All that is known about a version besides its weights."""
+    """Everything that is known about a version besides its weights."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
@@ -43,7 +43,7 @@ class Manifest(BaseModel):
 
 
 def read_manifest(version_dir: str | Path) -> Manifest:
-    """The manifest of an export or a published version; `ServingError` when there is none or it does not parse."""
+    """The manifest of an export or a published version; raises `ServingError` when there is none or it does not parse."""
     path = Path(version_dir) / FILE_NAME
     try:
         return Manifest.model_validate_json(path.read_bytes())
@@ -56,7 +56,7 @@ def read_manifest(version_dir: str | Path) -> Manifest:
 
 
 def write_manifest(version_dir: str | Path, manifest: Manifest) -> Path:
-    """Write by rename, so that a reader sees the old or the new one, and a hard link to the old one keeps the old."""
+    """Write by rename: a reader sees the old or the new manifest, and a hard link to the old one keeps the old."""
     path = Path(version_dir) / FILE_NAME
     temporary = path.with_suffix(".json.tmp")
     with temporary.open("w", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""The popularity of a version as files: the prior as at its export, the ids of its items, and those that must not be shown."""
+"""The files by which a gateway knows a version's popularity: the prior, the ids of its items, and those that are not shown."""
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ HIDDEN_FILE = "unavailable.json"  # a JSON list of ids
 
 
 def write_prior(version_dir: str | Path, prior: PopularityPrior, ids: Sequence[str], *, hidden: Sequence[str] = ()) -> None:
-    """Put the prior as at export, the ids of its items and those that must not be shown into a version directory."""
+    """Write the prior, the ids of its items, and those that must not be shown into a version directory."""
     if len(ids) != len(prior):
         raise ModelError(f"write_prior: expected an id for each of the prior's {len(prior)} items, got {len(ids)}.")
     prior.save(Path(version_dir) / PRIOR_FILE)
@@ -22,7 +22,7 @@ def write_prior(version_dir: str | Path, prior: PopularityPrior, ids: Sequence[s
 
 
 def read_prior(version_dir: str | Path) -> tuple[PopularityPrior, list[str]]:
-    """What `write_prior` put there; `ModelError` names the file that is missing or broken."""
+    """The prior and the ids of its items; raises `ModelError`, naming the file, when one is missing or broken."""
     prior = PopularityPrior.load(Path(version_dir) / PRIOR_FILE)
     path = Path(version_dir) / ITEMS_FILE
     try:
@@ -35,7 +35,7 @@ def read_prior(version_dir: str | Path) -> tuple[PopularityPrior, list[str]]:
 
 
 def read_hidden(version_dir: str | Path) -> list[str]:
-    """The ids that must not be shown; `ModelError` names a broken file. A version without such a file hides none."""
+    """The ids that must not be shown, none when there is no such file; raises `ModelError` when the file is broken."""
     path = Path(version_dir) / HIDDEN_FILE
     try:
         return [str(item) for item in json.loads(path.read_text(encoding="utf-8"))]

@@ -1,10 +1,10 @@
-"""Versions of a model on disk: published by one rename, rolled back by a copy, pruned.
+"""The versions of a model on disk: published by one rename, rolled back by a copy, pruned.
 
-    <run>/models/<name>/<version>/     what the server watches; a version appears whole or not at all, and is never changed
-    <run>/models/<name>/.last_version  the highest number ever given; locked to give the next
+    <run>/models/<name>/<version>/     watched by the server; a version appears whole or not at all, and never changes
+    <run>/models/<name>/.last_version  the highest number ever given; locked while the next is given
 
-Numbers only grow, also after the newest version was removed. Files are shared by hard link, so a copy costs no time and no room.
-Any step may be killed: what it leaves behind is swept away by the next.
+Numbers only grow, even after the newest version was removed. Versions share files by hard links, so a copy takes no time and no
+space. Any step may be killed: the next one removes what it left behind.
 """
 import contextlib
 import fcntl
@@ -22,7 +22,7 @@ from tfrec.release.verify import Verifier, verify
 __all__ = ["newest_dir", "next_version", "prune", "publish", "rollback", "verify", "version_of", "versions"]
 
 _MARK = ".last_version"
-_ROLLBACK = ".rollback"  # the version that a rollback replaces, from before it is published until its caller knows
+_ROLLBACK = ".rollback"  # the version that a rollback replaces, from before it is published until its caller knows of it
 
 
 def versions(base: str | Path) -> list[int]:
@@ -47,7 +47,7 @@ def next_version(base: str | Path) -> int:
 
 
 def version_of(base: str | Path, identity: str) -> int | None:
-    """The version that was published under this identity, None when there is none. One that cannot be read has none."""
+    """The version that was published under an identity, None when there is none. A version that cannot be read has none."""
     for number in reversed(versions(base)):
         with contextlib.suppress(ServingError):
             if read_manifest(Path(base) / str(number)).identity == identity:
@@ -56,10 +56,16 @@ def version_of(base: str | Path, identity: str) -> int | None:
 
 
 def publish(export_dir: str | Path, base: str | Path, *, seconds: float = 120.0, verifier: Verifier | None = None) -> int:
-    """Verify an export within `seconds`, or with a `verifier` begun before, and make it the newest version of `base`.
+    """Verify an export, make it the newest version of `base`, and return its number. The export stays where it is.
 
-    Returns its number. The export stays where it is. An export whose manifest has an identity that is already published is not
-    published again: its number is returned, so that a job which was killed may simply be run again.
+    An export whose identity is published already is not published again, and the number of that version is returned: a job that
+    was killed may simply be run again.
+
+    Args:
+        export_dir: of the export.
+        base: of the versions.
+        seconds: for the verification, where no `verifier` is given.
+        verifier: that has begun before.
     """
     export_dir, base = Path(export_dir), Path(base)
     manifest = read_manifest(export_dir)
@@ -78,19 +84,19 @@ def publish(export_dir: str | Path, base: str | Path, *, seconds: float = 120.0,
 def rollback(base: str | Path, to: int | None = None, *, now: int, told: Callable[[int], None] | None = None) -> int:
     """Publish a copy of version `to` as a new version, and return the new number.
 
-    Without `to` it is the version before the newest one; if that is a rollback itself, the one before what it is a copy of.
-    The copy takes over the log's window and slates of the version that it replaces: a retrain would else learn the same events
-    from the same weights again, and bring back what was just regretted.
+    The copy takes over the log's window and the slates of the version that it replaces. A retrain would else learn the same
+    events from the same weights again, and bring back what was just rolled back.
 
-    Asked for again, after a kill or for a version that is the newest already, it is not done again: the number is that of the
-    first time.
+    A rollback that was done already, before a kill or because the newest version is that copy, is not done again: the number is
+    that of the first time.
 
     Args:
         base: of the versions.
-        to: the number of a version.
+        to: the number of a version; by default the one before the newest, or, if that is a rollback itself, the one before the
+            version that it is a copy of.
         now: seconds since 1970.
-        told: called with the number before the rollback counts as told. One that was killed before that is not taken for an older
-            one's when it is asked for again.
+        told: called with the number as soon as it is known. A rollback that is killed before this returns counts as not
+            reported: asked for again without `to`, it reports its number and does not go back one version further.
 
     Raises:
         UsageError: there is no such version, or none before the newest.
@@ -101,30 +107,34 @@ def rollback(base: str | Path, to: int | None = None, *, now: int, told: Callabl
         known = versions(base)
         if not known:
             raise UsageError(f"{base}: no version has been published, so there is nothing to roll back.")
-        newest, mark = known[-1], base / _ROLLBACK
-        regretted = read_manifest(base / str(newest))
-        if to is None and mark.is_file() and mark.read_text() == str(regretted.rolled_back_from):
-            number = newest  # done by one that was killed before its caller knew
+        newest, unreported = known[-1], base / _ROLLBACK
+        replaced = read_manifest(base / str(newest))
+        if to is None and unreported.is_file() and unreported.read_text() == str(replaced.rolled_back_from):
+            number = newest
         else:
-            to = _before(base, known, regretted.copy_of or newest) if to is None else to
+            to = _before(base, known, replaced.copy_of or newest) if to is None else to
             if to not in known or to == newest:
                 raise UsageError(f"{base}: cannot roll back to version {to}. Choose an older one of {_list(known)}.")
-            manifest = read_manifest(base / str(to))
-            original = manifest.copy_of or to
-            if regretted.copy_of == original:
-                number = newest
-            else:
-                check_files(base / str(to), manifest)
-                windows = [window for window in (manifest.window, regretted.window) if window is not None]
-                change = {"copy_of": original, "rolled_back_from": newest, "created_at": now, "identity": None,
-                          "window": max(windows, key=lambda window: window["now"], default=None),
-                          "slates_until": max(manifest.slates_until, regretted.slates_until)}
-                mark.write_text(str(newest))
-                number = give(base / str(to), manifest.model_copy(update=change))
+            number = _copy_back(base, to, replaced, newest, now=now, give=give)
         if told is not None:
             told(number)
-        mark.unlink(missing_ok=True)
+        unreported.unlink(missing_ok=True)
         return number
+
+
+def _copy_back(base: Path, to: int, replaced: Manifest, newest: int, *, now: int, give: Callable[[Path, Manifest], int]) -> int:
+    """Publish a copy of version `to` in place of the newest one, unless that is such a copy."""
+    manifest = read_manifest(base / str(to))
+    original = manifest.copy_of or to
+    if replaced.copy_of == original:
+        return newest
+    check_files(base / str(to), manifest)
+    windows = [window for window in (manifest.window, replaced.window) if window is not None]
+    change = {"copy_of": original, "rolled_back_from": newest, "created_at": now, "identity": None,
+              "window": max(windows, key=lambda window: window["now"], default=None),
+              "slates_until": max(manifest.slates_until, replaced.slates_until)}
+    (base / _ROLLBACK).write_text(str(newest))
+    return give(base / str(to), manifest.model_copy(update=change))
 
 
 def _before(base: Path, known: list[int], number: int) -> int:
@@ -136,7 +146,7 @@ def _before(base: Path, known: list[int], number: int) -> int:
 
 
 def prune(base: str | Path, *, keep: int, spare: Collection[int] = ()) -> list[int]:
-    """Remove all but the newest `keep` versions and those in `spare` (a label may point at one); returns what was removed."""
+    """Remove all but the newest `keep` versions and those in `spare`, which a label may name; returns the removed numbers."""
     base = Path(base)
     if keep < 1:
         raise UsageError(f"keep must be at least 1, got {keep}.")
@@ -151,7 +161,7 @@ def prune(base: str | Path, *, keep: int, spare: Collection[int] = ()) -> list[i
 
 @contextlib.contextmanager
 def _locked(base: Path) -> Iterator[Callable[[Path, Manifest], int]]:
-    """Hold the lock of `base`, and give what makes a directory its next version."""
+    """Hold the lock of `base`, and yield a function that publishes a directory as the next version."""
     base.mkdir(parents=True, exist_ok=True)
     with (base / _MARK).open("a") as mark:
         fcntl.flock(mark, fcntl.LOCK_EX)

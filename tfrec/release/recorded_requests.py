@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tfrec.client.contract import FILTERS, SIGNATURES
 from tfrec.client.inputs import UNKNOWN_AGE
 from tfrec.client.warmup import Request
 from tfrec.config import Config
@@ -26,39 +27,47 @@ def cold_signatures(config: Config) -> set[str]:
 
 def recorded_requests(recommender: Recommender) -> list[Request]:
     """The requests of an export, the same for the same recommender."""
-    return [*_lone_requests(recommender), *_recommend_filtered(recommender, _BATCH)]
+    return [*_lone_requests(recommender), *_with_and_without_query("recommend", _inputs(recommender, _BATCH))]
 
 
 def _lone_requests(recommender: Recommender) -> list[Request]:
-    behaviour, some, (nothing, texts) = _behaviour(recommender, 1), _some_items(recommender, 1), _queries(recommender, 1)
-    history, prior, k = {"history": behaviour["history"]}, _prior(some), _k(1)
-    requests = _recommend_filtered(recommender, 1)
-    for query in (nothing, texts):
-        requests += [
-            Request("serving_default", history | {"query": query, "k": k}),
-            Request("recommend", behaviour | _NO_FILTERS | {"query": query, "k": k}),
-            Request("embed_query", history | {"query": query}),
-        ]
-    wanted = behaviour | _filters(behaviour, some) | {"query": nothing, "k": k}
-    alpha, seed = {"alpha": np.ones(1, np.float32)}, {"seed": np.zeros(1, np.int64)}
-    # at temperature 0: with Gumbel noise, scores that another kernel rounds otherwise may give another slate
-    policy = {"temperature": np.zeros(1, np.float32), "epsilon": np.full(1, 0.5, np.float32)}
+    inputs = _inputs(recommender, 1)
+    none = np.zeros([1, 0], object)
+    unfiltered = inputs | dict.fromkeys(FILTERS, none) | {"prior_log_p": np.zeros([1, 0], np.float32)}
+    searched = inputs | {"query": inputs["text"]}
     return [
-        *requests,
-        Request("explore", wanted | policy | seed),
-        Request("thompson", wanted | alpha | seed),
-        Request("linucb", wanted | alpha),
-        Request("rank", behaviour | prior | {"candidates": behaviour["history"], "query": nothing}),
-        Request("explain", behaviour | prior | {"item": some, "query": texts}),
-        Request("similar", {"item": some, "k": k}),
-        Request("embed_item", {"text": texts}),
+        *_with_and_without_query("recommend", inputs),
+        *_with_and_without_query("serving_default", inputs),
+        *_with_and_without_query("recommend", unfiltered),
+        *_with_and_without_query("embed_query", inputs),
+        *(_request(signature, inputs) for signature in ("explore", "thompson", "linucb", "rank", "similar", "embed_item")),
+        _request("explain", searched),
     ]
 
 
-def _recommend_filtered(recommender: Recommender, batch: int) -> list[Request]:
+def _with_and_without_query(signature: str, inputs: Inputs) -> list[Request]:
+    return [_request(signature, inputs | {"query": query}) for query in (inputs["query"], inputs["text"])]
+
+
+def _request(signature: str, inputs: Inputs) -> Request:
+    return Request(signature, {name: inputs[name] for name in SIGNATURES[signature][0]})
+
+
+def _inputs(recommender: Recommender, batch: int) -> Inputs:
+    """All inputs of all signatures: the history is excluded, and each row brings the log p of one item."""
+    ids, texts = recommender.catalogue.ids.tolist(), [text or "a" for text in recommender.catalogue.texts]
     behaviour = _behaviour(recommender, batch)
-    asked = behaviour | _filters(behaviour, _some_items(recommender, batch)) | {"k": _k(batch)}
-    return [Request("recommend", asked | {"query": query}) for query in _queries(recommender, batch)]
+    items, none = [ids[row % len(ids)] for row in range(batch)], np.zeros([batch, 0], object)
+    return behaviour | {
+        "query": [""] * batch,
+        "k": np.full(batch, _K, np.int32),
+        "exclude": behaviour["history"], "allow_tags": none, "deny_tags": none,
+        "prior_items": np.array([[item] for item in items], object), "prior_log_p": np.full([batch, 1], -1.0, np.float32),
+        # at temperature 0: with Gumbel noise, scores that another kernel rounds otherwise may give another slate
+        "temperature": np.zeros(batch, np.float32), "epsilon": np.full(batch, 0.5, np.float32),
+        "alpha": np.ones(batch, np.float32), "seed": np.arange(batch, dtype=np.int64),
+        "candidates": behaviour["history"], "item": items, "text": [texts[row % len(ids)] for row in range(batch)],
+    }
 
 
 def _behaviour(recommender: Recommender, batch: int) -> Inputs:
@@ -71,36 +80,3 @@ def _behaviour(recommender: Recommender, batch: int) -> Inputs:
         "history_action": np.where(history == "", "", next(iter(recommender.actions), "")),
         "history_age_s": np.where(history == "", UNKNOWN_AGE, np.arange(length, 0, -1) * _DAY).astype(np.int64),
     }
-
-
-def _filters(behaviour: Inputs, items: list[str]) -> Inputs:
-    """The history is excluded, and each row brings the log p of its own one of `items`."""
-    none = np.zeros([len(items), 0], object)
-    return {"exclude": behaviour["history"], "allow_tags": none, "deny_tags": none} | _prior(items)
-
-
-def _prior(items: list[str]) -> Inputs:
-    return {
-        "prior_items": np.array([[item] for item in items], object),
-        "prior_log_p": np.full([len(items), 1], -1.0, np.float32),
-    }
-
-
-_NO_FILTERS: Inputs = {
-    **dict.fromkeys(("exclude", "allow_tags", "deny_tags", "prior_items"), np.zeros([1, 0], object)),
-    "prior_log_p": np.zeros([1, 0], np.float32),
-}
-
-
-def _some_items(recommender: Recommender, batch: int) -> list[str]:
-    return [str(item) for item in np.resize(recommender.catalogue.ids, batch)]
-
-
-def _queries(recommender: Recommender, batch: int) -> tuple[list[str], list[str]]:
-    """No query, and items' texts."""
-    texts = [text or "a" for text in recommender.catalogue.texts]
-    return [""] * batch, [texts[row % len(texts)] for row in range(batch)]
-
-
-def _k(batch: int) -> np.ndarray:
-    return np.full(batch, _K, np.int32)

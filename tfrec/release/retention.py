@@ -1,7 +1,7 @@
-"""Which old versions of a run leave the disk: those beyond `serving.keep_versions` that nobody names.
+"""Removes old versions of a run: those beyond `serving.keep_versions` that the model server's configuration does not name.
 
-The model server's configuration names versions one by one, or by labels, and then serves them however many newer ones there are:
-a canary's stable version must outlive the versions that are published meanwhile.
+That configuration may name versions one by one or by labels, and the server then serves them however many newer ones there are. A
+canary's stable version must outlive the versions that are published meanwhile.
 """
 import logging
 from pathlib import Path
@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 def retire(config: Config) -> list[int]:
     """Remove the old versions of a run; returns their numbers.
 
-    None are removed while nobody can tell which are still named: `serving.models_config` cannot be read, or the gateway asks by
-    label and that file is not given.
+    None is removed while it is not known which are named: `serving.models_config` cannot be read, or the gateway asks by label
+    and that file is not given.
     """
     try:
         named = _named(config)
@@ -67,7 +67,7 @@ def _of_the_run(config: Config, path: Path) -> list[ServedModelConfig]:
 
 
 def _is_ours(model: ServedModelConfig, config: Config) -> bool:
-    """By name or by place: in a container the base path may be another."""
+    """By name or by base path: in a container the base path may be another."""
     return model.name == config.serving.model_name or model.base_path == config.models_dir.absolute()
 
 

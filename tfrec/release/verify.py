@@ -1,11 +1,9 @@
-"""A version is published only after its files agree and a fresh server gave the answers that it must give.
+"""Verifies an export before it is published: its files agree, and a fresh server gives the answers that it must give.
 
-First what needs no server: every file is the one that was exported (`file_digests.py`), and the parts fit one another
-(`consistency.py`). Then the export is loaded by `tensorflow_model_server` where that is installed, else by the embedded server,
-in a process of its own, warm-up included, and asked over gRPC: its manifest's probes, and requests drawn at random
-(`answer_checks.py`). Item ids of probes must be equal and numbers to 1e-4; two items may change places where their scores differ
-by no more than that.
-Last it is asked in turns with the version that is live, its parent: is it as quick, and is it near?
+1. Without a server: every file is the one that was exported (`file_digests.py`), and the parts fit together (`consistency.py`).
+2. `tensorflow_model_server`, or the embedded server where that is not installed, loads the export in a process of its own,
+   warm-up included. It is asked over gRPC for the manifest's probes (`probes.py`) and for random requests (`answer_checks.py`).
+3. The export and its parent, the version that is live, are asked in turns: is it as quick, and are its answers near?
 """
 import logging
 import tempfile
@@ -16,11 +14,10 @@ from concurrent.futures import TimeoutError as NotYet
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfrec.client.contract import Probe
 from tfrec.data.staging import staging
 from tfrec.errors import NotVerified, ServingError
 from tfrec.model_server.options import ServeOptions
@@ -30,30 +27,29 @@ from tfrec.model_server.server import find_model_server
 from tfrec.release.file_digests import check_files
 from tfrec.release.manifest import Manifest, read_manifest
 
+if TYPE_CHECKING:
+    from tfrec.release.probes import Predict
+
 log = logging.getLogger(__name__)
 
-TOLERANCE = 1e-4
 ASKED_OF_DELTAS = "recommend"  # the signature whose answers show all that a delta may change
 _NAME = "verify"
-Predict = Callable[[str, Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 _DAY = 86_400.0  # seconds: a call's own limit, above any patience
 
 
 class Verifier:
-    """A fresh server for versions that are not published yet; begun before the export is written, it loads the parent meanwhile.
+    """A fresh server that verifies exports. Begun before an export is written, it loads the parent meanwhile.
 
         with Verifier(parent=live) as verifier:
             verifier.verify(export(...))
+
+    Args:
+        seconds: of processor time that the server may use to load and to answer, and that it may stand still.
+        signatures: only their probes are asked, without warm-up and random requests; by default everything is.
+        parent: the version that is live.
     """
 
     def __init__(self, *, seconds: float = 120.0, signatures: Collection[str] | None = None, parent: Path | None = None) -> None:
-        """With `signatures` only their probes are asked, and the warm-up and the random requests are left out.
-
-        Args:
-            seconds: of processor time that the server may use to load and to answer, or stand still.
-            signatures: those whose probes are asked.
-            parent: the version that is live.
-        """
         self._seconds, self._signatures = seconds, signatures
         self._parent = parent
         self._held = ExitStack()
@@ -62,14 +58,14 @@ class Verifier:
 
     @classmethod
     def of_delta(cls) -> "Verifier":
-        """For a version whose graph and weights were verified as its parent's."""
+        """Of a delta, whose graph and weights were verified with its parent."""
         return cls(signatures=[ASKED_OF_DELTAS])
 
     def __enter__(self) -> "Verifier":
-        place = self._held.enter_context(staging(tempfile.gettempdir(), "tfrec-verify-", mode=0o700))
-        self._base = place / _NAME
+        directory = self._held.enter_context(staging(tempfile.gettempdir(), "tfrec-verify-", mode=0o700))
+        self._base = directory / _NAME
         self._base.mkdir()
-        self._config = place / "models.config"
+        self._config = directory / "models.config"
         self._config.write_text(f"""model_config_list {{ config {{ name: "{_NAME}" base_path: "{self._base}"
             model_platform: "tensorflow" model_version_policy {{ all {{}} }} }} }}""")
         if self._parent is not None:
@@ -82,7 +78,7 @@ class Verifier:
         self._held.close()
 
     def verify(self, export_dir: str | Path) -> int:
-        """Raise `NotVerified` unless a version is whole and answers as it must; returns the number of probes."""
+        """Raise `NotVerified` unless an export is whole and answers as it must; returns the number of probes."""
         from tfrec.client.warmup import WARMUP_FILE
         from tfrec.release.consistency import check_artefacts  # TensorFlow
 
@@ -105,41 +101,46 @@ class Verifier:
 
     def _ask(self, manifest: Manifest, expected: Any) -> int:
         from tfrec.client.client import Client
-        from tfrec.release import answer_checks
 
         self._ready()
-        wanted = self._signatures or manifest.signatures
-        probes = [(number, probe) for number, probe in enumerate(manifest.probes) if probe.signature in wanted]
         with ThreadPoolExecutor(1) as pool, Client(self._address, model=_NAME, timeout=_DAY) as client:
-            try:
-                def ask(version: int) -> Predict:
-                    def predict(signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-                        outputs: dict[str, np.ndarray] = self._while_it_works(
-                            pool, lambda: client.predict(signature, inputs, version=version).outputs)
-                        return outputs
-                    return predict
+            def of_version(version: int) -> "Predict":
+                def predict(signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+                    outputs: dict[str, np.ndarray] = self._while_it_works(
+                        pool, lambda: client.predict(signature, inputs, version=version).outputs)
+                    return outputs
+                return predict
 
-                ours, theirs = ask(self._number), ask(1)
-                for number, probe in probes:
-                    if difference := _difference(ours, manifest, probe):
-                        raise ServingError(f"probe {number} ({probe.signature}): {difference}")
+            try:
+                probes = self._ask_probes(of_version(self._number), manifest)
                 if self._signatures is None:
-                    requests = answer_checks.Requests(expected, ("",))
-                    answer_checks.check_answers(ours, expected, requests, recall=float(manifest.index.get("recall_target", 1.0)))
-                    if self._parent is not None:
-                        answer_checks.check_near(ours, theirs, requests)
-                        answer_checks.check_latency(ours, theirs, requests, growth=self._growth(expected))
+                    self._ask_random(of_version(self._number), of_version(1), manifest, expected)
             except BaseException:
                 if self._patience_lost:
                     self._stop()  # or its thread would wait for an answer for ever
                 raise
+        return probes
+
+    def _ask_probes(self, ours: "Predict", manifest: Manifest) -> int:
+        from tfrec.release.probes import probe_difference
+
+        wanted = self._signatures or manifest.signatures
+        probes = [(number, probe) for number, probe in enumerate(manifest.probes) if probe.signature in wanted]
+        for number, probe in probes:
+            if difference := probe_difference(ours, manifest, probe):
+                raise ServingError(f"probe {number} ({probe.signature}): {difference}")
         return len(probes)
 
-    def _growth(self, expected: Any) -> float:
+    def _ask_random(self, ours: "Predict", parents: "Predict", manifest: Manifest, expected: Any) -> None:
+        from tfrec.release import answer_checks
         from tfrec.release.popularity_files import read_prior
 
-        assert self._parent is not None
-        return float(len(expected.catalogue) / max(1, len(read_prior(self._parent)[1])))
+        requests = answer_checks.Requests(expected, ("",))
+        answer_checks.check_answers(ours, expected, requests, recall=float(manifest.index.get("recall_target", 1.0)))
+        if self._parent is not None:
+            growth = len(expected.catalogue) / max(1, len(read_prior(self._parent)[1]))
+            answer_checks.check_near(ours, parents, requests)
+            answer_checks.check_latency(ours, parents, requests, growth=growth)
 
     def _begin(self) -> None:
         options = ServeOptions(
@@ -192,7 +193,7 @@ class Verifier:
             self._without_parent(ServingError(states[1].error if 1 in states else "it is not loaded"))
 
     def _without_parent(self, error: ServingError) -> None:
-        """Go on without a parent that cannot be served: it must not keep out what would take its place."""
+        """Go on without a parent that cannot be served: it must not keep out the version that would replace it."""
         if self._parent is None:
             raise error
         log.warning("%s cannot be served, so nothing is compared with it: %s", self._parent, error)
@@ -202,6 +203,7 @@ class Verifier:
         self._ready()
 
     def _while_it_works(self, pool: ThreadPoolExecutor, call: Callable[[], Any]) -> Any:
+        """The result of `call`; the server is stopped when it stands still, or has worked for too long."""
         assert self._server is not None
         future = pool.submit(call)
         patience: Patience | None = None
@@ -222,37 +224,3 @@ def verify(export_dir: str | Path, *, seconds: float = 120.0, parent: Path | Non
     """Raise `NotVerified` unless a fresh server answers as it must for `export_dir`; returns the number of its probes."""
     with Verifier(seconds=seconds, parent=parent) as verifier:
         return verifier.verify(export_dir)
-
-
-def _difference(predict: Predict, manifest: Manifest, probe: Probe) -> str:
-    """What a server's answer to `probe` has that it should not have, empty when nothing."""
-    from tfrec.client.tensors import from_values
-
-    signature = manifest.signatures[probe.signature]
-    inputs = {name: from_values(values, signature.inputs[name].dtype) for name, values in probe.inputs.items()}
-    got = predict(probe.signature, inputs)
-    expected = {name: from_values(values, signature.outputs[name].dtype) for name, values in probe.outputs.items()}
-    if got.keys() != expected.keys():
-        return f"expected the outputs {sorted(expected)}, got {sorted(got)}"
-    for name, array in expected.items():
-        if got[name].shape != array.shape:
-            return f"{name}: expected the shape {array.shape}, got {got[name].shape}"
-        wrong = _wrong(array, got[name], scores=expected.get("scores") if name == "items" else None)
-        if wrong.any():
-            place = tuple(int(i) for i in np.argwhere(wrong)[0])
-            first = f"{name}{list(place)}: expected {array.item(place)!r}, got {got[name].item(place)!r}"
-            return f"{first} ({wrong.sum()} of {wrong.size} differ)"
-    return ""
-
-
-def _wrong(expected: np.ndarray, got: np.ndarray, *, scores: np.ndarray | None) -> np.ndarray:
-    """Where two arrays of one shape disagree; with `scores`, items that may change places by a tie do not."""
-    if expected.dtype != object:
-        return np.asarray(~np.isclose(got, expected, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True))
-    wrong = np.asarray(expected != got)
-    if scores is not None and scores.shape == expected.shape:
-        for row, place in np.argwhere(wrong):
-            found = np.flatnonzero(expected[row] == got[row, place])
-            other = found[0] if len(found) else -1  # an item from beyond the list ties with its last
-            wrong[row, place] = not np.isclose(scores[row, other], scores[row, place], rtol=TOLERANCE, atol=TOLERANCE)
-    return wrong

@@ -1,13 +1,13 @@
 """The variables of a SavedModel in two files, so that a version with another catalogue shares the weights of its parent.
 
     variables/variables.data-00000-of-00002   the weights; deltas of a version hold hard links to it
-    variables/variables.data-00001-of-00002   what the catalogue brings: ids, vectors, popularity, tags, lists
+    variables/variables.data-00001-of-00002   the catalogue: ids, vectors, popularity, tags, lists
     variables/variables.index                 of both, as any server reads it
     variables/weights.index                   of the first alone, from which the index of a delta is made
 
 A checkpoint may have any number of data files under one index, and the operator that merges those of several writers renames the
-data files that it is given. So a delta writes its own part, and merges it with a link to the weights. Arrays in
-asset files would need an initialiser that reads them, and would be in memory twice while they load.
+data files that it is given. So a delta writes its own file and merges it with a link to the weights. Arrays in asset files would
+need an initialiser that reads them, and would be in memory twice while they load.
 """
 import shutil
 from pathlib import Path
@@ -24,7 +24,7 @@ _DATA = "variables.data-00000-of-00002"
 
 
 def split(variables: Path) -> None:
-    """Turn the one data file of a SavedModel's `variables` directory into two."""
+    """Split the one data file of a SavedModel's `variables` directory into weights and catalogue."""
     prefix = str(variables / "variables")
     found = tf.train.load_checkpoint(prefix).get_variable_to_dtype_map()
     of_catalogue = {name for name in found if name.startswith(f"{CATALOGUE}/")}
@@ -43,7 +43,7 @@ def split(variables: Path) -> None:
 
 
 def replace_catalogue(parent: Path, variables: Path, state: dict[str, tf.Variable]) -> None:
-    """Write a new `variables` directory: the weights of the directory `parent`, and `state` for the catalogue."""
+    """Write a new `variables` directory with the weights of the directory `parent` and the catalogue `state`."""
     variables.mkdir()
     link(str(parent / WEIGHTS_INDEX), str(variables / WEIGHTS_INDEX))
     parts = variables.with_name(f".{variables.name}.parts")
@@ -55,7 +55,7 @@ def replace_catalogue(parent: Path, variables: Path, state: dict[str, tf.Variabl
 
 
 def read_catalogue_array(variables: Path, name: str) -> tf.Tensor:
-    """What the catalogue's variable `name` holds in a version."""
+    """The value of the catalogue's variable `name` in a version."""
     return tf.train.load_checkpoint(str(variables / "variables")).get_tensor(f"{CATALOGUE}/{name}{SUFFIX}")
 
 
