@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfrec.client.contract import SIGNATURES, TEXT, TensorKinds
 from tfrec.client.warmup import Request, read_signatures, record_probes, write_warmup
 from tfrec.graph.request import Inputs, tensor_specs
+from tfrec.release.file_digests import digests
 from tfrec.release.manifest import Manifest, write_manifest
 
 ITEMS = ("a", "b", "c", "d", "e")
@@ -124,6 +125,7 @@ def _made(base: float, has_requests: bool) -> Path:
     tf.saved_model.save(model, str(directory), signatures=functions)
     if requests:
         write_warmup(directory, requests)
-    manifest = Manifest(created_at=1, signatures=read_signatures(directory), probes=record_probes(functions, requests))
+    manifest = Manifest(created_at=1, signatures=read_signatures(directory), probes=record_probes(functions, requests),
+                        files=digests(directory))
     write_manifest(directory, manifest)
     return directory

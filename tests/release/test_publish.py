@@ -27,7 +27,7 @@ def export(directory: Path, *, weights: str = "w", identity: str | None = None) 
     (directory / "variables").mkdir(parents=True)
     (directory / "saved_model.pb").write_text("graph")
     (directory / "variables" / "data").write_text(weights)
-    write_manifest(directory, Manifest(created_at=1, identity=identity))
+    write_manifest(directory, Manifest(created_at=1, identity=identity, files=digests(directory)))
     return directory
 
 
@@ -137,7 +137,6 @@ def test_a_damaged_version_is_not_published_again_by_a_rollback(
     base = tmp_path / "m"
     for number in (1, 2):
         made = export(tmp_path / f"e{number}", weights=f"w{number}")
-        write_manifest(made, Manifest(created_at=1, files=digests(made)))
         publish(made, base)
     damage(base / "1")
     with pytest.raises(ServingError, match=told):
@@ -158,7 +157,7 @@ def test_a_rollback_goes_on_after_the_window_of_what_it_replaces(tmp_path: Path)
     base = tmp_path / "m"
     for number, window in enumerate([None, {"now": 100}, {"now": 200}, None], 1):
         made = export(tmp_path / f"e{number}")
-        write_manifest(made, Manifest(created_at=1, window=window))
+        write_manifest(made, read_manifest(made).model_copy(update={"window": window}))
         publish(made, base)
     for to, expected in [(3, 200), (2, 200), (1, 200), (4, 200)]:  # the 5th replaces a new training, which learnt no window
         number = rollback(base, to, now=300)
@@ -173,7 +172,7 @@ def test_what_was_learnt_of_slates_never_falls_from_version_to_version(tmp_path:
     base = tmp_path / "m"
     for number, until in enumerate([0, 300, 200], 1):
         made = export(tmp_path / f"e{number}")
-        write_manifest(made, Manifest(created_at=1, slates_until=until))
+        write_manifest(made, read_manifest(made).model_copy(update={"slates_until": until}))
         publish(made, base)
     found = [read_manifest(base / str(rollback(base, to, now=9))).slates_until for to in (1, 2, 1)]
     assert found == [200, 300, 300]

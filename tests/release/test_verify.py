@@ -13,7 +13,8 @@ from tests.model_server.tiny import Running
 from tfrec.client.client import Client
 from tfrec.errors import NotVerified
 from tfrec.release.manifest import read_manifest
-from tfrec.release.verify import Verifier, _difference, _wrong, verify
+from tfrec.release.probes import differing, probe_difference
+from tfrec.release.verify import Verifier, verify
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,7 @@ def test_differences_are_told_in_words(server: Running, outputs: dict[str, Any],
     manifest = read_manifest(server.base_path / "4")
     with Client(server.grpc, model="tiny") as client:
         probe = manifest.probes[0].model_copy(update={"outputs": outputs})
-        assert _difference(lambda *asked: client.predict(*asked).outputs, manifest, probe) == message
+        assert probe_difference(lambda *asked: client.predict(*asked).outputs, manifest, probe) == message
 
 
 def test_a_server_that_uses_up_its_time_is_not_waited_for(version: Path) -> None:
@@ -60,8 +61,8 @@ def test_what_killed_verifiers_left_is_swept(version: Path, tmp_path: Path, monk
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     (tmp_path / "tfrec-verify-1-abc").mkdir()
     with Verifier():
-        [place] = tmp_path.glob("tfrec-verify-*")
-        assert place.name != "tfrec-verify-1-abc"
+        [directory] = tmp_path.glob("tfrec-verify-*")
+        assert directory.name != "tfrec-verify-1-abc"
     assert list(tmp_path.glob("tfrec-verify-*")) == []
 
 
@@ -77,19 +78,19 @@ SCORES = np.array([[3.0, 2.0, 2.00005, -np.inf]], np.float32)
         ([[b"a", b"b", b"d", b""]], [False, False, True, False]),
     ],
 )
-def test_items_may_change_places_only_in_a_tie(got: list[list[bytes]], wrong: list[bool]) -> None:
+def test_items_may_swap_positions_only_in_a_tie(got: list[list[bytes]], wrong: list[bool]) -> None:
     expected = np.array([[b"a", b"b", b"c", b""]], object)
-    assert _wrong(expected, np.array(got, object), scores=SCORES)[0].tolist() == wrong
-    assert _wrong(expected, np.array(got, object), scores=None).tolist() == (expected != np.array(got, object)).tolist()
+    assert differing(expected, np.array(got, object), scores=SCORES)[0].tolist() == wrong
+    assert differing(expected, np.array(got, object), scores=None).tolist() == (expected != np.array(got, object)).tolist()
 
 
 def test_numbers_agree_to_1e_4_infinities_included() -> None:
-    assert not _wrong(SCORES, SCORES + np.float32(5e-5), scores=None).any()
-    assert _wrong(SCORES, SCORES + np.float32(1e-2), scores=None)[0].tolist() == [True, True, True, False]
+    assert not differing(SCORES, SCORES + np.float32(5e-5), scores=None).any()
+    assert differing(SCORES, SCORES + np.float32(1e-2), scores=None)[0].tolist() == [True, True, True, False]
 
 
 def test_an_item_from_beyond_the_list_may_tie_with_its_last() -> None:
     expected = np.array([[b"a", b"b"]], object)
     scores = np.array([[3.0, 2.0]], np.float32)
-    assert not _wrong(expected, np.array([[b"a", b"z"]], object), scores=scores).any()
-    assert _wrong(expected, np.array([[b"z", b"b"]], object), scores=scores)[0].tolist() == [True, False]
+    assert not differing(expected, np.array([[b"a", b"z"]], object), scores=scores).any()
+    assert differing(expected, np.array([[b"z", b"b"]], object), scores=scores)[0].tolist() == [True, False]

@@ -18,14 +18,9 @@ from tfrec.models.bayesian_head import BayesianHead, features, reweighed
 def thompson(
     head: BayesianHead, u: tf.Tensor, beta: tf.Tensor, *, alpha: tf.Tensor, seed: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Query vectors `[batch, dim]` and weights of popularity `[batch]` by one draw of the head a row.
+    """`u` `[batch, dim]` and `beta` `[batch]` reweighted by one draw of the head for each `seed` `[batch]`.
 
-    Args:
-        head: whose weights are drawn.
-        u: query vectors `[batch, dim]` without the head.
-        beta: weights of popularity `[batch]` without the head.
-        alpha: `[batch]`, times the posterior's standard deviation: above 1 explores more (Chapelle & Li 2011), 0 not at all.
-        seed: int64 `[batch]`; the same seed draws the same weights.
+    `alpha` `[batch]` scales the posterior's standard deviation: above 1 explores more (Chapelle & Li 2011), 0 not at all.
     """
     size = head.mean.shape[0]
 
@@ -43,15 +38,7 @@ def linucb(
 ) -> dict[str, Any]:
     """The best items by mean + alpha standard deviations, with these sums as scores; otherwise as `ExactIndex.search`.
 
-    Args:
-        index: of the items.
-        head: the posterior of the weights.
-        u: query vectors `[batch, dim]`.
-        k: items wanted `[batch]`.
-        beta: weights of popularity `[batch]`.
-        filters: of the items.
-        alpha: `[batch]`, times the standard deviation.
-        shortlist: how many of the best by the mean are considered; at least as many as an answer may have.
+    Only the `shortlist` best by the mean are considered, which must be at least as many as an answer may have.
     """
     width = index.width(k)
     expected, weight = reweighed(head.expected(), u, beta)

@@ -31,17 +31,10 @@ def explore(
     index: ExactIndex, u: tf.Tensor, k: tf.Tensor, *, beta: tf.Tensor, filters: Filters, policy: Policy, seed: tf.Tensor,
     shortlist: int,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Draw a slate of `k` `[batch]` items for query vectors `u` `[batch, dim]`.
+    """Draw a slate of `k` `[batch]` items for query vectors `u` `[batch, dim]`; otherwise as `ExactIndex.search`.
 
-    Args:
-        index: of the items.
-        u: query vectors.
-        k: items wanted.
-        beta: `[batch]`, the weight of popularity.
-        filters: of the items.
-        policy: how to draw.
-        seed: int64 `[batch]`; the same seed draws the same slate.
-        shortlist: how many of the best items Plackett-Luce chooses among; at least as many as an answer may have.
+    The same `seed` `[batch]` draws the same slate. Plackett-Luce chooses among the `shortlist` best items, which must be at least
+    as many as an answer may have.
 
     Returns:
         Positions in the index `[batch, K]`, -1 where there is no item, and log propensities `[batch, K]` given the earlier items,

@@ -39,15 +39,10 @@ class InvertedIndex(ExactIndex):
     """Items in inverted lists (`clustering.py`). Everything else is as in `ExactIndex`; some positions have no item.
 
     Args:
-        catalogue: as for `ExactIndex`.
-        vectors: as for `ExactIndex`.
-        log_p: as for `ExactIndex`.
-        max_k: as for `ExactIndex`.
         centroids: of the lists, `[nlist, dim]`.
         shallow: limits of a query that wants the best `SHALLOW` items or fewer.
         deep: limits of a query that wants the best `DEEP` items or more, and of one with tags, which may hide half of the best.
             Between the two, limits are interpolated.
-        storage: as for `ExactIndex`.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.readers.quarantine import Quarantine
 from tfrec.data.staging import link, staging
-from tfrec.errors import ServingError, UsageError
+from tfrec.errors import UsageError
 from tfrec.graph.index_choice import Given, InvertedLists
 from tfrec.graph.inverted_index import ProbeLimits
 from tfrec.graph.signatures import Graph
@@ -35,7 +35,7 @@ from tfrec.release.manifest import CHECKPOINT, FILE_NAME, Manifest, read_manifes
 from tfrec.release.popularity_files import HIDDEN_FILE, ITEMS_FILE, PRIOR_FILE, write_prior
 from tfrec.release.publish import newest_dir, publish
 from tfrec.release.verify import ASKED_OF_DELTAS, Verifier
-from tfrec.release.weight_shards import WEIGHTS_INDEX, read_catalogue_array, replace_catalogue
+from tfrec.release.weight_shards import read_catalogue_array, replace_catalogue
 from tfrec.training import checkpoint
 
 log = logging.getLogger(__name__)
@@ -61,13 +61,11 @@ def publish_delta(
 
     Raises:
         UsageError: nothing is published yet.
-        ServingError: the newest version is of an older tfrec, or the new one answers otherwise than it should.
+        ServingError: a file of the newest version is damaged, or the new version answers otherwise than it should.
     """
     parent = newest_dir(config.models_dir)
     if parent is None:
         raise UsageError(f"{config.models_dir}: no version is published whose items could change. Publish an export first.")
-    if not (parent / "variables" / WEIGHTS_INDEX).is_file():
-        raise ServingError(f"{parent}: weights and items are in one file. Export the model again and publish that first.")
     manifest = read_manifest(parent)
     check_files(parent, manifest, below=CHECKPOINT)
     with ExitStack() as stack:

@@ -62,7 +62,8 @@ def export(
         requests = recorded_requests(recommender)
         tf.saved_model.save(graph.module(), str(made), signatures=graph.signatures())
         split(made / "variables")
-        _write_warmup(made, recommender, requests)
+        warm = [request for request in requests if request.signature not in cold_signatures(recommender.config)]
+        write_warmup(made, warm, model=recommender.config.serving.model_name)
         catalogue = recommender.catalogue
         write_prior(made, recommender.prior, catalogue.ids.tolist(), hidden=catalogue.unavailable)
         meta = {"held_back": list(lineage.held_back)} | ({} if result is None else {"result": dict(result)})
@@ -70,12 +71,6 @@ def export(
         write_manifest(made, _manifest(made, graph, recommender, requests, lineage, created_at=created_at))
         made.rename(directory)
     return directory
-
-
-def _write_warmup(made: Path, recommender: Recommender, requests: list[Request]) -> None:
-    cold = cold_signatures(recommender.config)
-    warm = [request for request in requests if request.signature not in cold]
-    write_warmup(made, warm, model=recommender.config.serving.model_name)
 
 
 def _manifest(made: Path, graph: Graph, recommender: Recommender, requests: list[Request], lineage: Lineage, *,

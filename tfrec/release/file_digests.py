@@ -4,14 +4,11 @@ Versions share files by hard links, so a disk that damages one file damages it i
 point after which they would be trusted for long: before a publication, a rollback, and a retrain that continues from them.
 """
 import hashlib
-import logging
 import os
 from pathlib import Path
 
 from tfrec.errors import ServingError
 from tfrec.release.manifest import FILE_NAME, Manifest
-
-log = logging.getLogger(__name__)
 
 _DAMAGED = "Export the model again, or roll back to another version"
 
@@ -28,14 +25,8 @@ def digests(version_dir: str | Path, *, known: dict[str, str] | None = None) -> 
 
 
 def check_files(version_dir: str | Path, manifest: Manifest, *, below: str = "") -> None:
-    """Raise `ServingError` unless the files of a version, or those `below` a directory in it, are those of its manifest.
-
-    A version of an older tfrec has no digests; it passes with a warning.
-    """
+    """Raise `ServingError` unless the files of a version, or those `below` a directory in it, are those of its manifest."""
     root = Path(version_dir)
-    if not manifest.files:
-        log.warning("%s: made by a tfrec that kept no digests of files, so damage to them cannot be seen", root)
-        return
     prefix = f"{below}/" if below else ""
     expected = {name for name in manifest.files if name.startswith(prefix)}
     there = {name for name in _files(root) if name.startswith(prefix)}

@@ -35,11 +35,9 @@ def read_prior(version_dir: str | Path) -> tuple[PopularityPrior, list[str]]:
 
 
 def read_hidden(version_dir: str | Path) -> list[str]:
-    """The ids that must not be shown, none when there is no such file; raises `ModelError` when the file is broken."""
+    """The ids that must not be shown; raises `ModelError` when the file is missing or broken."""
     path = Path(version_dir) / HIDDEN_FILE
     try:
         return [str(item) for item in json.loads(path.read_text(encoding="utf-8"))]
-    except FileNotFoundError:
-        return []
     except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"{path}: expected a JSON list of ids: {error}. Export the model again.") from error

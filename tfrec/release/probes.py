@@ -26,7 +26,7 @@ def probe_difference(predict: Predict, manifest: Manifest, probe: Probe) -> str:
     for name, array in expected.items():
         if got[name].shape != array.shape:
             return f"{name}: expected the shape {array.shape}, got {got[name].shape}"
-        wrong = _wrong(array, got[name], scores=expected.get("scores") if name == "items" else None)
+        wrong = differing(array, got[name], scores=expected.get("scores") if name == "items" else None)
         if wrong.any():
             at = tuple(int(i) for i in np.argwhere(wrong)[0])
             first = f"{name}{list(at)}: expected {array.item(at)!r}, got {got[name].item(at)!r}"
@@ -34,7 +34,7 @@ def probe_difference(predict: Predict, manifest: Manifest, probe: Probe) -> str:
     return ""
 
 
-def _wrong(expected: np.ndarray, got: np.ndarray, *, scores: np.ndarray | None) -> np.ndarray:
+def differing(expected: np.ndarray, got: np.ndarray, *, scores: np.ndarray | None) -> np.ndarray:
     """Where two arrays of one shape disagree; with `scores`, items whose scores tie may swap positions."""
     if expected.dtype != object:
         return np.asarray(~np.isclose(got, expected, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True))
