@@ -48,7 +48,7 @@ class Lookup:
         return tf.cast(self.table.lookup(names), tf.int32)
 
 
-class _Positions(tf.lookup.KeyValueTensorInitializer):
+class _PositionTable(tf.lookup.KeyValueTensorInitializer):
     """Fills a table with the position of each name in a variable, `""` left out.
 
     A server runs it after it has restored the variables, so the table is the variable's, also when that came from a delta.
@@ -71,7 +71,7 @@ class PositionLookup(Lookup):
     """The position of each name in a variable of names, -1 for every other name."""
 
     def __init__(self, names: tf.Variable) -> None:
-        self.table = tf.lookup.StaticHashTable(_Positions(names), -1)
+        self.table = tf.lookup.StaticHashTable(_PositionTable(names), -1)
 
 
 class ExactIndex:
