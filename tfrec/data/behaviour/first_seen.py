@@ -1,4 +1,4 @@
-"""The time since which each user is known, by which newcomers are told from people with a history (`newcomers.py`).
+"""The time since which each user is known, which separates newcomers from established users (`newcomers.py`).
 
 A client may claim any past time for an outcome. So what counts is when an outcome arrived: outcomes of one writer are numbered in
 the order of their arrival, and each arrived after the newest time that was claimed before it.

@@ -55,7 +55,7 @@ def merge_behaviour(base: Interactions | pa.Table | None, past: pa.Table, fresh:
 
 
 def _earliest_positive(table: pa.Table) -> pa.Table:
-    """Examples with the time and action of their earliest positive outcome, where there is one; without those worth nothing."""
+    """Examples with the time and action of their earliest positive outcome, if any; examples without a reward are left out."""
     if "positive_time" in table.column_names:
         is_positive = pc.is_valid(table["positive_time"])
         time = pc.coalesce(table["positive_time"], table["time"])

@@ -13,7 +13,7 @@ from tfrec.data.feedback_log.window import Seqs, Window
 from tfrec.errors import UsageError
 
 RETENTION_HOURS = 24.0  # a reader may work on a version of the log for so long; then its files may go
-_NEWEST_ROWS = 1000  # rows of each table by which a wrong clock is told
+_NEWEST_ROWS = 1000  # rows of each table that show which clock is wrong
 logger = logging.getLogger(__name__)
 
 

@@ -15,12 +15,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tfrec.data.readers.rows import Row, brief
 from tfrec.data.records import Item
-
-Row = dict[str, Any]
 
 KINDS = ("text", "numeric", "dense")
 NUMERIC_SHARE = 0.8
+_SHOWN = 40  # characters of a value that a warning repeats
 OWN = frozenset({*Item.model_fields, "item"})
 ABSENT = ("nan", "none", "null", "n/a", "na", "<na>", "nat", "nil", "n.a.", "-", "--", "–", "—", "?", ".",
           "tbd", "tba", "unknown")
@@ -66,8 +66,8 @@ class ColumnKinds:
     _left_out: dict[str, _LeftOut] = field(default_factory=dict)
     _blank_words: Counter[str] = field(default_factory=Counter)
 
-    def see(self, number: int, place: str, row: Row) -> None:
-        """Count the values of a row: the `number`th from 0, found at `place`."""
+    def see(self, number: int, where: str, row: Row) -> None:
+        """Count the values of a row: the `number`th from 0, found at `where`."""
         for column, value in row.items():
             if column in OWN:
                 continue
@@ -87,7 +87,7 @@ class ColumnKinds:
             else:
                 seen.words += 1
             seen.counts_up = False
-            seen.oddity = seen.oddity or f"{place} ({_brief(value)})"
+            seen.oddity = seen.oddity or f"{where} ({brief(value, most=_SHOWN)})"
 
     def decide(self) -> None:
         """Decide the kind of each column by all rows that were seen."""
@@ -109,7 +109,7 @@ class ColumnKinds:
         plain = seen.numbers >= NUMERIC_SHARE * (seen.numbers + seen.vectors + seen.words) and seen.numbers >= seen.amounts
         return "numeric" if plain else "text"
 
-    def item_row(self, place: str, row: Row) -> Row:
+    def item_row(self, where: str, row: Row) -> Row:
         """The row as fields of `Item`."""
         out: Row = {k: v for k, v in row.items() if k in Item.model_fields and not _is_nan(v)}
         if "id" not in out and "item" in row:
@@ -130,7 +130,7 @@ class ColumnKinds:
                 continue
             fitting = _number(value) if kind == "numeric" else _vector(value)
             if fitting is None:
-                left = self._left_out.setdefault(column, _LeftOut(first=f"{place} ({_brief(value)})"))
+                left = self._left_out.setdefault(column, _LeftOut(first=f"{where} ({brief(value, most=_SHOWN)})"))
                 left.count += 1
             elif isinstance(out.setdefault(kind, {}), dict):
                 out[kind] = {**out[kind], name: fitting}
@@ -226,8 +226,3 @@ def _is_absent(value: Any) -> bool:
 
 def _is_nan(value: Any) -> bool:
     return isinstance(value, float) and math.isnan(value)
-
-
-def _brief(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 40 else text[:40] + "..."

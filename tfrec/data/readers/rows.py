@@ -104,10 +104,10 @@ def header_of(file: DataFile) -> list[str] | None:
     return None
 
 
-def brief(value: Any) -> str:
-    """A value as JSON, cut to what a message has room for."""
+def brief(value: Any, *, most: int = _SHOWN) -> str:
+    """A value as JSON for a message, cut after `most` characters."""
     text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+    return text if len(text) <= most else text[:most] + "..."
 
 
 def _read_jsonl(file: DataFile, quarantine: Quarantine | None) -> Iterator[tuple[int, Row]]:
