@@ -164,7 +164,7 @@ def test_what_needs_an_earlier_step_says_which(call: Call) -> None:
     assert "expected a checkpoint, found none. Train first: tfrec train." in err
 
 
-def test_evaluate_prints_the_model_and_its_peers(call: Call) -> None:
+def test_evaluate_prints_the_model_and_its_baselines(call: Call) -> None:
     (evaluate,) = lines("docs/train.md", "tfrec evaluate")
     code, out, _ = call(f"{evaluate} --json")
     assert code == 0

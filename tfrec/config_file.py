@@ -108,17 +108,17 @@ def checked(model: type[M], table: Table, *, where: str) -> M:
 
 
 def _problems(details: ErrorDetails, model: type[BaseModel]) -> Iterator[str]:
-    place, value = ".".join(str(part) for part in details["loc"]), details["input"]
+    name, value = ".".join(str(part) for part in details["loc"]), details["input"]
     if details["type"] == "extra_forbidden":
-        for key in _leaves({place: value}):
+        for key in _leaves({name: value}):
             new = _RENAMED.get(key)
             advice = _nearest(key, list(settings(model))) if new is None else f"It is called {new!r} now."
             yield f"there is no setting {key!r}. {advice}"
     elif details["type"] == "value_error":  # raised by a validator of the configuration, in its own words
-        yield f"{place} {details['ctx']['error']}{'' if isinstance(value, (dict, list)) else f', got {json.dumps(value)}'}."
+        yield f"{name} {details['ctx']['error']}{'' if isinstance(value, (dict, list)) else f', got {json.dumps(value)}'}."
     else:
         expected = re.sub(r"^Input should be|^Input is not", "must be", details["msg"])
-        yield f"{place} {expected}, got {json.dumps(value)} ({_kind(value)})."
+        yield f"{name} {expected}, got {json.dumps(value)} ({_kind(value)})."
 
 
 def settings(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

@@ -215,7 +215,7 @@ def test_an_intent_that_cannot_be_read_is_dropped_with_a_warning(
     (config.run / "retrain").mkdir()
     (config.run / "retrain" / "intent.json").write_bytes(left)
     assert interrupted(config, now=NOW).now == NOW
-    assert f"expected the intent of an interrupted run, got {len(left)} bytes that are none" in caplog.text
+    assert f"expected the intent of an interrupted run, got {len(left)} bytes that cannot be read" in caplog.text
 
 
 FULL = "No space left on device"

@@ -61,8 +61,8 @@ def _left_behind(path: Path) -> Intent | None:
     try:
         return Intent.model_validate_json(path.read_bytes())
     except ValidationError as e:
-        log.warning("%s: expected the intent of an interrupted run, got %d bytes that are none (%s). It is dropped, and a new "
-                    "run begins.", path, path.stat().st_size, e.errors()[0]["msg"])
+        log.warning("%s: expected the intent of an interrupted run, got %d bytes that cannot be read (%s). It is dropped, and "
+                    "a new run begins.", path, path.stat().st_size, e.errors()[0]["msg"])
         return None
 
 

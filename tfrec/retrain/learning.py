@@ -57,5 +57,5 @@ def not_finite(challenger: Recommender, optimizer: Any) -> str:
     broken = [v.name for v in learnt if v.dtype.is_floating and not bool(tf.reduce_all(tf.math.is_finite(v)))]
     if not broken:
         return ""
-    return (f"the challenger is not finite after training: {len(broken)} of {len(learnt)} variables hold a number that is none, "
-            f"such as {broken[0]}. Lower retrain.learning_rate, or look for rewards and values of another size than before")
+    return (f"the challenger is not finite after training: {len(broken)} of {len(learnt)} variables hold NaN or an infinity, "
+            f"such as {broken[0]}. Lower retrain.learning_rate, or look in the log for rewards and values of an unusual size")
