@@ -1,4 +1,4 @@
-"""The house stays one that people can live in: sizes of folders, files and functions, one meaning a name, nothing private read."""
+"""Laws of the layout: sizes of folders, files and functions, one meaning for a class name, and no test reads a private name."""
 import ast
 import re
 from collections import Counter
