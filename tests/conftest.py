@@ -78,7 +78,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(shared: Path) -> str:
     """Directory of a BERT of width 16 with random weights: a text tower that costs nothing."""
-    from tests.models.tiny import write_bert
+    from tests.models.bert.tiny import write_bert
 
     return str(once(shared / "bert", write_bert))
 

@@ -13,7 +13,7 @@ from tfrec.config import Config, load_config
 from tfrec.retrain import retrain
 
 # by their places beside this file: an installed package may be called `tests`, too; and after tfrec, which chooses Keras 2
-from models.eagerly import eagerly  # isort: skip
+from eagerly import eagerly  # isort: skip
 from graph import tiny_recommender as tiny  # isort: skip
 
 

@@ -41,7 +41,7 @@ USERS = 200
 CLIENTS = (1, 4, 8)  # more would meet the 8 threads of a model server on 2 cores
 EVENTS = 25  # of each user, as many as the model reads
 K = 50
-write_bert = runpy.run_path(str(Path(__file__).parents[1] / "models/tiny.py"))["write_bert"]  # `tests` is no package
+write_bert = runpy.run_path(str(Path(__file__).parents[1] / "models/bert/tiny.py"))["write_bert"]  # `tests` is no package
 TICKS = os.sysconf("SC_CLK_TCK")
 
 

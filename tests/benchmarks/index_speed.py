@@ -26,6 +26,7 @@ from tfrec.graph.clustering import centroids
 from tfrec.graph.exact_index import ExactIndex
 from tfrec.graph.inverted_index import InvertedIndex, ProbeLimits
 from tfrec.graph.probe_limits import least_probe_limits
+from tfrec.graph.quantization import Vectors
 from tfrec.graph.recall import ExactBest, Queries
 
 K = 100
@@ -109,10 +110,11 @@ def measured(items: int, dim: int, storage: str, rounds: int) -> dict[str, Any]:
         index.shallow, index.deep = least_probe_limits(world.truth, made, world.queries(beta, slice(1024)), target=TARGET)
         found[f"beta {beta:.1f}"] = {"near": index.shallow, "far": index.deep,
                                      **world.truth.recall(index, world.queries(beta, slice(1024, 1536)))}
+    plain = Vectors(world.vectors, storage, keep=lambda name, value: tf.Variable(value, name=name, trainable=False))
     lists, exact = (traced(index, kind.best, dim) for kind in (InvertedIndex, ExactIndex))
     calls = {"one": asked(world, lists, 1, tensor=True), "one, exact": asked(world, exact, 1, tensor=True),
              "batch": asked(world, lists, BATCH, tensor=True), "one, product alone": asked(
-                 world, tf.function(lambda u: index._vectors.products(u), autograph=False), 1, tensor=True)}
+                 world, tf.function(plain.products, autograph=False), 1, tensor=True)}
     try:
         import faiss
     except ImportError:

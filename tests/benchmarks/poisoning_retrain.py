@@ -44,7 +44,7 @@ from tfrec.release.publish import publish
 from tfrec.training.train import train
 
 BENCHMARKS = Path(__file__).parent
-write_bert = runpy.run_path(str(BENCHMARKS.parent / "models/tiny.py"))["write_bert"]  # `tests` is no package
+write_bert = runpy.run_path(str(BENCHMARKS.parent / "models/bert/tiny.py"))["write_bert"]  # `tests` is no package
 read = runpy.run_path(str(BENCHMARKS / "incremental.py"))["read"]
 Row = tuple[str, str, int]
 NOTHING, POPULARITY, BOTH = "nothing", "popularity", "popularity and training"

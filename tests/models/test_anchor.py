@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 from numpy.testing import assert_allclose
 
+from tests.eagerly import eagerly
 from tests.models import world
-from tests.models.eagerly import eagerly
 from tfrec.models.recommender import Recommender
 
 N = 40

@@ -6,7 +6,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from tests.models import world
-from tests.models.tiny import arrays, write_bert
+from tests.models.bert.tiny import arrays, write_bert
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.models.recommender import MAX_ACTIONS, Recommender, encode_catalogue
 

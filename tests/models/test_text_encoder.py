@@ -7,7 +7,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.models.tiny import from_saved_model, write_bert, write_json
+from tests.models.bert.tiny import from_saved_model, write_bert, write_json
 from tfrec.config import TextConfig
 from tfrec.models.text_encoder import TextEncoder, load_encoder
 

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 from numpy.testing import assert_allclose, assert_array_equal
 
+from tests.eagerly import eagerly
 from tests.models import world
-from tests.models.eagerly import eagerly
 from tfrec.models.weight_average import DECAY, WeightAverage
 
 N = 40

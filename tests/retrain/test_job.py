@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.eagerly import eagerly
 from tests.graph import tiny_recommender as tiny
-from tests.models.eagerly import eagerly
 from tfrec.config import Config, DataConfig, RetrainConfig
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile

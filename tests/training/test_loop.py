@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from tests.eagerly import eagerly
 from tests.models import world
-from tests.models.eagerly import eagerly
 from tfrec.data.behaviour.interactions import Interactions
 from tfrec.errors import DataError
 from tfrec.models.recommender import Recommender

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.models.tiny import arrays, write_bert
+from tests.models.bert.tiny import arrays, write_bert
 from tfrec.models.bert.bert import Bert, BertLayer
 from tfrec.models.bert.bert_files import load_bert
 from tfrec.models.pretrained.checkpoint_files import read_checkpoint

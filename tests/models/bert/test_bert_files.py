@@ -7,7 +7,7 @@ import tensorflow as tf
 from safetensors.numpy import load_file
 
 from tests.models.bert.test_peft import IDS, METHODS, name, stir
-from tests.models.tiny import arrays, from_saved_model, write_bert, write_json
+from tests.models.bert.tiny import arrays, from_saved_model, write_bert, write_json
 from tfrec.errors import UsageError
 from tfrec.models.bert import peft
 from tfrec.models.bert.bert_files import load_bert, write_encoder

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tests.models.bert.families import CONFIGS, write_family, write_sentence_modules
 from tests.models.bert.test_peft import stir
-from tests.models.tiny import from_saved_model
+from tests.models.bert.tiny import from_saved_model
 from tfrec.models.bert import peft
 from tfrec.models.bert.bert_files import write_encoder
 from tfrec.models.bert.peft_config import RANKS, PeftConfig

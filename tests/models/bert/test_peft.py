@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.models.tiny import CONFIG, write_bert
+from tests.models.bert.tiny import CONFIG, write_bert
 from tfrec.errors import ModelError
 from tfrec.models.bert import peft
 from tfrec.models.bert.bert import Bert

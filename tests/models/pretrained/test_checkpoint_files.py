@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from tests.models.tiny import PIECES, arrays, write_bert, write_json
+from tests.models.bert.tiny import PIECES, arrays, write_bert, write_json
 from tfrec.errors import ModelError
 from tfrec.models.bert.bert_files import load_bert
 from tfrec.models.pretrained.checkpoint_files import fingerprint, locate, read_checkpoint

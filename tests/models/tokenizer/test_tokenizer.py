@@ -2,7 +2,7 @@
 import pytest
 import tensorflow as tf
 
-from tests.models.tiny import PIECES, tokenizer_files
+from tests.models.bert.tiny import PIECES, tokenizer_files
 from tfrec.models.tokenizer.tokenizer import Tokenizer
 
 A, B, C = (PIECES.index(piece) for piece in "abc")

@@ -4,7 +4,7 @@ import tensorflow as tf
 from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Reference
 
-from tests.models.tiny import write_json
+from tests.models.bert.tiny import write_json
 from tfrec.errors import ModelError
 from tfrec.models.pretrained.tokenizer_files import read_tokenizer
 from tfrec.models.tokenizer.tokenizer import Tokenizer

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.models.tiny import PIECES, tokenizer_files
+from tests.models.bert.tiny import PIECES, tokenizer_files
 from tfrec.models.dropout import Noise
 from tfrec.models.tokenizer.tokenizer import Tokenizer
 from tfrec.training.encoder.augmentation import MASKED_SHARE, drop_tokens, mask_spans, mask_words

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.models.eagerly import eagerly
-from tests.models.tiny import PIECES
+from tests.eagerly import eagerly
+from tests.models.bert.tiny import PIECES
 from tfrec.config import Config, load_config
 from tfrec.errors import DataError
 from tfrec.models.bert.bert_files import load_bert

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.models.eagerly import eagerly
-from tests.models.tiny import arrays, write_bert
+from tests.eagerly import eagerly
+from tests.models.bert.tiny import arrays, write_bert
 from tfrec.config import Config, load_config
 from tfrec.data.examples.pairs import Pairs
 from tfrec.data.items.catalogue import Catalogue

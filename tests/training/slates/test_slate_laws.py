@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
+from tests.eagerly import eagerly
 from tests.models import world
-from tests.models.eagerly import eagerly
 from tfrec.config import GatewayConfig, ServingConfig
 from tfrec.data.examples.ragged import Ragged
 from tfrec.data.examples.sequences import PAD

@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 from numpy.testing import assert_allclose, assert_array_equal
 
+from tests.eagerly import eagerly
 from tests.models import world
-from tests.models.eagerly import eagerly
 from tests.models.world import LIKED, LOG_P, POSITIONS, SLATES, slates
 from tfrec.config import Config, GatewayConfig, RetrainConfig, load_config
 from tfrec.data.examples.slate_arrays import SlateArrays

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from tests.benchmarks.simulator import World, best_first, draw, hide
+from tests.benchmarks.simulation.simulator import World, best_first, draw, hide
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Does learning from feedback pay? Every method on one simulated world, where the truth is known; paired over seeds.
 
-    python tests/benchmarks/learning.py [--seeds 20] [--first 0] [--rounds 20] [--arms NAME ...] [--permuted] [--output FILE.json]
+    python tests/benchmarks/simulation/learning.py [--seeds 20] [--first 0] [--rounds 20] [--arms NAME ...] [--permuted]
+        [--output FILE.json]
 
 A model is trained on organic behaviour (day 0). It then logs under Plackett-Luce, with its popularity counting on, for 20 rounds
 of 5,000 requests; tastes drift at round 10. *Off-policy* arms learn from that log after each round and are asked what they would
@@ -26,8 +27,11 @@ import tfrec  # noqa: F401  before TensorFlow: it chooses Keras 2
 import numpy as np  # isort: skip
 import tensorflow as tf  # isort: skip
 
+from agent import Model
 from learning_report import report
-from simulator import World, best_first, draw
+from people import HISTORY, People
+from policies import EPSILON, POSITIONS, Act, Noise, greedy, linucb, plackett_luce, thompson
+from simulator import World
 
 from tfrec.config import Config, GatewayConfig, ModelConfig, RetrainConfig, TextConfig, TrainingConfig
 from tfrec.data.behaviour.interactions import Interactions
@@ -38,9 +42,8 @@ from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.items.tag_filters import TagFilters
 from tfrec.models.bayesian_head import PRIOR_SD
 from tfrec.models.popularity_prior import PopularityPrior
-from tfrec.models.recommender import Recommender, towers
+from tfrec.models.recommender import towers
 from tfrec.models.text_encoder import load_encoder
-from tfrec.training.loop import Trainer, optimiser
 from tfrec.training.replay import with_replay
 from tfrec.training.slates.bandit_update import update_head
 from tfrec.training.slates.batches import STATE, Candidates, SlateBatches
@@ -49,7 +52,7 @@ from tfrec.training.slates.objectives import LOOKS_AHEAD, ObjectiveSettings
 from tfrec.training.slates.policy_scorer import PolicyScorer
 from tfrec.training.slates.position_bias import PositionBiasModel, fit_position_bias
 
-POSITIONS, HISTORY, DAY, EACH = 5, 12, 86_400, 10
+DAY, EACH = 86_400, 10
 TURNS = 5  # a round's requests come in so many turns, one a user: who clicked in one is known in the next
 SLATE_ARMS = ("pointwise", "reinforce", "reinforce_k1", "ppo", "q_learning", "sarsa")
 OFF_POLICY = ("softmax", *SLATE_ARMS, "thompson", "linucb")
@@ -66,90 +69,7 @@ def settings(run: Path, **retrain: Any) -> Config:
     )
 
 
-TEMPERATURE, EPSILON = 0.7, 0.05
-
-
-class People:
-    """What the log knows of each user."""
-
-    def __init__(self, users: int) -> None:
-        self.item = np.full((users, HISTORY), PAD, np.int32)
-        self.time = np.zeros((users, HISTORY), np.int64)
-        self.events: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-
-    def add(self, user: np.ndarray, item: np.ndarray, time: np.ndarray) -> None:
-        """Events in the order of time."""
-        self.events.append((user, item, time))
-        for u, i, t in zip(user.tolist(), item.tolist(), time.tolist(), strict=True):
-            self.item[u] = np.append(self.item[u, 1:], i)
-            self.time[u] = np.append(self.time[u, 1:], t)
-
-    def state(self, user: np.ndarray, now: np.ndarray, width: int) -> dict[str, np.ndarray]:
-        """Of requests `[n]`, as the towers read it: the oldest event first, pads behind."""
-        item, then = self.item[user], self.time[user]
-        count = (item >= 0).sum(1)
-        turn = (np.arange(HISTORY) + (HISTORY - count)[:, None]) % HISTORY
-        item, then = np.take_along_axis(item, turn, 1), np.take_along_axis(then, turn, 1)
-        newest = np.arange(HISTORY) == count[:, None] - 1
-        following = np.where(newest, now[:, None], np.roll(then, -1, axis=1))
-        return {
-            "history": item, "action": np.zeros_like(item), "gap": np.where(item >= 0, following - then, 0),
-            "query": np.zeros((len(user), width), np.float32),
-        }
-
-    def interactions(self, names: list[str]) -> Interactions:
-        user, item, time = (np.concatenate(part) for part in zip(*self.events, strict=True))
-        return Interactions.from_columns([f"u{u}" for u in user], [names[i] for i in item], time, items=names)
-
-
-class Model:
-    """Towers that act and learn; the functions of TensorFlow are traced once a seed."""
-
-    def __init__(self, config: Config, catalogue: Catalogue, text: np.ndarray) -> None:
-        self.recommender = Recommender.build(config, catalogue, text, actions=("click",))
-        self.model = self.recommender.model
-        self.prior_weights = self.recommender.prior.weights
-        self.beta = 1.0  # as the towers are trained with
-        self.optimizer = optimiser(config, learning_rate=config.training.learning_rate)
-        self.optimizer.build(self.model.trainable_variables)
-        self.model.optimizer = self.optimizer
-        self.model.compile(optimizer=self.optimizer)
-        self._train = tf.function(self.model.train_step, reduce_retracing=True)
-        self._scores = tf.function(self._all_scores, reduce_retracing=True, autograph=False)
-
-    def _all_scores(self, batch: dict[str, tf.Tensor], log_p: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        table = self.model.item_vectors()[: self.model.store.n_items]
-        u, beta = self.model.request_vectors(batch, lambda rows: tf.gather(table, rows))
-        return tf.matmul(u, table, transpose_b=True) + beta * log_p, u, table
-
-    def scores(self, state: dict[str, np.ndarray], log_p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Scores `[n, items]`, -inf for what a person has had; query and item vectors."""
-        found = self._scores({name: tf.constant(array) for name, array in state.items()}, tf.constant(log_p, tf.float32))
-        scores, u, v = (array.numpy() for array in found)
-        scores = scores.astype(np.float64)
-        row, at = np.nonzero(state["history"] != PAD)
-        scores[row, state["history"][row, at]] = -np.inf
-        return scores, u, v
-
-    def weights(self) -> list[np.ndarray]:
-        m = self.model
-        return [v.numpy() for v in [*m.average.weights, m.beta, m.steps]] + [v.numpy() for v in self.optimizer.variables]
-
-    def restore(self, weights: list[np.ndarray], slot: np.ndarray) -> None:
-        m = self.model
-        for v, array in zip([*m.average.weights, m.beta, m.steps, *self.optimizer.variables], weights, strict=True):
-            v.assign(array)
-        self.recommender.slot = slot.copy()
-        self.recommender.refresh()
-
-    def learn_behaviour(self, inter: Interactions, targets: np.ndarray, epochs: range, rate: float) -> None:
-        self.optimizer.learning_rate = rate
-        self.model.average.restart()
-        course = Trainer(self.recommender, inter, targets, prior_weights=self.prior_weights, snapshots_at_most=64, one_shape=True)
-        for epoch in epochs:
-            for batch in course.batches.epoch(0, epoch):
-                self._train(batch)
-        self.model.average.swap()
+TEMPERATURE = 0.7
 
 
 class Round(NamedTuple):
@@ -159,49 +79,9 @@ class Round(NamedTuple):
     candidates: Candidates  # all that could come: they do not change with the weights
     log_p: np.ndarray
     user: np.ndarray
-    noise: "Noise"  # of the draws, so that every policy rolls the same dice
+    noise: Noise  # of the draws, so that every policy rolls the same dice
     inter: Interactions  # all behaviour, this round's included
     truth: np.ndarray  # [users, items]: the chance of a click at the first position, as it was then
-
-
-Noise = tuple[np.ndarray, np.ndarray]
-# of scores, query and item vectors, log p and noise; slates and their log propensities
-Act = Callable[[Model, np.ndarray, np.ndarray, np.ndarray, np.ndarray, Noise], tuple[np.ndarray, np.ndarray]]
-
-
-def plackett_luce(temperature: float) -> Act:
-    def act(model: Model, scores: np.ndarray, u: np.ndarray, v: np.ndarray, log_p: np.ndarray,
-            noise: Noise) -> tuple[np.ndarray, np.ndarray]:
-        return draw(scores / temperature, POSITIONS, epsilon=EPSILON, gumbel=noise[0], uniform=noise[1])
-    return act
-
-
-def greedy(model: Model, scores: np.ndarray, u: np.ndarray, v: np.ndarray, log_p: np.ndarray,
-           noise: Noise) -> tuple[np.ndarray, np.ndarray]:
-    slate = best_first(scores, POSITIONS)
-    return slate, np.zeros(slate.shape)
-
-
-def thompson(model: Model, scores: np.ndarray, u: np.ndarray, v: np.ndarray, log_p: np.ndarray,
-             noise: Noise) -> tuple[np.ndarray, np.ndarray]:
-    head = model.recommender.head
-    mean = head.mean.numpy()
-    w = mean + np.linalg.solve(head.factor.numpy().T, noise[0][:, : len(mean)].T).T
-    drawn = (w[:, :-1] * u) @ v.T + w[:, -1:] * model.beta * log_p
-    return greedy(model, np.where(np.isfinite(scores), drawn, -np.inf), u, v, log_p, noise)
-
-
-def linucb(model: Model, scores: np.ndarray, u: np.ndarray, v: np.ndarray, log_p: np.ndarray,
-           noise: Noise) -> tuple[np.ndarray, np.ndarray]:
-    head, popularity = model.recommender.head, model.beta * log_p
-    mean, factor = head.mean.numpy(), head.factor.numpy()
-    inverse = np.linalg.inv(factor @ factor.T)
-    # phi' inverse phi of phi = [u * v, popularity], without [n, items, dim]
-    of_u = np.einsum("nd,de,ne->nde", u, inverse[:-1, :-1], u).reshape(len(u), -1)
-    of_v = (v[:, :, None] * v[:, None, :]).reshape(len(v), -1)
-    variance = of_u @ of_v.T + 2 * ((u * inverse[:-1, -1]) @ v.T) * popularity + inverse[-1, -1] * popularity**2
-    bound = (mean[:-1] * u) @ v.T + mean[-1] * popularity + np.sqrt(np.maximum(variance, 0))
-    return greedy(model, np.where(np.isfinite(scores), bound, -np.inf), u, v, log_p, noise)
 
 
 def slates_of(found: dict[str, np.ndarray]) -> SlateArrays:
