@@ -101,7 +101,7 @@ def signed(value: float | None) -> str:
 
 
 def percent(value: float | None) -> str:
-    """8.4%"""
+    """A share as a percentage: 8.4%."""
     return "–" if value is None or not known(value) else f"{100 * value:.1f}%"
 
 
