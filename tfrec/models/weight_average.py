@@ -3,7 +3,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-DECAY = 0.99  # an average over about 100 steps
+DECAY = 0.99  # of the towers: an average over about 100 steps
 
 
 class WeightAverage(tf.Module):
@@ -15,10 +15,10 @@ class WeightAverage(tf.Module):
         count: Steps since the average began.
     """
 
-    def __init__(self, weights: Sequence[tf.Variable]) -> None:
+    def __init__(self, weights: Sequence[tf.Variable], *, decay: float = DECAY) -> None:
         super().__init__(name="weight_average")
         first = tf.VariableAggregation.ONLY_FIRST_REPLICA
-        self.weights = list(weights)
+        self.weights, self._decay = list(weights), decay
         self.values = [tf.Variable(w, trainable=False, aggregation=first) for w in weights]
         self.count = tf.Variable(0, trainable=False, dtype=tf.int64, aggregation=first, name="averaged")
 
@@ -26,7 +26,7 @@ class WeightAverage(tf.Module):
         """Move each average towards its weight, after an optimiser step."""
         self.count.assign_add(1)
         done = tf.cast(self.count, tf.float32)
-        decay = tf.minimum(DECAY, done / (done + 10.0))  # the first steps are forgotten fast
+        decay = tf.minimum(self._decay, done / (done + 10.0))  # the first steps are forgotten fast
         for average, weight in zip(self.values, self.weights, strict=True):
             average.assign(decay * average + (1 - decay) * weight)
 

@@ -14,6 +14,7 @@ from tfrec.models.bert import peft
 from tfrec.models.bert.peft_config import PeftConfig
 from tfrec.models.dropout import Noise
 from tfrec.models.text_encoder import TextEncoder
+from tfrec.models.weight_average import WeightAverage
 
 keras = tf.keras
 Batch = dict[str, tf.Tensor]
@@ -43,9 +44,9 @@ class TunedModel(keras.Model):
 
     def restart(self) -> None:
         """Start the moving average and the step count anew; to be called whenever `trained` is replaced."""
-        first = tf.VariableAggregation.ONLY_FIRST_REPLICA
-        self.average = [tf.Variable(w, trainable=False, aggregation=first) for w in self.trained]
-        self.steps = tf.Variable(0, trainable=False, dtype=tf.int64, aggregation=first)
+        decay = self.settings.average
+        self.average = WeightAverage(self.trained, decay=decay) if decay else None
+        self.steps = tf.Variable(0, trainable=False, dtype=tf.int64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
 
     @property
     def metrics(self) -> list[Any]:
@@ -78,11 +79,8 @@ class TunedModel(keras.Model):
         gradients = [tf.convert_to_tensor(g) / replicas if g is not None else None for g in gradients]
         self.optimizer.apply_gradients(zip(gradients, self.trained, strict=True))
         self.steps.assign_add(1)
-        if self.settings.average:
-            done = tf.cast(self.steps, tf.float32)
-            keep = tf.minimum(self.settings.average, done / (done + 10.0))  # the first steps are forgotten fast
-            for average, weight in zip(self.average, self.trained, strict=True):
-                average.assign(keep * average + (1 - keep) * weight)
+        if self.average is not None:
+            self.average.update()
         self.mean_loss.update_state(loss)
         return {"loss": self.mean_loss.result()}
 
@@ -137,11 +135,8 @@ class TunedModel(keras.Model):
 
     def swap_average(self) -> None:
         """Exchange the weights and their moving average, if there is one; a second call changes them back."""
-        if self.settings.average:
-            for average, weight in zip(self.average, self.trained, strict=True):
-                before = tf.identity(weight)
-                weight.assign(average)
-                average.assign(before)
+        if self.average is not None:
+            self.average.swap()
 
     def values(self) -> list[np.ndarray]:
         """Return copies of the trained variables."""
