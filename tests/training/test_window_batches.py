@@ -41,13 +41,13 @@ def test_laws(length, batch_size, replicas, one_shape):
     learnt = found.event[found.weight > 0]
     assert targets(batches) == sorted((float(LOG_P[e]), int(INTER.item[e])) for e in learnt)
     for batch in batches:
-        rows, places = batch["item"].shape
+        rows, length_of_batch = batch["item"].shape
         assert rows % replicas == 0
-        assert rows * places <= max(batch_size * length, replicas * places)
+        assert rows * length_of_batch <= max(batch_size * length, replicas * length_of_batch)
         read = np.take_along_axis(batch["item"], batch["read_at"], axis=1)
         assert (read[batch["weight"] > 0] >= 0).all()  # the token that is read from is there
     shapes = {b["item"].shape for b in batches}
-    assert len(shapes) == len({places for _, places in shapes})
+    assert len(shapes) == len({width for _, width in shapes})
     assert len(shapes) <= (1 if one_shape else 3)
 
 

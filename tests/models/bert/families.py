@@ -12,7 +12,7 @@ WIDTH, INNER, LAYERS, POSITIONS = 16, 32, 2, 66
 WORDS = ["heat", "toy", "##s", "story", "film", "我", "ไทย", "é"]
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *string.ascii_lowercase,
           *(f"##{c}" for c in string.ascii_lowercase), *string.punctuation]
-# no two ways of cutting a word have the same score: a tie may be cut either way
+# no two segmentations of a word have the same score: a tie could be cut in either one
 UNIGRAM = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.03), ("▁heat", -3.11), ("▁toy", -3.57),
            ("s", -2.91), ("▁story", -4.13), ("我", -4.71), ("ไทย", -5.29),
            *((c, -6.0 - 0.017 * i) for i, c in enumerate("abcdefghijklmnopqrtuvwxyz:")),

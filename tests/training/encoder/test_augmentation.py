@@ -49,14 +49,14 @@ def test_masked_spans(tokenizer):
 
 
 def test_words_to_be_guessed(tokenizer):
-    shown, places, asked = (t.numpy() for t in mask_words(IDS, noise(), tokenizer, vocabulary=len(PIECES)))
-    assert places.shape == asked.shape == (500, 4)  # 15% of a width of 24 is 3.6
-    assert asked.sum(1).tolist() == [3] * 500  # and of the text's 20 pieces 3
-    assert FREE[places[asked > 0]].all()
-    own = np.take_along_axis(IDS.numpy(), places, 1)
-    now = np.take_along_axis(shown, places, 1)
-    assert (now[asked == 0] == own[asked == 0]).all()
-    masked, kept = (now == tokenizer.mask)[asked > 0].mean(), (now == own)[asked > 0].mean()
+    shown, positions, predicted = (t.numpy() for t in mask_words(IDS, noise(), tokenizer, vocabulary=len(PIECES)))
+    assert positions.shape == predicted.shape == (500, 4)  # 15% of a width of 24 is 3.6
+    assert predicted.sum(1).tolist() == [3] * 500  # and of the text's 20 pieces 3
+    assert FREE[positions[predicted > 0]].all()
+    own = np.take_along_axis(IDS.numpy(), positions, 1)
+    now = np.take_along_axis(shown, positions, 1)
+    assert (now[predicted == 0] == own[predicted == 0]).all()
+    masked, kept = (now == tokenizer.mask)[predicted > 0].mean(), (now == own)[predicted > 0].mean()
     assert masked == pytest.approx(0.8, abs=0.04)
     assert kept == pytest.approx(0.1, abs=0.03)
     assert ((shown != IDS.numpy()).sum(1) <= 3).all()
@@ -64,9 +64,9 @@ def test_words_to_be_guessed(tokenizer):
 
 def test_a_short_text_has_one_word_to_be_guessed(tokenizer):
     ids = tf.constant([[START, 10, END] + [PAD] * 21, [START, END] + [PAD] * 22])
-    _, places, asked = mask_words(ids, noise(), tokenizer, vocabulary=len(PIECES))
-    assert asked.numpy().sum(1).tolist() == [1, 0]
-    assert int(places[0, 0]) == 1
+    _, positions, predicted = mask_words(ids, noise(), tokenizer, vocabulary=len(PIECES))
+    assert predicted.numpy().sum(1).tolist() == [1, 0]
+    assert int(positions[0, 0]) == 1
     assert MASKED_SHARE == 0.15
 
 
