@@ -52,7 +52,7 @@ def test_many_updates_at_once_and_one_by_one_are_the_same() -> None:
     np.testing.assert_array_equal(whole.scores(700), parts.scores(700))
 
 
-def test_fitted_peers_weigh_the_newest_most_and_know_the_training_set_only(tiny: Interactions) -> None:
+def test_fitted_baselines_weigh_the_newest_most_and_know_the_training_set_only(tiny: Interactions) -> None:
     found = fit_baselines(tiny, train_end=4, histories=Histories(tiny))
     assert not found.skipped
     # training: u {a, b, c}, v {a}; cosines a-b and a-c 1/sqrt(2), b-c 1; u's history is a, then b and c in order of sha1

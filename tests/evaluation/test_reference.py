@@ -33,8 +33,8 @@ def test_every_number_of_the_reference(case: str) -> None:
     assert one.cold.mean() == pytest.approx(expected["cold"], abs=1e-9)
     assert one.untouched.mean() == pytest.approx(expected["untouched"], abs=1e-9)
     rows = card.to_dict()
-    assert list(rows) == list(expected["peers"])
-    for name, values in expected["peers"].items():
+    assert list(rows) == list(expected["baselines"])
+    for name, values in expected["baselines"].items():
         low, high = rows[name]["intervals"]["ndcg@10"]
         ours = {"low": low, "high": high} | {key: rows[name][key] for key in values if "@" in key}
         assert ours == pytest.approx(values, abs=1e-9), name

@@ -57,12 +57,12 @@ def reference(baselines: Path, *files: str) -> dict[str, object]:
     counts = re.match(rf"{totals}cold {NUMBER}, untouched {NUMBER}", head).groups()
     names = ["events", "users", "items", "asked", "asked_users"]
     found: dict[str, object] = dict(zip(names, map(int, counts[:5]), strict=True))
-    found |= {"cold": float(counts[5]), "untouched": float(counts[6]), "peers": {}}
+    found |= {"cold": float(counts[5]), "untouched": float(counts[6]), "baselines": {}}
     columns = rf"HR@10 {NUMBER}  NDCG@10 {NUMBER} \[{NUMBER}, {NUMBER}\]  HR@50 {NUMBER}  "
     columns += rf"cold HR@10 {NUMBER}  untouched HR@10 {NUMBER}"
     for row in rows:
         name, *values = re.match(rf"(.{{20}}) {columns}", row).groups()
-        found["peers"][name.strip()] = dict(zip(KEYS, map(float, values), strict=True))  # type: ignore[index]
+        found["baselines"][name.strip()] = dict(zip(KEYS, map(float, values), strict=True))  # type: ignore[index]
     return found
 
 
