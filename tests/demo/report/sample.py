@@ -63,7 +63,7 @@ def sample() -> dict[str, Any]:
             "read the data": 1.3,
             "encode the texts": 38.6,
             "train": 88.4,
-            "evaluate, with baselines": 24.9,
+            "score with baselines": 24.9,
             "export and publish": 9.8,
             "5 rounds of traffic": 61.2,
             "5 retrains": 86.0,
