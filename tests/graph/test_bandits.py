@@ -120,7 +120,7 @@ def test_lists_are_searched_by_the_draw(head: BayesianHead) -> None:
     exact = ExactIndex(catalogue, vectors, log_p, max_k=20)
     every = ProbeLimits(10**6, 1e9)
     lists = InvertedIndex(catalogue, vectors, log_p, max_k=20, centroids=centroids(vectors, seed=0), shallow=every, deep=every)
-    given = {"beta": tf.fill([30], BETA), "wishes": filters(30), "alpha": tf.ones([30])}
+    given = {"beta": tf.fill([30], BETA), "filters": filters(30), "alpha": tf.ones([30])}
     u, k = tf.tile(tf.constant(U)[None], [30, 1]), tf.fill([30], 9)
     for policy, more in ((sampled, {"seed": tf.range(30, dtype=tf.int64)}), (linucb, {"shortlist": 20})):
         a, b = (policy(index, head, u, k, **given, **more) for index in (exact, lists))

@@ -221,7 +221,7 @@ def test_copies_where_links_cannot_be(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_concurrent_publishers_take_different_numbers(tmp_path: Path) -> None:
     made = export(tmp_path / "export")
     script = f"""
-from tfrec.release.file_digests import digests
+from tfrec.release import publish
 publish.verify = lambda export, *, seconds, parent=None: 0
 for _ in range(5):
     publish.publish({str(made)!r}, {str(tmp_path / "m")!r})
