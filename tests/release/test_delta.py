@@ -16,7 +16,7 @@ from tests.graph.tiny_recommender import N_ITEMS, by_item, exporting, request
 from tfrec.config import Config
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.records import Outcome
-from tfrec.errors import ServingError, UsageError
+from tfrec.errors import UsageError
 from tfrec.graph import index_choice
 from tfrec.model_server.saved_model import SavedModel
 from tfrec.models.recommender import Recommender
@@ -134,12 +134,6 @@ def test_only_outcomes_since_the_version_move_its_popularity(config: Config) -> 
     scores = [by_item(served(version).run("recommend", request([[]]))) for version in (old, new)]
     gain = [scores[1][item] - scores[0][item] for item in ("i5", "i6")]
     np.testing.assert_allclose(gain, 0.8 * moved, atol=1e-4)  # beta is 0.8
-
-
-def test_a_version_whose_variables_are_in_one_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "models" / "tfrec" / "1" / "variables").mkdir(parents=True)
-    with pytest.raises(ServingError, match="Export the model again and publish that first"):
-        publish_delta(Config(run=tmp_path), prior=True, now=1)
 
 
 def test_a_version_must_be_there(tmp_path: Path) -> None:
