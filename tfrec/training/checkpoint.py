@@ -34,11 +34,11 @@ CATALOGUE_FILES = frozenset({"slots.npz", "prior.npz", "catalogue.jsonl"})
 def _trackable(recommender: Recommender, optimizer: tf.keras.optimizers.Optimizer | None) -> tf.train.Checkpoint:
     """The variables in the file `weights`."""
     m = recommender.model
-    own = {"log_scale": m.log_scale, "search_scale": m.search_scale, "mean_query": m.mean_query, "beta": m.beta,
-           "steps": m.steps, "averaged": m.average.count}
+    variables = {"log_scale": m.log_scale, "search_scale": m.search_scale, "mean_query": m.mean_query, "beta": m.beta,
+                 "steps": m.steps, "averaged": m.average.count}
     optional = {"optimizer": optimizer} if optimizer is not None else {}
     return tf.train.Checkpoint(items=m.items, queries=m.queries, head=recommender.head, average=m.average.values,
-                               **own, **optional)
+                               **variables, **optional)
 
 
 def save(directory: Path, recommender: Recommender, *, meta: dict[str, Any] | None = None,

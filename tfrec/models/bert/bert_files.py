@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from tfrec.data.staging import staging
 from tfrec.errors import ModelError, UsageError
 from tfrec.models.bert import peft
 from tfrec.models.bert.bert import Bert
@@ -90,16 +91,15 @@ def write_encoder(
         new[f"{SEGMENTS}.weight"] = segments
     if tuned.peft_config.method in UNMERGEABLE:
         new |= {name: variable.numpy() for name, variable in tuned.added.items()}
-    staging = directory.with_name(f".{directory.name}.staging")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    inside = parent.encoder.relative_to(parent.directory)
-    for name in checkpoint_files(parent.directory):
-        if not is_weights(parent.directory / name, parent.encoder):
-            (staging / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(parent.directory / name, staging / name)
-    config = {**parent.config.raw, "dtype": "float32", **tuned.peft_config.encoder_config()}
-    (staging / inside / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    (staging / "tuning.json").write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
-    save_file(new, staging / inside / WEIGHTS_FILE, metadata={"format": "pt"})
-    staging.replace(directory)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with staging(directory.parent, f".{directory.name}.staging-") as staged:
+        for name in checkpoint_files(parent.directory):
+            if not is_weights(parent.directory / name, parent.encoder):
+                (staged / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(parent.directory / name, staged / name)
+        encoder = staged / parent.encoder.relative_to(parent.directory)
+        config = {**parent.config.raw, "dtype": "float32", **tuned.peft_config.encoder_config()}
+        (encoder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        (staged / "tuning.json").write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+        save_file(new, encoder / WEIGHTS_FILE, metadata={"format": "pt"})
+        staged.rename(directory)
