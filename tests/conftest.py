@@ -30,9 +30,9 @@ Report = pytest.CollectReport
 
 # files that take longest, so that with two workers neither waits for the other's last one; 20 seconds and more each
 LONGEST_FIRST = (
-    "test_shop", "test_retrain", "test_planted_faults", "test_delta", "test_replicas", "test_tune", "test_trainer",
-    "test_retrain_slates", "test_verify", "test_notebook", "test_two_tower", "test_slate_laws", "test_join", "test_ope",
-    "test_server", "test_signatures", "test_families", "test_export", "test_checkpoint", "test_pointwise", "test_gateway",
+    "test_shop", "test_job", "test_planted_faults", "test_delta", "test_replicas", "test_tune", "test_trainer",
+    "test_slates", "test_verify", "test_notebook", "test_two_tower", "test_slate_laws", "test_join", "test_ope",
+    "test_server", "test_signatures", "test_families", "test_export", "test_checkpoint", "test_pointwise", "test_app",
 )
 
 
