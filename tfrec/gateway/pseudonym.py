@@ -4,12 +4,14 @@ The key comes from TFREC_PSEUDONYM_KEY, or from a file of the run that is made a
 can test a guess. Without the key nobody can tell which rows belong to a user. A plain hash would not do: user ids are so few that
 all of them can be tried.
 """
+import contextlib
 import hashlib
 import hmac
 import os
 import secrets
 from pathlib import Path
 
+from tfrec.data import durable_files
 from tfrec.errors import ServingError, UsageError
 
 _MIN_BYTES = 16  # 128 bits: too many keys to try
@@ -46,22 +48,9 @@ def load_pseudonyms(run: str | Path) -> Pseudonyms:
     path = Path(run) / "pseudonym.key"
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        _write_once(path, secrets.token_hex(32))
+        with contextlib.suppress(FileExistsError):  # of two processes that start at once, the first one's key stays
+            durable_files.create(path, f"{secrets.token_hex(32)}\n".encode())
     try:
         return Pseudonyms(path.read_text(encoding="ascii").strip().encode())
     except (OSError, UnicodeDecodeError) as error:
         raise ServingError(f"{path}: the pseudonym key cannot be read: {error}. Restore it from a backup.") from error
-
-
-def _write_once(path: Path, key: str) -> None:
-    """Write a file that only its owner can read. If two processes start at once, the first one's key stays."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
-        file.write(key + "\n")
-        os.fsync(file.fileno())
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        pass
-    finally:
-        temporary.unlink()

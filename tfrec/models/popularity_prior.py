@@ -6,7 +6,6 @@ logs live by the hour and some by the year. The towers learn what the prior leav
 carried across retrains, and goes on counting while a version is served. It needs no TensorFlow, since a gateway loads it too; so
 the line above takes back what mypy excuses in the rest of this room.
 """
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tfrec.data import durable_files
 from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.behaviour.newcomers import bounded_counts, by_newcomers
 from tfrec.errors import DataError, ModelError
@@ -228,13 +228,8 @@ class PopularityPrior:
 
     def save(self, path: str | Path) -> None:
         """Write the state as .npz without pickle, by a rename: a reader sees the old or the new file."""
-        path = Path(path)
-        temporary = path.with_name(path.name + ".tmp")
-        with temporary.open("wb") as file:
+        with durable_files.replacing(Path(path)) as file:
             np.savez(file, allow_pickle=False, **self.state())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
 
     @classmethod
     def load(cls, path: str | Path) -> "PopularityPrior":

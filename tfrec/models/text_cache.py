@@ -3,13 +3,14 @@
 The key is a digest of the text, the encoder and what it reads of a text, so another encoder never reads the vectors of this one.
 """
 import hashlib
-import os
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from tfrec.data import durable_files
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -49,7 +50,5 @@ class TextCache:
 
     def _write(self, known: dict[bytes, int], vectors: FloatArray) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        staging = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        with staging.open("wb") as out:
+        with durable_files.replacing(self._path) as out:
             np.savez(out, keys=np.frombuffer(b"".join(known), np.uint8).reshape(len(known), -1), vectors=vectors)
-        staging.replace(self._path)

@@ -4,13 +4,13 @@
 are requests with the answers that the model in memory gave at export: a server that answers otherwise has loaded something else.
 Tensors are nested lists, with their dtypes in `signatures`. Infinities are written as text, since JSON has none.
 """
-import os
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tfrec.client.contract import Probe, Signature
+from tfrec.data import durable_files
 from tfrec.errors import ServingError
 
 FILE_NAME = "manifest.json"
@@ -58,10 +58,6 @@ def read_manifest(version_dir: str | Path) -> Manifest:
 def write_manifest(version_dir: str | Path, manifest: Manifest) -> Path:
     """Write by rename: a reader sees the old or the new manifest, and a hard link to the old one keeps the old."""
     path = Path(version_dir) / FILE_NAME
-    temporary = path.with_suffix(".json.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(manifest.model_dump_json(indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with durable_files.replacing(path) as file:
+        file.write(f"{manifest.model_dump_json(indent=1)}\n".encode())
     return path

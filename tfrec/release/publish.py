@@ -8,11 +8,11 @@ space. Any step may be killed: the next one removes what it left behind.
 """
 import contextlib
 import fcntl
-import os
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
+from tfrec.data.durable_files import sync_directory
 from tfrec.data.staging import link
 from tfrec.errors import ServingError, UsageError
 from tfrec.release.file_digests import check_files
@@ -177,7 +177,7 @@ def _locked(base: Path) -> Iterator[Callable[[Path, Manifest], int]]:
                 staged.rename(base / str(number))
             except OSError as error:
                 raise ServingError(f"{base / str(number)}: cannot be published: {error.strerror}.") from error
-            _sync(base)
+            sync_directory(base)
             mark.truncate(0)
             mark.write(str(number))
             return number
@@ -187,15 +187,6 @@ def _locked(base: Path) -> Iterator[Callable[[Path, Manifest], int]]:
 
 def _staging(base: Path, number: int) -> Path:
     return base.parent / f".{base.name}-staging-{number}"
-
-
-def _sync(directory: Path) -> None:
-    """Make the rename survive a power cut."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _list(numbers: list[int]) -> str:

@@ -10,11 +10,12 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tfrec.config import Config
+from tfrec.data import durable_files
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.window import Window
 from tfrec.release.manifest import read_manifest
 from tfrec.release.publish import version_of, versions
-from tfrec.retrain.run_directory import RunDirectory, write_whole
+from tfrec.retrain.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,8 @@ def take_up_or_begin(config: Config, directory: RunDirectory, feedback: Feedback
     after = None if manifest.window is None else Window.model_validate(manifest.window)
     intent = Intent(window=feedback.window(after, now=now), parent=parent, config_digest=config.digest(), now=now, seed=seed,
                     data_digest=data_digest)
-    write_whole(directory.intent, intent.model_dump_json())
+    with durable_files.replacing(directory.intent) as file:
+        file.write(intent.model_dump_json().encode())
     return intent
 
 

@@ -9,7 +9,6 @@
 """
 import fcntl
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from tfrec.data import durable_files
 from tfrec.errors import DataError, TfrecError
 from tfrec.retrain.result import WAITING, Retrained
 
@@ -65,21 +65,12 @@ class RunDirectory:
     def finish(self, result: Retrained, name: str) -> None:
         """End a run: keep its result, drop its intent, and remove the oldest files, as some runs come every five minutes."""
         name = "waiting" if result.outcome == WAITING else name
-        write_whole(self.path / f"{name}.json", json.dumps(asdict(result), indent=1))
+        with durable_files.replacing(self.path / f"{name}.json") as file:
+            file.write(json.dumps(asdict(result), indent=1).encode())
         self.intent.unlink()
         for pattern, kept in (("[0-9]*-*.json", MAX_RESULTS), ("quarantine-*.jsonl", MAX_QUARANTINES)):
             for old in sorted(self.path.glob(pattern), key=lambda path: path.stat().st_mtime)[:-kept]:
                 old.unlink()
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that is there whole or not at all, also after a power cut."""
-    staging = path.with_suffix(".new")
-    with staging.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    staging.replace(path)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from tests.data.feedback_log.power_cut import PowerCuts, leaves, put
-from tfrec.data.feedback_log import durable_files
+from tfrec.data import durable_files
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
 from tfrec.data.feedback_log.writer import LogWriter

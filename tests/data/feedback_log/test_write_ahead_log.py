@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfrec.data.feedback_log import durable_files
+from tfrec.data import durable_files
 from tfrec.data.feedback_log.wal_lines import Entry
 from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
 from tfrec.errors import DataError, UsageError

@@ -22,7 +22,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from tfrec import __version__
-from tfrec.data.feedback_log import durable_files
+from tfrec.data import durable_files
 from tfrec.data.feedback_log.parquet_file import Bounds
 from tfrec.data.readers.files import unreadable
 from tfrec.errors import DataError

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tfrec.data.feedback_log import durable_files
+from tfrec.data import durable_files
 
 BOUNDED = ("seq", "time")  # columns whose least and greatest value a commit names; never what says who did what
 Bounds = dict[str, tuple[Any, Any]]

@@ -20,7 +20,7 @@ from itertools import accumulate, islice
 from pathlib import Path
 from typing import IO
 
-from tfrec.data.feedback_log import durable_files
+from tfrec.data import durable_files
 from tfrec.data.feedback_log.wal_lines import Entry, decode, encode, legible
 from tfrec.errors import DataError, UsageError
 

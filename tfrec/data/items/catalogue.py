@@ -5,7 +5,6 @@ changed item keeps its position. It is read from JSON lines, CSV or Parquet, and
 """
 import hashlib
 import logging
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from tfrec.data import durable_files
 from tfrec.data.items.column_kinds import ColumnKinds, kinds_of
 from tfrec.data.readers.columns import ColumnNames
 from tfrec.data.readers.quarantine import GoodRows, Quarantine, reject
@@ -82,12 +82,8 @@ class Catalogue:
         """Write JSON lines. The file appears whole or not at all."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        staging = path.with_name(f".{path.name}.{os.getpid()}")
-        with staging.open("w", encoding="utf-8") as out:
-            out.writelines(item.model_dump_json(exclude_defaults=True) + "\n" for item in self.items)
-            out.flush()
-            os.fsync(out.fileno())
-        staging.replace(path)
+        with durable_files.replacing(path) as out:
+            out.writelines(f"{item.model_dump_json(exclude_defaults=True)}\n".encode() for item in self.items)
 
 
 def read_catalogue(path: str | Path, quarantine: Quarantine | None = None, *,

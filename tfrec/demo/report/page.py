@@ -1,6 +1,5 @@
 """The report as files: report.json, and report.html, a page that needs no network and no script."""
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -9,6 +8,7 @@ from string import Template
 from typing import Any
 
 from tfrec import terminal
+from tfrec.data import durable_files
 from tfrec.demo.report import charts
 from tfrec.demo.report.words import (
     STAGES,
@@ -52,16 +52,11 @@ def write_report(report: Report, directory: Path) -> Path:
     """Write report.json and report.html to `directory`, which is made if needed, and return the path of the page."""
     directory.mkdir(parents=True, exist_ok=True)
     text = terminal.to_json(report)
-    _replace(directory / "report.json", text)
-    return _replace(directory / "report.html", render_page(json.loads(text)))
-
-
-def _replace(path: Path, text: str) -> Path:
-    """Write by rename: a reader never sees half a page."""
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
-    return path
+    page = directory / "report.html"
+    for path, content in ((directory / "report.json", text), (page, render_page(json.loads(text)))):
+        with durable_files.replacing(path) as file:  # a reader never sees half a page
+            file.write(content.encode())
+    return page
 
 
 def render_page(report: Report) -> str:

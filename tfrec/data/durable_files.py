@@ -1,10 +1,13 @@
-"""Files and directories that survive a power cut once the call that makes them has returned, readable by their owner alone.
+"""Files and directories that survive a power cut once the call that makes them has returned.
 
 A file's bytes are on disk after a sync of the file, and its name after a sync of the directory that holds it. A file that others
-look for by name is first written whole under another name, so nobody finds half of it, before or after a power cut.
+look for by name is first written whole under another name, so nobody finds half of it, before or after a power cut. All but
+`replacing` makes what only its owner can read.
 """
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -54,6 +57,24 @@ def replace(path: Path, data: bytes) -> None:
     sync_directory(path.parent)
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A buffered file with the usual rights, which takes the place of `path` when the block ends.
+
+    After an error in the block nothing has changed.
+    """
+    staged = _name_beside(path)
+    try:
+        with staged.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(staged, path)
+    finally:
+        staged.unlink(missing_ok=True)
+    sync_directory(path.parent)
+
+
 def append(path: Path, data: bytes) -> None:
     """Write to the end of a file, which is created when there is none."""
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE_FILE), "ab", buffering=0) as file:
@@ -80,7 +101,7 @@ class _Staged:
     """A file with its bytes on disk under a name that nobody looks for; removed at the end if it was not moved."""
 
     def __init__(self, path: Path, data: bytes) -> None:
-        self._path = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        self._path = _name_beside(path)
         self._data = data
 
     def __enter__(self) -> Path:
@@ -95,6 +116,10 @@ class _Staged:
 
     def __exit__(self, *_: object) -> None:
         self._path.unlink(missing_ok=True)
+
+
+def _name_beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
 
 
 def _make(path: Path, mode: int) -> None:
