@@ -17,6 +17,7 @@ from tfrec.data.behaviour.newest_outcomes import first_positives
 from tfrec.data.feedback_log.writer import LogWriter
 from tfrec.data.records import Impression, Outcome, Shown
 from tfrec.gateway.dedupe import Deduplicator
+from tfrec.gateway.grouping import answer_by_group
 from tfrec.gateway.history import UserHistories
 from tfrec.gateway.http.schemas import (
     Answered,
@@ -103,13 +104,9 @@ class Gateway:
 
     def similar(self, bodies: Sequence[SimilarRequest]) -> list[SimilarAnswer]:
         """Find the nearest items to an item. The answer belongs to no user and is not logged."""
-        answers: dict[int, SimilarAnswer] = {}
-        for k, label in dict.fromkeys((body.k, body.label) for body in bodies):
-            mine = [index for index, body in enumerate(bodies) if (body.k, body.label) == (k, label)]
-            found = self._router.similar([bodies[index].item for index in mine], k=k, label=label)
-            for index, one in zip(mine, found, strict=True):
-                answers[index] = SimilarAnswer(model_version=one.version, items=_ranked(one.items, one.scores))
-        return [answers[index] for index in range(len(bodies))]
+        found = answer_by_group([(body.k, body.label) for body in bodies], [body.item for body in bodies],
+                                lambda key, items: self._router.similar(items, k=key[0], label=key[1]))
+        return [SimilarAnswer(model_version=one.version, items=_ranked(one.items, one.scores)) for one in found]
 
     def explain(self, bodies: Sequence[ExplainRequest]) -> list[ExplainAnswer]:
         """Explain the score of an item for a user. Nothing is shown to the user, so nothing is logged."""

@@ -15,6 +15,7 @@ from tfrec.client.client import Client
 from tfrec.client.request_errors import LabelNotServed, RequestFailed
 from tfrec.client.results import Explanation, Recommendation
 from tfrec.config import GatewayConfig
+from tfrec.gateway.grouping import answer_by_group
 from tfrec.gateway.metrics import Metrics
 from tfrec.gateway.popularity_by_label import PopularityByLabel
 from tfrec.gateway.routing.canary import Canary, Route
@@ -113,14 +114,15 @@ class Router:
 
     def _in_batches(self, routes: Sequence[Route], asked: Sequence[S], ask: Ask[S, T]) -> list[T]:
         """Answers in the order of `asked`, by calls of `ask` for one route and at most `model_batch` entries each."""
-        answers: dict[int, T] = {}
-        for route in dict.fromkeys(routes):
-            mine = [index for index, own in enumerate(routes) if own == route]
-            for start in range(0, len(mine), self._config.model_batch):
+
+        def in_parts(route: Route, some: Sequence[S]) -> list[T]:
+            answers: list[T] = []
+            for start in range(0, len(some), self._config.model_batch):
                 deadline.check()
-                batch = mine[start : start + self._config.model_batch]
-                answers |= zip(batch, ask(route, [asked[index] for index in batch]), strict=True)
-        return [answers[index] for index in range(len(asked))]
+                answers += ask(route, some[start : start + self._config.model_batch])
+            return answers
+
+        return answer_by_group(routes, asked, in_parts)
 
     def _slates(self, route: Route, requests: Sequence[SlateRequest], *, popular: bool) -> list[SlateAnswer]:
         try:
