@@ -131,6 +131,20 @@ def test_importing_these_rooms_brings_no_tensorflow():
     assert (found.stdout, found.stderr) == ("[]\n", "")
 
 
+def test_the_gateway_and_the_client_run_without_tensorflow_which_may_come_later():
+    """It would take seconds of a start and 400 MB. What is imported without it is the same that it then uses itself."""
+    found = run("-c", """if True:
+        import sys, tfrec.client.client, tfrec.gateway.serve
+        from tfrec.client.protos import predict_pb2
+        print(sorted({"tensorflow", "tf_keras", "keras", "tensorflow_text"} & set(sys.modules)))
+        import tensorflow as tf
+        request = predict_pb2.PredictRequest()
+        request.inputs["a"].CopyFrom(tf.make_tensor_proto([1, 2]))
+        print(tf.make_ndarray(request.inputs["a"]).tolist(), tf.keras.Model.__module__.split(".")[0])""")
+    assert found.returncode == 0, found.stderr
+    assert found.stdout == "[]\n[1, 2] tf_keras\n"
+
+
 def test_help_is_quick_and_brings_no_tensorflow():
     def once() -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -25,9 +25,20 @@ def test_round_trip_and_agreement_with_tensorflow(array: np.ndarray) -> None:
             np.testing.assert_array_equal(back, array)
 
 
-def test_other_types_are_written_by_tensorflow() -> None:
-    array = np.array([1.5, 2.5], np.float16)
-    np.testing.assert_array_equal(from_proto(to_proto(array)), array)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8", "int16", "uint8", "uint16", "uint32", "uint64", "complex64",
+                                   "complex128"])
+@pytest.mark.parametrize("shape", [(), (2, 1)], ids=str)
+def test_other_types_are_written_so_that_tensorflow_reads_them(dtype: str, shape: tuple[int, ...]) -> None:
+    array = np.full(shape, 5, tf.dtypes.as_dtype(dtype).as_numpy_dtype)
+    for back in (from_proto(to_proto(array)), tf.make_ndarray(to_proto(array))):
+        assert back.dtype == array.dtype
+        np.testing.assert_array_equal(back, array)
+
+
+@pytest.mark.parametrize("array", [np.array(["a"]), np.array([b"a"]), np.array(["2026-01-01"], "datetime64[D]")], ids=str)
+def test_an_array_that_is_no_tensor_is_refused_by_its_type(array: np.ndarray) -> None:
+    with pytest.raises(TypeError, match=r"expected numbers, bool or bytes objects, got an array of .*(U|S|datetime)"):
+        to_proto(array)
 
 
 def test_a_repeated_tail_may_be_left_out() -> None:

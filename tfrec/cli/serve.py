@@ -54,7 +54,6 @@ def gateway(
 ) -> None:
     """Answer an application's requests for recommendations, searches and similar items; take outcomes; keep the feedback log."""
     terminal.writable(config.run)
-    load_tensorflow()
     from tfrec.gateway.serve import serve_gateway
 
     serve_gateway(config, model_server=server, host=host, port=port, writer=writer)

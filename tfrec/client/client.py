@@ -11,14 +11,6 @@ from types import TracebackType
 from typing import Unpack
 
 import numpy as np
-from tensorflow_serving.apis import (
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    model_pb2,
-    model_service_pb2_grpc,
-    predict_pb2,
-    prediction_service_pb2_grpc,
-)
 
 from tfrec.client.inputs import (
     NO_SCORE,
@@ -30,6 +22,14 @@ from tfrec.client.inputs import (
     one_per_row,
     padded,
     recommend_inputs,
+)
+from tfrec.client.protos import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
 )
 from tfrec.client.request_errors import LabelNotServed, RequestFailed
 from tfrec.client.results import Explanation, Exploration, Prediction, Recommendation, VersionStatus

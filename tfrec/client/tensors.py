@@ -1,17 +1,17 @@
 """Converts arrays to tensor protos and back, for both ends of a connection.
 
-`tf.make_tensor_proto` and `tf.make_ndarray` take 20-60 us a tensor, a good part of what a small model takes. So the types of
-tfrec's signatures are written straight into the fields that TensorFlow Serving fills (`AsProtoField`); TensorFlow writes the
-others. Reading follows TensorFlow's `Tensor::FromProto`. Text is an array of bytes objects.
+`tf.make_tensor_proto` and `tf.make_ndarray` take 20-60 us a tensor, a good part of what a small model takes, and a client has no
+TensorFlow. So the types of tfrec's signatures are written straight into the fields that TensorFlow Serving fills
+(`AsProtoField`), and others as packed bytes. Reading follows TensorFlow's `Tensor::FromProto`. Text is an array of bytes objects.
 """
 import math
 from typing import Any, NoReturn
 
+import ml_dtypes
 import numpy as np
-import tensorflow as tf
-from tensorflow.core.framework import tensor_pb2, types_pb2
 
 from tfrec.client.contract import DType, Values
+from tfrec.client.protos import tensor_pb2, types_pb2
 
 _FIELDS = {  # name of the numpy type -> (enum, field of the proto)
     "float32": (types_pb2.DT_FLOAT, "float_val"),
@@ -21,35 +21,44 @@ _FIELDS = {  # name of the numpy type -> (enum, field of the proto)
     "bool": (types_pb2.DT_BOOL, "bool_val"),
     "object": (types_pb2.DT_STRING, "string_val"),
 }
-_OTHER_FIELDS = {  # types that are only read
-    types_pb2.DT_HALF: "half_val",
-    types_pb2.DT_BFLOAT16: "half_val",
-    types_pb2.DT_INT8: "int_val",
-    types_pb2.DT_INT16: "int_val",
-    types_pb2.DT_UINT8: "int_val",
-    types_pb2.DT_UINT16: "int_val",
-    types_pb2.DT_UINT32: "uint32_val",
-    types_pb2.DT_UINT64: "uint64_val",
-    types_pb2.DT_COMPLEX64: "scomplex_val",
-    types_pb2.DT_COMPLEX128: "dcomplex_val",
+_PACKED = {  # types that are written as packed bytes
+    "float16": (types_pb2.DT_HALF, "half_val"),
+    "bfloat16": (types_pb2.DT_BFLOAT16, "half_val"),
+    "int8": (types_pb2.DT_INT8, "int_val"),
+    "int16": (types_pb2.DT_INT16, "int_val"),
+    "uint8": (types_pb2.DT_UINT8, "int_val"),
+    "uint16": (types_pb2.DT_UINT16, "int_val"),
+    "uint32": (types_pb2.DT_UINT32, "uint32_val"),
+    "uint64": (types_pb2.DT_UINT64, "uint64_val"),
+    "complex64": (types_pb2.DT_COMPLEX64, "scomplex_val"),
+    "complex128": (types_pb2.DT_COMPLEX128, "dcomplex_val"),
 }
 _WRITTEN_AS = {"half_val": np.uint16, "int_val": np.int32}  # fields whose type differs from the tensor's
 _MAX_FILLED = 1 << 26  # values: half a gigabyte of the widest
 _AT_ONCE = 1 << 16  # values that are copied before another thread may run
-_BY_ENUM = {enum: (np.dtype(name), field) for name, (enum, field) in _FIELDS.items()} | {
-    enum: (np.dtype(tf.dtypes.as_dtype(enum).as_numpy_dtype), field) for enum, field in _OTHER_FIELDS.items()
+_BY_ENUM = {
+    enum: (np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name), field)
+    for name, (enum, field) in (_FIELDS | _PACKED).items()
 }
 
 
 def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
-    """`array` as a proto; text must be an array of bytes objects."""
-    known = _FIELDS.get(array.dtype.name)
-    if known is None:
-        return tf.make_tensor_proto(array)
-    proto: tensor_pb2.TensorProto = tensor_pb2.TensorProto(dtype=known[0])
+    """`array` as a proto; text must be an array of bytes objects.
+
+    Raises:
+        TypeError: there is no tensor of its type.
+    """
+    name = array.dtype.name
+    if name not in _FIELDS and name not in _PACKED:
+        raise TypeError(f"to_proto: expected numbers, bool or bytes objects, got an array of {array.dtype}")
+    enum, field = _FIELDS.get(name) or _PACKED[name]
+    proto: tensor_pb2.TensorProto = tensor_pb2.TensorProto(dtype=enum)
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
-    getattr(proto, known[1]).extend(array.ravel().tolist())
+    if name in _FIELDS:
+        getattr(proto, field).extend(array.ravel().tolist())
+    else:
+        proto.tensor_content = array.tobytes()
     return proto
 
 

@@ -2,7 +2,6 @@
 
 Codes and messages are the real server's; as there, a message is cut at 1024 characters.
 """
-import tensorflow as tf
 from grpc import StatusCode
 
 MAX_MESSAGE = 1024  # characters
@@ -53,6 +52,8 @@ def status_error_of(error: Exception) -> StatusError:
     """The status of any `error`: TensorFlow's own code where it has one, else INTERNAL."""
     if isinstance(error, StatusError):
         return error
+    import tensorflow as tf  # here, as a gateway reads the configuration of a model server and has no TensorFlow
+
     if isinstance(error, tf.errors.OpError):
         return StatusError(_BY_NUMBER.get(error.error_code, StatusCode.UNKNOWN), str(error.message))
     return StatusError(StatusCode.INTERNAL, f"{type(error).__name__}: {error}")
