@@ -23,7 +23,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # data passes the rooms in this order; a module imports from its own room and from those before it
 ROOMS = [
-    "data", "data.readers", "data.items", "data.feedback_log", "data.labels", "data.behaviour", "data.examples",
+    "data", "data.readers", "data.items", "data.feedback_log", "data.labels", "data.settled", "data.behaviour",
+    "data.examples",
     "models.pretrained", "models.tokenizer", "models.bert", "models",
     "training", "training.encoder", "training.slates",
     "evaluation",

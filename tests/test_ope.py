@@ -85,7 +85,7 @@ def test_slates_without_propensities_or_labels_are_counted_and_left_out(config: 
     with pytest.raises(DataError) as error:
         ope(other, now=NOW)
     for words in ("no slate can be weighed", "1 slates: greedy: nothing was left to chance",
-                  "1 slates: thompson: no propensities", "1 slates: labels not mature yet", "gateway.explore=true"):
+                  "1 slates: thompson: no propensities", "1 shown items: labels not mature yet", "gateway.explore=true"):
         assert words in str(error.value)
 
 

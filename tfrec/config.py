@@ -294,6 +294,11 @@ class Config(Section):
         return self.run / "log"
 
     @property
+    def examples_dir(self) -> Path:
+        """The directory of the settled examples: what the join made of the log."""
+        return self.run / "examples"
+
+    @property
     def models_dir(self) -> Path:
         """The base path of the model, which the model server polls: a directory for each published version."""
         return self.run / "models" / self.serving.model_name

@@ -6,20 +6,24 @@ has it. Only matured rewards count, as in training. A version may have learnt th
 training ended, so these are left out.
 """
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import tensorflow as tf
 
 from tfrec.client.contract import FILTERS, HISTORY
 from tfrec.client.inputs import UNKNOWN_AGE, padded, recommend_inputs
 from tfrec.config import Config
-from tfrec.data.examples.slates import Slate, read_slates
+from tfrec.data.examples.slates import drawn_slates
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.readers.quarantine import Quarantine
+from tfrec.data.settled.examples import SettledExamples
+from tfrec.data.settled.settle import settle
 from tfrec.errors import DataError, UsageError
 from tfrec.evaluation.intervals import Interval
 from tfrec.evaluation.off_policy import Diagnosis, Logged, diagnose, estimate, ips, snips
@@ -76,8 +80,8 @@ def ope(
     slates, left_out = _slates(config, judged.version_dir, rule, positions=places, sample=sample, now=now, quarantine=quarantine)
     logged = _logged(slates, _probabilities(graph, slates, judged))
     diagnosis = _supported(config, logged)
-    users = [slate.request["user"] for slate in slates]
-    converted = _side_by_side([[float(position.converted) for position in slate.positions] for slate in slates], 0.0)
+    users = slates["user"].to_pylist()
+    converted = _side_by_side(slates["converted"].to_pylist(), 0.0)
     return {
         "version": int(judged.version_dir.name), "policy": str(judged),
         "places": places or "all", "slates": len(slates), "left_out": dict(left_out),
@@ -106,58 +110,63 @@ def _graph(config: Config, version_dir: Path) -> tuple[Graph, LabelRule]:
 def _slates(
     config: Config, version_dir: Path, rule: LabelRule, *, positions: int | None, sample: int, now: int,
     quarantine: Quarantine | None,
-) -> tuple[list[Slate], Counter[str]]:
+) -> tuple[pa.Table, Counter[str]]:
     """Slates that the version has not learnt, and how many were left out, by reason."""
     window = read_manifest(version_dir).window
-    feedback = FeedbackLog(config.log_dir)
-    slates, left_out = read_slates(
-        feedback, feedback.window(None, now=now), rule, quarantine=quarantine, positions=positions, most=sample,
-        since=0 if window is None else int(window["now"]),
-    )
-    if not slates:
-        reasons = "; ".join(f"{count} slates: {why}" for why, count in left_out.most_common()) or "the log is empty"
-        raise DataError(f"{config.log_dir}: no slate can be weighed ({reasons}). Let the gateway draw: gateway.explore=true.")
+    settled = SettledExamples(config.examples_dir)
+    part = settle(FeedbackLog(config.log_dir), settled, rule, now=now, quarantine=quarantine)
+    slates, left_out = drawn_slates(settled, upto=part.number, items=rule.catalogue_ids, positions=positions, most=sample,
+                                    since=0 if window is None else int(window["now"]))
+    if not len(slates):
+        reasons = [f"{count} slates: {why}" for why, count in left_out.most_common()]
+        if immature := part.left_out["immature"]:
+            reasons.append(f"{immature} shown items: labels not mature yet")
+        raise DataError(f"{config.log_dir}: no slate can be weighed ({'; '.join(reasons) or 'the log is empty'}). "
+                        "Let the gateway draw: gateway.explore=true.")
     return slates, left_out
 
 
-def _probabilities(graph: Graph, slates: list[Slate], judged: _Judged) -> list[list[float]]:
+def _probabilities(graph: Graph, slates: pa.Table, judged: _Judged) -> list[list[float]]:
     """The probability of each item of each slate, given the earlier ones, under the judged policy."""
     found = []
     with bar("judging", total=len(slates)) as advance:
         for start in range(0, len(slates), _AT_ONCE):
-            some = slates[start : start + _AT_ONCE]
+            some = {name: column.to_pylist() for name, column in zip(
+                slates.column_names, slates.slice(start, _AT_ONCE).columns, strict=True)}
             log_pi = graph.log_propensities({name: tf.constant(array) for name, array in _inputs(some, judged).items()}).numpy()
-            found += [np.exp(row[: len(slate.positions)]).tolist() for slate, row in zip(some, log_pi, strict=True)]
-            advance(len(some))
+            found += [np.exp(row[: len(items)]).tolist() for items, row in zip(some["item"], log_pi, strict=True)]
+            advance(len(some["item"]))
     return found
 
 
-def _inputs(slates: list[Slate], judged: _Judged) -> dict[str, np.ndarray]:
+def _inputs(slates: Mapping[str, list[Any]], judged: _Judged) -> dict[str, np.ndarray]:
     """The requests of slates as they were served, the slates, and the judged policy."""
-    requests = [slate.request for slate in slates]
-    ages = [[UNKNOWN_AGE if then < 0 else max(0, one["time"] - then) for then in one["history_time"]] for one in requests]
-
-    def each(name: str) -> list[Any]:
-        return [request[name] for request in requests]
-
+    ages = [[UNKNOWN_AGE if then < 0 else max(0, asked - then) for then in times]
+            for asked, times in zip(slates["time"], _lists(slates["history_time"]), strict=True)]
+    sent = zip(_lists(slates["prior_items"]), _lists(slates["prior_log_p"]), strict=True)
     asked = recommend_inputs(
-        history=each("history"), history_action=each("history_action"), history_age_s=ages, query=each("query"),
-        exclude=each("exclude"), allow_tags=each("allow_tags"), deny_tags=each("deny_tags"),
-        prior=[Override(live.items, live.log_p) for live in each("live")],
+        history_age_s=ages, query=slates["query"], prior=[Override(items, np.array(log_p, np.float32)) for items, log_p in sent],
+        history=_lists(slates["history"]), history_action=_lists(slates["history_action"]), exclude=_lists(slates["exclude"]),
+        allow_tags=_lists(slates["allow_tags"]), deny_tags=_lists(slates["deny_tags"]),
     )
     return {name: asked[name] for name in HISTORY | FILTERS} | {
         # `padded` puts a column in front, and the first item of a slate is its first column
-        "slate": padded([[position.item for position in slate.positions] for slate in slates], "")[:, 1:],
-        "temperature": np.full(len(slates), judged.temperature, np.float32),
-        "epsilon": np.full(len(slates), judged.epsilon, np.float32),
+        "slate": padded(slates["item"], "")[:, 1:],
+        "temperature": np.full(len(slates["item"]), judged.temperature, np.float32),
+        "epsilon": np.full(len(slates["item"]), judged.epsilon, np.float32),
     }
 
 
-def _logged(slates: list[Slate], target: list[list[float]]) -> Logged:
+def _lists(values: list[list[Any] | None]) -> list[list[Any]]:
+    """The lists of a column; rows of other tools may lack one."""
+    return [value or [] for value in values]
+
+
+def _logged(slates: pa.Table, target: list[list[float]]) -> Logged:
     """The positions of slates as arrays. Behind a shorter slate stand certain positions that earn nothing."""
-    propensity = [[np.exp(position.log_propensity or 0.0) for position in slate.positions] for slate in slates]
-    return Logged(reward=_side_by_side([[position.reward for position in slate.positions] for slate in slates], 0.0),
-                  propensity=_side_by_side(propensity, 1.0), target=_side_by_side(target, 1.0))
+    propensity = [[np.exp(log_pi or 0.0) for log_pi in row] for row in slates["log_propensity"].to_pylist()]
+    return Logged(reward=_side_by_side(slates["reward"].to_pylist(), 0.0), propensity=_side_by_side(propensity, 1.0),
+                  target=_side_by_side(target, 1.0))
 
 
 def _side_by_side(rows: list[list[float]], fill: float) -> np.ndarray:

@@ -27,6 +27,7 @@ from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
 from tfrec.data.feedback_log.writer import LogWriter
 from tfrec.data.records import Outcome
+from tfrec.data.settled.examples import SettledExamples
 from tfrec.errors import DataError, NothingToLearn, NotVerified, ServingError, TfrecError
 from tfrec.evaluation.protocol import with_history
 from tfrec.models.recommender import Recommender
@@ -121,7 +122,7 @@ def test_killed_anywhere_it_ends_as_if_left_alone(published: Config, config: Con
 def test_a_run_whose_files_have_changed_begins_anew(config: Config, tmp_path: Path) -> None:
     items = tmp_path / "items.jsonl"
     items.write_text('{"id": "new", "text": "blue"}\n')
-    asked = config.model_copy(update={"data": DataConfig(items=items)})
+    asked = config.model_copy(update={"data": DataConfig(items=items, withdraw_at_most=1.0)})
 
     first = interrupted(asked, now=NOW)
     assert interrupted(asked, now=NOW + 5) == first  # taken up
@@ -197,8 +198,8 @@ def test_after_a_run_that_did_not_publish_a_later_run_has_a_later_window(config:
     with LogWriter(FeedbackLog(config.log_dir), WriteAheadFile(config.run / "wal", "test")) as log:
         log.outcome(Outcome(event_id="late", user="u1", item="i1", action="view", time=NOW + 1))
     later = interrupted(config, now=NOW + 9)
-    assert (later.now, later.window.now, later.window.matured_from) == (NOW + 9, NOW + 9, 0)
-    assert later.window.end["outcomes"] == {"test": EVENTS + 1}
+    assert (later.now, later.after, later.upto) == (NOW + 9, 0, 2)  # all of the first part is still new
+    assert SettledExamples(config.examples_dir).parts(1, 2)[0].window.end["outcomes"] == {"test": EVENTS + 1}
 
 
 def interrupted(config: Config, *, now: int) -> Intent:
@@ -228,7 +229,7 @@ FULL = "No space left on device"
 def test_a_full_disk_ends_a_run_with_a_word_and_leaves_room_for_the_next(config: Config, refused: Exception) -> None:
     work = config.run / "retrain"
 
-    def write(*_: object) -> None:
+    def write(*_: object, **__: object) -> None:
         (work / ".export-1.staging-2" / "variables").mkdir(parents=True)
         raise refused
 

@@ -13,9 +13,10 @@ from tests.logged_slates import LENGTHS, LIVE, NOW, REQUESTS, log, logged_run, r
 from tfrec.config import Config, DataConfig, Objective, RetrainConfig
 from tfrec.data.examples.slates import matured_slates
 from tfrec.data.feedback_log.log import FeedbackLog
-from tfrec.data.labels.join import join
 from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.records import Outcome
+from tfrec.data.settled.examples import SettledExamples
+from tfrec.data.settled.settle import settle
 from tfrec.models.recommender import Recommender
 from tfrec.release.lineage import slates_until
 from tfrec.release.manifest import CHECKPOINT
@@ -35,14 +36,13 @@ def logged(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: str,
         yield logged_run(tmp_path_factory.mktemp("slates") / "run", tiny_checkpoint, shared, unknown=lambda row: row % 7 == 3)
 
 
-def test_training_reads_what_was_served(logged: tuple[Config, Recommender]) -> None:
+def test_training_reads_what_was_served(logged: tuple[Config, Recommender], tmp_path: Path) -> None:
     """The policy, computed from the log by the towers in training, is the one that the graph said when it drew."""
     config, made = logged
-    feedback = FeedbackLog(config.log_dir)
-    window = feedback.window(None, now=NOW)
-    rule = LabelRule.of(config, made.catalogue)
-    examples = join(feedback, window, rule, quarantine=None).table
-    slates, left_out = matured_slates(feedback, window, examples, rule, after=0, most=10**6)
+    settled, rule = SettledExamples(tmp_path / "examples"), LabelRule.of(config, made.catalogue)
+    part = settle(FeedbackLog(config.log_dir), settled, rule, now=NOW, quarantine=None)
+    slates, left_out = matured_slates(settled, upto=part.number, items=rule.catalogue_ids, after=0,
+                                      until=NOW - rule.attribution_seconds, most=10**6)
     assert (len(slates), left_out) == (REQUESTS, {})
     inter = tiny.interactions(made.catalogue)
     arrays, log_p = window_arrays(made, slates, inter.slice(0, len(inter) // 2), now=NOW)

@@ -1,4 +1,4 @@
-"""`tfrec join`: the training examples of the feedback log."""
+"""`tfrec join`: settles the feedback log to training examples."""
 import time
 from pathlib import Path
 from typing import Annotated
@@ -15,18 +15,24 @@ from tfrec.errors import UsageError
 def join(
     config: Config,
     items: Items = None,
-    output: Annotated[Path | None, typer.Option(help="Write the examples to this file, as Parquet.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Write all examples to this file, as Parquet.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Join the whole log again, by the reward rule of the settings.")] = False,
     skip_bad_rows: SkipBadRows = False,
     as_json: AsJson = False,
 ) -> None:
-    """Join what was shown with what people did, over the whole feedback log, into training examples."""
+    """Join what was shown with what people did into training examples, and keep them in the run directory.
+
+    Only what is new in the feedback log is joined. The figures are of all examples.
+    """
     import pyarrow.parquet as pq
 
     from tfrec.data.feedback_log.log import FeedbackLog
     from tfrec.data.items.catalogue import read_catalogue
     from tfrec.data.labels.action_names import warn_of_actions
-    from tfrec.data.labels.join import join
     from tfrec.data.labels.label_rule import LabelRule
+    from tfrec.data.settled.examples import SettledExamples
+    from tfrec.data.settled.settle import settle
+    from tfrec.data.settled.settle_again import settle_again
 
     source = items or config.data.items
     if source is None:
@@ -36,10 +42,25 @@ def join(
     if output is not None:
         terminal.new_file(output)
     with bad_rows(config, "join", skip=skip_bad_rows) as quarantine:
-        log = FeedbackLog(config.log_dir)
-        rule = LabelRule.of(config, read_catalogue(source, quarantine))
-        examples = join(log, log.window(None, now=int(time.time())), rule, quarantine=quarantine)
+        log, catalogue = FeedbackLog(config.log_dir), read_catalogue(source, quarantine)
+        rule = LabelRule.of(config, catalogue)
+        if again:
+            settle_again(log, config.examples_dir, rule, known=_read_by_versions(config), quarantine=quarantine)
+        settled = SettledExamples(config.examples_dir)
+        part = settle(log, settled, rule, now=int(time.time()), quarantine=quarantine)
+    ids = catalogue.ids.tolist()
     if output is not None:
-        pq.write_table(examples.table, output)
-    warn_of_actions(examples.actions, config.reward, where=config.log_dir)
-    terminal.show({"examples": len(examples), **examples.left_out}, as_json=as_json)
+        pq.write_table(settled.whole(upto=part.number, items=ids), output)
+    left_out, actions = settled.summary(part.number)
+    warn_of_actions(actions, config.reward, where=config.log_dir)
+    known, left_out["unknown_items"] = settled.counts(after=0, upto=part.number, items=ids)
+    terminal.show({"examples": known, **left_out}, as_json=as_json)
+
+
+def _read_by_versions(config: Config) -> list[int]:
+    """The numbers of the parts up to which the published versions have read."""
+    from tfrec.release.manifest import read_manifest
+    from tfrec.release.publish import versions
+
+    windows = [read_manifest(config.models_dir / str(version)).window for version in versions(config.models_dir)]
+    return [int(window["upto"]) for window in windows if window is not None]

@@ -74,12 +74,13 @@ def tune(
         if log:
             from tfrec.data.feedback_log.log import FeedbackLog
             from tfrec.data.labels.action_names import warn_of_actions
-            from tfrec.data.labels.join import join
+            from tfrec.data.settled.examples import SettledExamples
+            from tfrec.data.settled.settle import settle
 
-            logged = FeedbackLog(config.log_dir)
-            examples = join(logged, logged.window(None, now=int(time.time())), rule, quarantine=quarantine)
-            warn_of_actions(examples.actions, config.reward, where=config.log_dir)
-            found.append(sources.pairs_of_log(examples.table, catalogue))
+            settled = SettledExamples(config.examples_dir)
+            part = settle(FeedbackLog(config.log_dir), settled, rule, now=int(time.time()), quarantine=quarantine)
+            warn_of_actions(settled.summary(part.number)[1], config.reward, where=config.log_dir)
+            found.append(sources.pairs_of_log(settled.searches(upto=part.number), catalogue))
         if behaviour:
             from tfrec.data.behaviour.interaction_files import read_interactions
 

@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 
 from tfrec.config import Config, load_config
 from tfrec.data.behaviour.interactions import Interactions
-from tfrec.data.behaviour.merge import to_table
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.demo.figures import example_answers, report_figures, round_figures, server_agreement
@@ -107,7 +106,7 @@ def _go_live(stack: ExitStack, config: Config, found: Prequential, inter: Intera
         with timed(steps, "export"):
             first = export(found.trained.recommender, config.run / "export", created_at=second,
                            lineage=Lineage(scorecard=found.to_dict()[STATIC]), optimizer=found.trained.optimizer)
-            pq.write_table(to_table(inter.slice(0, end)), config.data.interactions)
+            pq.write_table(inter.slice(0, end).to_table(), config.data.interactions)
         with timed(steps, "verify and publish"):
             servers = stack.enter_context(Servers.begun(config, second=second))
             publish(first, config.models_dir, verifier=verifier)

@@ -5,14 +5,13 @@ the parent version, the configuration or a data file has changed in the meantime
 """
 import hashlib
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tfrec.config import Config
 from tfrec.data import durable_files
-from tfrec.data.feedback_log.log import FeedbackLog
-from tfrec.data.feedback_log.window import Window
 from tfrec.release.manifest import read_manifest
 from tfrec.release.publish import version_of, versions
 from tfrec.retrain.run_directory import RunDirectory
@@ -25,7 +24,8 @@ class Intent(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    window: Window
+    after: int  # the newest part of the settled examples that the parent has read,
+    upto: int  # and the newest that this run reads
     parent: int
     config_digest: str
     now: int
@@ -38,8 +38,16 @@ class Intent(BaseModel):
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
 
-def take_up_or_begin(config: Config, directory: RunDirectory, feedback: FeedbackLog, *, now: int, seed: int) -> Intent:
-    """The intent of an interrupted run, if that was published or still applies; else a new one, which is on disk on return."""
+def take_up_or_begin(config: Config, directory: RunDirectory, newest_part: Callable[[], int], *, now: int, seed: int) -> Intent:
+    """The intent of an interrupted run, if that was published or still applies; else a new one, which is on disk on return.
+
+    Args:
+        config: of the run.
+        directory: of the job.
+        newest_part: settles what the log gained, and returns the number of the newest part; called for a new intent only.
+        now: seconds since 1970.
+        seed: of replay and of the order of batches.
+    """
     parent = versions(config.models_dir)[-1]
     data_digest = _digest(config.data.items, config.data.interactions)
     if old := _left_behind(directory.intent):
@@ -47,10 +55,9 @@ def take_up_or_begin(config: Config, directory: RunDirectory, feedback: Feedback
         if applies or version_of(config.models_dir, old.identity) is not None:
             log.info("taking up the interrupted run %s", old.identity)
             return old
-    manifest = read_manifest(config.models_dir / str(parent))
-    after = None if manifest.window is None else Window.model_validate(manifest.window)
-    intent = Intent(window=feedback.window(after, now=now), parent=parent, config_digest=config.digest(), now=now, seed=seed,
-                    data_digest=data_digest)
+    window = read_manifest(config.models_dir / str(parent)).window
+    intent = Intent(after=0 if window is None else int(window["upto"]), upto=newest_part(), parent=parent,
+                    config_digest=config.digest(), now=now, seed=seed, data_digest=data_digest)
     with durable_files.replacing(directory.intent) as file:
         file.write(intent.model_dump_json().encode())
     return intent

@@ -1,17 +1,21 @@
 """The steps of a retrain, in order.
 
-    read the window -> split it -> measure the champion -> learn from its weights -> compare -> export -> verify -> publish
+    settle the log -> read what is new -> split it -> measure the champion -> learn from its weights -> compare -> export
+    -> verify -> publish
 
 A run ends as `promoted`, `rejected` or `waiting`. If it ends in an error, what was live stays live, and the next run begins anew.
 """
 import logging
 import shutil
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from tfrec.config import Config
 from tfrec.data.feedback_log.log import FeedbackLog
+from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.readers.quarantine import Quarantine
+from tfrec.data.settled.examples import SettledExamples
 from tfrec.errors import NothingToLearn, NotVerified, TfrecError, UsageError
 from tfrec.evaluation.gate_words import figures_of, reason_in_words
 from tfrec.models.popularity_prior import PopularityPrior
@@ -29,7 +33,7 @@ from tfrec.retrain.learning import learn, not_finite
 from tfrec.retrain.result import PROMOTED, REJECTED, WAITING, Retrained, timed
 from tfrec.retrain.run_directory import RunDirectory, disk_errors_named
 from tfrec.retrain.split import Split, split_window
-from tfrec.retrain.window import read_window
+from tfrec.retrain.window import read_window, settle_log
 from tfrec.training import checkpoint
 from tfrec.training.devices import choose_strategy
 from tfrec.training.loop import optimiser
@@ -55,24 +59,40 @@ def retrain(config: Config, *, now: int, seed: int = 0) -> Retrained:
         raise UsageError(f"{config.models_dir}: no published version to continue from. First: tfrec train, tfrec export, "
                          "tfrec publish.")
     with disk_errors_named(config.run), RunDirectory.opened(config.run / "retrain") as directory:
-        feedback = FeedbackLog(config.log_dir)
-        intent = take_up_or_begin(config, directory, feedback, now=now, seed=seed)
+        quarantine = Quarantine(directory.path / f"quarantine-{now}.jsonl")
+        seconds: dict[str, float] = {}
+        with timed(seconds, "settle"):
+            catalogue = _catalogue(config, quarantine)
+            intent = take_up_or_begin(config, directory, partial(settle_log, config, catalogue, now=now, quarantine=quarantine),
+                                      now=now, seed=seed)
         result = _ended_before(config, intent)
         if result is None:
             try:
-                result = challenge(config, directory, feedback, intent)
+                result = challenge(config, directory, catalogue, intent, quarantine=quarantine)
             except Exception:  # a kill is none
                 directory.abandon()
                 raise
+        result.seconds = seconds | result.seconds
         log.info("%s: %s", result.outcome, result.reason)
+        if quarantine.count:
+            log.warning("%s", quarantine.summary())
         if result.outcome == PROMOTED:
             retire(config)
         try:
-            feedback.maintain()
+            FeedbackLog(config.log_dir).maintain()
+            SettledExamples(config.examples_dir).maintain()
         except TfrecError as error:  # the run ended well all the same, and the next one tidies up
             log.warning("the log was not tidied up: %s", error)
         directory.finish(result, f"{intent.now}-{intent.identity}")
         return result
+
+
+def _catalogue(config: Config, quarantine: Quarantine) -> Catalogue:
+    """The catalogue of the live version, whose checkpoint is whole, with what the file of items has changed since."""
+    live = config.models_dir / str(versions(config.models_dir)[-1])
+    check_files(live, read_manifest(live), below=CHECKPOINT)
+    return checkpoint.grown_catalogue(live / CHECKPOINT, config.data.items, quarantine,
+                                      withdraw_at_most=config.data.withdraw_at_most)
 
 
 def _ended_before(config: Config, intent: Intent) -> Retrained | None:
@@ -84,14 +104,13 @@ def _ended_before(config: Config, intent: Intent) -> Retrained | None:
     return Retrained(**meta["result"] | {"version": published})
 
 
-def challenge(config: Config, directory: RunDirectory, feedback: FeedbackLog, intent: Intent) -> Retrained:
+def challenge(config: Config, directory: RunDirectory, catalogue: Catalogue, intent: Intent, *,
+              quarantine: Quarantine) -> Retrained:
     """Train a challenger on the window of an intent and publish it if it passes the gate."""
     parent = config.models_dir / str(intent.parent)
     result = Retrained(WAITING, "", intent.parent, events=0, learnt=0)
     with timed(result.seconds, "read"):
-        check_files(parent, read_manifest(parent), below=CHECKPOINT)
-        window = read_window(config, feedback, intent, parent,
-                             quarantine=Quarantine(directory.path / f"quarantine-{intent.identity}.jsonl"))
+        window = read_window(config, catalogue, intent, parent, quarantine=quarantine)
     result.events, result.left_out = window.events, window.left_out
     if missing := window.missing(config.retrain):
         return result.ended(WAITING, missing)
@@ -133,7 +152,7 @@ def release(config: Config, directory: RunDirectory, intent: Intent, challenger:
     challenger.prior = PopularityPrior.counted(split.inter, weights=challenger.prior.weights)
     with Verifier(parent=parent) as verifier:  # its server starts while the export is written
         with timed(result.seconds, "export"):
-            lineage = Lineage(parent=intent.parent, window=intent.window.model_dump(mode="json"), held_back=split.held_back,
+            lineage = Lineage(parent=intent.parent, window={"upto": intent.upto, "now": intent.now}, held_back=split.held_back,
                               slates_until=max(shown.learnt_until, slates_until(parent)), scorecard=result.figures,
                               identity=intent.identity)
             exported = export(challenger, directory.path / f"export-{intent.identity}", created_at=intent.now, lineage=lineage,

@@ -7,11 +7,13 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from tfrec.config import Config
 from tfrec.data.behaviour.histories import Histories
 from tfrec.data.behaviour.interactions import Interactions
-from tfrec.data.examples.slates import Slate
+from tfrec.data.examples.slates import flat
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.evaluation.baselines import POPULARITY_7D, WEEK, popularity_scorer
 from tfrec.evaluation.gate import Decision, Margins, decide
@@ -101,10 +103,13 @@ def _earlier(config: Config, inter: Interactions, new: np.ndarray, histories: Hi
     return hash_sample(inter, with_history(inter, old, histories=histories), limit=config.retrain.gate_sample)
 
 
-def _searches(config: Config, catalogue: Catalogue, slates: list[Slate], *, since: int) -> Searches:
+def _searches(config: Config, catalogue: Catalogue, slates: pa.Table, *, since: int) -> Searches:
     """What people searched for and chose in the time that judges; with too little of it, the items' own texts."""
-    chosen = [(slate.request["query"], position.item, slate.request["user"]) for slate in slates
-              if slate.request["query"] and slate.request["time"] >= since for position in slate.positions if position.reward > 0]
+    row, items = flat(slates, "item")
+    asked = slates.select(["query", "user", "time"]).take(pa.array(row)).append_column("item", items)
+    wanted = pc.and_(pc.greater(flat(slates, "reward")[1], 0), pc.greater_equal(asked["time"], since))
+    asked = asked.filter(pc.and_(wanted, pc.not_equal(asked["query"], "")))
+    chosen = list(zip(*(asked[name].to_pylist() for name in ("query", "item", "user")), strict=True))
     searches = chosen_searches(chosen[-config.retrain.gate_sample :], catalogue)
     return searches if len(searches) >= MIN_SEARCHES else own_texts(catalogue, limit=MAX_OWN_TEXTS)
 

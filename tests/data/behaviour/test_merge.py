@@ -2,8 +2,7 @@
 import pyarrow as pa
 import pytest
 
-from tfrec.data.behaviour.interactions import Interactions
-from tfrec.data.behaviour.merge import merge_behaviour, to_table
+from tfrec.data.behaviour.merge import merge_behaviour
 from tfrec.data.labels.pair_rewards import ACTIONS
 
 ITEMS = ["i0", "i1", "i2", "i3"]
@@ -18,8 +17,8 @@ def examples(*rows: Row) -> pa.Table:
 
 
 @pytest.fixture
-def base() -> Interactions:
-    return Interactions.from_columns(["a", "b"], ["i0", "i1"], [10, 20], items=ITEMS, action=["rating", "view"], weight=[2, 1])
+def base() -> pa.Table:
+    return examples(("a", "i0", 10, "rating", 2.0), ("b", "i1", 20, "view", 1.0))
 
 
 def told(found) -> list[tuple[str, str, bool]]:
@@ -52,18 +51,10 @@ def test_what_was_held_back_is_news_again(base):
     held = [("a", "i2"), ("b", "i1"), ("nobody", "i1"), ("a", "no item")]
     found = merge_behaviour(base, past, examples(), items=ITEMS, held_back=held)
     assert told(found) == [("a", "i0", False), ("b", "i1", True), ("a", "i1", False), ("a", "i2", True)]
+    assert not found.arrived.any()  # popularity has counted them
 
 
 def test_there_need_be_no_base_and_unknown_items_are_left_out():
     found = merge_behaviour(None, examples(), examples(("a", "gone", 1, "view", 1.0), ("a", "i1", 2, "view", 1.0)), items=ITEMS)
     assert told(found) == [("a", "i1", True)]
     assert found.inter.items == tuple(ITEMS)
-
-
-def test_to_table_is_read_back_as_it_was(base):
-    table = to_table(base)
-    again = Interactions.from_columns(table["user"], table["item"], table["time"].to_numpy(), items=ITEMS, action=table["action"],
-                                      weight=table["reward"].to_numpy())
-    for name in ("user", "item", "time", "action", "weight"):
-        assert getattr(again, name).tolist() == getattr(base, name).tolist()
-    assert (again.users, again.items, again.actions) == (base.users, base.items, base.actions)

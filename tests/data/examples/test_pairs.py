@@ -5,7 +5,6 @@ import pytest
 from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.examples.pairs import Pairs, joined, pairs_of_behaviour, pairs_of_log, read_queries
 from tfrec.data.items.catalogue import Catalogue
-from tfrec.data.labels.join import SCHEMA
 from tfrec.data.readers.quarantine import Quarantine
 from tfrec.data.records import Item
 from tfrec.errors import DataError
@@ -51,9 +50,9 @@ def test_a_file_that_names_no_item_of_the_catalogue(tmp_path):
 
 
 def test_of_the_log_what_was_chosen_after_a_query():
-    rows = [{"query": "heat", "item": "a", "reward": 2.0}, {"query": "heat", "item": "b", "reward": 0.0},
-            {"query": "", "item": "c", "reward": 1.0}, {"query": None, "item": "c", "reward": 1.0}]
-    assert told(pairs_of_log(pa.Table.from_pylist(rows, SCHEMA), CATALOGUE)) == {("heat", "a", 2.0)}
+    rows = [{"query": "heat", "item": "a", "reward": 2.0}, {"query": "heat", "item": "a", "reward": 1.0},
+            {"query": "heat", "item": "gone", "reward": 1.0}]
+    assert told(pairs_of_log(pa.Table.from_pylist(rows), CATALOGUE)) == {("heat", "a", 3.0)}
 
 
 def test_of_behaviour_which_item_follows_which():

@@ -18,11 +18,14 @@ def test_a_click_a_skip_and_organic_behaviour(world):
     assert skipped == {
         "example_id": "slate:r1/a", "source": "slate", "request_id": "r1", "user": "u", "query": "heat", "item": "a",
         "time": 1000, "action": None, "reward": 0.0, "converted": False, "shown_time": 1000, "position": 0, "log_propensity": 0.0,
-        "policy": "greedy", "model_version": 3, "history": ["c"], "positive_time": None, "positive_action": None,
+        "slate_size": 2, "policy": "greedy", "model_version": 3, "history": ["c"], "history_action": [], "history_time": [],
+        "exclude": [], "allow_tags": [], "deny_tags": [], "prior_items": [], "prior_log_p": [],
+        "context": '{"place":"","device":"","profile":{}}', "positive_time": None, "positive_action": None,
     }  # fmt: skip
     assert clicked == skipped | {
         "example_id": "slate:r1/b", "item": "b", "time": 1010, "action": "click", "reward": 1.0, "position": 1,
         "positive_time": 1010, "positive_action": "click",
+        **dict.fromkeys(["exclude", "allow_tags", "deny_tags", "prior_items", "prior_log_p", "context"]),
     }  # fmt: skip
     assert organic == dict.fromkeys(SCHEMA.names) | {
         "example_id": "organic:v/e2", "source": "organic", "user": "v", "query": "", "item": "c", "time": 1020, "action": "click",
@@ -170,7 +173,7 @@ def test_a_log_behind_a_url_gives_the_same(world):
 
 
 def test_the_statement_translates_to_spark():
-    [spark] = sqlglot.transpile(statement(), read="duckdb", write="spark", unsupported_level=sqlglot.ErrorLevel.RAISE)
+    [spark] = sqlglot.transpile(statement("join.sql"), read="duckdb", write="spark", unsupported_level=sqlglot.ErrorLevel.RAISE)
     tree = sqlglot.parse_one(spark, read="spark")
     tables = {table.name for table in tree.find_all(sqlglot.exp.Table)} - {cte.alias for cte in tree.find_all(sqlglot.exp.CTE)}
     assert tables == {"impressions", "outcomes", "bounds", "catalogue", "rewards", "lengths", "settings"}

@@ -106,6 +106,13 @@ class Interactions:
         columns = (self.user[cut], self.item[cut], self.time[cut], self.action[cut], self.weight[cut])
         return Interactions(*columns, self.users, self.items, self.actions, self.unknown_items, self.unknown_ids)
 
+    def to_table(self) -> pa.Table:
+        """The events as columns `user`, `item`, `time`, `action` and `reward`, as a file of interactions has them."""
+        coded = (("user", self.user, self.users), ("item", self.item, self.items), ("action", self.action, self.actions))
+        found = {name: pa.array(names, pa.string()).take(pa.array(codes)) for name, codes, names in coded}
+        return pa.table({"user": found["user"], "item": found["item"], "time": pa.array(self.time, pa.int64()),
+                         "action": found["action"], "reward": pa.array(self.weight.astype(np.float64))})
+
     def coded_by(self, catalogue: Catalogue) -> "Interactions":
         """The same events with items numbered by their position in `catalogue`, which must have all of them."""
         if unknown := [item for item in self.items if item not in catalogue.index]:

@@ -1,7 +1,8 @@
-"""Merges past behaviour with the examples of a new window, and tells which events no model has learnt yet.
+"""Merges past behaviour with new examples, and tells which events no model has learnt yet.
 
-The join gives examples by window. A retrain needs the whole behaviour of a user as history, and must know which events are new.
-An event that an earlier run held back for its gate is new again: a model was judged on it and has not learnt it.
+A retrain needs the whole behaviour of a user as history, and must know which events are new. An event that an earlier run held
+back for its gate is new again: a model was judged on it and has not learnt it. It did not arrive again, though: popularity has
+counted it.
 """
 import math
 from collections.abc import Collection, Sequence
@@ -21,17 +22,18 @@ class MergedBehaviour:
     """All behaviour, and which of it is new."""
 
     inter: Interactions
-    new: npt.NDArray[np.bool_]  # [n]
+    new: npt.NDArray[np.bool_]  # [n], not learnt yet
+    arrived: npt.NDArray[np.bool_]  # [n], of those, what no earlier run has seen
 
 
-def merge_behaviour(base: Interactions | pa.Table | None, past: pa.Table, fresh: pa.Table, *, items: Collection[str],
+def merge_behaviour(base: pa.Table | None, past: pa.Table, fresh: pa.Table, *, items: Collection[str],
                     held_back: Collection[Sequence[str]] = (), cap: float = math.inf, now: int | None = None) -> MergedBehaviour:
     """Merge all behaviour: one event for each user and item whose actions together are positive (`labels/pair_rewards.py`).
 
     Args:
-        base: behaviour from before there was a feedback log, or the rewards of its actions (`read_preferences`).
-        past: examples of earlier windows.
-        fresh: examples of this window.
+        base: rewards of actions from before there was a feedback log (`read_preferences`).
+        past: examples that earlier runs have seen.
+        fresh: examples that they have not.
         items: the catalogue's ids, in order.
         held_back: (user, item) of earlier events that no model has learnt.
         cap: `reward.cap`.
@@ -39,7 +41,7 @@ def merge_behaviour(base: Interactions | pa.Table | None, past: pa.Table, fresh:
     """
     tables = [_earliest_positive(table) for table in (past, fresh)]
     if base is not None:
-        tables.insert(0, _earliest_positive(to_table(base) if isinstance(base, Interactions) else base))
+        tables.insert(0, _earliest_positive(base))
     whole = _positive_pairs(tables, cap)
     learnt = _positive_pairs(tables[:-1], cap)
     inter = Interactions.from_columns(
@@ -47,15 +49,18 @@ def merge_behaviour(base: Interactions | pa.Table | None, past: pa.Table, fresh:
         weight=whole["reward"].to_numpy(), now=now,
     )
     key = inter.user.astype(np.int64) * len(inter.items) + inter.item
-    new = ~np.isin(key, _keys(inter, learnt["user"], learnt["item"]))
+    arrived = ~np.isin(key, _keys(inter, learnt["user"], learnt["item"]))
+    new = arrived
     if held_back:
         users, names = zip(*held_back, strict=True)
-        new |= np.isin(key, _keys(inter, pa.array(users, pa.string()), pa.array(names, pa.string())))
-    return MergedBehaviour(inter, new)
+        new = arrived | np.isin(key, _keys(inter, pa.array(users, pa.string()), pa.array(names, pa.string())))
+    return MergedBehaviour(inter, new, arrived)
 
 
 def _earliest_positive(table: pa.Table) -> pa.Table:
     """Examples with the time and action of their earliest positive outcome, if any; examples without a reward are left out."""
+    if "is_positive" in table.column_names:
+        return table.select([*ACTIONS.names, "is_positive"])
     if "positive_time" in table.column_names:
         is_positive = pc.is_valid(table["positive_time"])
         time = pc.coalesce(table["positive_time"], table["time"])
@@ -80,16 +85,3 @@ def _keys(inter: Interactions, users: pa.ChunkedArray, items: pa.ChunkedArray) -
     known = pc.and_(pc.is_valid(user), pc.is_valid(item))
     codes = [c.filter(known).to_numpy().astype(np.int64) for c in (user, item)]
     return np.asarray(codes[0] * len(inter.items) + codes[1])
-
-
-def to_table(inter: Interactions) -> pa.Table:
-    """The events as columns of `ACTIONS`, as the join gives them."""
-    names = [np.array(v, object)[codes] for v, codes in
-             ((inter.users, inter.user), (inter.items, inter.item), (inter.actions, inter.action))]
-    return pa.table({
-        "user": pa.array(names[0], pa.string()),
-        "item": pa.array(names[1], pa.string()),
-        "time": pa.array(inter.time, pa.int64()),
-        "action": pa.array(names[2], pa.string()),
-        "reward": pa.array(inter.weight.astype(np.float64)),
-    })

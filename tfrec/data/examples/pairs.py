@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import Field
 
 from tfrec.data.behaviour.interactions import Interactions
@@ -112,11 +111,9 @@ def read_queries(path: str | Path, catalogue: Catalogue, *, quarantine: Quaranti
     return found
 
 
-def pairs_of_log(examples: pa.Table, catalogue: Catalogue) -> Pairs:
-    """Pairs of the joined feedback log: items that were chosen after a query, weighted by their reward."""
-    chosen = examples.filter(pc.and_(pc.greater(examples["reward"], 0), pc.greater(pc.utf8_length(examples["query"]), 0)))
-    columns = (chosen[name].to_pylist() for name in ("query", "item", "reward"))
-    return Pairs.of(zip(*columns, strict=True), catalogue)
+def pairs_of_log(searches: pa.Table, catalogue: Catalogue) -> Pairs:
+    """Pairs of the feedback log: `item` that was chosen after a `query`, weighted by its `reward`."""
+    return Pairs.of(zip(*(searches[name].to_pylist() for name in ("query", "item", "reward")), strict=True), catalogue)
 
 
 def pairs_of_behaviour(inter: Interactions, catalogue: Catalogue, *, within_seconds: int = 1 << 40) -> Pairs:

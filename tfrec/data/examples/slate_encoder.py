@@ -1,22 +1,21 @@
 """Turns slates of the log into `SlateArrays`: names become the numbers by which a model knows items, actions and queries."""
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from tfrec.data.examples.ragged import Ragged
 from tfrec.data.examples.sequences import PAD
 from tfrec.data.examples.slate_arrays import Floats, Ints, SlateArrays
-from tfrec.data.examples.slates import Slate
+from tfrec.data.examples.slates import flat
 from tfrec.data.items.tag_filters import TagFilters
+from tfrec.errors import DataError
 
-
-class _HistoryEvent(NamedTuple):
-    item: int  # catalogue position
-    action: str
-    gap: int  # seconds until the next event or, of the newest, until the request; -1 unknown
+Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +23,7 @@ class SlateEncoder:
     """The numbers of one model, and the clock of one window.
 
     Args:
-        item_positions: catalogue position of each item.
+        items: ids of the catalogue, in order.
         items_by_tag: catalogue positions of the items of each tag.
         action_codes: the model's code of each action that it knows.
         other_action: the code of all other actions.
@@ -36,7 +35,7 @@ class SlateEncoder:
         attribution_seconds: but no longer than this.
     """
 
-    item_positions: Mapping[str, int]
+    items: Sequence[str]
     items_by_tag: Mapping[str, Ints]
     action_codes: Mapping[str, int]
     other_action: int
@@ -47,95 +46,143 @@ class SlateEncoder:
     now: int
     attribution_seconds: int
 
-    def encode(self, slates: Sequence[Slate]) -> SlateArrays:
-        """Encode slates, which are in the order of time.
+    def encode(self, slates: pa.Table) -> SlateArrays:
+        """Encode a table of `slates.SLATES`, in the order of time.
 
         An item that has left the catalogue is `PAD` in a slate, and is dropped from histories and lists.
+
+        Raises:
+            DataError: lists that belong together have different lengths.
         """
-        requests = [slate.request for slate in slates]
-        users = {user: n for n, user in enumerate(dict.fromkeys(request["user"] for request in requests))}
-        time = np.array([request["time"] for request in requests], np.int64)
+        time = slates["time"].to_numpy().astype(np.int64)
         snapshot = np.searchsorted(self.snapshot_times, time, side="right") - 1
         return SlateArrays(
-            user=np.array([users[request["user"]] for request in requests], np.int32),
+            user=_codes(slates["user"]),
             time=time,
-            query=self._queries(requests),
-            excluded=Ragged.of([sorted({self.item_positions[name] for name in request["exclude"] if name in self.item_positions})
-                                for request in requests]),
-            tags=TagFilters.of([(request["allow_tags"], request["deny_tags"]) for request in requests], self.items_by_tag),
+            query=self._queries(slates["query"]),
+            excluded=self._excluded(slates),
+            tags=self._tags(slates),
             elapsed=np.minimum(self.now - time, self.attribution_seconds).astype(np.float32),
             snapshot=np.maximum(snapshot, 0).astype(np.int32),
-            **self._histories(requests),
-            **self._live_popularity(requests),
+            **self._histories(slates, time),
+            **self._live_popularity(slates),
             **self._positions(slates),
         )
 
-    def _queries(self, requests: Sequence[Mapping[str, Any]]) -> Floats:
-        vectors = np.zeros((len(requests), self.query_width), np.float32)
-        for vector, request in zip(vectors, requests, strict=True):
-            if request["query"]:
-                vector[:] = self.query_vectors[request["query"]]
-        return vectors
+    def _item_positions(self, names: pa.Array) -> Rows:
+        """The catalogue position of each name, `PAD` of one that is not in it."""
+        found = pc.index_in(names, value_set=pa.array(self.items, pa.string()))
+        return np.asarray(pc.fill_null(found, PAD).to_numpy(zero_copy_only=False), np.int64)
 
-    def _histories(self, requests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        length = self.history_length
-        events = [self._events(request)[-length:] for request in requests]
-        codes = [[self.action_codes.get(event.action, self.other_action) for event in row] for row in events]
+    def _queries(self, texts: pa.ChunkedArray) -> Floats:
+        encoded = pc.fill_null(texts, "").combine_chunks().dictionary_encode()
+        nothing = np.zeros(self.query_width, np.float32)
+        known = [self.query_vectors[text] if text else nothing for text in encoded.dictionary.to_pylist()]
+        vectors = np.array([*known, nothing], np.float32)
+        return np.asarray(vectors[encoded.indices.to_numpy(zero_copy_only=False)])
+
+    def _excluded(self, slates: pa.Table) -> Ragged:
+        row, names = flat(slates, "exclude")
+        item = self._item_positions(names)
+        kept = item != PAD
+        pair = np.unique(row[kept] * len(self.items) + item[kept])
+        return _ragged(pair // max(1, len(self.items)), (pair % max(1, len(self.items))).astype(np.int32), slates.num_rows)
+
+    def _tags(self, slates: pa.Table) -> TagFilters:
+        wanted = [pc.fill_null(slates[name].combine_chunks(), []).to_pylist() if slates.num_rows else []
+                  for name in ("allow_tags", "deny_tags")]
+        return TagFilters.of(list(zip(*wanted, strict=True)), self.items_by_tag)
+
+    def _histories(self, slates: pa.Table, asked: npt.NDArray[np.int64]) -> dict[str, Any]:
+        """The events of the catalogue, oldest first; `gap` is the time until the next one or, of the newest, the request."""
+        row, names = flat(slates, "history")
+        item, action, time = self._item_positions(names), self._actions(slates, row), self._times(slates, row)
+        kept = item != PAD
+        row, item, action, time = row[kept], item[kept], action[kept], time[kept]
+        is_newest = np.append(row[1:] != row[:-1], True)[: len(row)]
+        following = np.where(is_newest, asked[row], np.append(time[1:], -1)[: len(row)])
+        gap = np.where((time < 0) | (following < 0), -1, np.maximum(following - time, 0))
+        size = np.bincount(row, minlength=slates.num_rows)
+        place = np.arange(len(row)) - (np.cumsum(size) - size)[row] - np.maximum(size - self.history_length, 0)[row]
+        shape = (slates.num_rows, self.history_length)
+        return {"history": _table(row, place, item, shape, PAD, np.int32),
+                "action": _table(row, place, action, shape, 0, np.int32),
+                "gap": _table(row, place, gap, shape, -1, np.int64)}
+
+    def _actions(self, slates: pa.Table, row: Rows) -> npt.NDArray[np.int64]:
+        """The code of the action of each event in a history; an event without one is read as when serving."""
+        of, names = flat(slates, "history_action")
+        encoded = pc.fill_null(names, "").dictionary_encode()
+        codes = np.array([*(self.action_codes.get(name, self.other_action) for name in encoded.dictionary.to_pylist()), 0])
+        return _beside(row, of, codes[encoded.indices.to_numpy(zero_copy_only=False)],
+                       self.action_codes.get("", self.other_action), "history_action")
+
+    def _times(self, slates: pa.Table, row: Rows) -> npt.NDArray[np.int64]:
+        """The second of each event in a history, -1 unknown."""
+        of, times = flat(slates, "history_time")
+        return _beside(row, of, pc.fill_null(times, -1).to_numpy(zero_copy_only=False), -1, "history_time")
+
+    def _positions(self, slates: pa.Table) -> dict[str, Any]:
+        row, names = flat(slates, "item")
+        item = self._item_positions(names)
+        size = np.bincount(row, minlength=slates.num_rows)
+        place = np.arange(len(row)) - (np.cumsum(size) - size)[row]
+        shape = (slates.num_rows, max(1, int(size.max(initial=0))))
+
+        def of_known(column: str, fill: Any, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+            values = flat(slates, column)[1]
+            array = values.to_numpy(zero_copy_only=False)  # nulls become NaN
+            return _table(row, place, np.where(item == PAD, fill, array), shape, fill, dtype)
+
         return {
-            "history": _padded([[event.item for event in row] for row in events], length, PAD, np.int32),
-            "action": _padded(codes, length, 0, np.int32),
-            "gap": _padded([[event.gap for event in row] for row in events], length, -1, np.int64),
+            "item": _table(row, place, item, shape, PAD, np.int32),
+            "log_propensity": of_known("log_propensity", np.nan, np.float32),
+            "reward": of_known("reward", 0, np.float32),
+            "converted": of_known("converted", False, np.bool_),
+            "delay": of_known("delay", 0, np.float32),
         }
 
-    def _events(self, request: Mapping[str, Any]) -> list[_HistoryEvent]:
-        """The events of a history that are of the catalogue, oldest first."""
-        items = request["history"]
-        actions = request["history_action"] or [""] * len(items)
-        times = [None if time < 0 else time for time in request["history_time"]] or [None] * len(items)
-        known = [(self.item_positions[item], action, time) for item, action, time in zip(items, actions, times, strict=True)
-                 if item in self.item_positions]
-        following = [*(time for _, _, time in known), request["time"]][1:]
-        return [_HistoryEvent(item, action, -1 if time is None or then is None else max(0, then - time))
-                for (item, action, time), then in zip(known, following, strict=True)]
-
-    def _positions(self, slates: Sequence[Slate]) -> dict[str, Any]:
-        shown = [slate.positions for slate in slates]
-        width = max(map(len, shown), default=1)
-        item = _padded([[self.item_positions.get(one.item, PAD) for one in row] for row in shown], width, PAD, np.int32)
-
-        def of_known(values: list[list[Any]], fill: Any, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-            found = _padded(values, width, fill, dtype)
-            found[item == PAD] = fill
-            return found
-
-        propensities = [[np.nan if one.log_propensity is None else one.log_propensity for one in row] for row in shown]
-        return {
-            "item": item,
-            "log_propensity": of_known(propensities, np.nan, np.float32),
-            "reward": of_known([[one.reward for one in row] for row in shown], 0, np.float32),
-            "converted": of_known([[one.converted for one in row] for row in shown], False, np.bool_),
-            "delay": of_known([[one.delay for one in row] for row in shown], 0, np.float32),
-        }
-
-    def _live_popularity(self, requests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def _live_popularity(self, slates: pa.Table) -> dict[str, Any]:
         """The popularity that was sent along with each request, by catalogue position. Of an item named twice the last counts."""
-        items, values = [], []
-        position_of: dict[int, Ints] = {}  # catalogue positions of the names that many requests share
-        for request in requests:
-            sent = request["live"]
-            if id(sent.names) not in position_of:
-                position_of[id(sent.names)] = np.array([self.item_positions.get(name, PAD) for name in sent.names], np.int32)
-            newest_first = position_of[id(sent.names)][sent.code][::-1]
-            _, last = np.unique(newest_first, return_index=True)
-            last = last[newest_first[last] != PAD]
-            items.append(newest_first[last])
-            values.append(sent.log_p[::-1][last])
-        return {"live_item": Ragged.of(items), "live_log_p": Ragged.of(values, np.float32)}
+        row, names = flat(slates, "prior_items")
+        of, values = flat(slates, "prior_log_p")
+        if not np.array_equal(row, of):
+            raise DataError("impressions: expected prior_log_p and prior_items to have the same length in each row.")
+        item = self._item_positions(names)
+        pair = row * len(self.items) + item
+        _, last = np.unique(pair[::-1], return_index=True)
+        last = len(pair) - 1 - last
+        last = last[item[last] != PAD]
+        log_p = values.to_numpy(zero_copy_only=False).astype(np.float32)
+        return {"live_item": _ragged(row[last], item[last].astype(np.int32), slates.num_rows),
+                "live_log_p": _ragged(row[last], log_p[last], slates.num_rows)}
 
 
-def _padded(rows: Sequence[Sequence[Any]], width: int, fill: Any, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """`[rows, width]`: each row from the left, with `fill` after its end."""
-    found = np.full((len(rows), width), fill, dtype)
-    for row, values in zip(found, rows, strict=True):
-        row[: len(values)] = values
+def _codes(names: pa.ChunkedArray) -> Ints:
+    """Numbers of names by first appearance."""
+    encoded = names.combine_chunks().dictionary_encode()
+    return np.asarray(encoded.indices.to_numpy(zero_copy_only=False), np.int32) if len(names) else np.zeros(0, np.int32)
+
+
+def _ragged(row: Rows, values: npt.NDArray[Any], n: int) -> Ragged:
+    """`n` rows of the values, whose rows ascend."""
+    return Ragged(values, np.concatenate([[0], np.cumsum(np.bincount(row, minlength=n))]).astype(np.int64))
+
+
+def _table(row: Rows, place: Rows, values: npt.NDArray[Any], shape: tuple[int, int], fill: Any,
+           dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """`shape`: the values at their rows and places, and `fill` elsewhere; values whose place is negative are left out."""
+    found = np.full(shape, fill, dtype)
+    kept = place >= 0
+    found[row[kept], place[kept]] = values[kept]
+    return found
+
+
+def _beside(row: Rows, of: Rows, values: npt.NDArray[Any], nothing: int, column: str) -> npt.NDArray[np.int64]:
+    """`[len(row)]`: the values of a list that is as long as its row's history or empty, and `nothing` where it is empty."""
+    found = np.full(len(row), nothing, np.int64)
+    filled = np.isin(row, of)
+    if int(filled.sum()) != len(of) or not np.array_equal(row[filled], of):
+        raise DataError(f"impressions: expected {column} to be empty or as long as history in each row.")
+    found[filled] = values
     return found

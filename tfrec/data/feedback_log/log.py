@@ -61,7 +61,7 @@ class FeedbackLog:
         start: Seqs = after.end if after else {kind: {} for kind in KINDS}
         end: Seqs = {}
         for kind in KINDS:
-            newest = self.tables[kind].newest(version[kind])
+            newest = self.tables[kind].newest(version[kind], since=after.version(kind) if after else None)
             # a writer's newest rows may have been deleted: an end never falls behind its start
             end[kind] = {w: max(newest.get(w, 0), start[kind].get(w, 0)) for w in sorted({*newest, *start[kind]})}
         return Window(
@@ -71,6 +71,8 @@ class FeedbackLog:
             now=now,
             impressions_version=version["impressions"],
             outcomes_version=version["outcomes"],
+            impressions_before=after.impressions_version if after else None,
+            outcomes_before=after.outcomes_version if after else None,
         )
 
     def read(self, kind: Kind, version: int | None = None) -> pa.Table:

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 
 from tfrec.data import durable_files
 
-BOUNDED = ("seq", "time")  # columns whose least and greatest value a commit names; never what says who did what
+# the columns, where a table has them, whose least and greatest value a commit names; never what says who did what
+BOUNDED = ("seq", "time", "shown_time")
 Bounds = dict[str, tuple[Any, Any]]
 
 
@@ -22,7 +23,7 @@ def write_parquet(path: Path, schema: pa.Schema, parts: Iterable[pa.Table]) -> t
             for part in parts:
                 writer.write_table(part)
                 rows += part.num_rows
-                for name in BOUNDED:
+                for name in (name for name in BOUNDED if name in schema.names):
                     ends = pc.min_max(part[name]).as_py()
                     values = [v for v in (*bounds.get(name, ()), ends["min"], ends["max"]) if v is not None]
                     if values:

@@ -6,7 +6,7 @@ is on disk when the call returns; an object store keeps what it acknowledges.
 """
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -28,11 +28,6 @@ from tfrec.errors import DataError
 
 _ATTEMPTS = 20  # at a commit that others keep overtaking; waits grow to half a second, so about six seconds in all
 _COMMITS = 100  # a table is opened by reading about so many commits one by one; after them there is a checkpoint
-_PROPERTIES: dict[str, str | None] = {
-    "delta.dataSkippingStatsColumns": ",".join(BOUNDED),  # for other tools that write here
-    "delta.deletedFileRetentionDuration": "interval 1 days",
-    "delta.logRetentionDuration": "interval 1 days",
-}
 T = TypeVar("T")
 
 
@@ -69,13 +64,37 @@ class LogTable:
         """The newest sequence number that this writer committed."""
         return self.open().transaction_version(writer) or 0
 
-    def newest(self, version: int) -> dict[str, int]:
-        """The newest sequence number per writer among the rows of a version."""
-        dataset = self.dataset(version)
-        rows = self.checked(lambda: dataset.to_table(columns=["writer", "seq"]), dataset)
-        newest = rows.group_by("writer").aggregate([("seq", "max")])
-        found = zip(newest["writer"].to_pylist(), newest["seq_max"].to_pylist(), strict=True)
-        return {writer: seq for writer, seq in found if writer is not None and seq is not None}  # rows of other tools have none
+    def newest(self, version: int, *, since: int | None = None) -> dict[str, int]:
+        """The newest sequence number per writer among the rows of a version; with `since`, in the files that it lacks."""
+        dataset = self.added(version, since=since)
+        found: dict[str, int] = {}
+        for batch in self.checked(lambda: list(self._newest_of_batches(dataset)), dataset):
+            for writer, seq in batch:
+                if writer is not None and seq is not None:  # rows of other tools have none
+                    found[writer] = max(seq, found.get(writer, 0))
+        return found
+
+    @staticmethod
+    def _newest_of_batches(dataset: pyarrow.dataset.Dataset) -> Iterator[list[tuple[str | None, int | None]]]:
+        """The newest sequence number per writer, batch by batch, since a log may be larger than memory."""
+        for batch in dataset.to_batches(columns=["writer", "seq"]):
+            newest = pa.Table.from_batches([batch]).group_by("writer").aggregate([("seq", "max")])
+            yield list(zip(newest["writer"].to_pylist(), newest["seq_max"].to_pylist(), strict=True))
+
+    def added(self, version: int, *, since: int | None) -> pyarrow.dataset.Dataset:
+        """The files of a version that the older version `since` lacks; all when that is None, or is known no more.
+
+        They hold every row that came after `since`, and may hold older ones: compaction and deletion rewrite rows.
+        """
+        whole = self.dataset(version)
+        if since is None:
+            return whole
+        try:
+            known = {Path(uri).name for uri in DeltaTable(self.uri, version=since).file_uris()}
+        except DeltaError:  # its log entry was cleaned up
+            return whole
+        return pyarrow.dataset.FileSystemDataset([part for part in whole.get_fragments() if Path(part.path).name not in known],
+                                                 whole.schema, whole.format, whole.filesystem)
 
     def dataset(self, version: int | None = None) -> pyarrow.dataset.Dataset:
         """The table as an Arrow dataset, read lazily. A version whose files were vacuumed gives the table as it is now.
@@ -138,11 +157,11 @@ class LogTable:
         try:
             if self._commits is None:
                 if not DeltaTable.is_deltatable(self.uri):
-                    DeltaTable.create(self.uri, schema=self.schema, mode="ignore", configuration=_PROPERTIES)
+                    DeltaTable.create(self.uri, schema=self.schema, mode="ignore", configuration=_properties(self.schema))
             else:
                 self._commits.check()
                 if self._commits.newest() < 0:
-                    self._commits.create(self.schema, _PROPERTIES)
+                    self._commits.create(self.schema, _properties(self.schema))
             return DeltaTable(self.uri)
         except DeltaError as error:
             raise unreadable(self.uri, _brief(error), advice=ADVICE) from error
@@ -248,6 +267,14 @@ class LogTable:
                 raise DataError(f"{self.uri}: cannot be written ({_brief(error)}).") from error
             except OSError as error:
                 raise DataError(f"{self.uri}: cannot be written ({error}). Is the disk full?") from error
+
+
+def _properties(schema: pa.Schema) -> dict[str, str | None]:
+    return {
+        "delta.dataSkippingStatsColumns": ",".join(name for name in BOUNDED if name in schema.names),  # for other tools
+        "delta.deletedFileRetentionDuration": "interval 1 days",
+        "delta.logRetentionDuration": "interval 1 days",
+    }
 
 
 def _changes_the_table(commits: Commits, versions: Iterable[int]) -> bool:

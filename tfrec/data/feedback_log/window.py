@@ -21,3 +21,13 @@ class Window(BaseModel):
     now: int  # seconds; labels whose attribution window closed before this are final
     impressions_version: int  # of the Delta tables, to read the same rows again
     outcomes_version: int
+    impressions_before: int | None = None  # the versions that the window before this one read; None for the first
+    outcomes_before: int | None = None
+
+    def version(self, kind: Kind) -> int:
+        """The version of a table that is read."""
+        return self.impressions_version if kind == "impressions" else self.outcomes_version
+
+    def version_before(self, kind: Kind) -> int | None:
+        """The version of a table that the window before this one read."""
+        return self.impressions_before if kind == "impressions" else self.outcomes_before

@@ -1,4 +1,8 @@
-"""Joins a window of the feedback log to training examples, by running `join.sql` on DuckDB."""
+"""Joins a window of the feedback log to training examples, by running `join.sql` on DuckDB.
+
+The work grows with the window and with the time that labels take to mature, not with the log: new rows are looked for in the
+files that are new, `horizon.sql` gives the earliest time that matters to them, and row groups that are older are skipped.
+"""
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from importlib import resources
@@ -30,11 +34,20 @@ SCHEMA = pa.schema(
         ("reward", pa.float64()),
         ("converted", pa.bool_()),  # an outcome that counts is of `reward.conversions`
         ("shown_time", pa.int64()),
-        ("position", pa.int32()),
+        ("position", pa.int32()),  # in its slate, from 0
+        ("slate_size", pa.int32()),  # items of the slate
         ("log_propensity", pa.float64()),
         ("policy", pa.string()),
         ("model_version", pa.int64()),
-        ("history", pa.list_(pa.string())),  # as served
+        ("history", pa.list_(pa.string())),  # as served, as are the following
+        ("history_action", pa.list_(pa.string())),
+        ("history_time", pa.list_(pa.int64())),
+        ("exclude", pa.list_(pa.string())),  # this and the following stand in one of the rows of a request
+        ("allow_tags", pa.list_(pa.string())),
+        ("deny_tags", pa.list_(pa.string())),
+        ("prior_items", pa.list_(pa.string())),
+        ("prior_log_p", pa.list_(pa.float32())),
+        ("context", pa.string()),
         ("positive_time", pa.int64()),  # of the earliest outcome with a positive gain; null when there was none
         ("positive_action", pa.string()),
     ]
@@ -65,17 +78,16 @@ class Examples:
         return int(self.table.num_rows)
 
 
-def join(
-    log: FeedbackLog,
-    window: Window,
-    rule: LabelRule,
-    *,
-    quarantine: Quarantine | None,
-    only: pa.ChunkedArray | None = None,
-) -> Examples:
+def join(log: FeedbackLog, window: Window, rule: LabelRule, *, quarantine: Quarantine | None,
+         every_item: bool = False) -> Examples:
     """Join a window, which says which rows to read and up to when labels have matured, to examples.
 
-    With `only` request ids, examples of other requests are not returned; what is left out is counted for all.
+    Args:
+        log: the feedback log.
+        window: of it.
+        rule: says what is a label, and which items examples may name.
+        quarantine: takes the rows that cannot be used.
+        every_item: whether examples may name any item, also one that is not in the rule's catalogue.
 
     Raises:
         DataError: a table cannot be read, or a row is malformed and there is no quarantine.
@@ -83,30 +95,33 @@ def join(
     impressions, outcomes = log.tables["impressions"], log.tables["outcomes"]
     shown, acts = impressions.dataset(window.impressions_version), outcomes.dataset(window.outcomes_version)
     with duckdb.connect(config={"python_enable_replacements": False}) as db:  # names are relations, never Python variables
-        for name, table in _parameters(window, rule).items():
-            db.register(name, table)
 
         def run() -> Examples:
-            create_view(db, "all_impressions", impressions.uri, shown, SCHEMAS["impressions"])
-            create_view(db, "all_outcomes", outcomes.uri, acts, SCHEMAS["outcomes"])
+            for kind in KINDS:
+                table, whole = log.tables[kind], {"impressions": shown, "outcomes": acts}[kind]
+                create_view(db, f"all_{kind}", table.uri, whole, SCHEMAS[kind])
+                new = table.added(window.version(kind), since=window.version_before(kind))
+                create_view(db, f"new_{kind}", table.uri, new, SCHEMAS[kind])
+            parameters = join_parameters(window, rule, every_item=every_item)
+            for name, table in parameters.items():
+                db.register(name, table)
             malformed = sum(set_aside_malformed(db, kind, log.tables[kind].uri, quarantine, window) for kind in KINDS)
-            if only is None:
-                return _examples(db.sql(statement()).to_arrow_table(), malformed=malformed)
-            db.register("wanted", pa.table({"request_id": only}))
-            some = "fate <> 'example' OR request_id IN (SELECT request_id FROM wanted)"
-            found = db.sql(f"SELECT * FROM ({statement()}) AS every WHERE {some} ORDER BY time, example_id")
-            return _examples(found.to_arrow_table(), malformed=malformed)
+            [(since,)] = db.sql(statement("horizon.sql")).fetchall()
+            for kind in KINDS:  # the time as a constant in the view, or DuckDB would not skip row groups by it
+                db.execute(f"CREATE OR REPLACE TEMP VIEW {kind} AS SELECT * FROM well_formed_{kind} WHERE time >= {since}")
+            db.register("settings", parameters["settings"].append_column("since", pa.array([since])))
+            return examples_of(db.sql(statement("join.sql")).to_arrow_table(), malformed=malformed)
 
         return impressions.checked(lambda: outcomes.checked(run, acts), shown)
 
 
-def statement() -> str:
-    """The text of `join.sql`, in DuckDB's dialect."""
-    return resources.files("tfrec.data.labels").joinpath("join.sql").read_text("utf-8")
+def statement(name: str) -> str:
+    """The text of a statement of this room, `join.sql` or `horizon.sql`, in DuckDB's dialect."""
+    return resources.files("tfrec.data.labels").joinpath(name).read_text("utf-8")
 
 
-def _parameters(window: Window, rule: LabelRule) -> dict[str, pa.Table]:
-    """The relations that `join.sql` reads besides the log."""
+def join_parameters(window: Window, rule: LabelRule, *, every_item: bool) -> dict[str, pa.Table]:
+    """The relations that both statements read besides the log; `join.sql` reads one more column of settings, `since`."""
     bounds = [
         {"kind": kind, "writer": writer, "after_seq": window.start[kind].get(writer, 0), "upto_seq": seq}
         for kind in KINDS
@@ -117,6 +132,7 @@ def _parameters(window: Window, rule: LabelRule) -> dict[str, pa.Table]:
         "attribution": rule.attribution_seconds,
         "matured_from": window.matured_from,
         "now": window.now,
+        "every_item": every_item,
         "ceiling": ceiling(rule.reward),
         "cap": rule.reward.cap,
         "repeat_seconds": REPEAT_SECONDS,
@@ -131,8 +147,8 @@ def _parameters(window: Window, rule: LabelRule) -> dict[str, pa.Table]:
     }
 
 
-def _examples(found: pa.Table, *, malformed: int) -> Examples:
-    """The rows of the statement as examples and counts."""
+def examples_of(found: pa.Table, *, malformed: int) -> Examples:
+    """The rows of `join.sql` as examples and counts."""
     n = pc.sum(pc.equal(found["fate"], "example")).as_py() or 0
     rest = found.slice(n)  # the counts have no time and come last, so the examples need no copy
     counts: dict[str, int] = {}

@@ -10,7 +10,9 @@
 --   catalogue               item
 --   rewards                 action, since, until, weight, reads, full, neutral, scale, half_life, converts: see rewards.py
 --   lengths                 action, item, length
---   settings                one row: attribution, matured_from, now, ceiling, cap, repeat_seconds, minute_limit
+--   settings                one row: attribution, matured_from, now, since, every_item, ceiling, cap, repeat_seconds, minute_limit
+-- `since` is what horizon.sql gives: older rows cannot change what is emitted. Where `every_item` holds, the catalogue does not
+-- matter: examples of all items are emitted, and whoever reads them applies the catalogue of then.
 -- Output rows: examples (fate 'example'), then a row for each other fate and action with the number of its log rows.
 WITH impression_arrivals AS (
   SELECT i.request_id, i.item, i."user", i.time, i."position", i.writer, i.seq, i.seq > b.after_seq AS is_new
@@ -30,35 +32,33 @@ outcome_arrivals AS (
   CROSS JOIN settings AS s
   JOIN bounds AS b ON b.kind = 'outcomes' AND b.writer = o.writer AND o.seq <= b.upto_seq
 ),
--- Older rows cannot change what is emitted: their labels were settled before, and no new row is near them.
-horizon AS (
-  SELECT
-    LEAST(
-      s.matured_from,
-      COALESCE((SELECT MIN(time) FROM impression_arrivals WHERE is_new), s.matured_from),
-      COALESCE((SELECT MIN(time) FROM outcome_arrivals WHERE is_new), s.matured_from)
-    ) - s.attribution - s.repeat_seconds AS since
-  FROM settings AS s
-),
 -- Of several copies of a row the first to arrive is kept, so a replay never looks new.
 shown AS (
   SELECT *
   FROM (
     SELECT
       i.*,
-      c.item IS NOT NULL AS is_known,
+      s.every_item OR c.item IS NOT NULL AS is_known,
       ROW_NUMBER() OVER (PARTITION BY i.request_id, i.item ORDER BY i.is_new, i.time, i.writer, i.seq, i."position") AS copy
     FROM impression_arrivals AS i
-    CROSS JOIN horizon AS h
+    CROSS JOIN settings AS s
     LEFT JOIN catalogue AS c ON c.item = i.item
-    WHERE i.time >= h.since
+    WHERE i.time >= s.since
   ) AS numbered
   WHERE copy = 1
 ),
+-- Positions are counted from 0 in the order of those that were logged, which other tools may begin at 1 or leave gaps in.
+placed AS (
+  SELECT
+    shown.*,
+    ROW_NUMBER() OVER (PARTITION BY request_id ORDER BY "position", item) - 1 AS place,
+    COUNT(*) OVER (PARTITION BY request_id) AS slate_size
+  FROM shown
+),
 staged AS (
-  SELECT 'after' AS stage, o.* FROM outcome_arrivals AS o CROSS JOIN horizon AS h WHERE o.time >= h.since
+  SELECT 'after' AS stage, o.* FROM outcome_arrivals AS o CROSS JOIN settings AS s WHERE o.time >= s.since
   UNION ALL
-  SELECT 'before' AS stage, o.* FROM outcome_arrivals AS o CROSS JOIN horizon AS h WHERE o.time >= h.since AND NOT o.is_new
+  SELECT 'before' AS stage, o.* FROM outcome_arrivals AS o CROSS JOIN settings AS s WHERE o.time >= s.since AND NOT o.is_new
 ),
 -- Event ids are unique only per user: two users may use the same one.
 copies AS (
@@ -72,7 +72,7 @@ copies AS (
 judged AS (
   SELECT
     o.*,
-    c.item IS NOT NULL AS is_known,
+    s.every_item OR c.item IS NOT NULL AS is_known,
     COALESCE(
       r.weight * CASE r.reads
         WHEN 'value' THEN o.value
@@ -199,6 +199,8 @@ labelled AS (
     i.writer,
     i.seq,
     i."position",
+    i.place,
+    i.slate_size,
     i.time AS shown_time,
     COALESCE(l.reward, 0) AS reward,
     COALESCE(l.converted, FALSE) AS converted,
@@ -208,7 +210,7 @@ labelled AS (
     l.positive_action,
     i.time + s.attribution < s.now OR COALESCE(l.is_final, FALSE) AS is_settled,
     NOT i.is_new AND (i.time + s.attribution < s.matured_from OR COALESCE(e.is_final, FALSE)) AS was_settled
-  FROM shown AS i
+  FROM placed AS i
   CROSS JOIN settings AS s
   LEFT JOIN labels AS l ON l.stage = 'after' AND l.request_id = i.request_id AND l.item = i.item
   LEFT JOIN labels AS e ON e.stage = 'before' AND e.request_id = i.request_id AND e.item = i.item
@@ -241,7 +243,26 @@ fates AS (
   WHERE c.stage = 'after' AND c.is_new AND p.was_settled
   UNION ALL
   SELECT 'immature', NULL FROM labelled WHERE NOT is_settled
+),
+emitted AS (
+  SELECT labelled.*, ROW_NUMBER() OVER (PARTITION BY request_id ORDER BY place) = 1 AS is_first
+  FROM labelled
+  WHERE is_settled AND NOT was_settled
+),
+once AS (
+  SELECT
+    i.request_id,
+    ARG_MIN(i.exclude, i."position") AS exclude,
+    ARG_MIN(i.allow_tags, i."position") AS allow_tags,
+    ARG_MIN(i.deny_tags, i."position") AS deny_tags,
+    ARG_MIN(i.prior_items, i."position") AS prior_items,
+    ARG_MIN(i.prior_log_p, i."position") AS prior_log_p,
+    ARG_MIN(i.context, i."position") AS context
+  FROM impressions AS i
+  JOIN emitted AS p ON p.request_id = i.request_id AND p.is_first
+  GROUP BY i.request_id
 )
+-- The long columns of a request stand in one of its rows, as in the log.
 SELECT
   'example' AS fate,
   CAST(1 AS BIGINT) AS log_rows,
@@ -256,22 +277,31 @@ SELECT
   GREATEST(LEAST(p.reward, s.cap), -s.cap) AS reward,
   p.converted,
   p.shown_time,
-  p."position",
+  p.place AS "position",
+  p.slate_size,
   i.log_propensity,
   i.policy,
   i.model_version,
   i.history,
+  i.history_action,
+  i.history_time,
+  CASE WHEN p.is_first THEN o.exclude END AS exclude,
+  CASE WHEN p.is_first THEN o.allow_tags END AS allow_tags,
+  CASE WHEN p.is_first THEN o.deny_tags END AS deny_tags,
+  CASE WHEN p.is_first THEN o.prior_items END AS prior_items,
+  CASE WHEN p.is_first THEN o.prior_log_p END AS prior_log_p,
+  CASE WHEN p.is_first THEN o.context END AS context,
   p.positive_time,
   p.positive_action
-FROM labelled AS p
+FROM emitted AS p
 CROSS JOIN settings AS s
 JOIN impressions AS i ON i.writer = p.writer AND i.seq = p.seq AND i.item = p.item AND i."position" = p."position"
-WHERE p.is_settled AND NOT p.was_settled
+LEFT JOIN once AS o ON o.request_id = p.request_id
 UNION ALL
 SELECT
   'example', CAST(1 AS BIGINT), CONCAT('organic:', o."user", '/', o.event_id), 'organic',
   NULL, o."user", '', o.item, o.time, o.action, GREATEST(LEAST(o.gain, s.cap), -s.cap), o.converts,
-  NULL, NULL, NULL, NULL, NULL, NULL,
+  NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
   CASE WHEN o.gain > 0 THEN o.time END, CASE WHEN o.gain > 0 THEN o.action END
 FROM uncredited AS o
 CROSS JOIN settings AS s
@@ -279,7 +309,8 @@ LEFT JOIN uncredited AS e ON e.stage = 'before' AND e."user" = o."user" AND e.ev
 WHERE o.stage = 'after' AND o.request_id IS NULL AND e.event_id IS NULL
 UNION ALL
 SELECT
-  fate, COUNT(*), NULL, NULL, NULL, NULL, NULL, NULL, NULL, action, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+  fate, COUNT(*), NULL, NULL, NULL, NULL, NULL, NULL, NULL, action, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+  NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM fates
 GROUP BY fate, action
 ORDER BY 9, 3

@@ -3,6 +3,8 @@
 It is built once from the configuration and the catalogue (`LabelRule.of`) and passed whole, so every command that joins the log
 or reads a file of interactions applies the settings `reward` and `data.attribution_hours` in the same way.
 """
+import hashlib
+import json
 from dataclasses import dataclass
 
 from tfrec.config import Config, RewardConfig
@@ -34,6 +36,12 @@ class LabelRule:
         if missing := sorted(set(self.reward.lengths) - set(self.lengths)):
             raise UsageError(f"LabelRule: reward.lengths names a column of the catalogue for {missing[0]!r}, but no lengths are "
                              "given. Pass the catalogue.")
+
+    @property
+    def digest(self) -> str:
+        """Equal for rules that give equal rewards: of the settings, not of the catalogue, which grows."""
+        settings = self.reward.model_dump(mode="json", exclude={"preset", "user_share"})
+        return hashlib.sha256(json.dumps([self.attribution_seconds, settings], sort_keys=True).encode()).hexdigest()[:16]
 
     @classmethod
     def of(cls, config: Config, catalogue: Catalogue) -> "LabelRule":

@@ -28,16 +28,18 @@ _WELL_FORMED: dict[Kind, dict[str, str]] = {  # the condition of each column
 
 def set_aside_malformed(db: duckdb.DuckDBPyConnection, kind: Kind, uri: str, quarantine: Quarantine | None,
                         window: Window) -> int:
-    """Make the view `<kind>` of the well-formed rows of `all_<kind>`; quarantine and count the malformed ones of the window.
+    """Make the views `well_formed_<kind>` of `all_<kind>` and `<kind>` of `new_<kind>`, which have the well-formed rows.
 
-    Rows without an ingest id belong to no window. They are set aside when the log is read from its beginning.
+    The malformed rows of the window are put in the quarantine and counted; all of them are in `new_<kind>`. Rows without an
+    ingest id belong to no window. They are set aside when the log is read from its beginning.
     """
     rules = _WELL_FORMED[kind]
     well_formed = f"COALESCE({' AND '.join(rules.values())}, FALSE)"
-    db.execute(f"CREATE TEMP VIEW {kind} AS SELECT * FROM all_{kind} WHERE {well_formed}")
+    db.execute(f"CREATE TEMP VIEW well_formed_{kind} AS SELECT * FROM all_{kind} WHERE {well_formed}")
+    db.execute(f"CREATE TEMP VIEW {kind} AS SELECT * FROM new_{kind} WHERE {well_formed}")
     broken = ", ".join(f"CASE WHEN NOT COALESCE({rule}, FALSE) THEN '{column}' END" for column, rule in rules.items())
     bad = db.sql(
-        f"SELECT r.*, concat_ws(',', {broken}) AS broken FROM all_{kind} AS r JOIN bounds AS b ON b.kind = '{kind}' AND "
+        f"SELECT r.*, concat_ws(',', {broken}) AS broken FROM new_{kind} AS r JOIN bounds AS b ON b.kind = '{kind}' AND "
         f"b.writer = r.writer AND r.seq > b.after_seq AND r.seq <= b.upto_seq WHERE NOT {well_formed} ORDER BY r.writer, r.seq"
     ).to_arrow_table()
     for row in bad.to_pylist():

@@ -3,16 +3,16 @@
 That is the history as served, the query's text by the same encoder, and popularity as it was counted just before the request (in
 at most `SNAPSHOTS` steps).
 """
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.examples.slate_arrays import SlateArrays
 from tfrec.data.examples.slate_encoder import SlateEncoder
-from tfrec.data.examples.slates import Slate
 from tfrec.data.items.tag_filters import positions_by_tag
 from tfrec.models.prior_snapshots import snapshots
 from tfrec.models.recommender import MAX_ACTIONS, Recommender
@@ -25,22 +25,22 @@ SNAPSHOTS = 32
 
 
 def window_arrays(
-    recommender: Recommender, slates: Sequence[Slate], inter: Interactions, *, now: int
+    recommender: Recommender, slates: pa.Table, inter: Interactions, *, now: int
 ) -> tuple[SlateArrays, npt.NDArray[np.float32]]:
     """The slates by number, and log p `[S, n_items]` of which each knows its snapshot.
 
     Args:
         recommender: Whose catalogue, action codes and encoder are meant.
-        slates: In the order of time.
+        slates: Of `slates.SLATES`, in the order of time.
         inter: All behaviour, by the recommender's catalogue.
         now: Seconds since 1970, until which labels have waited.
     """
     config, items = recommender.config, recommender.catalogue.items
-    texts = sorted({slate.request["query"] for slate in slates} - {""})
+    texts = sorted(set(pc.unique(slates["query"]).to_pylist()) - {"", None})
     vectors = np.zeros((0, recommender.text.shape[1]), np.float32)
     if texts:
         vectors = load_encoder(config.text).encode(texts, role="query", batch_size=config.text.batch_size)
-    times = np.array([slate.request["time"] for slate in slates] or [now], np.int64)
+    times = slates["time"].to_numpy() if len(slates) else np.array([now], np.int64)
     sampled = np.linspace(0, len(times), min(SNAPSHOTS, len(times)), endpoint=False).astype(np.int64)  # evenly over the requests
     at = np.unique(np.searchsorted(inter.time, times[sampled]))
     log_p, _ = snapshots(inter, weights=recommender.prior.weights, edges=at)
@@ -49,7 +49,7 @@ def window_arrays(
     # an event without an action is read as when serving: as the first action that the model has met
     codes = {"": 0} | dict(zip(recommender.actions, recommender.action_codes(recommender.actions).tolist(), strict=True))
     encoder = SlateEncoder(
-        item_positions=recommender.catalogue.index,
+        items=recommender.catalogue.ids.tolist(),
         items_by_tag=positions_by_tag([item.tags for item in items]),
         action_codes=codes,
         other_action=MAX_ACTIONS - 1,
@@ -83,7 +83,7 @@ class SlateWindow:
     learnt_until: int
 
     @classmethod
-    def of(cls, recommender: Recommender, slates: Sequence[Slate], inter: Interactions, *, until: int, now: int) -> "SlateWindow":
+    def of(cls, recommender: Recommender, slates: pa.Table, inter: Interactions, *, until: int, now: int) -> "SlateWindow":
         """The slates, split at `until`, seconds since 1970."""
         arrays, log_p = window_arrays(recommender, slates, inter, now=now)
         early = arrays.time + recommender.config.data.attribution_seconds < until
