@@ -107,7 +107,7 @@ def measured(items: int, dim: int, storage: str, rounds: int) -> dict[str, Any]:
     found: dict[str, Any] = {"items": items, "dim": dim, "storage": storage, "lists": len(made),
                              "seconds of k-means": round(seconds, 1)}
     for beta in BETA:
-        index.shallow, index.deep = least_probe_limits(world.truth, made, world.queries(beta, slice(1024)), target=TARGET)
+        index.limit(*least_probe_limits(world.truth, made, world.queries(beta, slice(1024)), target=TARGET))
         found[f"beta {beta:.1f}"] = {"near": index.shallow, "far": index.deep,
                                      **world.truth.recall(index, world.queries(beta, slice(1024, 1536)))}
     plain = Vectors(world.vectors, storage, keep=lambda name, value: tf.Variable(value, name=name, trainable=False))

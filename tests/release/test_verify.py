@@ -12,7 +12,7 @@ import pytest
 from tests.model_server.tiny import Running
 from tfrec.client.client import Client
 from tfrec.errors import NotVerified
-from tfrec.release.manifest import read_manifest
+from tfrec.release.manifest import read_manifest, write_manifest
 from tfrec.release.probes import differing, probe_difference
 from tfrec.release.verify import Verifier, verify
 
@@ -50,6 +50,7 @@ exec {sys.executable} -m tfrec.model_server.server "$@"
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     broken = shutil.copytree(version, tmp_path / "1")
     (broken / "saved_model.pb").write_bytes(b"broken")
+    write_manifest(broken, read_manifest(broken).model_copy(update={"files": {}}))  # it shares nothing
     assert verify(version, parent=broken) == len(read_manifest(version).probes)
     assert "nothing is compared with it" in caplog.text
     flags = noted.read_text()

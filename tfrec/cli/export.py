@@ -27,6 +27,7 @@ def export(
     load_tensorflow()
     from tfrec.release.export import export
     from tfrec.release.lineage import newest_model
+    from tfrec.release.publish import newest_dir
     from tfrec.training import checkpoint
     from tfrec.training.loop import optimiser
 
@@ -34,7 +35,8 @@ def export(
     grown = checkpoint.grown_catalogue(source, items)
     optimizer = optimiser(config, learning_rate=config.retrain.learning_rate)
     recommender, _ = checkpoint.load(source, config, catalogue=grown, optimizer=optimizer)
-    export(recommender, directory, created_at=int(time.time()), optimizer=optimizer, lineage=lineage)
+    export(recommender, directory, created_at=int(time.time()), optimizer=optimizer, lineage=lineage,
+           parent=newest_dir(config.models_dir))
     origin = f"version {lineage.parent}" if lineage.parent else source
     told = {"export": directory, "from": origin, "items": len(recommender.catalogue), "next": f"tfrec publish {directory}"}
     terminal.show(told, as_json=as_json)

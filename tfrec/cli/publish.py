@@ -37,7 +37,7 @@ def publish(
         load_tensorflow()
         version = publish(export, config.models_dir)
     else:
-        with bad_rows(config, "publish", skip=skip_bad_rows) as quarantine, Verifier.of_delta() as verifier:
+        with bad_rows(config, "publish", skip=skip_bad_rows) as quarantine, Verifier() as verifier:
             load_tensorflow()  # while the verifier's server imports it as well
             from tfrec.release.delta import publish_delta
 

@@ -36,12 +36,23 @@ def names_tags(filters: Filters) -> tf.Tensor:
     return tf.reduce_any(filters.allow_tags != NOTHING, axis=1) | tf.reduce_any(filters.deny_tags != NOTHING, axis=1)
 
 
+class _Table(tf.lookup.StaticHashTable):
+    """A table that its initialiser fills anew each time, where TensorFlow's own keeps what it was first filled with.
+
+    So a server can give the graph of one version the variables of the next, and run the initialisers.
+    """
+
+    def _create_resource(self) -> tf.Tensor:
+        return tf.raw_ops.MutableHashTableV2(key_dtype=self._key_dtype, value_dtype=self._value_dtype,
+                                             shared_name=self._shared_name, name=self._name)
+
+
 class Lookup:
     """A table of the codes of names, in the graph; `unknown` is the code of every other name."""
 
     def __init__(self, codes: Mapping[str, int], *, unknown: int = -1) -> None:
         keys, values = tf.constant(list(codes), tf.string), tf.constant(list(codes.values()), tf.int64)
-        self.table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, values), unknown)
+        self.table = _Table(tf.lookup.KeyValueTensorInitializer(keys, values), unknown)
 
     def __call__(self, names: tf.Tensor) -> tf.Tensor:
         """Codes `[...]` of `names` `[...]`."""
@@ -71,7 +82,7 @@ class PositionLookup(Lookup):
     """The position of each name in a variable of names, -1 for every other name."""
 
     def __init__(self, names: tf.Variable) -> None:
-        self.table = tf.lookup.StaticHashTable(_PositionTable(names), -1)
+        self.table = _Table(_PositionTable(names), -1)
 
 
 class ExactIndex:

@@ -64,8 +64,14 @@ class InvertedIndex(ExactIndex):
         self._first_block = self._keep("list_first", lists.first)
         self._n_blocks = self._keep("list_blocks", lists.blocks)
         self._head = self._keep("head", np.array([lists.head], np.int32))
-        self._nlist, self._all_blocks = len(centroids), int(lists.blocks.sum())
+        self._limits = self._keep("list_limits", np.array([shallow, deep], np.float32))
+        self._all_blocks = int(lists.blocks.sum())
+        self.limit(shallow, deep)
+
+    def limit(self, shallow: ProbeLimits, deep: ProbeLimits) -> None:
+        """Set how much a query reads. The graph reads it from a variable, so versions with other limits share a graph."""
         self.shallow, self.deep = shallow, deep
+        self._limits.assign(np.array([shallow, deep], np.float32))
 
     def read_more(self, times: float, *, most: float) -> bool:
         """Raise both limits `times` as high; False, without a change, when that is more than the share `most` of all blocks."""
@@ -74,7 +80,7 @@ class InvertedIndex(ExactIndex):
         )
         if deep.blocks > most * self._all_blocks:
             return False
-        self.shallow, self.deep = shallow, deep
+        self.limit(shallow, deep)
         return True
 
     def best(
@@ -118,9 +124,12 @@ class InvertedIndex(ExactIndex):
     def blocks_to_read(self, u: tf.Tensor, beta: tf.Tensor, depth: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Blocks `[batch, n]` of the lists with the highest bounds, in their order, and whether each is to be read."""
         bound = tf.matmul(u, self._centroids, transpose_b=True) + beta[:, None] * self._max_log_p
-        max_blocks, max_drop = (low + depth * (high - low) for low, high in zip(self.shallow, self.deep, strict=True))
-        nprobe = tf.cast(tf.math.ceil(_SPARE * self._nlist / max(self._all_blocks, 1) * max_blocks), tf.int32)
-        largest = tf.minimum(tf.reduce_max(tf.pad(nprobe, [[0, 1]], constant_values=1)), self._nlist)
+        low, high = tf.unstack(self._limits.value(), num=2)
+        max_blocks, max_drop = (low[part] + depth * (high[part] - low[part]) for part in range(len(ProbeLimits._fields)))
+        nlist, all_blocks = tf.shape(self._centroids)[0], tf.maximum(tf.reduce_sum(self._n_blocks), 1)
+        lists_a_block = tf.cast(nlist, tf.float32) / tf.cast(all_blocks, tf.float32)
+        nprobe = tf.cast(tf.math.ceil(_SPARE * lists_a_block * max_blocks), tf.int32)
+        largest = tf.minimum(tf.reduce_max(tf.pad(nprobe, [[0, 1]], constant_values=1)), nlist)
         bound, lists = tf.math.top_k(bound, largest)
         # each row keeps to its own nprobe, so that it reads the same in any batch
         probed = (bound >= bound[:, :1] - max_drop[:, None]) & (tf.range(largest) < nprobe[:, None])

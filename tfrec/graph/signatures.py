@@ -22,8 +22,10 @@ from tfrec.graph.bandits import linucb, thompson
 from tfrec.graph.exact_index import LOWEST, Filters
 from tfrec.graph.explain import leave_one_out
 from tfrec.graph.explore import Policy, explore, log_propensities
+from tfrec.graph.graph_digest import graph_digest
 from tfrec.graph.index_choice import Given, choose_index
 from tfrec.graph.request import Inputs, QueryReader, function, same_shape, tensor_specs
+from tfrec.graph.served_weights import captured, encoder_weights, tower_weights
 from tfrec.models.recommender import Recommender
 from tfrec.models.text_encoder import TextEncoder
 
@@ -47,6 +49,8 @@ class Graph:
         self._reader = QueryReader(recommender, encoder, self._index)
         self._head = recommender.head
         self.catalogue_state = self._index.state  # the variables that a delta replaces
+        self._recommender, self.encoder_weights = recommender, encoder_weights(encoder)
+        self.tower_weights = tower_weights(recommender)
         self.shortlist = shortlist or recommender.config.serving.shortlist
         # traced once, however many signatures call it
         vectors, k, beta = (tf.TensorSpec(shape, dtype) for shape, dtype in (
@@ -66,14 +70,22 @@ class Graph:
         """The functions to save, already traced: saving a function that is not traced would trace it twice."""
         return {name: function.get_concrete_function() for name, function in self.functions.items()}
 
+    @property
+    def digest(self) -> str:
+        """Equal for recommenders that one graph can serve; only the values of its variables differ then."""
+        return graph_digest(
+            self._recommender, self.encoder_weights | self.tower_weights, self.catalogue_state, shortlist=self.shortlist,
+            index=type(self._index).__name__, signatures=list(self.functions))
+
     def module(self) -> tf.Module:
         """What to save with `signatures`: variables and tables, and nothing that Keras would trace again."""
         graphs = [signature.graph for signature in self.signatures().values()]
         module = tf.Module()
-        module.catalogue = self.catalogue_state
-        of_catalogue = {id(variable) for variable in self.catalogue_state.values()}
         variables = {id(variable): variable for graph in graphs for variable in graph.variables}
-        module.weights = [variable for key, variable in variables.items() if key not in of_catalogue]
+        module.catalogue = self.catalogue_state
+        captured(self.catalogue_state, variables)
+        module.encoder, module.towers = (captured(named, variables) for named in (self.encoder_weights, self.tower_weights))
+        module.weights = list(variables.values())  # none, as long as `served_weights` names all
         module.tables = [*self._index.tables, *self._reader.tables]
         return module
 

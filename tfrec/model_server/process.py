@@ -93,6 +93,10 @@ class ServerProcess:
         size = os.fstat(self._log.fileno()).st_size
         return os.pread(self._log.fileno(), _TAIL, max(0, size - _TAIL)).decode("utf-8", "replace").strip()
 
+    def runs(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
     def check(self) -> None:
         """Raise `ServingError` when it has ended."""
         if self._process.poll() is not None:

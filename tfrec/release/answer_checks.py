@@ -4,12 +4,14 @@ Probes show that a server computes what the model did when it was exported. Thes
 numbers are finite, items are the catalogue's, answers depend on who asks and for what, the index finds the best, and texts are
 read as the checkpoint's own encoder reads them. They are a floor and no measure of quality, which is the gate's.
 """
+import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from tfrec.client.contract import SIGNATURES
+from tfrec.client.contract import SIGNATURES, Probe
 from tfrec.client.inputs import history_inputs, padded, recommend_inputs
 from tfrec.client.tensors import text_array
 from tfrec.errors import NotVerified
@@ -23,7 +25,7 @@ ROWS = 16  # histories, and searches, of a round of requests
 CANDIDATES = 4000  # items that recall is measured on: all of a small catalogue
 LEAST_RECALL = 0.9  # of what the index promised
 SLOWER, SLACK = 2.0, 0.005  # times the parent's latency, and seconds beside it: below that the machine's noise decides
-_SLATES = ("serving_default", "recommend", "explore", "thompson", "linucb", "similar")
+_SLATES = ("serving_default", "explore", "thompson", "linucb", "similar")
 
 
 class Requests:
@@ -76,26 +78,48 @@ def check_answers(predict: Predict, expected: Expected, requests: Requests, *, r
         _check_reading(predict, expected)
     for signature in _SLATES:
         _check_slates(signature, predict(signature, requests.of(signature)), requests)
-    if requests.texts:
-        _check_slates("recommend by query", predict("recommend", requests.wanted(searching=True)), requests)
-    _check_scores(predict, requests, recall=recall)
+    check_recommendations(predict, requests, recall=recall)
     _check_explanations(predict, requests)
     for signature, inputs in (("embed_query", {name: requests.behaviour()[name] for name in ("history", "query")}),
                               ("embed_item", {"text": text_array(expected.texts or ["a"])})):
         _finite(signature, "vectors", predict(signature, inputs)["vectors"])
 
 
+def check_recommendations(predict: Predict, requests: Requests, *, recall: float) -> None:
+    """Raise `NotVerified` when `recommend` or `rank` give answers that no sound version gives; arguments as `check_answers`."""
+    _check_slates("recommend", predict("recommend", requests.of("recommend")), requests)
+    if requests.texts:
+        _check_slates("recommend by query", predict("recommend", requests.wanted(searching=True)), requests)
+    _check_scores(predict, requests, recall=recall)
+
+
 def check_near(ours: Predict, theirs: Predict, requests: Requests) -> None:
     """Raise `NotVerified` when a version shares less than half as many recommendations with its parent as by chance."""
-    chance = requests.k / max(1, len(requests.available))
     for searching in (False, True):
         if searching and not requests.texts:
             continue
         inputs = requests.wanted(searching=searching)
-        pairs = zip(*(predict("recommend", inputs)["items"].tolist() for predict in (ours, theirs)), strict=True)
-        shares = [len(set(one) & set(other) - {b""}) / max(1, len(set(other) - {b""})) for one, other in pairs]
-        if np.mean(shares) < max(0.02, chance / 2) and requests.n_items > 2 * requests.k:
-            raise NotVerified(f"recommend: {np.mean(shares):.1%} of the parent's items are in its answers, less than by chance")
+        mine, parents = (predict("recommend", inputs)["items"].tolist() for predict in (ours, theirs))
+        _check_shares(mine, parents, requests)
+
+
+def check_near_probes(ours: Sequence[Probe], theirs: Sequence[Probe], requests: Requests) -> None:
+    """As `check_near`, by the answers of both that were recorded to the same requests, without asking anybody."""
+    answers = {json.dumps(probe.inputs, sort_keys=True): probe.outputs["items"] for probe in theirs
+               if probe.signature == "recommend"}
+    same = [(probe.outputs["items"], answers[key]) for probe in ours
+            if probe.signature == "recommend" and (key := json.dumps(probe.inputs, sort_keys=True)) in answers]
+    if same:
+        mine, parents = ([row for answer in side for row in answer] for side in zip(*same, strict=True))
+        _check_shares(mine, parents, requests)
+
+
+def _check_shares(mine: list[list[Any]], parents: list[list[Any]], requests: Requests) -> None:
+    chance, none = requests.k / max(1, len(requests.available)), {b"", ""}
+    pairs = zip(mine, parents, strict=True)
+    shares = [len(set(one) & set(other) - none) / max(1, len(set(other) - none)) for one, other in pairs]
+    if np.mean(shares) < max(0.02, chance / 2) and requests.n_items > 2 * requests.k:
+        raise NotVerified(f"recommend: {np.mean(shares):.1%} of the parent's items are in its answers, less than by chance")
 
 
 def check_latency(ours: Predict, theirs: Predict, requests: Requests, *, growth: float) -> None:

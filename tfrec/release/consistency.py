@@ -15,6 +15,7 @@ from tfrec.client.contract import difference
 from tfrec.client.warmup import read_signatures
 from tfrec.data.items.catalogue import Catalogue, read_catalogue
 from tfrec.errors import ServingError
+from tfrec.graph.served_weights import TOWERS, tower_weights
 from tfrec.models.popularity_prior import PopularityPrior
 from tfrec.models.recommender import Recommender
 from tfrec.models.text_encoder import load_encoder
@@ -40,18 +41,28 @@ class Expected(NamedTuple):
     catalogue: Catalogue
 
 
-def check_artefacts(version_dir: str | Path, manifest: Manifest) -> Expected:
-    """What a version must answer. Raises `ServingError`, naming the part, unless all parts agree."""
+def check_artefacts(version_dir: str | Path, manifest: Manifest, *, sample: int = SAMPLE) -> Expected:
+    """What a version must answer. Raises `ServingError`, naming the part, unless all parts agree.
+
+    Args:
+        version_dir: the directory.
+        manifest: of the version.
+        sample: items whose vectors are made anew.
+    """
     root = Path(version_dir)
     try:
         _check_signatures(root, manifest)
         catalogue = read_catalogue(root / CHECKPOINT / "catalogue.jsonl")
         prior = _checked_prior(root, manifest, catalogue)
-        served = _served(root)
+        served, weights = _served(root)
         tolerance = CLOSE if manifest.index.get("storage", "float32") == "float32" else ROUNDED
         _check_catalogue(served, catalogue, prior)
         _check_checkpoint(root / CHECKPOINT, catalogue, prior)
-        return _expected(root / CHECKPOINT, catalogue, prior, served, tolerance=tolerance)
+        chosen = np.unique(np.linspace(0, len(catalogue) - 1, min(sample, len(catalogue))).astype(np.int64))
+        model = checkpoint.load_items(root / CHECKPOINT, chosen.tolist())
+        _check_weights(weights, model)
+        _check_vectors(served, model, tolerance=tolerance)
+        return _answers(model, prior.log_p()[chosen], tolerance=tolerance, catalogue=catalogue)
     except ServingError as error:
         raise ServingError(f"its parts do not agree: {error}") from error
     except Exception as error:  # what reads a damaged file raises whatever it trips over
@@ -88,15 +99,15 @@ def _checked_prior(root: Path, manifest: Manifest, catalogue: Catalogue) -> Popu
     return prior
 
 
-def _served(root: Path) -> dict[str, np.ndarray]:
-    """The catalogue arrays of the graph, by name. All variables must be finite."""
+def _served(root: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The catalogue arrays of the graph and the weights of its towers, by name. All variables must be finite."""
     reader = tf.train.load_checkpoint(str(root / "variables" / "variables"))
-    found = {}
-    for name in reader.get_variable_to_dtype_map():
-        array = _finite(reader, name, where="variables")
-        if name.startswith(f"{CATALOGUE}/"):
-            found[name.removeprefix(f"{CATALOGUE}/").removesuffix(SUFFIX)] = array
-    return found
+    found: dict[str, dict[str, np.ndarray]] = {CATALOGUE: {}, TOWERS: {}}
+    for key in reader.get_variable_to_dtype_map():
+        array, (part, _, name) = _finite(reader, key, where="variables"), key.partition("/")
+        if part in found:
+            found[part][name.removesuffix(SUFFIX)] = array
+    return found[CATALOGUE], found[TOWERS]
 
 
 def _check_catalogue(served: dict[str, np.ndarray], catalogue: Catalogue, prior: PopularityPrior) -> None:
@@ -130,27 +141,34 @@ def _check_checkpoint(directory: Path, catalogue: Catalogue, prior: PopularityPr
         raise ServingError(f"checkpoint/slots.npz: expected {len(catalogue)} slots, one an item, got {len(slots)}")
 
 
-def _expected(directory: Path, catalogue: Catalogue, prior: PopularityPrior, served: dict[str, np.ndarray], *,
-              tolerance: float) -> Expected:
-    chosen = np.unique(np.linspace(0, len(catalogue) - 1, min(SAMPLE, len(catalogue))).astype(np.int64))
-    model = checkpoint.load_items(directory, chosen.tolist())
+def _check_weights(weights: dict[str, np.ndarray], model: Recommender) -> None:
+    """The graph computes with the towers and the head of the checkpoint. A graph from before they had names has none here."""
+    own = tower_weights(model)
+    for name, array in weights.items():
+        if name not in own or own[name].shape != array.shape or not np.allclose(own[name].numpy(), array, rtol=CLOSE, atol=CLOSE):
+            raise ServingError(f"variables: the graph's {name} is not the checkpoint's")
+
+
+def _check_vectors(served: dict[str, np.ndarray], model: Recommender, *, tolerance: float) -> None:
+    """The graph's vectors of some items are those that the checkpoint's encoder and towers give."""
     at = _positions(served)
-    order = np.array([at[item] for item in catalogue.ids[chosen].tolist()])
+    order = np.array([at[item] for item in model.catalogue.ids.tolist()])
     vectors = model.item_vectors()
     held = served["vectors"][order].astype(np.float32)
     if "vector_scale" in served:
         held = held * served["vector_scale"][order][:, None]
     off = np.abs(held - vectors).max(axis=1)
     if held.shape != vectors.shape or not (off <= tolerance * max(1.0, float(np.abs(vectors).max()))).all():
-        item = str(catalogue.ids[chosen[int(np.argmax(off))]])
+        item = str(model.catalogue.ids[int(np.argmax(off))])
         raise ServingError(f"variables: the graph's vector of {item!r} is not what the checkpoint's model makes of it: they are "
-                           f"up to {off.max():.3g} apart, in {int((off > tolerance).sum())} of {len(chosen)} items tried")
-    return _answers(model, prior.log_p()[chosen], tolerance=tolerance, catalogue=catalogue)
+                           f"up to {off.max():.3g} apart, in {int((off > tolerance).sum())} of {len(off)} items tried")
 
 
 def _answers(model: Recommender, log_p: np.ndarray, *, tolerance: float, catalogue: Catalogue) -> Expected:
     texts, ids, config = model.catalogue.texts, model.catalogue.ids.tolist(), model.config.text
-    read = load_encoder(config).encode(texts, role="query", batch_size=config.batch_size)
+    encoder, read = load_encoder(config), model.text
+    if encoder.tokenizer.prompts.query != encoder.tokenizer.prompts.item:
+        read = encoder.encode(texts, role="query", batch_size=config.batch_size)
     queries = model.model.scale_query(tf.constant(read)).numpy()
     scores = queries @ model.item_vectors().T + np.float32(SEARCH_BETA) * log_p
     # a text without words is no search: that answers as if nobody had asked

@@ -34,12 +34,13 @@ from tfrec.release.file_digests import check_files, digests
 from tfrec.release.manifest import CHECKPOINT, FILE_NAME, Manifest, read_manifest, write_manifest
 from tfrec.release.popularity_files import HIDDEN_FILE, ITEMS_FILE, PRIOR_FILE, write_prior
 from tfrec.release.publish import newest_dir, publish
-from tfrec.release.verify import ASKED_OF_DELTAS, Verifier
-from tfrec.release.weight_shards import read_catalogue_array, replace_catalogue
+from tfrec.release.verify import Verifier
+from tfrec.release.weight_shards import CATALOGUE, read_catalogue_array, share
 from tfrec.training import checkpoint
 
 log = logging.getLogger(__name__)
 
+ASKED_OF_DELTA = "recommend"  # the signature whose answers show all that a delta may change
 _NEW = {"variables", FILE_NAME, ITEMS_FILE, PRIOR_FILE, HIDDEN_FILE, CHECKPOINT}  # in a version; the rest is the parent's
 
 
@@ -69,7 +70,7 @@ def publish_delta(
     manifest = read_manifest(parent)
     check_files(parent, manifest, below=CHECKPOINT)
     with ExitStack() as stack:
-        verifier = verifier or stack.enter_context(Verifier.of_delta())
+        verifier = verifier or stack.enter_context(Verifier())
         catalogue = checkpoint.grown_catalogue(parent / CHECKPOINT, items, quarantine)
         recommender, _ = checkpoint.load(parent / CHECKPOINT, config, catalogue=catalogue)
         counted = count_outcomes(recommender, FeedbackLog(config.log_dir), reward=config.reward, now=now) if prior else 0
@@ -100,7 +101,7 @@ def write_delta(made: Path, parent: Path, manifest: Manifest, recommender: Recom
     for entry in parent.iterdir():
         if entry.name not in _NEW:
             _link_all(entry, made / entry.name)
-    replace_catalogue(parent / "variables", made / "variables", graph.catalogue_state)
+    share(parent / "variables", made / "variables", {CATALOGUE: graph.catalogue_state})
     (made / CHECKPOINT).mkdir()
     for entry in (parent / CHECKPOINT).iterdir():
         if entry.name not in checkpoint.CATALOGUE_FILES:
@@ -131,14 +132,14 @@ def index_of(parent: Path, manifest: Manifest) -> Given:
 def _probes(manifest: Manifest, graph: Graph, recommender: Recommender, *, new_items: bool) -> tuple[Probe, ...]:
     requests = []
     for probe in manifest.probes:
-        if probe.signature == ASKED_OF_DELTAS:
+        if probe.signature == ASKED_OF_DELTA:
             specs = manifest.signatures[probe.signature].inputs
             inputs = {name: from_values(values, specs[name].dtype) for name, values in probe.inputs.items()}
             requests.append(Request(probe.signature, inputs))
     if new_items:
         some = requests[0].inputs
         text = [recommender.catalogue.texts[-1] or "a"] * len(some["query"])
-        requests.append(Request(ASKED_OF_DELTAS, {**some, "query": text}))
+        requests.append(Request(ASKED_OF_DELTA, {**some, "query": text}))
     return record_probes(graph.functions, requests)
 
 

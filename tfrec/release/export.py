@@ -7,7 +7,7 @@
     checkpoint/                                 what the next retrain continues from
 
 The directory appears by one rename, whole or not at all. The weights are those that the recommender has now: training leaves
-their moving averages in place.
+their moving averages in place. Where the live version has the same graph, that is shared and not traced (`shared_graph.py`).
 """
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -27,7 +27,8 @@ from tfrec.release.file_digests import digests
 from tfrec.release.lineage import Lineage
 from tfrec.release.manifest import CHECKPOINT, Manifest, write_manifest
 from tfrec.release.popularity_files import write_prior
-from tfrec.release.recorded_requests import cold_signatures, recorded_requests
+from tfrec.release.recorded_requests import asked_of_shared, cold_signatures, recorded_requests
+from tfrec.release.shared_graph import SharedGraph
 from tfrec.release.weight_shards import split
 from tfrec.training import checkpoint
 
@@ -40,6 +41,7 @@ def export(
     *,
     created_at: int,
     lineage: Lineage = _FIRST,
+    parent: Path | None = None,
     optimizer: tf.keras.optimizers.Optimizer | None = None,
     result: Mapping[str, Any] | None = None,
 ) -> Path:
@@ -50,6 +52,7 @@ def export(
         directory: of the export.
         created_at: seconds since 1970.
         lineage: where the model comes from; by default from a first training.
+        parent: directory of the live version, whose graph is shared where it is the same; None traces a graph.
         optimizer: the one that trained it: the next retrain goes on with its moments.
         result: what the exporting retrain reports, for the case that it is killed once this is published.
 
@@ -59,22 +62,27 @@ def export(
     directory = Path(directory)
     with _making(directory) as made:
         graph = Graph(recommender, load_encoder(recommender.config.text))
-        requests = recorded_requests(recommender)
-        tf.saved_model.save(graph.module(), str(made), signatures=graph.signatures())
-        split(made / "variables")
+        requests, shared = recorded_requests(recommender), SharedGraph.of(parent, graph)
+        if shared is not None:
+            shared.write(made, graph)
+        else:
+            tf.saved_model.save(graph.module(), str(made), signatures=graph.signatures())
+            split(made / "variables")
         warm = [request for request in requests if request.signature not in cold_signatures(recommender.config)]
         write_warmup(made, warm, model=recommender.config.serving.model_name)
         catalogue = recommender.catalogue
         write_prior(made, recommender.prior, catalogue.ids.tolist(), hidden=catalogue.unavailable)
         meta = {"held_back": list(lineage.held_back)} | ({} if result is None else {"result": dict(result)})
         checkpoint.save(made / CHECKPOINT, recommender, optimizer=optimizer, meta=meta)
-        write_manifest(made, _manifest(made, graph, recommender, requests, lineage, created_at=created_at))
+        asked = requests if shared is None else asked_of_shared(requests)
+        write_manifest(made, _manifest(made, graph, recommender, asked, lineage, created_at=created_at,
+                                       known=None if shared is None else shared.digests))
         made.rename(directory)
     return directory
 
 
 def _manifest(made: Path, graph: Graph, recommender: Recommender, requests: list[Request], lineage: Lineage, *,
-              created_at: int) -> Manifest:
+              created_at: int, known: dict[str, str] | None) -> Manifest:
     """The manifest of an export whose other files are all in `made`."""
     return Manifest(
         identity=lineage.identity,
@@ -85,12 +93,13 @@ def _manifest(made: Path, graph: Graph, recommender: Recommender, requests: list
         config_digest=recommender.config.digest(),
         catalogue_digest=recommender.catalogue.digest(),
         code_version=__version__,
+        graph_digest=graph.digest,
         scorecard=dict(lineage.scorecard),
         index=graph.measured,
         signatures=read_signatures(made),
         shortlist=graph.shortlist,
         probes=record_probes(graph.functions, requests),
-        files=digests(made),
+        files=digests(made, known=known),
     )
 
 

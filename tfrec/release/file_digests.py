@@ -25,11 +25,10 @@ def digests(version_dir: str | Path, *, known: dict[str, str] | None = None) -> 
 
 
 def check_files(version_dir: str | Path, manifest: Manifest, *, below: str = "") -> None:
-    """Raise `ServingError` unless the files of a version, or those `below` a directory in it, are those of its manifest."""
+    """Raise `ServingError` unless the files of a version, or `below` a path in it, are those of its manifest."""
     root = Path(version_dir)
-    prefix = f"{below}/" if below else ""
-    expected = {name for name in manifest.files if name.startswith(prefix)}
-    there = {name for name in _files(root) if name.startswith(prefix)}
+    expected, there = ({name for name in names if not below or name == below or name.startswith(f"{below}/")}
+                       for names in (manifest.files, _files(root)))
     for name in sorted(expected - there):
         raise ServingError(f"{root / name}: is missing. {_DAMAGED}.")
     for name in sorted(there - expected):

@@ -34,6 +34,7 @@ class Manifest(BaseModel):
     config_digest: str = ""
     catalogue_digest: str = ""
     code_version: str = ""
+    graph_digest: str = ""  # of what the graph is a function of: a version with an equal one shares it (`shared_graph.py`)
     scorecard: dict[str, Any] = {}
     index: dict[str, Any] = {}  # its kind, how much of it a query reads, and the recall that was measured (`index_choice.py`)
     signatures: dict[str, Signature] = {}

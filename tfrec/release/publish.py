@@ -74,7 +74,7 @@ def publish(export_dir: str | Path, base: str | Path, *, seconds: float = 120.0,
     if verifier is None:
         verify(export_dir, seconds=seconds, parent=newest_dir(base))
     else:
-        verifier.verify(export_dir)
+        verifier.verify(export_dir, parent=newest_dir(base))
     with _locked(base) as give:
         if manifest.identity and (number := version_of(base, manifest.identity)):
             return number

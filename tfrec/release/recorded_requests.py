@@ -15,6 +15,8 @@ from tfrec.models.recommender import Recommender
 
 Inputs = dict[str, Any]
 
+ASKED_OF_SHARED = ("recommend", "rank")  # signatures whose answers depend on all towers, the index and the popularity
+
 _DAY = 86_400
 _BATCH = 4
 _K = 10
@@ -28,6 +30,16 @@ def cold_signatures(config: Config) -> set[str]:
 def recorded_requests(recommender: Recommender) -> list[Request]:
     """The requests of an export, the same for the same recommender."""
     return [*_lone_requests(recommender), *_with_and_without_query("recommend", _inputs(recommender, _BATCH))]
+
+
+def asked_of_shared(requests: list[Request]) -> list[Request]:
+    """Those that a version is asked whose graph was verified with its parent: what new weights change shows in these answers."""
+    kinds: dict[tuple[str, bool, bool], Request] = {}
+    for request in requests:
+        if request.signature in ASKED_OF_SHARED:
+            query = request.arrays()["query"]
+            kinds.setdefault((request.signature, bool(query[0]), len(query) > 1), request)
+    return list(kinds.values())
 
 
 def _lone_requests(recommender: Recommender) -> list[Request]:

@@ -150,13 +150,13 @@ def release(config: Config, directory: RunDirectory, intent: Intent, challenger:
     """Export a challenger that passed the gate, verify the export in a fresh model server, and publish it."""
     parent = config.models_dir / str(intent.parent)
     challenger.prior = PopularityPrior.counted(split.inter, weights=challenger.prior.weights)
-    with Verifier(parent=parent) as verifier:  # its server starts while the export is written
+    with Verifier() as verifier:  # its server starts while the export is written
         with timed(result.seconds, "export"):
             lineage = Lineage(parent=intent.parent, window={"upto": intent.upto, "now": intent.now}, held_back=split.held_back,
                               slates_until=max(shown.learnt_until, slates_until(parent)), scorecard=result.figures,
                               identity=intent.identity)
             exported = export(challenger, directory.path / f"export-{intent.identity}", created_at=intent.now, lineage=lineage,
-                              optimizer=optimizer, result=asdict(result))
+                              parent=parent, optimizer=optimizer, result=asdict(result))
         with timed(result.seconds, "verify"):
             try:
                 result.version = publish(exported, config.models_dir, verifier=verifier)
