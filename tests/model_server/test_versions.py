@@ -22,6 +22,8 @@ Life = list[tuple[int, str]]
 class Fake:
     """Loads when its directory holds no file called `broken`."""
 
+    can_become = False
+
     def __init__(self, path: Path) -> None:
         if (path / "broken").exists():
             raise tf.errors.DataLossError(None, None, "truncated")
@@ -32,6 +34,12 @@ class Fake:
         if (self.path / "cold").exists():
             raise ValueError("no such operator")
         return 1
+
+    def become(self, path: Path) -> bool:
+        if (path / "broken").exists():
+            raise tf.errors.DataLossError(None, None, "truncated")
+        self.path = path
+        return not (path / "other graph").exists()
 
     def close(self) -> None:
         self.closed = True
@@ -70,6 +78,34 @@ def test_the_newest_is_served_and_replaced(tmp_path: Path) -> None:
     versions.poll(1.0)
     assert life(versions) == [(11, "AVAILABLE"), (10, "END")]
     assert answering(versions) == 11
+
+
+def test_an_unloaded_version_becomes_the_next_of_the_same_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Fake, "can_become", True)
+    made: list[Fake] = []
+
+    def load(path: Path) -> Any:
+        made.append(Fake(path))
+        return made[-1]
+
+    versions = ModelVersions(ServedModelConfig("m", tmp_path, LATEST), load=load, max_load_retries=0)
+
+    def step(number: int, **files: str) -> tuple[int, bool]:
+        """How many were loaded by the time that a version has been polled, and whether it answers from its own directory."""
+        add(tmp_path, number, **files)
+        versions.poll(float(number))
+        with versions.use() as (newest, model):
+            return len(made), (newest, model.path) == (number, tmp_path / str(number))  # type: ignore[attr-defined]
+
+    assert [step(1), step(2), step(3), step(4)] == [(1, True), (2, True), (2, True), (2, True)]
+    assert step(5, **{"other graph": ""}) == (3, True)
+    assert step(6) == (3, True)
+    assert step(7, cold="") == (3, False)  # what fails its warm-up is of no use any more, and what served goes on
+    assert step(8) == (4, True)
+    assert step(9, broken="") == (4, False)
+    assert step(10) == (5, True)
+    versions.close()
+    assert [fake.closed for fake in made] == [True] * len(made)
 
 
 def test_the_new_one_is_available_before_the_old_one_goes(tmp_path: Path) -> None:

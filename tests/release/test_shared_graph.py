@@ -79,8 +79,11 @@ def test_graph_and_encoder_are_the_parents_files_and_the_rest_is_new(successor: 
     assert [probe.signature for probe in ours.probes] == ["recommend", "recommend", "rank", "recommend", "recommend"]
 
 
-def test_it_answers_every_signature_as_the_model_in_memory(successor: Path, made: Recommender) -> None:
-    loaded, graph = SavedModel(successor), Graph(made, load_encoder(made.config.text))
+def test_the_parent_becomes_it_in_a_server_and_answers_every_signature_as_the_model_in_memory(
+        successor: Path, version: Path, made: Recommender) -> None:
+    loaded, graph = SavedModel(version), Graph(made, load_encoder(made.config.text))
+    assert "i3" in tiny.by_item(loaded.run("recommend", tiny.request([["i1"]])))
+    assert loaded.become(successor)
     requests = recorded_requests(made)
     manifest = read_manifest(successor)
     assert {request.signature for request in requests} == manifest.signatures.keys()

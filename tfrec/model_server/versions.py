@@ -2,8 +2,9 @@
 
 `poll` takes one step and runs in one thread; requests come in any other. The rules are the real server's. A wanted version is
 loaded before an unwanted one is unloaded. A version that fails to load is tried again and then ends with its error, and what
-served before goes on. A missing base path changes nothing; an empty one unloads everything. A version is closed once the last
-request that holds it has ended.
+served before goes on. A missing base path changes nothing; an empty one unloads everything. A version is unloaded once the last
+request that holds it has ended. The last one that was unloaded is kept aside: if the next version has the same graph, it becomes
+that one, in a tenth of the time of a load. It costs the memory of one more version.
 """
 import logging
 import os
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+import tensorflow as tf
 from grpc import StatusCode
 
 from tfrec.errors import ServingError
@@ -64,6 +66,7 @@ class ModelVersions:
     load: Callable[[Path], SavedModel] = SavedModel
     _versions: dict[int, Version] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _spare: SavedModel | None = None
 
     @property
     def name(self) -> str:
@@ -127,6 +130,7 @@ class ModelVersions:
         """Unload everything. The caller waits for requests that still run."""
         self._drop_unwanted(())
         self._close_idle()
+        self._keep_aside(None)
 
     def _wanted(self) -> dict[int, Path] | None:
         config = self.config
@@ -163,7 +167,7 @@ class ModelVersions:
         log.info("%s version %d: available after %d warm-up requests", self.name, version.number, requests)
 
     def _load(self, path: Path) -> tuple[SavedModel, int]:
-        model = self.load(path)
+        model = self._become(path) or self.load(path)
         try:
             if not self.warm_up:
                 return model, 0
@@ -173,6 +177,23 @@ class ModelVersions:
         except BaseException:
             model.close()
             raise
+
+    def _become(self, path: Path) -> SavedModel | None:
+        """The version that is kept aside, as the one in `path`; None when it cannot be that."""
+        spare, self._spare = self._spare, None
+        try:
+            if spare is not None and spare.become(path):
+                return spare
+        except (OSError, tf.errors.OpError) as error:  # a load will say what is wrong with the version
+            log.warning("%s: %s is loaded anew: %s", self.name, path, error)
+        if spare is not None:
+            spare.close()
+        return None
+
+    def _keep_aside(self, model: SavedModel | None) -> None:
+        if self._spare is not None:
+            self._spare.close()
+        self._spare = model
 
     def _drop_unwanted(self, wanted: Collection[int]) -> None:
         with self._lock:
@@ -191,9 +212,13 @@ class ModelVersions:
             idle = [v for v in self._versions.values() if v.state is State.UNLOADING and not v.in_flight]
         for version in idle:
             assert version.model is not None
-            version.model.close()
+            model = version.model
             with self._lock:
                 version.model, version.state = None, State.END
+            if model.can_become and self.config.policy != NOTHING:
+                self._keep_aside(model)
+            else:
+                model.close()
             log.info("%s version %d: unloaded", self.name, version.number)
 
 
