@@ -13,6 +13,7 @@ from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Item
 from tfrec.graph.signatures import Graph
+from tfrec.models.prior_timeline import PriorTimeline
 from tfrec.models.recommender import Recommender
 from tfrec.models.text_encoder import TextEncoder
 from tfrec.release.recorded_requests import recorded_requests
@@ -67,6 +68,7 @@ def recommender(run: Path, checkpoint: str, *, items: Catalogue | None = None) -
     made.model.beta.assign(0.8)
     half = len(inter) // 2
     made.prior.update(inter.item[:half], inter.time[:half])
+    made.timeline = PriorTimeline.of(inter.slice(0, half), weights=made.prior.weights)
     made.give_slots(inter.item[:half], np.arange(len(items)))
     return made
 

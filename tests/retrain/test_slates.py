@@ -17,6 +17,7 @@ from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.records import Outcome
 from tfrec.data.settled.examples import SettledExamples
 from tfrec.data.settled.settle import settle
+from tfrec.models.prior_timeline import PriorTimeline
 from tfrec.models.recommender import Recommender
 from tfrec.release.lineage import slates_until
 from tfrec.release.manifest import CHECKPOINT
@@ -45,7 +46,8 @@ def test_training_reads_what_was_served(logged: tuple[Config, Recommender], tmp_
                                       until=NOW - rule.attribution_seconds, most=10**6)
     assert (len(slates), left_out) == (REQUESTS, {})
     inter = tiny.interactions(made.catalogue)
-    arrays, log_p = window_arrays(made, slates, inter.slice(0, len(inter) // 2), now=NOW)
+    timeline = PriorTimeline.of(inter.slice(0, len(inter) // 2), weights=made.prior.weights)
+    arrays, log_p = window_arrays(made, slates, timeline, now=NOW)
     assert len(arrays) == REQUESTS
     found = PolicyScorer(made, log_p)(arrays)
     assert sorted(set(arrays.shown.sum(1))) == list(LENGTHS)

@@ -16,6 +16,7 @@ from tfrec.data.items.item_features import ItemFeatures
 from tfrec.models.bayesian_head import BayesianHead
 from tfrec.models.item_tower import ItemTower
 from tfrec.models.popularity_prior import PopularityPrior
+from tfrec.models.prior_timeline import PriorTimeline
 from tfrec.models.query_tower import QueryTower
 from tfrec.models.residual_slots import assign_slots
 from tfrec.models.text_cache import TextCache
@@ -37,6 +38,7 @@ class Recommender:
         slot: `[n_items]`, residual slots; 0 for an item without feedback.
         actions: The names of the action codes.
         prior: How popular the items are.
+        timeline: How popular they were, for the next retrain to go on from.
         model: The towers.
         head: What the bandits know.
     """
@@ -48,6 +50,7 @@ class Recommender:
     slot: npt.NDArray[np.int32]
     actions: tuple[str, ...]
     prior: PopularityPrior
+    timeline: PriorTimeline
     model: TwoTower
     head: BayesianHead
 
@@ -59,7 +62,7 @@ class Recommender:
         model = towers(config, text_width=text.shape[1], feature_width=features.width)
         model.items.start_from(text)
         made = cls(config, catalogue, text, features, np.zeros(len(catalogue), np.int32), tuple(actions),
-                   PopularityPrior(len(catalogue)), model, BayesianHead(config.model.dim))
+                   PopularityPrior(len(catalogue)), PriorTimeline.empty(len(catalogue)), model, BayesianHead(config.model.dim))
         made.refresh()
         return made
 
@@ -73,6 +76,7 @@ class Recommender:
         self.catalogue, self.text = catalogue, text
         self.slot = np.concatenate([self.slot, np.zeros(grown, np.int32)])
         self.prior.grow(len(catalogue))
+        self.timeline.grow(len(catalogue))
         self.refresh()
 
     def give_slots(self, items: npt.NDArray[np.integer], last_seen: npt.NDArray[np.integer]) -> None:

@@ -11,6 +11,7 @@ from tfrec.data.behaviour.histories import Histories
 from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.behaviour.newcomers import by_newcomers
 from tfrec.models.popularity_prior import PopularityPrior
+from tfrec.models.prior_timeline import PriorTimeline
 from tfrec.models.recommender import Recommender
 from tfrec.models.two_tower import SEARCH_BETA
 
@@ -24,11 +25,11 @@ class SearchScorer:
     Args:
         recommender: The model, with the weights that it has at each call.
         vectors: `[n, text_width]`, of the queries' texts.
-        prior: How popular the items are.
+        log_p: `[n_items]`, how popular the items are.
     """
 
-    def __init__(self, recommender: Recommender, vectors: FloatArray, *, prior: PopularityPrior) -> None:
-        self._recommender, self._vectors, self._log_p = recommender, vectors, prior.log_p()
+    def __init__(self, recommender: Recommender, vectors: FloatArray, *, log_p: FloatArray) -> None:
+        self._recommender, self._vectors, self._log_p = recommender, vectors, log_p
 
     def __call__(self, rows: Ints) -> FloatArray:
         """Scores `[batch, n_items]` of the searches in `rows` `[batch]` of the vectors."""
@@ -49,15 +50,17 @@ class Scorer:
         rolls: Whether the prior goes on counting.
         histories: Of `inter`, where the caller has them already.
         prior: By default the recommender's.
+        timeline: Popularity over time. With it, each event reads the newest moment before it, and nothing is counted.
     """
 
     def __init__(self, recommender: Recommender, inter: Interactions, *, counted: int, rolls: bool = True,
-                 histories: Histories | None = None, prior: PopularityPrior | None = None) -> None:
+                 histories: Histories | None = None, prior: PopularityPrior | None = None,
+                 timeline: PriorTimeline | None = None) -> None:
         self._inter, self._recommender = inter, recommender
         self._histories = histories or Histories(inter)
         self._codes, self._newcomer = recommender.action_codes(inter.actions), by_newcomers(inter)
         self._first = (prior or recommender.prior).copy()
-        self._start, self._rolls = counted, rolls
+        self._start, self._rolls, self._timeline = counted, rolls, timeline
         self._restart()
         # of any batch size, so that it is traced once
         words, dim = tf.TensorSpec([None, recommender.config.model.history], tf.int64), recommender.config.model.dim
@@ -95,6 +98,8 @@ class Scorer:
 
     def log_p(self, events: Ints) -> FloatArray:
         """The prior just before each event, `[batch, n_items]`."""
+        if self._timeline is not None:
+            return self._timeline.log_p[self._timeline.at(self._inter.time[events])]
         if not self._rolls:
             now = self._prior.log_p()
             return np.broadcast_to(now, (len(events), len(now)))

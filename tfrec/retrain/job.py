@@ -18,7 +18,6 @@ from tfrec.data.readers.quarantine import Quarantine
 from tfrec.data.settled.examples import SettledExamples
 from tfrec.errors import NothingToLearn, NotVerified, TfrecError, UsageError
 from tfrec.evaluation.gate_words import figures_of, reason_in_words
-from tfrec.models.popularity_prior import PopularityPrior
 from tfrec.models.recommender import Recommender
 from tfrec.release.export import export
 from tfrec.release.file_digests import check_files
@@ -33,10 +32,11 @@ from tfrec.retrain.learning import learn, not_finite
 from tfrec.retrain.result import PROMOTED, REJECTED, WAITING, Retrained, timed
 from tfrec.retrain.run_directory import RunDirectory, disk_errors_named
 from tfrec.retrain.split import Split, split_window
+from tfrec.retrain.weekly_popularity import weekly_popularity
 from tfrec.retrain.window import read_window, settle_log
 from tfrec.training import checkpoint
 from tfrec.training.devices import choose_strategy
-from tfrec.training.loop import optimiser
+from tfrec.training.loop import SNAPSHOTS, optimiser
 from tfrec.training.slates.window import SlateWindow
 
 log = logging.getLogger(__name__)
@@ -123,11 +123,13 @@ def challenge(config: Config, directory: RunDirectory, catalogue: Catalogue, int
         challenger, _ = checkpoint.load(parent / CHECKPOINT, config, catalogue=window.catalogue, optimizer=optimizer)
         optimizer.learning_rate = config.retrain.learning_rate  # and not the parent's
         with timed(result.seconds, "evaluate"):
-            shown = SlateWindow.of(challenger, window.slates, split.inter, until=split.until, now=intent.now)
-            contest = Contest(config, challenger, window, split, shown)
+            timeline = challenger.timeline.advanced(window.inter, window.arrived, most=SNAPSHOTS)
+            shown = SlateWindow.of(challenger, window.slates, timeline, until=split.until, now=intent.now)
+            weekly = weekly_popularity(config, intent, window, since=split.since)
+            contest = Contest(config, challenger, window, split, shown, timeline, weekly)
         with timed(result.seconds, "train"):
             try:
-                learn(config, challenger, optimizer, split.learnable, split.targets, shown, seed=intent.seed)
+                learn(config, challenger, optimizer, split.learnable, split.targets, shown, timeline, seed=intent.seed)
             except NothingToLearn as e:
                 return result.ended(WAITING, f"{e} Left for the next run.")
             result.learnt = split.learnt
@@ -142,6 +144,7 @@ def challenge(config: Config, directory: RunDirectory, catalogue: Catalogue, int
         result.ended(PROMOTED if decision.promote else REJECTED, reason_in_words(decision))
         if not decision.promote:
             return result
+        challenger.timeline, challenger.prior = timeline.thinned(), timeline.prior
         return release(config, directory, intent, challenger, optimizer, split, shown, result)
 
 
@@ -149,7 +152,6 @@ def release(config: Config, directory: RunDirectory, intent: Intent, challenger:
             shown: SlateWindow, result: Retrained) -> Retrained:
     """Export a challenger that passed the gate, verify the export in a fresh model server, and publish it."""
     parent = config.models_dir / str(intent.parent)
-    challenger.prior = PopularityPrior.counted(split.inter, weights=challenger.prior.weights)
     with Verifier() as verifier:  # its server starts while the export is written
         with timed(result.seconds, "export"):
             lineage = Lineage(parent=intent.parent, window={"upto": intent.upto, "now": intent.now}, held_back=split.held_back,

@@ -15,13 +15,14 @@ from tfrec.data.behaviour.histories import Histories
 from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.examples.slates import flat
 from tfrec.data.items.catalogue import Catalogue
-from tfrec.evaluation.baselines import POPULARITY_7D, WEEK, popularity_scorer
+from tfrec.evaluation import protocol
+from tfrec.evaluation.baselines import POPULARITY_7D
 from tfrec.evaluation.gate import Decision, Margins, decide
 from tfrec.evaluation.gate_figures import Floor, SearchRanks, measure
 from tfrec.evaluation.policy_value import compare_policies
 from tfrec.evaluation.protocol import Ranks, hash_sample, rank_events, with_history
 from tfrec.evaluation.search_ranks import OWN_TEXTS, Searches, chosen_searches, own_texts, rank_searches
-from tfrec.models.popularity_prior import PopularityPrior
+from tfrec.models.prior_timeline import PriorTimeline
 from tfrec.models.recommender import Recommender
 from tfrec.models.scorer import Scorer, SearchScorer
 from tfrec.models.text_encoder import load_encoder
@@ -56,24 +57,30 @@ class Contest:
         window: what the run read.
         split: of the window.
         shown: the slates of the window.
+        timeline: popularity over the time of all that is asked.
+        weekly: the baseline.
     """
 
-    def __init__(self, config: Config, model: Recommender, window: WindowContents, split: Split, shown: SlateWindow) -> None:
+    def __init__(self, config: Config, model: Recommender, window: WindowContents, split: Split, shown: SlateWindow,
+                 timeline: PriorTimeline, weekly: protocol.Scorer) -> None:
         self._config, self._split, self._shown, self._items = config, split, shown, len(window.catalogue)
         inter, histories = split.inter, Histories(split.inter)
-        self._earlier = _earlier(config, inter, split.new[: split.start], histories)
-        begin = int(np.searchsorted(inter.time, inter.time[self._earlier[0]])) if len(self._earlier) else split.start
-        prior = PopularityPrior.counted(inter, begin, weights=model.prior.weights)  # knows nothing of what is asked
+        self._earlier = _earlier(config, inter, (~split.new & window.pool)[: split.start], histories)
+        self._timeline, self._weekly = timeline, weekly
         self._rank = partial(rank_events, inter, train_end=split.start, histories=histories)
-        self._scorer = Scorer(model, inter, counted=begin, histories=histories, prior=prior)
+        self._scorer = Scorer(model, inter, counted=0, histories=histories, timeline=timeline)
         self._searches = _searches(config, window.catalogue, window.slates, since=split.until)
-        self._search = SearchScorer(model, _vectors(model, self._searches), prior=prior)
+        self._search = SearchScorer(model, _vectors(model, self._searches), log_p=self._popularity(split.judges.events[:1])[0])
         self._champion = self._measured()
 
     def _measured(self) -> Measured:
         searches = rank_searches(self._searches, self._search, n_items=self._items)
         return Measured(self._rank(self._split.judges.events, self._scorer), self._rank(self._earlier, self._scorer),
                         self._shown.first_position_probabilities(), searches)
+
+    def _popularity(self, events: protocol.Ints) -> np.ndarray:
+        """`[batch, n_items]`: log p just before each event."""
+        return self._timeline.log_p[self._timeline.at(self._split.inter.time[events])]
 
     def decision(self, parent: Manifest) -> Decision:
         """Whether the challenger may replace the champion.
@@ -83,23 +90,22 @@ class Contest:
         """
         self._scorer.refresh()
         champion, challenger, settings = self._champion, self._measured(), self._config.retrain
-        popularity = popularity_scorer(self._split.inter, window=WEEK)
         judged = self._shown.judged
         value = compare_policies(judged.reward[:, 0], np.exp(judged.log_propensity[:, 0]), champion=champion.first_positions,
                                  challenger=challenger.first_positions, users=judged.user)
         searches = SearchRanks(champion.searches, challenger.searches, self._searches.users, self._items, self._searches.source)
         figures = measure(champion.judges, challenger.judges,
-                          {POPULARITY_7D: self._rank(self._split.judges.events, popularity)},
+                          {POPULARITY_7D: self._rank(self._split.judges.events, self._weekly)},
                           earlier=(champion.earlier, challenger.earlier), value=value, search=searches,
-                          floor=_floor(settings.gate_floor, parent, self._rank(self._earlier, popularity)))
+                          floor=_floor(settings.gate_floor, parent, self._rank(self._earlier, self._popularity)))
         return decide(figures, Margins(
             hit_rate=settings.gate_margin, value=settings.value_margin, earlier=settings.forget_margin,
             search=max(settings.search_margin, settings.gate_margin)))
 
 
-def _earlier(config: Config, inter: Interactions, new: np.ndarray, histories: Histories) -> np.ndarray:
+def _earlier(config: Config, inter: Interactions, old: np.ndarray, histories: Histories) -> np.ndarray:
     """Events before the judging ones that are not new: a sample, which is the same for the same past."""
-    old = np.flatnonzero(~new)[-EARLIER:]
+    old = np.flatnonzero(old)[-EARLIER:]
     return hash_sample(inter, with_history(inter, old, histories=histories), limit=config.retrain.gate_sample)
 
 
@@ -128,5 +134,5 @@ def _floor(share: float, parent: Manifest, popularity: Ranks) -> Floor | None:
     if isinstance(reached, dict) and "challenger" in reached:
         return Floor(float(reached["challenger"]), share, "the champion, when it was made,")
     if len(popularity):
-        return Floor(float((popularity.rank <= 10).mean()), share, "7-day popularity, before this window,")
+        return Floor(float((popularity.rank <= 10).mean()), share, "popularity, before this window,")
     return None

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfrec.config import Config
 from tfrec.data.behaviour.interactions import Interactions
+from tfrec.models.prior_timeline import PriorTimeline
 from tfrec.models.recommender import Recommender
 from tfrec.training.loop import Trainer, give_slots
 from tfrec.training.progress import bar
@@ -17,7 +18,7 @@ from tfrec.training.slates.window import SlateWindow
 
 
 def learn(config: Config, challenger: Recommender, optimizer: Any, inter: Interactions, targets: np.ndarray,
-          shown: SlateWindow, *, seed: int) -> None:
+          shown: SlateWindow, timeline: PriorTimeline, *, seed: int) -> None:
     """Train the challenger, which holds its parent's weights, by the objectives of the configuration.
 
     Args:
@@ -27,6 +28,7 @@ def learn(config: Config, challenger: Recommender, optimizer: Any, inter: Intera
         inter: the events before those that judge.
         targets: `[len(inter)]`, which of them are learnt.
         shown: the slates of the window.
+        timeline: popularity over the time of the events.
         seed: of the order of batches.
 
     Raises:
@@ -36,9 +38,9 @@ def learn(config: Config, challenger: Recommender, optimizer: Any, inter: Intera
     model.average.restart()
     behaviour = None
     if "softmax" in objectives:
-        behaviour = Trainer(challenger, inter, targets, prior_weights=challenger.prior.weights)
+        behaviour = Trainer(challenger, inter, targets, prior_weights=challenger.prior.weights, timeline=timeline)
     else:
-        give_slots(challenger, inter)  # as `Trainer` does
+        give_slots(challenger, inter, timeline)  # as `Trainer` does
     trainer: Trainer | SlateTrainer
     if behaviour is not None and len(objectives) == 1:
         trainer = behaviour

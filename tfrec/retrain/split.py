@@ -48,6 +48,11 @@ class Split:
         return int(self.inter.time[self.start]) if self.start < len(self.inter) else END_OF_TIME
 
     @property
+    def since(self) -> int:
+        """Seconds since 1970 of the first event that judges."""
+        return int(self.inter.time[self.judges.events[0]])
+
+    @property
     def held_back(self) -> list[list[str]]:
         """(user, item) of the new events that this run does not learn, for the next one."""
         inter, events = self.inter, self.start + np.flatnonzero(self.new[self.start :])
@@ -79,7 +84,7 @@ def split_window(config: Config, window: WindowContents, *, seed: int) -> Split:
     start = int(judges.events[0]) if len(judges) else len(inter)
     before, new = inter.slice(0, start), window.new[:start]
     targets = with_replay(before, new, ratio=settings.replay, length=config.model.history, seed=seed, evenness=settings.evenness,
-                          max_new=settings.max_events)
+                          max_new=settings.max_events, pool=window.pool[:start])
     damped = damping(before, new, user_share=user_share)
     if len(judges):
         for words in damped.warnings():

@@ -3,6 +3,7 @@
 The behaviour from before there was a log, if the configuration names a file of it, stands in front of both.
 """
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from tfrec.data.labels.pair_rewards import rename_users
 from tfrec.data.readers.quarantine import Quarantine
 from tfrec.data.settled.examples import Buckets, SettledExamples
 from tfrec.data.settled.part import together
+from tfrec.data.settled.schema import BUCKETS
 from tfrec.data.settled.settle import settle
 from tfrec.gateway.pseudonym import load_pseudonyms
 from tfrec.release.lineage import held_back, slates_until
@@ -31,14 +33,19 @@ from tfrec.retrain.intent import Intent
 
 log = logging.getLogger(__name__)
 
+SPARE = 8  # times as many old events are read as are needed, so that a choice among them is one
+
 
 @dataclass(frozen=True, eq=False)
 class WindowContents:
     """What a run learns from and judges by."""
 
     catalogue: Catalogue  # of now
-    inter: Interactions  # all behaviour up to the window's end
+    inter: Interactions  # up to the window's end, all behaviour of those who act in the window, and of a sample of other users
     new: npt.NDArray[np.bool_]  # [len(inter)], which events no model has learnt
+    arrived: npt.NDArray[np.bool_]  # [len(inter)], which of those no run has seen
+    pool: npt.NDArray[np.bool_]  # [len(inter)], which are of the sample, and stand for the past
+    base: pa.Table | None  # rewards from before there was a log, of all users
     slates: pa.Table  # of `slates.SLATES`, that were shown and have matured since the parent's last one
     left_out: dict[str, int]  # rows of the window that became no example, by reason
     unusable: str  # in words, which matured slates cannot be learnt from, and why
@@ -81,20 +88,39 @@ def read_window(config: Config, catalogue: Catalogue, intent: Intent, parent: Pa
     left_out, actions = together(settled.parts(intent.after, intent.upto))
     _, left_out["unknown_items"] = settled.counts(after=intent.after, upto=intent.upto, items=items)
     held = held_back(parent)
-    logged = settled.behaviour(after=intent.after, upto=intent.upto, users=[user for user, _ in held],
-                               sample=Buckets.share(1.0, seed=intent.seed))
     base = _base_behaviour(config, rule, quarantine=quarantine, now=intent.now)
+    sample = _sample(config, settled, intent, held=len(held), base=0 if base is None else len(base))
+    logged = settled.behaviour(after=intent.after, upto=intent.upto, users=[user for user, _ in held], sample=sample)
+    fresh = logged.filter(logged["is_new"])
     warn_of_actions(actions, config.reward, where=config.log_dir, whole=False)
-    behaviour = merge_behaviour(base, logged.filter(pc.invert(logged["is_new"])), logged.filter(logged["is_new"]), items=items,
-                                held_back=held, cap=rule.reward.cap, now=intent.now)
+    behaviour = merge_behaviour(_of(base, sample, fresh["user"], held), logged.filter(pc.invert(logged["is_new"])), fresh,
+                                items=items, held_back=held, cap=rule.reward.cap, now=intent.now)
+    inter = behaviour.inter
     slates, unusable = matured_slates(settled, upto=intent.upto, items=items, after=slates_until(parent),
                                       until=intent.now - rule.attribution_seconds, most=config.retrain.max_slates)
     found = WindowContents(
-        catalogue, behaviour.inter, behaviour.new, slates, {why: count for why, count in left_out.items() if count},
+        catalogue, inter, behaviour.new, behaviour.arrived, sample.contain(pa.array(inter.users, pa.string()))[inter.user], base,
+        slates, {why: count for why, count in left_out.items() if count},
         "".join(f"; {count} left out: {why}" for why, count in unusable.items()))
     log.info("window: %d new events of %d in all, %d matured slates%s", found.events, len(found.inter), len(slates),
              found.unusable)
     return found
+
+
+def _sample(config: Config, settled: SettledExamples, intent: Intent, *, held: int, base: int) -> Buckets:
+    """The users whose past is read besides that of those who act now: as many as replay and the gate need, `SPARE` times over."""
+    before, upto = (sum(part.behaviour for part in settled.parts(number - 1, number)) for number in (intent.after, intent.upto))
+    new = upto - before + held
+    wanted = max(config.retrain.replay * min(new, config.retrain.max_events or new), config.retrain.gate_sample)
+    return Buckets.share(min(1.0, SPARE * wanted / max(1, before + base)), seed=int(intent.identity, 16))
+
+
+def _of(base: pa.Table | None, sample: Buckets, acting: pa.ChunkedArray, held: Sequence[Sequence[str]]) -> pa.Table | None:
+    """The rows of `base` of users who act now, of those of whom something was held back, and of the sample."""
+    if base is None or sample.number >= BUCKETS:
+        return base
+    wanted = pa.chunked_array([*acting.chunks, pa.array([user for user, _ in held], pa.string())], pa.string())
+    return base.filter(pc.or_(pc.is_in(base["user"], value_set=pc.unique(wanted)), pa.array(sample.contain(base["user"]))))
 
 
 def _base_behaviour(config: Config, rule: LabelRule, *, quarantine: Quarantine, now: int) -> pa.Table | None:

@@ -1,6 +1,6 @@
 """Checkpoints: a whole recommender on disk, from which training goes on as if it had never stopped.
 
-A checkpoint holds the weights, their moving average, the optimiser, popularity counts, residual slots, the catalogue, and the
+A checkpoint holds the weights, their moving average, the optimiser, popularity over time, residual slots, the catalogue, and the
 step, which seeds all noise. It is a directory that appears, and is replaced, by one rename. It holds arrays and JSON only, so
 reading one runs no code.
 """
@@ -23,6 +23,7 @@ from tfrec.errors import DataError, ModelError
 from tfrec.models.bayesian_head import BayesianHead
 from tfrec.models.popularity_prior import PopularityPrior
 from tfrec.models.pretrained.checkpoint_files import fingerprint
+from tfrec.models.prior_timeline import PriorTimeline
 from tfrec.models.recommender import Recommender, encode_catalogue, towers
 from tfrec.models.text_encoder import load_encoder
 
@@ -54,6 +55,7 @@ def save(directory: Path, recommender: Recommender, *, meta: dict[str, Any] | No
     directory.parent.mkdir(parents=True, exist_ok=True)
     with staging(directory.parent, f".{directory.name}.staging-") as staged:
         _trackable(recommender, optimizer).write(str(staged / "weights"))
+        recommender.timeline.save(staged / "timeline.npz")
         save_catalogue(staged, recommender)
         (staged / "checkpoint.json").write_text(json.dumps({
             "format": FORMAT,
@@ -102,7 +104,9 @@ def load(directory: Path, config: Config, *, catalogue: Catalogue | None = None,
     slot = np.concatenate([read_slots(directory), np.zeros(len(present) - len(known), np.int32)])
     prior = PopularityPrior.load(directory / "prior.npz")
     prior.grow(len(present))
-    recommender = _untrained(description, config, present, text, slot, prior)
+    timeline = PriorTimeline.load(directory / "timeline.npz")
+    timeline.grow(len(present))
+    recommender = _untrained(description, config, present, text, slot, prior, timeline)
     if optimizer is not None:
         optimizer.build(recommender.model.trainable_variables)
     read_weights(directory, recommender, optimizer if description["optimizer"] else None)
@@ -125,18 +129,19 @@ def load_items(directory: Path, items: Sequence[int]) -> Recommender:
     chosen = Catalogue([known.items[item] for item in items])
     text = load_encoder(config.text).encode(chosen.texts, batch_size=config.text.batch_size)
     slot = read_slots(directory)[list(items)]
-    recommender = _untrained(description, config, chosen, text, slot, PopularityPrior(len(chosen)))
+    recommender = _untrained(description, config, chosen, text, slot, PopularityPrior(len(chosen)),
+                             PriorTimeline.empty(len(chosen)))
     read_weights(directory, recommender, None)
     recommender.refresh()
     return recommender
 
 
 def _untrained(description: dict[str, Any], config: Config, catalogue: Catalogue, text: npt.NDArray[np.float32],
-               slot: npt.NDArray[np.int32], prior: PopularityPrior) -> Recommender:
+               slot: npt.NDArray[np.int32], prior: PopularityPrior, timeline: PriorTimeline) -> Recommender:
     """The recommender that a checkpoint describes, before its weights are filled in."""
     features = ItemFeatures.model_validate(description["features"])
     model = towers(config, text_width=description["text_width"], feature_width=features.width)
-    return Recommender(config, catalogue, text, features, slot, tuple(description["actions"]), prior, model,
+    return Recommender(config, catalogue, text, features, slot, tuple(description["actions"]), prior, timeline, model,
                        BayesianHead(config.model.dim))
 
 

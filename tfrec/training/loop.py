@@ -16,6 +16,7 @@ from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.examples.sequences import windows
 from tfrec.errors import NothingToLearn
 from tfrec.models.prior_snapshots import snapshots
+from tfrec.models.prior_timeline import PriorTimeline
 from tfrec.models.recommender import Recommender
 from tfrec.training.devices import compiles
 from tfrec.training.progress import Advance
@@ -40,8 +41,9 @@ class Trainer:
         recommender: is trained in place; items of the events up to the last target get residual slots.
         inter: events in protocol order, coded by the recommender's catalogue.
         targets: `[len(inter)]`, whether each event is a training target.
-        prior_weights: of the popularity mixture.
-        snapshots_at_most: number of prior snapshots over the time of the targets.
+        prior_weights: of the popularity mixture, by which popularity is counted over all of `inter`.
+        timeline: popularity at and before the time of the targets, where it is known; nothing is counted then.
+        snapshots_at_most: number of moments over the time of the targets at which popularity is counted.
         one_shape: whether all batches have the full length; this is the default where tracing costs more than padding.
 
     Raises:
@@ -49,7 +51,8 @@ class Trainer:
     """
 
     def __init__(self, recommender: Recommender, inter: Interactions, targets: npt.NDArray[np.bool_], *,
-                 prior_weights: npt.NDArray[np.float64], snapshots_at_most: int = SNAPSHOTS, one_shape: bool = False) -> None:
+                 prior_weights: npt.NDArray[np.float64], timeline: PriorTimeline | None = None,
+                 snapshots_at_most: int = SNAPSHOTS, one_shape: bool = False) -> None:
         config = recommender.config
         self.recommender = recommender
         found = windows(inter, length=config.model.history, learn=targets)
@@ -57,13 +60,17 @@ class Trainer:
             raise NothingToLearn(f"nothing to learn: of {int(targets.sum())} events none has an earlier event of the same user. "
                                  "Expected users with at least two events in different seconds.")
         target_events = np.flatnonzero(targets)
-        give_slots(recommender, inter.slice(0, int(target_events[-1]) + 1))
-        # the prior is kept at some events, spread evenly over the targets; each event reads the newest snapshot before it
-        count = min(snapshots_at_most, max(1, SNAPSHOT_FLOATS // len(inter.items)), len(target_events))
-        edges = target_events[np.linspace(0, len(target_events), count, endpoint=False).astype(np.int64)]
-        log_p, first_touch = snapshots(inter, weights=prior_weights, edges=edges)
+        give_slots(recommender, inter.slice(0, int(target_events[-1]) + 1), timeline)
+        if timeline is None:
+            count = min(snapshots_at_most, max(1, SNAPSHOT_FLOATS // len(inter.items)), len(target_events))
+            # spread evenly over the targets; each event reads the newest snapshot before it
+            edges = target_events[np.linspace(0, len(target_events), count, endpoint=False).astype(np.int64)]
+            log_p, first_touch = snapshots(inter, weights=prior_weights, edges=edges)
+            snapshot = np.maximum(np.searchsorted(edges, np.arange(len(inter)), side="right") - 1, 0).astype(np.int32)
+        else:
+            known = timeline.since(int(inter.time[target_events[0]]))
+            log_p, first_touch, snapshot = known.log_p, known.first_touch, known.at(inter.time)
         recommender.model.store.set_prior(log_p, first_touch)
-        snapshot = np.maximum(np.searchsorted(edges, np.arange(len(inter)), side="right") - 1, 0).astype(np.int32)
         strategy, batch_size = tf.distribute.get_strategy(), config.training.batch_size
         one_shape = (one_shape or isinstance(strategy, tf.distribute.TPUStrategy) or len(found) <= FEW_BATCHES * batch_size)
         self.batches = WindowBatches(
@@ -79,9 +86,9 @@ class Trainer:
             advance=advance, log_dir=log_dir, after=after)
 
 
-def give_slots(recommender: Recommender, inter: Interactions) -> None:
-    """Give residual slots to the items of `inter`."""
-    last_seen = np.zeros(len(inter.items), np.int64)
+def give_slots(recommender: Recommender, inter: Interactions, timeline: PriorTimeline | None = None) -> None:
+    """Give residual slots to the items of `inter`; a timeline knows of events of other items."""
+    last_seen = np.zeros(len(inter.items), np.int64) if timeline is None else timeline.touched[1].copy()
     np.maximum.at(last_seen, inter.item, inter.time)
     recommender.give_slots(inter.item, last_seen)
 

@@ -18,7 +18,7 @@ Ints = npt.NDArray[np.int64]
 
 def with_replay(
     inter: Interactions, new: npt.NDArray[np.bool_], *, ratio: float, length: int, seed: int, evenness: float = 0.0,
-    max_new: int | None = None,
+    max_new: int | None = None, pool: npt.NDArray[np.bool_] | None = None,
 ) -> npt.NDArray[np.bool_]:
     """Return the mask `[len(inter)]` of the events to learn: `new` or a sample of them, and a sample of the old events.
 
@@ -30,11 +30,14 @@ def with_replay(
         seed: of the draws.
         evenness: of the samples, as for `sample`.
         max_new: about how many new events are learnt; None learns all.
+        pool: `[len(inter)]`, whether each old event may be drawn; None for all. Of a long past, `inter` has a sample of users and
+            all of those who act now; only the sample stands for the past.
     """
     learnt = new
     if max_new is not None and new.sum() > max_new:
         learnt = sample(inter, new, most=max_new, length=length, seed=seed, evenness=evenness)
-    return learnt | sample(inter, ~new, most=ratio * float(learnt.sum()), length=length, seed=seed, evenness=evenness)
+    old = ~new if pool is None else ~new & pool
+    return learnt | sample(inter, old, most=ratio * float(learnt.sum()), length=length, seed=seed, evenness=evenness)
 
 
 def sample(

@@ -18,7 +18,7 @@ from tfrec.config import Config
 from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.errors import DataError
-from tfrec.models.popularity_prior import PopularityPrior
+from tfrec.models.prior_timeline import PriorTimeline
 from tfrec.models.prior_weights import fit_weights
 from tfrec.models.recommender import Recommender, encode_catalogue
 from tfrec.training.devices import choose_strategy, describe
@@ -89,7 +89,8 @@ def train(config: Config, catalogue: Catalogue, inter: Interactions, *, resume: 
         epochs, beta = _choose_epochs_and_beta(inputs, validation, state)
         recommender, optimizer = _train_on_all(inputs, epochs, state)
     recommender.model.beta.assign(beta)
-    recommender.prior = PopularityPrior.counted(inter, weights=prior_weights)
+    recommender.timeline = PriorTimeline.of(inter, weights=prior_weights)
+    recommender.prior = recommender.timeline.prior.copy()
     state.clear()
     log.info("trained %d epochs; popularity weighs %.2f", epochs, beta)
     return Trained(recommender, optimizer, epochs, time.monotonic() - began, encoded - began)

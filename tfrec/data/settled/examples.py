@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from tfrec.data.feedback_log.duckdb_view import create_view
@@ -17,7 +19,7 @@ from tfrec.data.feedback_log.log import RETENTION_HOURS
 from tfrec.data.feedback_log.table import LogTable
 from tfrec.data.labels import join
 from tfrec.data.settled.part import Part, together
-from tfrec.data.settled.schema import BUCKETS, SCHEMA, WINDOW, WRITER, rows_of
+from tfrec.data.settled.schema import BUCKETS, SCHEMA, WINDOW, WRITER, buckets, rows_of
 
 # where a clock ran ahead a label may be settled twice, and the later one is right
 _NEWEST = "QUALIFY ROW_NUMBER() OVER (PARTITION BY example_id ORDER BY seq DESC) = 1"
@@ -38,6 +40,10 @@ class Buckets(NamedTuple):
     def share(cls, share: float, *, seed: int) -> "Buckets":
         """About this share of all users; which of them depends on the seed."""
         return cls(seed % BUCKETS, max(0, min(BUCKETS, round(share * BUCKETS))))
+
+    def contain(self, users: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+        """`[n]`: whether each user is in the range."""
+        return np.asarray((buckets(users) - self.first) % BUCKETS < self.number)
 
     @property
     def condition(self) -> str:

@@ -35,8 +35,8 @@ def rows_of(examples: pa.Table, part: Part) -> pa.Table:
         "seq", pa.repeat(part.number, n)).cast(SCHEMA)
 
 
-def buckets(users: pa.ChunkedArray) -> np.ndarray:
+def buckets(users: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """`[n]`: the bucket of each user, by a checksum of the name; 0 without a user."""
-    encoded = users.combine_chunks().dictionary_encode()
+    encoded = (users.combine_chunks() if isinstance(users, pa.ChunkedArray) else users).dictionary_encode()
     known = np.array([zlib.crc32(name.encode()) % BUCKETS for name in encoded.dictionary.to_pylist()] + [0], np.int32)
     return np.asarray(known[encoded.indices.fill_null(len(encoded.dictionary)).to_numpy(zero_copy_only=False)])

@@ -1,7 +1,7 @@
 """A window of slates as arrays, with everything that a model reads of a request at serving time.
 
-That is the history as served, the query's text by the same encoder, and popularity as it was counted just before the request (in
-at most `SNAPSHOTS` steps).
+That is the history as served, the query's text by the same encoder, and popularity at the last moment before the request that the
+timeline has.
 """
 from dataclasses import dataclass
 
@@ -10,29 +10,26 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.examples.slate_arrays import SlateArrays
 from tfrec.data.examples.slate_encoder import SlateEncoder
 from tfrec.data.items.tag_filters import positions_by_tag
-from tfrec.models.prior_snapshots import snapshots
+from tfrec.models.prior_timeline import PriorTimeline
 from tfrec.models.recommender import MAX_ACTIONS, Recommender
 from tfrec.models.text_encoder import load_encoder
 from tfrec.training.slates.bandit_update import update_head
 from tfrec.training.slates.policy_scorer import PolicyScorer
 from tfrec.training.slates.position_bias import fit_position_bias
 
-SNAPSHOTS = 32
-
 
 def window_arrays(
-    recommender: Recommender, slates: pa.Table, inter: Interactions, *, now: int
+    recommender: Recommender, slates: pa.Table, timeline: PriorTimeline, *, now: int
 ) -> tuple[SlateArrays, npt.NDArray[np.float32]]:
     """The slates by number, and log p `[S, n_items]` of which each knows its snapshot.
 
     Args:
         recommender: Whose catalogue, action codes and encoder are meant.
         slates: Of `slates.SLATES`, in the order of time.
-        inter: All behaviour, by the recommender's catalogue.
+        timeline: Popularity over the time of the slates.
         now: Seconds since 1970, until which labels have waited.
     """
     config, items = recommender.config, recommender.catalogue.items
@@ -40,12 +37,7 @@ def window_arrays(
     vectors = np.zeros((0, recommender.text.shape[1]), np.float32)
     if texts:
         vectors = load_encoder(config.text).encode(texts, role="query", batch_size=config.text.batch_size)
-    times = slates["time"].to_numpy() if len(slates) else np.array([now], np.int64)
-    sampled = np.linspace(0, len(times), min(SNAPSHOTS, len(times)), endpoint=False).astype(np.int64)  # evenly over the requests
-    at = np.unique(np.searchsorted(inter.time, times[sampled]))
-    log_p, _ = snapshots(inter, weights=recommender.prior.weights, edges=at)
-    # a snapshot at an event holds from that event on; at the end of the log, from its last second on
-    since = np.where(at < len(inter), inter.time[np.minimum(at, len(inter) - 1)], inter.time[-1] + 1)
+    known = timeline.since(int(slates["time"][0].as_py()) if len(slates) else now)
     # an event without an action is read as when serving: as the first action that the model has met
     codes = {"": 0} | dict(zip(recommender.actions, recommender.action_codes(recommender.actions).tolist(), strict=True))
     encoder = SlateEncoder(
@@ -56,11 +48,11 @@ def window_arrays(
         history_length=config.model.history,
         query_vectors=dict(zip(texts, vectors, strict=True)),
         query_width=recommender.text.shape[1],
-        snapshot_times=since,
+        snapshot_times=known.times,
         now=now,
         attribution_seconds=config.data.attribution_seconds,
     )
-    return encoder.encode(slates), log_p
+    return encoder.encode(slates), known.log_p
 
 
 @dataclass(frozen=True)
@@ -83,9 +75,10 @@ class SlateWindow:
     learnt_until: int
 
     @classmethod
-    def of(cls, recommender: Recommender, slates: pa.Table, inter: Interactions, *, until: int, now: int) -> "SlateWindow":
+    def of(cls, recommender: Recommender, slates: pa.Table, timeline: PriorTimeline, *, until: int,
+           now: int) -> "SlateWindow":
         """The slates, split at `until`, seconds since 1970."""
-        arrays, log_p = window_arrays(recommender, slates, inter, now=now)
+        arrays, log_p = window_arrays(recommender, slates, timeline, now=now)
         early = arrays.time + recommender.config.data.attribution_seconds < until
         judges = (arrays.time >= until) & arrays.drawn & arrays.shown[:, 0]
         scorer = PolicyScorer(recommender, log_p, epsilon=recommender.config.gateway.epsilon_at(now))
