@@ -1,5 +1,6 @@
 # make demo       the whole loop on MovieLens         make test    lint, types and tests       make lint    lint and types alone
 # make notebook   the notebook, as Colab runs it      make smoke   the tests that a new Python or platform would break first
+# make spark      the join on Spark, after installing it
 # Each makes .venv itself, and again when setup.cfg changes. Another Python: make test PYTHON=python3.12
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo test lint smoke notebook
+.PHONY: demo test lint smoke spark notebook
 .DELETE_ON_ERROR:
 
 define CHECK_PYTHON
@@ -26,6 +27,11 @@ test: lint
 smoke: $(INSTALLED)
 	$(BIN)/python -m pytest $(IN_PARALLEL) $(PYTEST) tests/test_imports.py tests/test_config.py tests/data \
 		tests/models/test_two_tower.py tests/models/tokenizer tests/graph/test_signatures.py tests/model_server/test_server.py
+
+# the join on Spark beside the join on DuckDB; needs Java 17 or later
+spark: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[spark]'
+	$(BIN)/python -m pytest $(PYTEST) tests/data/labels/test_spark_engine.py
 
 # a kernel in an environment that has nothing of tfrec: the first cell installs it from this checkout
 notebook:

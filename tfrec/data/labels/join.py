@@ -1,24 +1,25 @@
-"""Joins a window of the feedback log to training examples, by running `join.sql` on DuckDB.
+"""Joins a window of the feedback log to training examples, by running `join.sql` on DuckDB or Spark.
 
 The work grows with the window and with the time that labels take to mature, not with the log: new rows are looked for in the
 files that are new, `horizon.sql` gives the earliest time that matters to them, and row groups that are older are skipped.
 """
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
 from importlib import resources
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfrec.data.feedback_log.duckdb_view import create_view
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.schema import KINDS, SCHEMAS
 from tfrec.data.feedback_log.window import Window
+from tfrec.data.labels.duckdb_engine import duckdb_engine
 from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.labels.malformed_rows import set_aside_malformed
 from tfrec.data.labels.repeated_actions import MINUTE_LIMIT, REPEAT_SECONDS
 from tfrec.data.labels.rewards import ceiling, length_table, reward_table
+from tfrec.data.labels.sql_engine import SqlEngine
 from tfrec.data.readers.quarantine import Quarantine
 
 SCHEMA = pa.schema(
@@ -78,8 +79,8 @@ class Examples:
         return int(self.table.num_rows)
 
 
-def join(log: FeedbackLog, window: Window, rule: LabelRule, *, quarantine: Quarantine | None,
-         every_item: bool = False) -> Examples:
+def join(log: FeedbackLog, window: Window, rule: LabelRule, *, quarantine: Quarantine | None, every_item: bool = False,
+         engine: Callable[[], AbstractContextManager[SqlEngine]] = duckdb_engine) -> Examples:
     """Join a window, which says which rows to read and up to when labels have matured, to examples.
 
     Args:
@@ -88,29 +89,30 @@ def join(log: FeedbackLog, window: Window, rule: LabelRule, *, quarantine: Quara
         rule: says what is a label, and which items examples may name.
         quarantine: takes the rows that cannot be used.
         every_item: whether examples may name any item, also one that is not in the rule's catalogue.
+        engine: opens what runs the statements: `duckdb_engine` or `spark_engine`. Both give the same examples.
 
     Raises:
         DataError: a table cannot be read, or a row is malformed and there is no quarantine.
     """
     impressions, outcomes = log.tables["impressions"], log.tables["outcomes"]
     shown, acts = impressions.dataset(window.impressions_version), outcomes.dataset(window.outcomes_version)
-    with duckdb.connect(config={"python_enable_replacements": False}) as db:  # names are relations, never Python variables
+    with engine() as sql:
 
         def run() -> Examples:
             for kind in KINDS:
                 table, whole = log.tables[kind], {"impressions": shown, "outcomes": acts}[kind]
-                create_view(db, f"all_{kind}", table.uri, whole, SCHEMAS[kind])
+                sql.open_table(f"all_{kind}", table.uri, whole, SCHEMAS[kind])
                 new = table.added(window.version(kind), since=window.version_before(kind))
-                create_view(db, f"new_{kind}", table.uri, new, SCHEMAS[kind])
+                sql.open_table(f"new_{kind}", table.uri, new, SCHEMAS[kind])
             parameters = join_parameters(window, rule, every_item=every_item)
             for name, table in parameters.items():
-                db.register(name, table)
-            malformed = sum(set_aside_malformed(db, kind, log.tables[kind].uri, quarantine, window) for kind in KINDS)
-            [(since,)] = db.sql(statement("horizon.sql")).fetchall()
-            for kind in KINDS:  # the time as a constant in the view, or DuckDB would not skip row groups by it
-                db.execute(f"CREATE OR REPLACE TEMP VIEW {kind} AS SELECT * FROM well_formed_{kind} WHERE time >= {since}")
-            db.register("settings", parameters["settings"].append_column("since", pa.array([since])))
-            return examples_of(db.sql(statement("join.sql")).to_arrow_table(), malformed=malformed)
+                sql.register(name, table)
+            malformed = sum(set_aside_malformed(sql, kind, log.tables[kind].uri, quarantine, window) for kind in KINDS)
+            [since] = sql.query(statement("horizon.sql"))["since"].to_pylist()
+            for kind in KINDS:  # the time as a constant in the view, or row groups would not be skipped by it
+                sql.create_view(kind, f"SELECT * FROM well_formed_{kind} WHERE time >= {since}")
+            sql.register("settings", parameters["settings"].append_column("since", pa.array([since])))
+            return examples_of(sql.query(statement("join.sql")), malformed=malformed)
 
         return impressions.checked(lambda: outcomes.checked(run, acts), shown)
 

@@ -1,10 +1,9 @@
 """Sets aside the rows of the log that the join cannot use, because another tool wrote them without the checks of the records."""
 import json
 
-import duckdb
-
-from tfrec.data.feedback_log.schema import Kind
+from tfrec.data.feedback_log.schema import SCHEMAS, Kind
 from tfrec.data.feedback_log.window import Window
+from tfrec.data.labels.sql_engine import SqlEngine
 from tfrec.data.readers.quarantine import Quarantine, reject
 from tfrec.data.records import MAX_VALUE
 
@@ -21,12 +20,12 @@ _WELL_FORMED: dict[Kind, dict[str, str]] = {  # the condition of each column
     "outcomes": {
         **{column: _TEXT.format(f'"{column}"') for column in ("event_id", "user", "item", "action")},
         "time": _TIME,
-        "value": f"isfinite(value) AND abs(value) <= {MAX_VALUE:.0f}",
+        "value": f"abs(value) <= {MAX_VALUE:.0f}",  # NaN is above all numbers
     },
 }
 
 
-def set_aside_malformed(db: duckdb.DuckDBPyConnection, kind: Kind, uri: str, quarantine: Quarantine | None,
+def set_aside_malformed(sql: SqlEngine, kind: Kind, uri: str, quarantine: Quarantine | None,
                         window: Window) -> int:
     """Make the views `well_formed_<kind>` of `all_<kind>` and `<kind>` of `new_<kind>`, which have the well-formed rows.
 
@@ -35,24 +34,30 @@ def set_aside_malformed(db: duckdb.DuckDBPyConnection, kind: Kind, uri: str, qua
     """
     rules = _WELL_FORMED[kind]
     well_formed = f"COALESCE({' AND '.join(rules.values())}, FALSE)"
-    db.execute(f"CREATE TEMP VIEW well_formed_{kind} AS SELECT * FROM all_{kind} WHERE {well_formed}")
-    db.execute(f"CREATE TEMP VIEW {kind} AS SELECT * FROM new_{kind} WHERE {well_formed}")
+    sql.create_view(f"well_formed_{kind}", f"SELECT * FROM all_{kind} WHERE {well_formed}")
+    sql.create_view(kind, f"SELECT * FROM new_{kind} WHERE {well_formed}")
     broken = ", ".join(f"CASE WHEN NOT COALESCE({rule}, FALSE) THEN '{column}' END" for column, rule in rules.items())
-    bad = db.sql(
-        f"SELECT r.*, concat_ws(',', {broken}) AS broken FROM new_{kind} AS r JOIN bounds AS b ON b.kind = '{kind}' AND "
-        f"b.writer = r.writer AND r.seq > b.after_seq AND r.seq <= b.upto_seq WHERE NOT {well_formed} ORDER BY r.writer, r.seq"
-    ).to_arrow_table()
+    bad = sql.query(
+        f"SELECT {_columns(kind)}, concat_ws(',', {broken}) AS broken FROM new_{kind} AS r "
+        f"JOIN bounds AS b ON b.kind = '{kind}' AND b.writer = r.writer AND r.seq > b.after_seq AND r.seq <= b.upto_seq "
+        f"WHERE NOT {well_formed} ORDER BY r.writer, r.seq"
+    )
     for row in bad.to_pylist():
         reason = "; ".join(f"expected {rules[name]}, got {json.dumps(row[name])}" for name in row.pop("broken").split(","))
         reject(quarantine, uri, f"{row['writer']}:{row['seq']}", reason=reason, row=row)
     from_the_beginning = window.now and not any(window.start.values())
-    return len(bad) + (_without_ingest_id(db, kind, uri, quarantine) if from_the_beginning else 0)
+    return len(bad) + (_without_ingest_id(sql, kind, uri, quarantine) if from_the_beginning else 0)
 
 
-def _without_ingest_id(db: duckdb.DuckDBPyConnection, kind: Kind, uri: str, quarantine: Quarantine | None) -> int:
-    bad = db.sql(f"SELECT * FROM all_{kind} WHERE writer IS NULL OR seq IS NULL").to_arrow_table()
+def _without_ingest_id(sql: SqlEngine, kind: Kind, uri: str, quarantine: Quarantine | None) -> int:
+    bad = sql.query(f"SELECT {_columns(kind)} FROM all_{kind} AS r WHERE writer IS NULL OR seq IS NULL")
     for number, row in enumerate(bad.to_pylist(), 1):
         reason = ("expected the ingest id of a row, `writer` (the name of what wrote it) and `seq` (from 1, growing), got "
                   f"{json.dumps(row['writer'])} and {json.dumps(row['seq'])}: it is in no window")
         reject(quarantine, uri, f"{number} of those without an ingest id", reason=reason, row=row)
     return len(bad)
+
+
+def _columns(kind: Kind) -> str:
+    """The log's own columns: other tools may have added some, which not every engine reads."""
+    return ", ".join(f'r."{name}"' for name in SCHEMAS[kind].names)
