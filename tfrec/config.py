@@ -19,6 +19,7 @@ from tfrec.nearest import nearest
 
 Weight = Annotated[float, Field(ge=-1e9, le=1e9)]  # Times values of 1e15, summed over outcomes, it stays finite.
 Positive = Annotated[float, Field(gt=0)]
+URL_SCHEMES = ("s3", "gs", "az")
 Device = Literal["auto", "tpu", "gpu", "cpu"]
 Tuning = Literal["frozen", "prefix", "adapters", "lora", "top", "full"]
 
@@ -29,13 +30,24 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+def _a_place(place: str | None) -> str | None:
+    scheme, found, _ = (place or "").partition("://")
+    if found and scheme not in URL_SCHEMES:
+        raise ValueError(f"must be a directory or a URL that begins with {', '.join(f'{one}://' for one in URL_SCHEMES)}")
+    return place
+
+
 class DataConfig(Section):
     """Which data a run reads."""
 
     items: Path | None = None  # The catalogue: a .jsonl, .csv or .parquet file.
     interactions: Path | None = None  # What people did before there was a feedback log: a .jsonl, .csv or .parquet file.
+    log: str | None = None  # The feedback log: a directory or URL, such as s3://bucket/log. None: `log` in the run directory.
+    examples: str | None = None  # The examples that the join made of it, likewise. None: `examples` in the run directory.
     withdraw_at_most: float = Field(0.5, ge=0, le=1)  # A retrain fails if `items` lacks a larger share of the items shown.
     attribution_hours: float = Field(24.0, gt=0)  # An outcome counts for an impression that is at most this many hours old.
+
+    _places = field_validator("log", "examples")(_a_place)
 
     @property
     def attribution_seconds(self) -> int:
@@ -220,16 +232,25 @@ class RetrainConfig(Section):
 SHORTLIST = 200  # Items.
 
 
+def _a_url(place: str | None) -> str | None:
+    if place is not None and "://" not in place:
+        raise ValueError(f"must be a URL that begins with {', '.join(f'{one}://' for one in URL_SCHEMES)}")
+    return _a_place(place)
+
+
 class ServingConfig(Section):
     """What is exported and published."""
 
     model_name: str = "tfrec"  # The name that the model server knows the model by.
     max_k: int = Field(200, ge=1)  # The largest number of items that a request may ask for.
     keep_versions: int = Field(5, ge=2)  # Published versions that stay on the disk, the newest ones.
+    models: str | None = None  # An object store's URL for the versions, such as s3://bucket/models. None: the run directory.
     models_config: Path | None = None  # The model server's --model_config_file. The versions that it names are kept.
     recall_target: float = Field(0.99, gt=0, le=1)  # Share of the exact best 100 that a large catalogue's index finds.
     newcomer_share: float = Field(0.0, ge=0, lt=1)  # Share of epsilon for items without feedback. 0: as for all others.
     index_storage: Literal["float32", "bfloat16", "int8"] = "float32"  # The type of item vectors. The smaller ones save memory.
+
+    _models = field_validator("models")(_a_url)
 
     @property
     def shortlist(self) -> int:
@@ -290,13 +311,23 @@ class Config(Section):
 
     @property
     def log_dir(self) -> Path:
-        """The directory of the feedback log: what was shown, and what people did."""
+        """The directory of the feedback log in the run directory. It is used if `data.log` names no other place."""
         return self.run / "log"
 
     @property
+    def log_uri(self) -> str:
+        """The directory or URL of the feedback log: what was shown, and what people did."""
+        return self.data.log or str(self.log_dir)
+
+    @property
     def examples_dir(self) -> Path:
-        """The directory of the settled examples: what the join made of the log."""
+        """The directory of the settled examples in the run directory. It is used if `data.examples` names no other place."""
         return self.run / "examples"
+
+    @property
+    def examples_uri(self) -> str:
+        """The directory or URL of the settled examples: what the join made of the log."""
+        return self.data.examples or str(self.examples_dir)
 
     @property
     def models_dir(self) -> Path:

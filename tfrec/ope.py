@@ -32,7 +32,8 @@ from tfrec.models.popularity_prior import Override
 from tfrec.models.text_encoder import load_encoder
 from tfrec.release.delta import index_of
 from tfrec.release.manifest import CHECKPOINT, read_manifest
-from tfrec.release.publish import versions
+from tfrec.release.publish import pull, versions
+from tfrec.release.shared_versions import store_of
 from tfrec.training import checkpoint
 from tfrec.training.progress import bar
 
@@ -93,6 +94,7 @@ def ope(
 
 
 def _version_dir(config: Config, version: int | None) -> Path:
+    pull(config.models_dir, store_of(config), newest=None if version else 1)
     known = versions(config.models_dir)
     if not known or (version is not None and version not in known):
         raise UsageError(f"{config.models_dir}: no version {'' if version is None else version} to judge; there are {known}.")
@@ -113,15 +115,15 @@ def _slates(
 ) -> tuple[pa.Table, Counter[str]]:
     """Slates that the version has not learnt, and how many were left out, by reason."""
     window = read_manifest(version_dir).window
-    settled = SettledExamples(config.examples_dir)
-    part = settle(FeedbackLog(config.log_dir), settled, rule, now=now, quarantine=quarantine)
+    settled = SettledExamples(config.examples_uri)
+    part = settle(FeedbackLog(config.log_uri), settled, rule, now=now, quarantine=quarantine)
     slates, left_out = drawn_slates(settled, upto=part.number, items=rule.catalogue_ids, positions=positions, most=sample,
                                     since=0 if window is None else int(window["now"]))
     if not len(slates):
         reasons = [f"{count} slates: {why}" for why, count in left_out.most_common()]
         if immature := part.left_out["immature"]:
             reasons.append(f"{immature} shown items: labels not mature yet")
-        raise DataError(f"{config.log_dir}: no slate can be weighed ({'; '.join(reasons) or 'the log is empty'}). "
+        raise DataError(f"{config.log_uri}: no slate can be weighed ({'; '.join(reasons) or 'the log is empty'}). "
                         "Let the gateway draw: gateway.explore=true.")
     return slates, left_out
 
@@ -180,7 +182,7 @@ def _supported(config: Config, logged: Logged) -> Diagnosis:
     diagnosis = diagnose(logged)
     if diagnosis.refusal:
         advice = "" if logged.reward.ndim == 1 else " Judge fewer places: --places 1."
-        raise DataError(f"{config.log_dir}: no estimate: {diagnosis.refusal}.{advice}")
+        raise DataError(f"{config.log_uri}: no estimate: {diagnosis.refusal}.{advice}")
     return diagnosis
 
 

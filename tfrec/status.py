@@ -37,8 +37,8 @@ def status(config: Config, *, server: str | None = None) -> dict[str, Any]:
             line = {"error": str(error)}
         found.append({"version": number, **({"state": states.get(number, "not served")} if server else {}), **line})
     log: dict[str, int] = {}
-    if config.log_dir.is_dir():
-        for kind, table in FeedbackLog(config.log_dir).tables.items():
+    if FeedbackLog(config.log_uri).exists():
+        for kind, table in FeedbackLog(config.log_uri).tables.items():
             rows = table.dataset()
             log[kind] = table.checked(rows.count_rows, rows)
     return {"run": str(config.run), "model": config.serving.model_name, "log": log, "versions": found}

@@ -1,7 +1,8 @@
 """`tfrec join`: settles the feedback log to training examples."""
+import functools
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,6 +18,8 @@ def join(
     items: Items = None,
     output: Annotated[Path | None, typer.Option(help="Write all examples to this file, as Parquet.")] = None,
     again: Annotated[bool, typer.Option("--again", help="Join the whole log again, by the reward rule of the settings.")] = False,
+    engine: Annotated[Literal["duckdb", "spark"], typer.Option(help="What runs the join: duckdb in this process, or Spark.")] = (
+        "duckdb"),
     skip_bad_rows: SkipBadRows = False,
     as_json: AsJson = False,
 ) -> None:
@@ -29,7 +32,10 @@ def join(
     from tfrec.data.feedback_log.log import FeedbackLog
     from tfrec.data.items.catalogue import read_catalogue
     from tfrec.data.labels.action_names import warn_of_actions
+    from tfrec.data.labels.duckdb_engine import duckdb_engine
+    from tfrec.data.labels.join import join as join_window
     from tfrec.data.labels.label_rule import LabelRule
+    from tfrec.data.labels.spark_engine import spark_engine
     from tfrec.data.settled.examples import SettledExamples
     from tfrec.data.settled.settle import settle
     from tfrec.data.settled.settle_again import settle_again
@@ -37,22 +43,24 @@ def join(
     source = items or config.data.items
     if source is None:
         raise UsageError("join needs the catalogue: pass --items FILE or set data.items.")
-    if not config.log_dir.is_dir():
-        raise UsageError(f"There is no feedback log in {config.log_dir}. Check --set run=..., or fill it: tfrec gateway.")
+    if not FeedbackLog(config.log_uri).exists():
+        raise UsageError(f"There is no feedback log in {config.log_uri}. Check --set run=..., or fill it: tfrec gateway.")
     if output is not None:
         terminal.new_file(output)
+    run = functools.partial(join_window, engine=spark_engine if engine == "spark" else duckdb_engine)
     with bad_rows(config, "join", skip=skip_bad_rows) as quarantine:
-        log, catalogue = FeedbackLog(config.log_dir), read_catalogue(source, quarantine)
+        log, catalogue = FeedbackLog(config.log_uri), read_catalogue(source, quarantine)
         rule = LabelRule.of(config, catalogue)
         if again:
-            settle_again(log, config.examples_dir, rule, known=_read_by_versions(config), quarantine=quarantine)
-        settled = SettledExamples(config.examples_dir)
-        part = settle(log, settled, rule, now=int(time.time()), quarantine=quarantine)
+            settle_again(log, config.examples_uri, rule, known=_read_by_versions(config), quarantine=quarantine,
+                         engine=run)
+        settled = SettledExamples(config.examples_uri)
+        part = settle(log, settled, rule, now=int(time.time()), quarantine=quarantine, engine=run)
     ids = catalogue.ids.tolist()
     if output is not None:
         pq.write_table(settled.whole(upto=part.number, items=ids), output)
     left_out, actions = settled.summary(part.number)
-    warn_of_actions(actions, config.reward, where=config.log_dir)
+    warn_of_actions(actions, config.reward, where=config.log_uri)
     known, left_out["unknown_items"] = settled.counts(after=0, upto=part.number, items=ids)
     terminal.show({"examples": known, **left_out}, as_json=as_json)
 

@@ -58,8 +58,10 @@ def tune(
     """
     if queries is None and not log and not behaviour:
         raise UsageError("tune needs pairs to learn from: pass --queries FILE, --log or --behaviour, or several of them.")
-    if log and not config.log_dir.is_dir():
-        raise UsageError(f"There is no feedback log in {config.log_dir}. Check --set run=..., or fill it: tfrec gateway.")
+    from tfrec.data.feedback_log.log import FeedbackLog
+
+    if log and not FeedbackLog(config.log_uri).exists():
+        raise UsageError(f"There is no feedback log in {config.log_uri}. Check --set run=..., or fill it: tfrec gateway.")
     directory, source = _checked(config, "tune", output or config.run / "encoder", items)
     from tfrec.data.examples import pairs as sources
     from tfrec.data.items.catalogue import read_catalogue
@@ -72,14 +74,13 @@ def tune(
         if queries is not None:
             found.append(sources.read_queries(queries, catalogue, quarantine=quarantine))
         if log:
-            from tfrec.data.feedback_log.log import FeedbackLog
             from tfrec.data.labels.action_names import warn_of_actions
             from tfrec.data.settled.examples import SettledExamples
             from tfrec.data.settled.settle import settle
 
-            settled = SettledExamples(config.examples_dir)
-            part = settle(FeedbackLog(config.log_dir), settled, rule, now=int(time.time()), quarantine=quarantine)
-            warn_of_actions(settled.summary(part.number)[1], config.reward, where=config.log_dir)
+            settled = SettledExamples(config.examples_uri)
+            part = settle(FeedbackLog(config.log_uri), settled, rule, now=int(time.time()), quarantine=quarantine)
+            warn_of_actions(settled.summary(part.number)[1], config.reward, where=config.log_uri)
             found.append(sources.pairs_of_log(settled.searches(upto=part.number), catalogue))
         if behaviour:
             from tfrec.data.behaviour.interaction_files import read_interactions

@@ -117,7 +117,7 @@ def _go_live(stack: ExitStack, config: Config, found: Prequential, inter: Intera
 
 def _retrain(config: Config, servers: Servers, *, logged: int, now: int, seed: int) -> Retrained:
     """Retrain when the log has so many outcomes, and return when the version that is then newest answers."""
-    log = FeedbackLog(config.log_dir)
+    log = FeedbackLog(config.log_uri)
     wait_until(lambda: bool(log.read("outcomes").num_rows >= logged), f"{logged} outcomes in the log")
     result = retrain(config, now=now, seed=seed)
     servers.wait_for_version(result.version)

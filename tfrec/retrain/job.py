@@ -23,8 +23,9 @@ from tfrec.release.export import export
 from tfrec.release.file_digests import check_files
 from tfrec.release.lineage import Lineage, slates_until
 from tfrec.release.manifest import CHECKPOINT, read_manifest
-from tfrec.release.publish import publish, version_of, versions
+from tfrec.release.publish import publish, pull, version_of, versions
 from tfrec.release.retention import retire
+from tfrec.release.shared_versions import store_of
 from tfrec.release.verify import Verifier
 from tfrec.retrain.intent import Intent, take_up_or_begin
 from tfrec.retrain.judging import Contest
@@ -55,6 +56,7 @@ def retrain(config: Config, *, now: int, seed: int = 0) -> Retrained:
         TfrecError: another retrain of this run is at work.
         DataError: the disk is full or cannot be used. What was live stays so, and the next run begins anew.
     """
+    pull(config.models_dir, store_of(config))
     if not versions(config.models_dir):
         raise UsageError(f"{config.models_dir}: no published version to continue from. First: tfrec train, tfrec export, "
                          "tfrec publish.")
@@ -79,8 +81,8 @@ def retrain(config: Config, *, now: int, seed: int = 0) -> Retrained:
         if result.outcome == PROMOTED:
             retire(config)
         try:
-            FeedbackLog(config.log_dir).maintain()
-            SettledExamples(config.examples_dir).maintain()
+            FeedbackLog(config.log_uri).maintain()
+            SettledExamples(config.examples_uri).maintain()
         except TfrecError as error:  # the run ended well all the same, and the next one tidies up
             log.warning("the log was not tidied up: %s", error)
         directory.finish(result, f"{intent.now}-{intent.identity}")
@@ -161,7 +163,7 @@ def release(config: Config, directory: RunDirectory, intent: Intent, challenger:
                               parent=parent, optimizer=optimizer, result=asdict(result))
         with timed(result.seconds, "verify"):
             try:
-                result.version = publish(exported, config.models_dir, verifier=verifier)
+                result.version = publish(exported, config.models_dir, verifier=verifier, store=store_of(config))
             except NotVerified as e:
                 result.ended(REJECTED, str(e))
     shutil.rmtree(exported)

@@ -21,7 +21,7 @@ def weekly_popularity(config: Config, intent: Intent, window: WindowContents, *,
     inter, first = window.inter, since - WEEK
     counts = RollingPopularity(len(inter.items), window=WEEK)
     counts.update(inter.item[window.arrived], inter.time[window.arrived])
-    past = SettledExamples(config.examples_dir).item_counts(since=first, upto=intent.after, period=HOUR)
+    past = SettledExamples(config.examples_uri).item_counts(since=first, upto=intent.after, period=HOUR)
     _update(counts, window, past["item"], past["period"].to_numpy() * HOUR + HOUR - 1, past["count"].to_numpy())
     if window.base is not None:
         recent = window.base.filter(pc.and_(pc.greater(window.base["reward"], 0), pc.greater_equal(window.base["time"], first)))

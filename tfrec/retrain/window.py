@@ -69,7 +69,7 @@ class WindowContents:
 def settle_log(config: Config, catalogue: Catalogue, *, now: int, quarantine: Quarantine) -> int:
     """Settle what the log gained, by the label rule of the configuration; the number of the newest part."""
     rule = LabelRule.of(config, catalogue)
-    part = settle(FeedbackLog(config.log_dir), SettledExamples(config.examples_dir), rule, now=now, quarantine=quarantine)
+    part = settle(FeedbackLog(config.log_uri), SettledExamples(config.examples_uri), rule, now=now, quarantine=quarantine)
     return part.number
 
 
@@ -84,7 +84,7 @@ def read_window(config: Config, catalogue: Catalogue, intent: Intent, parent: Pa
         parent: directory of the version to continue from, which knows what it has not learnt of its own window.
         quarantine: takes the rows that cannot be used.
     """
-    settled, rule, items = SettledExamples(config.examples_dir), LabelRule.of(config, catalogue), catalogue.ids.tolist()
+    settled, rule, items = SettledExamples(config.examples_uri), LabelRule.of(config, catalogue), catalogue.ids.tolist()
     left_out, actions = together(settled.parts(intent.after, intent.upto))
     _, left_out["unknown_items"] = settled.counts(after=intent.after, upto=intent.upto, items=items)
     held = held_back(parent)
@@ -92,7 +92,7 @@ def read_window(config: Config, catalogue: Catalogue, intent: Intent, parent: Pa
     sample = _sample(config, settled, intent, held=len(held), base=0 if base is None else len(base))
     logged = settled.behaviour(after=intent.after, upto=intent.upto, users=[user for user, _ in held], sample=sample)
     fresh = logged.filter(logged["is_new"])
-    warn_of_actions(actions, config.reward, where=config.log_dir, whole=False)
+    warn_of_actions(actions, config.reward, where=config.log_uri, whole=False)
     behaviour = merge_behaviour(_of(base, sample, fresh["user"], held), logged.filter(pc.invert(logged["is_new"])), fresh,
                                 items=items, held_back=held, cap=rule.reward.cap, now=intent.now)
     inter = behaviour.inter

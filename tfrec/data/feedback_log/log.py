@@ -25,6 +25,14 @@ class FeedbackLog:
         self.root = str(root).rstrip("/")
         self.tables = {kind: LogTable(f"{self.root}/{kind}", SCHEMAS[kind]) for kind in KINDS}
 
+    def exists(self) -> bool:
+        """Whether somebody has made it: it is created at its first use.
+
+        Raises:
+            DataError: an object store does not answer.
+        """
+        return Path(self.root).is_dir() if "://" not in self.root else any(table.exists() for table in self.tables.values())
+
     def append(self, kind: Kind, lines: Sequence[tuple[int, str]], *, writer: str) -> None:
         """Commit a writer's records, (seq, JSON) with seq ascending. Those that are in the table already are left out.
 

@@ -4,7 +4,9 @@ Every commit carries the writer's newest sequence number as a Delta application 
 rows cannot both succeed: the second finds the number taken, looks again, and has nothing left to add. What a local table commits
 is on disk when the call returns; an object store keeps what it acknowledges.
 """
+import contextlib
 import random
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -17,7 +19,7 @@ import pyarrow.dataset
 import pyarrow.fs
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from tfrec.data.feedback_log.commits import ADVICE, Action, Commits
 from tfrec.data.feedback_log.compaction import TIERS, merge_small_files
@@ -49,6 +51,17 @@ class LogTable:
         self._commits = None if "://" in directory else Commits(Path(directory))
         self._seen: _Seen | None = None  # kept between appends, as opening the table for each of them costs ever more
         self._appending: DeltaTable | None = None  # the same for an object store
+
+    def exists(self) -> bool:
+        """Whether the table has been created.
+
+        Raises:
+            DataError: an object store does not answer.
+        """
+        try:
+            return DeltaTable.is_deltatable(self.uri)
+        except (DeltaError, OSError) as error:
+            raise self._not_opened(error) from error
 
     def append(self, rows: pa.Table, *, writer: str) -> None:
         """Commit a writer's rows, `seq` ascending. Those that are in the table already are left out.
@@ -156,8 +169,9 @@ class LogTable:
         """
         try:
             if self._commits is None:
-                if not DeltaTable.is_deltatable(self.uri):
-                    DeltaTable.create(self.uri, schema=self.schema, mode="ignore", configuration=_properties(self.schema))
+                with contextlib.suppress(TableNotFoundError):  # not asked beforehand: each question is a request
+                    return DeltaTable(self.uri)
+                DeltaTable.create(self.uri, schema=self.schema, mode="ignore", configuration=_properties(self.schema))
             else:
                 self._commits.check()
                 if self._commits.newest() < 0:
@@ -166,7 +180,29 @@ class LogTable:
         except DeltaError as error:
             raise unreadable(self.uri, _brief(error), advice=ADVICE) from error
         except OSError as error:
-            raise DataError(f"{self.uri}: cannot be opened ({error}). Check the disk and its rights.") from error
+            raise self._not_opened(error) from error
+
+    def replace(self, rows: pyarrow.dataset.Dataset, *, writer: str, last: int) -> None:
+        """Put other rows in the place of all rows, at an object store, in one commit.
+
+        Args:
+            rows: with the columns of the table.
+            writer: of all of them.
+            last: the newest sequence number among them.
+
+        Raises:
+            DataError: the table cannot be read or written.
+        """
+        mark = CommitProperties(app_transactions=[Transaction(writer, last)])
+        self._attempt(lambda: write_deltalake(self.open(), rows.scanner().to_reader(), mode="overwrite", commit_properties=mark))
+
+    def _not_opened(self, error: Exception) -> DataError:
+        reason, advice = _brief(error), "Check the disk and its rights"
+        if self._commits is None:
+            reason = " ".join(re.sub(r"\x1b\[\d+m", "", str(error)).split())[:500]  # in colours, a cause a line
+            advice = ("Check the address, and what the environment says of the store and the credentials: AWS_REGION, "
+                      "AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID; GOOGLE_APPLICATION_CREDENTIALS; AZURE_STORAGE_ACCOUNT_NAME")
+        return DataError(f"{self.uri}: cannot be opened ({reason}). {advice}.")
 
     def checked(self, work: Callable[[], T], dataset: pyarrow.dataset.Dataset) -> T:
         """Do `work`, which reads the dataset.
@@ -250,7 +286,8 @@ class LogTable:
         self._appending = table
         new = rows.filter(pc.greater(rows["seq"], table.transaction_version(writer) or 0))
         if new.num_rows:
-            mark = CommitProperties(app_transactions=[Transaction(writer, new["seq"][-1].as_py())])
+            # no second try by the library: rows that another process replayed meanwhile must be left out of it
+            mark = CommitProperties(app_transactions=[Transaction(writer, new["seq"][-1].as_py())], max_commit_retries=0)
             write_deltalake(table, new, mode="append", commit_properties=mark)
 
     def _attempt(self, work: Callable[[], object]) -> None:

@@ -4,7 +4,9 @@ The numbers of parts mean something outside the table: a version knows up to whi
 each such number, and one for all that came after, and a version's next retrain still knows what is new to it.
 """
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from tempfile import gettempdir
 
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.schema import KINDS
@@ -14,19 +16,20 @@ from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.readers.quarantine import Quarantine
 from tfrec.data.settled.examples import SettledExamples
 from tfrec.data.settled.part import Part
+from tfrec.data.settled.schema import WRITER
 from tfrec.data.settled.settle import Engine, part_of
 from tfrec.data.staging import replace_directory, staging
 
 
-def settle_again(log: FeedbackLog, directory: Path, rule: LabelRule, *, known: Iterable[int], quarantine: Quarantine | None,
+def settle_again(log: FeedbackLog, uri: str | Path, rule: LabelRule, *, known: Iterable[int], quarantine: Quarantine | None,
                  engine: Engine = join) -> Part | None:
-    """Replace the settled examples in `directory` by those of `rule`; the newest part, or None when nothing was settled yet.
+    """Replace the settled examples at `uri` by those of `rule`; the newest part, or None when nothing was settled yet.
 
     Killed at any time it leaves the old examples or the new ones.
 
     Args:
         log: the feedback log.
-        directory: of the settled examples.
+        uri: directory or URL of the settled examples.
         rule: what is a label.
         known: numbers of parts up to which versions have read.
         quarantine: takes the rows that cannot be used.
@@ -35,12 +38,12 @@ def settle_again(log: FeedbackLog, directory: Path, rule: LabelRule, *, known: I
     Raises:
         DataError: a table cannot be read or written, or a row is malformed and there is no quarantine.
     """
-    old = SettledExamples(directory)
+    old = SettledExamples(uri)
     last = old.last()
     if last is None:
         return None
     ends = sorted({number for number in known if 0 < number < last.number} | {last.number})
-    with staging(directory.parent, f".{directory.name}.staging-") as staged:
+    with _staging(uri) as staged:
         made, before, part = SettledExamples(staged / "examples"), None, None
         for number in ends:
             [end] = old.parts(number - 1, number)
@@ -49,8 +52,17 @@ def settle_again(log: FeedbackLog, directory: Path, rule: LabelRule, *, known: I
             part = part_of(examples, window, rule, part).model_copy(update={"number": number})
             made.add(examples.table, part)
             before = window
-        replace_directory(staged / "examples", directory)
+        if "://" in str(uri):
+            old.table.replace(made.table.dataset(), writer=WRITER, last=last.number)
+        else:
+            replace_directory(staged / "examples", Path(uri))
     return part
+
+
+def _staging(uri: str | Path) -> AbstractContextManager[Path]:
+    """A directory for the new examples: beside the old ones, or in the place for temporary files where those are at a URL."""
+    directory = Path(gettempdir(), "examples") if "://" in str(uri) else Path(uri)
+    return staging(directory.parent, f".{directory.name}.staging-")
 
 
 def _between(before: Window | None, end: Window, log: FeedbackLog) -> Window:
