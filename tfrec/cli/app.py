@@ -11,6 +11,7 @@ from tfrec.cli.export import export
 from tfrec.cli.join import join
 from tfrec.cli.ope import ope
 from tfrec.cli.publish import publish, rollback, status
+from tfrec.cli.pull import pull
 from tfrec.cli.retrain import retrain
 from tfrec.cli.serve import gateway, serve
 from tfrec.cli.text_encoder import pretrain, tune
@@ -40,7 +41,7 @@ def tfrec(
 for command in (demo, pretrain, tune, train, evaluate, export, retrain, join):
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(serve)
-for command in (gateway, publish, rollback, status, ope):
+for command in (gateway, publish, pull, rollback, status, ope):
     app.command()(command)
 
 

@@ -27,10 +27,12 @@ def export(
     load_tensorflow()
     from tfrec.release.export import export
     from tfrec.release.lineage import newest_model
-    from tfrec.release.publish import newest_dir
+    from tfrec.release.publish import newest_dir, pull
+    from tfrec.release.shared_versions import store_of
     from tfrec.training import checkpoint
     from tfrec.training.loop import optimiser
 
+    pull(config.models_dir, store_of(config))
     source, lineage = newest_model(config)
     grown = checkpoint.grown_catalogue(source, items)
     optimizer = optimiser(config, learning_rate=config.retrain.learning_rate)

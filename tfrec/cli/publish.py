@@ -31,11 +31,12 @@ def publish(
     terminal.writable(config.run)
     from tfrec.release.publish import publish
     from tfrec.release.retention import retire
+    from tfrec.release.shared_versions import store_of
     from tfrec.release.verify import Verifier
 
     if export is not None:
         load_tensorflow()
-        version = publish(export, config.models_dir)
+        version = publish(export, config.models_dir, store=store_of(config))
     else:
         with bad_rows(config, "publish", skip=skip_bad_rows) as quarantine, Verifier() as verifier:
             load_tensorflow()  # while the verifier's server imports it as well
@@ -58,13 +59,14 @@ def rollback(
     """Publish an older version again, under a new number."""
     from tfrec.release.manifest import read_manifest
     from tfrec.release.publish import rollback
+    from tfrec.release.shared_versions import store_of
 
     def tell(version: int) -> None:
         manifest = read_manifest(config.models_dir / str(version))
         found = {"version": version, "copy_of": manifest.copy_of, "rolled_back_from": manifest.rolled_back_from}
         terminal.show(found, as_json=as_json)
 
-    rollback(config.models_dir, to, now=int(time.time()), told=tell)
+    rollback(config.models_dir, to, now=int(time.time()), told=tell, store=store_of(config))
 
 
 @configured

@@ -1,4 +1,7 @@
 """`tfrec serve`, the model server, and `tfrec gateway`, which an application calls."""
+import os
+import subprocess
+import sys
 from typing import Annotated
 
 import typer
@@ -35,11 +38,28 @@ def serve(config: Config, context: typer.Context) -> None:
     }
     named = {word.partition("=")[0] for word in context.args} & {"--model_base_path", "--model_config_file"}
     options, others = parse_flags(context.args, **({} if named else published))
+    if not named and config.serving.models is not None:
+        _follow(config)
     if not named and not config.models_dir.is_dir():
         raise UsageError(f"Nothing is published in {config.models_dir}. Check --set run=..., or publish first: tfrec publish.")
     if find_model_server() is None:
         load_tensorflow()
     serve(options, others)
+
+
+def _follow(config: Config) -> None:
+    """Fetch the versions of serving.models, now and, in a process of its own, as long as this one runs.
+
+    The real model server takes this process over, and threads would not survive that.
+    """
+    from tfrec.release.follow import EVERY_SECONDS, fetch
+
+    fetch(config)
+    words = ("pull", "--config", "/dev/stdin", "--every", f"{EVERY_SECONDS:g}s", "--parent", str(os.getpid()))
+    child = subprocess.Popen([sys.executable, "-m", "tfrec", *words], stdin=subprocess.PIPE, text=True)
+    assert child.stdin is not None
+    child.stdin.write(config.to_toml())
+    child.stdin.close()
 
 
 @configured

@@ -30,6 +30,7 @@ from tfrec.gateway.readiness import Readiness
 from tfrec.gateway.routing.router import Router
 from tfrec.gateway.run_metrics import RunWatch
 from tfrec.gateway.verbs import Gateway
+from tfrec.release.follow import follow_in_background
 from tfrec.release.publish import newest_dir
 from tfrec.release.retention import warn_of_labels
 
@@ -56,7 +57,8 @@ def serve_gateway(
     warn_of_labels(config)
     pseudonyms = load_pseudonyms(config.run)
     metrics.registry.register(RunWatch(config.run))
-    feedback = FeedbackLog(config.log_dir)
+    follow_in_background(config)
+    feedback = FeedbackLog(config.log_uri)
     with (
         LogWriter(feedback, WriteAheadFile(config.run / "wal", writer)) as log_writer,
         Client(model_server, model=config.serving.model_name, timeout=settings.model_timeout_seconds) as client,

@@ -33,7 +33,8 @@ from tfrec.models.text_encoder import load_encoder
 from tfrec.release.file_digests import check_files, digests
 from tfrec.release.manifest import CHECKPOINT, FILE_NAME, Manifest, read_manifest, write_manifest
 from tfrec.release.popularity_files import HIDDEN_FILE, ITEMS_FILE, PRIOR_FILE, write_prior
-from tfrec.release.publish import newest_dir, publish
+from tfrec.release.publish import newest_dir, publish, pull
+from tfrec.release.shared_versions import store_of
 from tfrec.release.verify import Verifier
 from tfrec.release.weight_shards import CATALOGUE, read_catalogue_array, share
 from tfrec.training import checkpoint
@@ -64,6 +65,8 @@ def publish_delta(
         UsageError: nothing is published yet.
         ServingError: a file of the newest version is damaged, or the new version answers otherwise than it should.
     """
+    store = store_of(config)
+    pull(config.models_dir, store)
     parent = newest_dir(config.models_dir)
     if parent is None:
         raise UsageError(f"{config.models_dir}: no version is published whose items could change. Publish an export first.")
@@ -73,13 +76,13 @@ def publish_delta(
         verifier = verifier or stack.enter_context(Verifier())
         catalogue = checkpoint.grown_catalogue(parent / CHECKPOINT, items, quarantine)
         recommender, _ = checkpoint.load(parent / CHECKPOINT, config, catalogue=catalogue)
-        counted = count_outcomes(recommender, FeedbackLog(config.log_dir), reward=config.reward, now=now) if prior else 0
+        counted = count_outcomes(recommender, FeedbackLog(config.log_uri), reward=config.reward, now=now) if prior else 0
         if not counted and manifest.version and catalogue.digest() == manifest.catalogue_digest:
             log.info("version %d has these items and outcomes already: nothing to publish", manifest.version)
             return manifest.version  # as when a publish was killed after its version had appeared
         made = stack.enter_context(staging(config.models_dir.parent, f".{config.models_dir.name}-delta-"))
         write_delta(made, parent, manifest, recommender, new_items=items is not None, now=now)
-        return publish(made, config.models_dir, verifier=verifier)
+        return publish(made, config.models_dir, verifier=verifier, store=store)
 
 
 def count_outcomes(recommender: Recommender, log: FeedbackLog, *, reward: RewardConfig, now: int) -> int:

@@ -3,6 +3,9 @@
     <run>/models/<name>/<version>/     watched by the server; a version appears whole or not at all, and never changes
     <run>/models/<name>/.last_version  the highest number ever given; locked while the next is given
 
+With an object store (`shared_versions.py`) the directory is a copy of what is there, for this machine's server, and a version is
+in both when a function here returns.
+
 Numbers only grow, even after the newest version was removed. Versions share files by hard links, so a copy takes no time and no
 space. Any step may be killed: the next one removes what it left behind.
 """
@@ -17,9 +20,11 @@ from tfrec.data.staging import link
 from tfrec.errors import ServingError, UsageError
 from tfrec.release.file_digests import check_files
 from tfrec.release.manifest import Manifest, read_manifest, write_manifest
+from tfrec.release.model_store import ModelStore
+from tfrec.release.shared_versions import remove_version, share_version, staged, synchronise
 from tfrec.release.verify import Verifier, verify
 
-__all__ = ["newest_dir", "next_version", "prune", "publish", "rollback", "verify", "version_of", "versions"]
+__all__ = ["newest_dir", "next_version", "prune", "publish", "pull", "rollback", "verify", "version_of", "versions"]
 
 _MARK = ".last_version"
 _ROLLBACK = ".rollback"  # the version that a rollback replaces, from before it is published until its caller knows of it
@@ -55,7 +60,19 @@ def version_of(base: str | Path, identity: str) -> int | None:
     return None
 
 
-def publish(export_dir: str | Path, base: str | Path, *, seconds: float = 120.0, verifier: Verifier | None = None) -> int:
+def pull(base: str | Path, store: ModelStore | None, *, newest: int | None = 1) -> None:
+    """Fetch the newest versions of an object store, all of them with None; nothing without a store.
+
+    Raises:
+        ServingError: the store cannot be used, or a file there is damaged.
+    """
+    if store is not None:
+        with _locked(Path(base), store, newest=newest):
+            pass
+
+
+def publish(export_dir: str | Path, base: str | Path, *, seconds: float = 120.0, verifier: Verifier | None = None,
+            store: ModelStore | None = None) -> int:
     """Verify an export, make it the newest version of `base`, and return its number. The export stays where it is.
 
     An export whose identity is published already is not published again, and the number of that version is returned: a job that
@@ -66,22 +83,25 @@ def publish(export_dir: str | Path, base: str | Path, *, seconds: float = 120.0,
         base: of the versions.
         seconds: for the verification, where no `verifier` is given.
         verifier: that has begun before.
+        store: in which the version shall be as well.
     """
     export_dir, base = Path(export_dir), Path(base)
     manifest = read_manifest(export_dir)
+    pull(base, store)
     if manifest.identity and (number := version_of(base, manifest.identity)):
         return number
     if verifier is None:
         verify(export_dir, seconds=seconds, parent=newest_dir(base))
     else:
         verifier.verify(export_dir, parent=newest_dir(base))
-    with _locked(base) as give:
+    with _locked(base, store) as give:
         if manifest.identity and (number := version_of(base, manifest.identity)):
             return number
         return give(export_dir, manifest)
 
 
-def rollback(base: str | Path, to: int | None = None, *, now: int, told: Callable[[int], None] | None = None) -> int:
+def rollback(base: str | Path, to: int | None = None, *, now: int, told: Callable[[int], None] | None = None,
+             store: ModelStore | None = None) -> int:
     """Publish a copy of version `to` as a new version, and return the new number.
 
     The copy takes over the log's window and the slates of the version that it replaces. A retrain would else learn the same
@@ -97,13 +117,14 @@ def rollback(base: str | Path, to: int | None = None, *, now: int, told: Callabl
         now: seconds since 1970.
         told: called with the number as soon as it is known. A rollback that is killed before this returns counts as not
             reported: asked for again without `to`, it reports its number and does not go back one version further.
+        store: in which the versions are as well.
 
     Raises:
         UsageError: there is no such version, or none before the newest.
         ServingError: a file of the version is not as it was published.
     """
     base = Path(base)
-    with _locked(base) as give:
+    with _locked(base, store, newest=None) as give:
         known = versions(base)
         if not known:
             raise UsageError(f"{base}: no version has been published, so there is nothing to roll back.")
@@ -145,22 +166,24 @@ def _before(base: Path, known: list[int], number: int) -> int:
     return older[-1]
 
 
-def prune(base: str | Path, *, keep: int, spare: Collection[int] = ()) -> list[int]:
+def prune(base: str | Path, *, keep: int, spare: Collection[int] = (), store: ModelStore | None = None) -> list[int]:
     """Remove all but the newest `keep` versions and those in `spare`, which a label may name; returns the removed numbers."""
     base = Path(base)
     if keep < 1:
         raise UsageError(f"keep must be at least 1, got {keep}.")
-    with _locked(base):
-        old = [number for number in versions(base)[:-keep] if number not in spare]
-        for number in old:
-            away = _staging(base, number)
-            (base / str(number)).rename(away)  # first out of the server's sight, then file by file
-            shutil.rmtree(away)
+    with _locked(base, store):
+        here, there = versions(base), store.versions() if store is not None else []
+        old = [number for number in sorted({*here, *there})[:-keep] if number not in spare]
+        for number in sorted({*old, *(store.abandoned() if store is not None else ())}):
+            if store is not None:
+                store.remove(number)
+            if number in here:
+                remove_version(base, number)
     return old
 
 
 @contextlib.contextmanager
-def _locked(base: Path) -> Iterator[Callable[[Path, Manifest], int]]:
+def _locked(base: Path, store: ModelStore | None = None, *, newest: int | None = 1) -> Iterator[Callable[[Path, Manifest], int]]:
     """Hold the lock of `base`, and yield a function that publishes a directory as the next version."""
     base.mkdir(parents=True, exist_ok=True)
     with (base / _MARK).open("a") as mark:
@@ -170,23 +193,26 @@ def _locked(base: Path) -> Iterator[Callable[[Path, Manifest], int]]:
 
         def give(source: Path, manifest: Manifest) -> int:
             number = next_version(base)
-            staged = _staging(base, number)
-            shutil.copytree(source, staged, copy_function=link)
-            write_manifest(staged, manifest.model_copy(update={"version": number}))
+            while store is not None and not store.claim(number, manifest.model_copy(update={"version": number})):
+                number += 1  # another machine has it
+            made = staged(base, number)
+            shutil.copytree(source, made, copy_function=link)
+            write_manifest(made, manifest.model_copy(update={"version": number}))
             try:
-                staged.rename(base / str(number))
+                made.rename(base / str(number))
             except OSError as error:
                 raise ServingError(f"{base / str(number)}: cannot be published: {error.strerror}.") from error
             sync_directory(base)
             mark.truncate(0)
             mark.write(str(number))
+            mark.flush()
+            if store is not None:
+                share_version(store, base, number)
             return number
 
+        if store is not None:
+            synchronise(store, base, versions(base), newest=newest)
         yield give
-
-
-def _staging(base: Path, number: int) -> Path:
-    return base.parent / f".{base.name}-staging-{number}"
 
 
 def _list(numbers: list[int]) -> str:

@@ -13,6 +13,7 @@ from tfrec.model_server.model_configs import ServedModelConfig, model_configs
 from tfrec.model_server.text_protos import read_models
 from tfrec.nearest import nearest
 from tfrec.release.publish import prune
+from tfrec.release.shared_versions import store_of
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ def retire(config: Config) -> list[int]:
     except UsageError as error:
         log.warning("no old version is removed: %s", error)
         return []
-    return prune(config.models_dir, keep=config.serving.keep_versions, spare=named)
+    return prune(config.models_dir, keep=config.serving.keep_versions, spare=named, store=store_of(config))
 
 
 def _named(config: Config) -> set[int]:
