@@ -11,8 +11,9 @@ from typing import Any
 from tfrec.config import Config
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.errors import ServingError
-from tfrec.release.manifest import Manifest, read_manifest
-from tfrec.release.publish import versions
+from tfrec.release.manifest import Manifest
+from tfrec.release.publish import manifests
+from tfrec.release.shared_versions import store_of
 
 
 def status(config: Config, *, server: str | None = None) -> dict[str, Any]:
@@ -30,11 +31,8 @@ def status(config: Config, *, server: str | None = None) -> dict[str, Any]:
     """
     states = _states(server, config.serving.model_name) if server else {}
     found = []
-    for number in reversed(versions(config.models_dir)):
-        try:
-            line = _line(read_manifest(config.models_dir / str(number)))
-        except ServingError as error:
-            line = {"error": str(error)}
+    for number, manifest in reversed(manifests(config.models_dir, store_of(config)).items()):
+        line = {"error": str(manifest)} if isinstance(manifest, ServingError) else _line(manifest)
         found.append({"version": number, **({"state": states.get(number, "not served")} if server else {}), **line})
     log: dict[str, int] = {}
     if FeedbackLog(config.log_uri).exists():

@@ -1,4 +1,5 @@
 """Versions in an object store, which run directories of several machines share: whole or absent, numbered once, removed once."""
+import json
 import os
 import shutil
 import signal
@@ -253,6 +254,9 @@ def test_commands_publish_to_the_store_and_a_server_elsewhere_follows(
     assert call("rollback", "--set", f"run={tmp_path / 'third'}", *shared)[0] == 0
     code, printed, said = call("pull", "--set", f"run={job}", *shared, "--json")
     assert (code, "".join(printed.split())) == (0, '{"versions":[1,2,3]}'), said
+    code, printed, said = call("status", "--set", f"run={tmp_path / 'none'}", *shared, "--json")
+    assert (code, [line["version"] for line in json.loads(printed)["versions"]]) == (0, [3, 2, 1]), said
+    assert not (tmp_path / "none").exists()  # nothing is fetched to be listed
     gateway = load_config(None, [f"run={tmp_path / 'gateway'}", f"serving.models={url}", "serving.model_name=m"])
     follow_in_background(gateway).set()
     assert versions(gateway.models_dir) == [1, 2, 3]

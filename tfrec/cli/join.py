@@ -9,7 +9,7 @@ import typer
 from tfrec import terminal
 from tfrec.cli.options import AsJson, Items, SkipBadRows, bad_rows, configured
 from tfrec.config import Config
-from tfrec.errors import UsageError
+from tfrec.errors import ServingError, UsageError
 
 
 @configured
@@ -67,8 +67,13 @@ def join(
 
 def _read_by_versions(config: Config) -> list[int]:
     """The numbers of the parts up to which the published versions have read."""
-    from tfrec.release.manifest import read_manifest
-    from tfrec.release.publish import versions
+    from tfrec.release.publish import manifests
+    from tfrec.release.shared_versions import store_of
 
-    windows = [read_manifest(config.models_dir / str(version)).window for version in versions(config.models_dir)]
-    return [int(window["upto"]) for window in windows if window is not None]
+    read = []
+    for manifest in manifests(config.models_dir, store_of(config)).values():
+        if isinstance(manifest, ServingError):
+            raise manifest
+        if manifest.window is not None:
+            read.append(int(manifest.window["upto"]))
+    return read

@@ -24,7 +24,7 @@ from tfrec.release.model_store import ModelStore
 from tfrec.release.shared_versions import remove_version, share_version, staged, synchronise
 from tfrec.release.verify import Verifier, verify
 
-__all__ = ["newest_dir", "next_version", "prune", "publish", "pull", "rollback", "verify", "version_of", "versions"]
+__all__ = ["manifests", "newest_dir", "next_version", "prune", "publish", "pull", "rollback", "verify", "version_of", "versions"]
 
 _MARK = ".last_version"
 _ROLLBACK = ".rollback"  # the version that a rollback replaces, from before it is published until its caller knows of it
@@ -69,6 +69,18 @@ def pull(base: str | Path, store: ModelStore | None, *, newest: int | None = 1) 
     if store is not None:
         with _locked(Path(base), store, newest=newest):
             pass
+
+
+def manifests(base: str | Path, store: ModelStore | None) -> dict[int, Manifest | ServingError]:
+    """The manifest of each version that is here or in the store, oldest first; of one that cannot be read, the error."""
+    here, there = versions(base), store.versions() if store is not None else []
+    found: dict[int, Manifest | ServingError] = {}
+    for number in sorted({*here, *there}):
+        try:
+            found[number] = read_manifest(Path(base) / str(number)) if store is None or number in here else store.manifest(number)
+        except ServingError as error:
+            found[number] = error
+    return found
 
 
 def publish(export_dir: str | Path, base: str | Path, *, seconds: float = 120.0, verifier: Verifier | None = None,
