@@ -42,7 +42,9 @@ def session() -> Iterator[Any]:
     from pyspark.sql import SparkSession
 
     small = {"spark.ui.enabled": "false", "spark.sql.shuffle.partitions": "2", "spark.driver.host": "127.0.0.1",
-             "spark.driver.bindAddress": "127.0.0.1", "spark.ui.showConsoleProgress": "false", "spark.driver.memory": "1g"}
+             "spark.driver.bindAddress": "127.0.0.1", "spark.ui.showConsoleProgress": "false", "spark.driver.memory": "1g",
+             # for so few rows, to compile each plan takes three times as long as to run it as it is
+             "spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
     builder = SparkSession.builder.master("local[2]")
     for key, value in small.items():
         builder = builder.config(key, value)
