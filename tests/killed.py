@@ -26,7 +26,7 @@ def retrain_until(config: Config, when: str, name: str, *, now: int) -> None:
             real(*words, **named)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    with eagerly(), tiny.exporting("recommend"), mock.patch("tfrec.retrain.job.Verifier"), mock.patch(name, deadly):
+    with eagerly(), tiny.exporting("recommend"), mock.patch("tfrec.retrain.session.Verifier"), mock.patch(name, deadly):
         retrain(config, now=now)
 
 

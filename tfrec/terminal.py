@@ -88,9 +88,9 @@ def quiet_native_code() -> Iterator[None]:
             os.close(kept)
 
 
-def to_json(result: Any) -> str:
+def to_json(result: Any, *, indent: int | None = 2) -> str:
     """A result as JSON, in which NaN and infinities are null. Numbers and arrays of numpy are written as plain ones."""
-    return pydantic_core.to_json(result, indent=2, inf_nan_mode="null", fallback=_number).decode()
+    return pydantic_core.to_json(result, indent=indent, inf_nan_mode="null", fallback=_number).decode()
 
 
 def show(result: Any, *, as_json: bool) -> None:

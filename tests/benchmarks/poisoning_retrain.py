@@ -96,7 +96,7 @@ def attempt(config: Config, rows: list[Row], *, film: str, asked_users: set[str]
         log.outcome(*[Outcome(event_id=f"e{n}", user=pseudonyms.of(user), item=item, action="rating", time=at)
                       for n, (user, item, at) in enumerate(rows)])
     with ExitStack() as patches:
-        patches.enter_context(mock.patch("tfrec.retrain.job.Verifier"))
+        patches.enter_context(mock.patch("tfrec.retrain.session.Verifier"))
         patches.enter_context(mock.patch("tfrec.retrain.job.learn", watched))
         if damped == NOTHING:
             patches.enter_context(mock.patch("tfrec.models.popularity_prior.agreed", lambda _, newcomers, **__: newcomers))

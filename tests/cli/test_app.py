@@ -1,6 +1,7 @@
 """The program as a person meets it: by its exit code and its two streams."""
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -120,21 +121,41 @@ def test_retrain_ends_with_a_code_for_a_scheduler(call, tmp_path, monkeypatch, o
 def test_retrain_every_goes_on_after_a_run_that_was_rejected_or_failed(call, tmp_path, monkeypatch):
     from tfrec.retrain import Retrained
 
-    moments = []
+    moments, before = [], signal.getsignal(signal.SIGTERM)
 
-    def retrain(config, *, now):
+    def retrain(config, *, now, session):
         moments.append(now)
         if len(moments) == 2:
             raise TfrecError("another retrain of this run is at work")
-        if len(moments) == 4:
-            raise KeyboardInterrupt
+        if len(moments) == 3:
+            raise MemoryError("of another kind")
+        if len(moments) == 5:
+            signal.raise_signal(signal.SIGTERM)
+            session.check()
         return Retrained("rejected", "because", 7, events=12, learnt=9)
 
     monkeypatch.setattr("tfrec.retrain.retrain", retrain)
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
-    code, _, err = call("retrain", "--every", "5m", "--set", f"run={tmp_path}")
-    assert (code, len(moments)) == (130, 4)
+    code, out, err = call("retrain", "--every", "0.01s", "--set", f"run={tmp_path}")
+    assert (code, len(moments)) == (0, 5)
     assert "another retrain of this run is at work" in err
+    assert "MemoryError: of another kind" in err
+    lines = out.splitlines()
+    assert len(lines) == 2
+    assert "rejected: version 7, 12 new events, 9 learnt, 0.0 s (). because" in lines[0]
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_retrain_every_writes_a_line_of_json_for_each_run(call, tmp_path, monkeypatch):
+    from tfrec.retrain import Retrained
+
+    def retrain(config, *, now, session):
+        session.stopping.set()
+        return Retrained("promoted", "because", 8, events=12, learnt=9, seconds={"train": 0.5})
+
+    monkeypatch.setattr("tfrec.retrain.retrain", retrain)
+    code, out, _ = call("retrain", "--every", "10s", "--json", "--set", f"run={tmp_path}")
+    assert code == 0
+    assert [json.loads(line)["seconds"] for line in out.splitlines()] == [{"train": 0.5}]
 
 
 @pytest.mark.parametrize("words", [("train",), ("evaluate",), ("publish", "export"), ("gateway",)])

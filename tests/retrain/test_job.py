@@ -40,7 +40,7 @@ from tfrec.training.loop import optimiser
 
 ROOT = Path(__file__).parents[2]
 NOW, EVENTS = 3_000_000, 40
-CHALLENGE, LEARN, VERIFY = (f"tfrec.retrain.job.{name}" for name in ("challenge", "learn", "Verifier"))
+CHALLENGE, LEARN, VERIFY = (f"tfrec.retrain.{name}" for name in ("job.challenge", "job.learn", "session.Verifier"))
 KILLS = [  # in the order of a run; each leaves something else behind
     "after tfrec.training.loop.StepProgress.on_train_batch_end",  # the intent; one batch of many is learnt
     "before tfrec.release.export.write_manifest",  # an export that has not got its name yet

@@ -27,7 +27,7 @@ from tfrec.training.slates.trainer import PolicyScorer
 from tfrec.training.slates.window import window_arrays
 
 DAY = 86_400
-VERIFY = ("tfrec.retrain.job.Verifier", "tfrec.release.publish.verify")
+VERIFY = ("tfrec.retrain.session.Verifier", "tfrec.release.publish.verify")
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from tfrec.release.export import export
 from tfrec.release.lineage import Lineage
 from tfrec.release.publish import publish
 from tfrec.release.verify import Verifier
-from tfrec.retrain import Retrained, retrain
+from tfrec.retrain import Retrained, Session, retrain
 from tfrec.retrain.result import timed
 from tfrec.training.progress import bar
 
@@ -57,7 +57,7 @@ def demo(run: Path, catalogue: Catalogue, inter: Interactions, *, name: str, rou
     end = found.evaluated.train_end
     rows, answers, failed = [], [], 0
     with ExitStack() as stack:
-        servers = _go_live(stack, config, found, inter, steps)
+        servers, session = _go_live(stack, config, found, inter, steps), stack.enter_context(Session())
         agreement = server_agreement(servers.client, found.trained.recommender, inter, found.evaluated.events)
         traffic = Traffic(servers.gateway, inter, config.model.history, servers.clock.tell)
         edges = np.linspace(end, len(inter), rounds + 1).astype(int).tolist()
@@ -67,7 +67,7 @@ def demo(run: Path, catalogue: Catalogue, inter: Interactions, *, name: str, rou
             with timed(steps, "live traffic"), bar(label, total=stop - start) as advance:
                 given = traffic.play(start, stop, asked.tolist(), advance=advance)
             with timed(steps, "retrain"), Visitor(HOST, servers.gateway_port) as visitor:
-                result = _retrain(config, servers, logged=stop - end, now=int(inter.time[stop - 1]) + 1, seed=number)
+                result = _retrain(config, servers, session, logged=stop - end, now=int(inter.time[stop - 1]) + 1, seed=number)
             failed += visitor.failed
             log.info("round %d: %s. %s", number, result.outcome, result.reason)
             rows.append(round_figures(number, stop - start, given, result))
@@ -115,10 +115,10 @@ def _go_live(stack: ExitStack, config: Config, found: Prequential, inter: Intera
     return servers
 
 
-def _retrain(config: Config, servers: Servers, *, logged: int, now: int, seed: int) -> Retrained:
+def _retrain(config: Config, servers: Servers, session: Session, *, logged: int, now: int, seed: int) -> Retrained:
     """Retrain when the log has so many outcomes, and return when the version that is then newest answers."""
     log = FeedbackLog(config.log_uri)
     wait_until(lambda: bool(log.read("outcomes").num_rows >= logged), f"{logged} outcomes in the log")
-    result = retrain(config, now=now, seed=seed)
+    result = retrain(config, now=now, seed=seed, session=session)
     servers.wait_for_version(result.version)
     return result

@@ -15,12 +15,16 @@ class Anchor:
     def __init__(self, weights: Sequence[tf.Variable]) -> None:
         self.weights = list(weights)
         self.strength = 0.0
-        self._start: list[tf.Tensor] = []
+        self._start: list[tf.Variable] = []
 
     def hold(self, strength: float) -> None:
-        """Hold the weights where they are now; 0 lets them go. A compiled step does not see it: compile the model after this."""
+        """Hold the weights where they are now; 0 lets them go. A traced step sees where, and has its strength as a constant."""
         self.strength = strength
-        self._start = [tf.identity(w) for w in self.weights] if strength else []
+        if strength and not self._start:
+            self._start = [tf.Variable(w, trainable=False) for w in self.weights]
+        elif strength:
+            for start, weight in zip(self._start, self.weights, strict=True):
+                start.assign(weight)
 
     def penalty(self) -> tf.Tensor:
         """This replica's part of the penalty, since the losses of replicas are summed; 0 without an anchor."""

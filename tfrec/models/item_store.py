@@ -1,8 +1,10 @@
 """Item arrays of the model: what the catalogue and the popularity prior bring, by catalogue position.
 
-They are no weights, so they are not in a checkpoint of weights. Arrays are padded to a few capacities, so that a step is compiled
-anew only once in a while as the catalogue grows.
+They are no weights, so they are not in a checkpoint of weights. Arrays are padded to a few capacities, so that a step is traced
+and compiled anew only once in a while as the catalogue grows.
 """
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
@@ -23,6 +25,8 @@ class ItemStore(tf.Module):
 
     Attributes:
         n_items: Items of the catalogue; the rows beyond are padding.
+        generation: Counts the times that a variable was replaced: a step that was traced before reads the old one.
+        size: `n_items`, as a variable.
         text: `[rows, text_width]`, text vectors.
         features: `[rows, features]`, of `ItemFeatures`.
         slot: `[rows]`, residual slots; 0 for none.
@@ -31,6 +35,7 @@ class ItemStore(tf.Module):
         q_below: `[rows]`, the cumulative sum of `q`.
     """
 
+    size: tf.Variable
     text: tf.Variable
     features: tf.Variable
     slot: tf.Variable
@@ -40,7 +45,7 @@ class ItemStore(tf.Module):
 
     def __init__(self) -> None:
         super().__init__(name="item_store")
-        self.n_items = 0
+        self.n_items = self.generation = 0
 
     @property
     def rows(self) -> int:
@@ -52,6 +57,7 @@ class ItemStore(tf.Module):
     ) -> None:
         """Take over the catalogue's arrays, each `[n_items, ...]`."""
         self.n_items = len(text)
+        self._hold("size", np.array(self.n_items))
         padding = capacity_for(len(text)) - len(text)
         for name, array in {"text": text, "features": features, "slot": slot}.items():
             self._hold(name, np.concatenate([array, np.zeros((padding, *array.shape[1:]), array.dtype)]))
@@ -65,16 +71,18 @@ class ItemStore(tf.Module):
         """
         beyond = (0, self.rows - self.n_items)
         visible = np.where(first_touch[None, :] <= np.arange(len(log_p))[:, None], log_p, HIDDEN).astype(np.float32)
-        self._hold("log_p", np.pad(visible, [(0, 0), beyond], constant_values=HIDDEN))
+        self._hold("log_p", np.pad(visible, [(0, 0), beyond], constant_values=HIDDEN), shape=[None, self.rows])
         q = proposal(log_p[-1])
         self._hold("q", np.pad(q, beyond).astype(np.float32))
         self._hold("q_below", np.pad(np.cumsum(q), beyond, mode="edge").astype(np.float32))
 
-    def _hold(self, name: str, array: np.ndarray) -> None:
+    def _hold(self, name: str, array: np.ndarray, *, shape: Sequence[int | None] | None = None) -> None:
+        """Keep an array in a variable of its shape, or of one that leaves some of its lengths open."""
         if array.dtype == np.int32:  # such a variable stays on the CPU, where a step that XLA compiled for a GPU cannot read it
             array = array.astype(np.int64)
         held = getattr(self, name, None)
-        if held is not None and held.shape == array.shape and held.dtype == array.dtype:
+        if held is not None and held.shape.is_compatible_with(array.shape) and held.dtype == array.dtype:
             held.assign(array)
         else:
-            setattr(self, name, tf.Variable(array, trainable=False, name=name))
+            self.generation += 1
+            setattr(self, name, tf.Variable(array, trainable=False, name=name, shape=shape))

@@ -26,7 +26,8 @@ def proposal(log_p: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
     return 0.5 * np.exp(log_p - np.logaddexp.reduce(log_p)) + 0.5 / len(log_p)
 
 
-def draw_negatives(q: tf.Tensor, q_below: tf.Tensor, seed: tf.Tensor, *, count: int, n_items: int) -> Negatives:
+def draw_negatives(q: tf.Tensor, q_below: tf.Tensor, seed: tf.Tensor, *, count: int,
+                   n_items: int | tf.Tensor) -> Negatives:
     """Draws `count` items with replacement.
 
     Args:
@@ -37,7 +38,7 @@ def draw_negatives(q: tf.Tensor, q_below: tf.Tensor, seed: tf.Tensor, *, count: 
         n_items: Size of the catalogue, at most `rows`.
     """
     draw = tf.random.stateless_uniform([count], seed) * q_below[-1]
-    item = tf.minimum(tf.searchsorted(tf.convert_to_tensor(q_below), draw, side="right"), n_items - 1)
+    item = tf.minimum(tf.searchsorted(tf.convert_to_tensor(q_below), draw, side="right"), tf.cast(n_items, tf.int32) - 1)
     return Negatives(item, tf.math.log(tf.gather(q, item) * count), is_catalogue=False)
 
 

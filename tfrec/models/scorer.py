@@ -62,10 +62,6 @@ class Scorer:
         self._first = (prior or recommender.prior).copy()
         self._start, self._rolls, self._timeline = counted, rolls, timeline
         self._restart()
-        # of any batch size, so that it is traced once
-        words, dim = tf.TensorSpec([None, recommender.config.model.history], tf.int64), recommender.config.model.dim
-        signature = [tf.TensorSpec([None, dim], tf.float32), words, words, words, tf.TensorSpec([None], tf.int64)]
-        self._similarity = tf.function(self._similarities, input_signature=signature, autograph=False)
         self.refresh()
 
     def refresh(self) -> None:
@@ -93,7 +89,8 @@ class Scorer:
         following = np.where(newest, self._inter.time[events][:, None], np.roll(time, -1, axis=1))
         behaviour = (np.where(known, self._inter.item[found], 0), self._codes[self._inter.action[found]],
                      np.where(known, following - time, 0), count)
-        scores: FloatArray = self._similarity(self._items, *(a.astype(np.int64) for a in behaviour)).numpy()
+        of_histories = self._recommender.model.history_scores
+        scores: FloatArray = of_histories(self._items, *(a.astype(np.int64) for a in behaviour)).numpy()
         return scores
 
     def log_p(self, events: Ints) -> FloatArray:
@@ -114,10 +111,3 @@ class Scorer:
             self._counted = fresh.stop
             out[row] = self._prior.log_p()
         return out
-
-    def _similarities(self, items: tf.Tensor, item: tf.Tensor, action: tf.Tensor, gap: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-        model = self._recommender.model
-        at = tf.cast(tf.maximum(count - 1, 0), tf.int32)
-        newest = model.queries(tf.gather(items, item), tf.cast(action, tf.int32), gap, at=at)[:, 0]
-        u = tf.where(count[:, None] > 0, model.scale_behaviour(newest), 0.0)
-        return tf.matmul(u, items, transpose_b=True)

@@ -29,6 +29,7 @@ from tfrec.models.item_tower import ItemTower
 from tfrec.models.query_tower import HIDDEN, QueryTower
 from tfrec.models.retrieval_task import CorrectedRetrieval
 from tfrec.models.sampled_softmax import Negatives, correct_for_sampling, draw_negatives, hide_own, whole_catalogue
+from tfrec.models.traced import Traced
 from tfrec.models.weight_average import WeightAverage
 
 WHOLE_CATALOGUE = 4  # times the number of negatives: to draw and look up as many costs as much as a catalogue of that size
@@ -81,6 +82,7 @@ class TwoTower(tfrs.Model):
         average: The moving average of weights.
         anchor: L2-SP; without effect until its `hold` is called.
         steps: Optimiser steps since the first training, which seed all noise.
+        traced: Functions that were traced with the model.
     """
 
     def __init__(self, items: ItemTower, queries: QueryTower, *, temperature: float, negatives: int, seed: int,
@@ -98,6 +100,7 @@ class TwoTower(tfrs.Model):
         self.steps = self.add_weight(name="steps", shape=[], dtype=tf.int64, initializer="zeros", trainable=False,
                                      aggregation=first)
         self.task = CorrectedRetrieval()
+        self.traced = Traced()
         queries(tf.zeros([1, 1, dim]), tf.zeros([1, 1], tf.int32), tf.zeros([1, 1], tf.int64))  # makes its weights
         towers = [*items.trainable_weights, *queries.trainable_weights]
         self.store = ItemStore()
@@ -108,6 +111,11 @@ class TwoTower(tfrs.Model):
     def uses_whole_catalogue(self) -> bool:
         """Whether a step uses the whole catalogue in place of drawn negatives."""
         return self.store.n_items <= WHOLE_CATALOGUE * self.negatives
+
+    @property
+    def constants(self) -> str:
+        """What a traced step has as constants: where it differs, a step must be traced anew."""
+        return f"{self.anchor.strength} {self.uses_whole_catalogue} {self.store.generation}"
 
     # -- vectors and scores
 
@@ -149,6 +157,29 @@ class TwoTower(tfrs.Model):
         u = tf.where(count[:, None] > 0, self.scale_behaviour(newest), 0.0) + self.scale_query(inputs["query"])
         searched = tf.reduce_any(inputs["query"] != 0.0, axis=1, keepdims=True)
         return u, tf.where(searched, SEARCH_BETA, self.beta)
+
+    def history_scores(self, items: tf.Tensor, item: tf.Tensor, action: tf.Tensor, gap: tf.Tensor,
+                       count: tf.Tensor) -> tf.Tensor:
+        """`<u, v>` `[batch, n_items]` of histories and all items; traced once, for batches and catalogues of any size.
+
+        Args:
+            items: `[n_items, dim]`, the vectors of all items.
+            item: `[batch, length]`, positions among them, oldest first.
+            action: `[batch, length]`, codes.
+            gap: `[batch, length]`, seconds to the following event.
+            count: `[batch]`, events of each history.
+        """
+        words = tf.TensorSpec([None, None], tf.int64)
+        signature = [tf.TensorSpec([None, self.items.sizes["dim"]], tf.float32), words, words, words,
+                     tf.TensorSpec([None], tf.int64)]
+        found: tf.Tensor = self.traced.of("history_scores", self._scored_histories, signature)(items, item, action, gap, count)
+        return found
+
+    def _scored_histories(self, items: tf.Tensor, item: tf.Tensor, action: tf.Tensor, gap: tf.Tensor,
+                          count: tf.Tensor) -> tf.Tensor:
+        at = tf.cast(tf.maximum(count - 1, 0), tf.int32)
+        newest = self.queries(tf.gather(items, item), tf.cast(action, tf.int32), gap, at=at)[:, 0]
+        return tf.matmul(tf.where(count[:, None] > 0, self.scale_behaviour(newest), 0.0), items, transpose_b=True)
 
     # -- training
 
@@ -193,7 +224,7 @@ class TwoTower(tfrs.Model):
         if self.uses_whole_catalogue:
             table = self.item_vectors(None, noise)
             return (lambda rows: tf.gather(table, rows)), whole_catalogue(store.rows)
-        negatives = draw_negatives(store.q, store.q_below, draws.shared_seed, count=self.negatives, n_items=store.n_items)
+        negatives = draw_negatives(store.q, store.q_below, draws.shared_seed, count=self.negatives, n_items=store.size)
         return (lambda rows: self.item_vectors(rows, noise)), negatives
 
     def _queries(self, inputs: Batch, look_up: LookUp, noise: Noise | None) -> tf.Tensor:

@@ -13,7 +13,8 @@ import tensorflow as tf
 
 from tfrec.client.contract import difference
 from tfrec.client.warmup import read_signatures
-from tfrec.data.items.catalogue import Catalogue, read_catalogue
+from tfrec.data.items.catalogue import Catalogue
+from tfrec.data.items.catalogue_cache import cached_catalogue
 from tfrec.errors import ServingError
 from tfrec.graph.served_weights import TOWERS, tower_weights
 from tfrec.models.popularity_prior import PopularityPrior
@@ -52,7 +53,7 @@ def check_artefacts(version_dir: str | Path, manifest: Manifest, *, sample: int 
     root = Path(version_dir)
     try:
         _check_signatures(root, manifest)
-        catalogue = read_catalogue(root / CHECKPOINT / "catalogue.jsonl")
+        catalogue = cached_catalogue(root / CHECKPOINT / "catalogue.jsonl")
         prior = _checked_prior(root, manifest, catalogue)
         served, weights = _served(root)
         tolerance = CLOSE if manifest.index.get("storage", "float32") == "float32" else ROUNDED

@@ -7,11 +7,14 @@
     learning.py       the objectives, from the parent's weights
     judging.py        the challenger beside the champion
     job.py            the steps in their order
+    session.py        what the runs of one process share
+    beats.py          when a job that runs on begins a run
 
 A run is a function of its window, parent version, configuration, time and seed. A run that was killed is taken up by the next
 one, which comes to the same verdict; a version carries the identity of its run, so it is not published twice.
 """
 from tfrec.retrain.job import retrain
 from tfrec.retrain.result import PROMOTED, REJECTED, WAITING, Retrained
+from tfrec.retrain.session import Session, Stopped
 
-__all__ = ["PROMOTED", "REJECTED", "WAITING", "Retrained", "retrain"]
+__all__ = ["PROMOTED", "REJECTED", "WAITING", "Retrained", "Session", "Stopped", "retrain"]

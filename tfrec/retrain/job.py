@@ -7,6 +7,7 @@ A run ends as `promoted`, `rejected` or `waiting`. If it ends in an error, what 
 """
 import logging
 import shutil
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -32,24 +33,25 @@ from tfrec.retrain.judging import Contest
 from tfrec.retrain.learning import learn, not_finite
 from tfrec.retrain.result import PROMOTED, REJECTED, WAITING, Retrained, timed
 from tfrec.retrain.run_directory import RunDirectory, disk_errors_named
+from tfrec.retrain.session import Session
 from tfrec.retrain.split import Split, split_window
 from tfrec.retrain.weekly_popularity import weekly_popularity
 from tfrec.retrain.window import read_window, settle_log
 from tfrec.training import checkpoint
-from tfrec.training.devices import choose_strategy
-from tfrec.training.loop import SNAPSHOTS, optimiser
+from tfrec.training.loop import SNAPSHOTS
 from tfrec.training.slates.window import SlateWindow
 
 log = logging.getLogger(__name__)
 
 
-def retrain(config: Config, *, now: int, seed: int = 0) -> Retrained:
+def retrain(config: Config, *, now: int, seed: int = 0, session: Session | None = None) -> Retrained:
     """Run the job once.
 
     Args:
         config: names the run directory with its feedback log and published versions, the catalogue and the base behaviour.
         now: seconds since 1970; labels mature by it. A run that is taken up keeps the time and the seed that it began with.
         seed: of replay and of the order of batches.
+        session: what this process keeps from run to run; by default nothing.
 
     Raises:
         UsageError: nothing is published to continue from.
@@ -70,7 +72,9 @@ def retrain(config: Config, *, now: int, seed: int = 0) -> Retrained:
         result = _ended_before(config, intent)
         if result is None:
             try:
-                result = challenge(config, directory, catalogue, intent, quarantine=quarantine)
+                with ExitStack() as stack:
+                    session = session or stack.enter_context(Session())
+                    result = challenge(config, directory, catalogue, intent, session, quarantine=quarantine)
             except Exception:  # a kill is none
                 directory.abandon()
                 raise
@@ -106,7 +110,7 @@ def _ended_before(config: Config, intent: Intent) -> Retrained | None:
     return Retrained(**meta["result"] | {"version": published})
 
 
-def challenge(config: Config, directory: RunDirectory, catalogue: Catalogue, intent: Intent, *,
+def challenge(config: Config, directory: RunDirectory, catalogue: Catalogue, intent: Intent, session: Session, *,
               quarantine: Quarantine) -> Retrained:
     """Train a challenger on the window of an intent and publish it if it passes the gate."""
     parent = config.models_dir / str(intent.parent)
@@ -116,19 +120,21 @@ def challenge(config: Config, directory: RunDirectory, catalogue: Catalogue, int
     result.events, result.left_out = window.events, window.left_out
     if missing := window.missing(config.retrain):
         return result.ended(WAITING, missing)
+    session.check()
     split = split_window(config, window, seed=intent.seed)
     if not len(split.judges):
         return result.ended(WAITING, split.no_judges)
 
-    with choose_strategy(config.training.device).scope():
-        optimizer = optimiser(config, learning_rate=config.retrain.learning_rate)
-        challenger, _ = checkpoint.load(parent / CHECKPOINT, config, catalogue=window.catalogue, optimizer=optimizer)
-        optimizer.learning_rate = config.retrain.learning_rate  # and not the parent's
+    session.verifier()  # its server starts while the challenger learns
+    with session.strategy(config.training.device).scope():
+        with timed(result.seconds, "load"):
+            challenger, optimizer = session.load(parent / CHECKPOINT, config, window.catalogue)
         with timed(result.seconds, "evaluate"):
             timeline = challenger.timeline.advanced(window.inter, window.arrived, most=SNAPSHOTS)
             shown = SlateWindow.of(challenger, window.slates, timeline, until=split.until, now=intent.now)
             weekly = weekly_popularity(config, intent, window, since=split.since)
             contest = Contest(config, challenger, window, split, shown, timeline, weekly)
+        session.check()
         with timed(result.seconds, "train"):
             try:
                 learn(config, challenger, optimizer, split.learnable, split.targets, shown, timeline, seed=intent.seed)
@@ -140,6 +146,7 @@ def challenge(config: Config, directory: RunDirectory, catalogue: Catalogue, int
             shown.teach_head(challenger)
             if broken := not_finite(challenger, optimizer):  # the bandits' head, now
                 return result.ended(REJECTED, broken)
+        session.check()
         with timed(result.seconds, "evaluate"):
             decision = contest.decision(read_manifest(parent))
         result.figures = figures_of(decision) | split.figures
@@ -147,24 +154,24 @@ def challenge(config: Config, directory: RunDirectory, catalogue: Catalogue, int
         if not decision.promote:
             return result
         challenger.timeline, challenger.prior = timeline.thinned(), timeline.prior
-        return release(config, directory, intent, challenger, optimizer, split, shown, result)
+        session.check()
+        return release(config, directory, intent, challenger, optimizer, split, shown, result, verifier=session.verifier())
 
 
 def release(config: Config, directory: RunDirectory, intent: Intent, challenger: Recommender, optimizer: Any, split: Split,
-            shown: SlateWindow, result: Retrained) -> Retrained:
-    """Export a challenger that passed the gate, verify the export in a fresh model server, and publish it."""
+            shown: SlateWindow, result: Retrained, *, verifier: Verifier) -> Retrained:
+    """Export a challenger that passed the gate, verify the export in a model server, and publish it."""
     parent = config.models_dir / str(intent.parent)
-    with Verifier() as verifier:  # its server starts while the export is written
-        with timed(result.seconds, "export"):
-            lineage = Lineage(parent=intent.parent, window={"upto": intent.upto, "now": intent.now}, held_back=split.held_back,
-                              slates_until=max(shown.learnt_until, slates_until(parent)), scorecard=result.figures,
-                              identity=intent.identity)
-            exported = export(challenger, directory.path / f"export-{intent.identity}", created_at=intent.now, lineage=lineage,
-                              parent=parent, optimizer=optimizer, result=asdict(result))
-        with timed(result.seconds, "verify"):
-            try:
-                result.version = publish(exported, config.models_dir, verifier=verifier, store=store_of(config))
-            except NotVerified as e:
-                result.ended(REJECTED, str(e))
+    with timed(result.seconds, "export"):
+        lineage = Lineage(parent=intent.parent, window={"upto": intent.upto, "now": intent.now}, held_back=split.held_back,
+                          slates_until=max(shown.learnt_until, slates_until(parent)), scorecard=result.figures,
+                          identity=intent.identity)
+        exported = export(challenger, directory.path / f"export-{intent.identity}", created_at=intent.now, lineage=lineage,
+                          parent=parent, optimizer=optimizer, result=asdict(result))
+    with timed(result.seconds, "verify"):
+        try:
+            result.version = publish(exported, config.models_dir, verifier=verifier, store=store_of(config))
+        except NotVerified as e:
+            result.ended(REJECTED, str(e))
     shutil.rmtree(exported)
     return result

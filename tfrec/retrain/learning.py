@@ -35,6 +35,7 @@ def learn(config: Config, challenger: Recommender, optimizer: Any, inter: Intera
         NothingToLearn: an objective finds nothing in the window.
     """
     model, objectives = challenger.model, config.retrain.objectives
+    tf.keras.utils.set_random_seed(config.training.seed)  # of the auxiliary heads, whatever this process did before
     model.average.restart()
     behaviour = None
     if "softmax" in objectives:

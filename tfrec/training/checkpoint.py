@@ -15,12 +15,14 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tfrec.config import Config
-from tfrec.data.items.catalogue import Catalogue, read_catalogue
+from tfrec.data.items.catalogue import Catalogue
+from tfrec.data.items.catalogue_cache import cached_catalogue
 from tfrec.data.items.item_features import ItemFeatures
 from tfrec.data.readers.quarantine import Quarantine
 from tfrec.data.staging import recover, replace_directory, staging
 from tfrec.errors import DataError, ModelError
 from tfrec.models.bayesian_head import BayesianHead
+from tfrec.models.item_store import capacity_for
 from tfrec.models.popularity_prior import PopularityPrior
 from tfrec.models.pretrained.checkpoint_files import fingerprint
 from tfrec.models.prior_timeline import PriorTimeline
@@ -79,15 +81,25 @@ def save_catalogue(directory: Path, recommender: Recommender) -> None:
     recommender.catalogue.write(directory / "catalogue.jsonl")
 
 
+def fits(directory: Path, config: Config, onto: Recommender, catalogue: Catalogue) -> bool:
+    """Whether the variables of `onto`, and the steps that were traced with them, can take what is in a checkpoint."""
+    description, sizes = _read_description(directory), onto.model.items.sizes
+    features = ItemFeatures.model_validate(description["features"])
+    return (bool(description["optimizer"]) and onto.config == config and onto.model.store.rows == capacity_for(len(catalogue))
+            and (description["text_width"], features.width) == (sizes["text_width"], sizes["feature_width"]))
+
+
 def load(directory: Path, config: Config, *, catalogue: Catalogue | None = None,
-         optimizer: tf.keras.optimizers.Optimizer | None = None) -> tuple[Recommender, dict[str, Any]]:
+         optimizer: tf.keras.optimizers.Optimizer | None = None,
+         onto: Recommender | None = None) -> tuple[Recommender, dict[str, Any]]:
     """Read a checkpoint: the recommender, and the `meta` that was saved with it.
 
     Args:
         directory: of the checkpoint.
         config: of the run. Its model and text sections must be those of the checkpoint, apart from `UNCHECKED_SETTINGS`.
         catalogue: the present one, which must begin with the checkpoint's items; by default the checkpoint's own.
-        optimizer: a new one, which gets the saved state if there is one.
+        optimizer: a new one, or that of `onto`; it gets the saved state if there is one.
+        onto: another recommender, whose variables are filled in; see `fits`. It must not be used any more.
 
     Raises:
         ModelError: there is no checkpoint, or it has another format, configuration, text encoder or catalogue.
@@ -95,7 +107,7 @@ def load(directory: Path, config: Config, *, catalogue: Catalogue | None = None,
     description = _read_description(directory)
     _check_configuration(directory, description, config)
     _check_encoder(directory, description, config, "Put them back, or train a new model in another run directory.")
-    known = read_catalogue(directory / "catalogue.jsonl")
+    known = cached_catalogue(directory / "catalogue.jsonl")
     present = catalogue or known
     if not np.array_equal(present.ids[: len(known)], known.ids):
         raise ModelError(f"{directory}: the catalogue does not begin with the {len(known)} items of the checkpoint in their "
@@ -106,8 +118,8 @@ def load(directory: Path, config: Config, *, catalogue: Catalogue | None = None,
     prior.grow(len(present))
     timeline = PriorTimeline.load(directory / "timeline.npz")
     timeline.grow(len(present))
-    recommender = _untrained(description, config, present, text, slot, prior, timeline)
-    if optimizer is not None:
+    recommender = _untrained(description, config, present, text, slot, prior, timeline, onto=onto)
+    if optimizer is not None and onto is None:
         optimizer.build(recommender.model.trainable_variables)
     read_weights(directory, recommender, optimizer if description["optimizer"] else None)
     recommender.refresh()
@@ -125,7 +137,7 @@ def load_items(directory: Path, items: Sequence[int]) -> Recommender:
     description = _read_description(directory)
     config = Config.model_validate({"model": description["model"], "text": description["text"]})
     _check_encoder(directory, description, config, "Put them back.")
-    known = read_catalogue(directory / "catalogue.jsonl")
+    known = cached_catalogue(directory / "catalogue.jsonl")
     chosen = Catalogue([known.items[item] for item in items])
     text = load_encoder(config.text).encode(chosen.texts, batch_size=config.text.batch_size)
     slot = read_slots(directory)[list(items)]
@@ -137,12 +149,16 @@ def load_items(directory: Path, items: Sequence[int]) -> Recommender:
 
 
 def _untrained(description: dict[str, Any], config: Config, catalogue: Catalogue, text: npt.NDArray[np.float32],
-               slot: npt.NDArray[np.int32], prior: PopularityPrior, timeline: PriorTimeline) -> Recommender:
+               slot: npt.NDArray[np.int32], prior: PopularityPrior, timeline: PriorTimeline, *,
+               onto: Recommender | None = None) -> Recommender:
     """The recommender that a checkpoint describes, before its weights are filled in."""
     features = ItemFeatures.model_validate(description["features"])
-    model = towers(config, text_width=description["text_width"], feature_width=features.width)
-    return Recommender(config, catalogue, text, features, slot, tuple(description["actions"]), prior, timeline, model,
-                       BayesianHead(config.model.dim))
+    if onto is not None:
+        model, head = onto.model, onto.head
+    else:
+        model = towers(config, text_width=description["text_width"], feature_width=features.width)
+        head = BayesianHead(config.model.dim)
+    return Recommender(config, catalogue, text, features, slot, tuple(description["actions"]), prior, timeline, model, head)
 
 
 def read_weights(directory: Path, recommender: Recommender, optimizer: tf.keras.optimizers.Optimizer | None) -> None:
@@ -220,10 +236,10 @@ def grown_catalogue(directory: Path, items: Path | None, quarantine: Quarantine 
         DataError: too many items would go, or the file cannot be used.
     """
     _read_description(directory)
-    known = read_catalogue(directory / "catalogue.jsonl")
+    known = cached_catalogue(directory / "catalogue.jsonl")
     if items is None:
         return known
-    present = read_catalogue(items, quarantine, kinds=known.kinds)
+    present = cached_catalogue(items, quarantine, kinds=known.kinds)
     if withdraw_at_most is None:
         return known.with_items(present.items)
     gone = [item for item in known.items if item.available and item.id not in present.index]

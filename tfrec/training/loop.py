@@ -101,7 +101,7 @@ def fit(
     """Train `model` for the epochs numbered in `epochs`.
 
     Args:
-        model: is compiled anew.
+        model: says by its `constants` what a traced step cannot read anew; it is compiled where these or the optimiser changed.
         optimizer: built already.
         batches: returns the batches of (seed, epoch).
         training: the seed, and whether XLA compiles the step.
@@ -110,7 +110,11 @@ def fit(
         log_dir: where TensorBoard's logs go; None writes none.
         after: called after each epoch with its number and mean loss; False ends the training.
     """
-    model.compile(optimizer=optimizer, jit_compile=compiles(training.jit_compile, on_gpu=False))
+    jit = compiles(training.jit_compile, on_gpu=False)
+    traced_for = f"{jit} {model.constants}"
+    if getattr(model, "optimizer", None) is not optimizer or getattr(model, "traced_for", "") != traced_for:
+        model.compile(optimizer=optimizer, jit_compile=jit)  # which throws a traced step away
+        model.traced_for = traced_for
     callbacks: list[keras.callbacks.Callback] = [StepProgress(advance)] if advance else []
     if log_dir is not None:
         callbacks.append(keras.callbacks.TensorBoard(str(log_dir), write_graph=False, profile_batch=0))

@@ -5,6 +5,7 @@ without a network never asks for one.
 """
 import hashlib
 import importlib.util
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,8 @@ ENCODER_FILES = ("config.json", WEIGHTS_FILE, INDEX_FILE, "model-*-of-*.safetens
 # glob patterns of all files that are read, in the directory of the encoder and in those of sentence-transformers' modules
 PATTERNS = (*ENCODER_FILES, "modules.json", "config_sentence_transformers.json", "adapter_config.json",
             *(f"[0-9]_*/{name}" for name in ENCODER_FILES))
+_SETTLED_NS = 2_000_000_000  # of a file that changed later than that, the next change may have the same time
+_digests: dict[tuple[str | int, ...], bytes] = {}  # by path, device, inode, size and time of the last change
 
 
 @dataclass(frozen=True)
@@ -85,16 +88,28 @@ def fingerprint(name: str) -> str:
     """Return a digest of the files of the checkpoint called `name`; for a hub id the id itself, so no network is needed.
 
     All bytes are read, since a checkpoint that was tuned further may differ in its weights alone, not in sizes, headers or
-    configuration. This takes 0.08 s for 91 MB.
+    configuration. This takes 0.08 s for 91 MB, so a file that has been the same for a while is read once.
     """
     directory = _local(name)
     if directory is None:
         return name
     sha = hashlib.sha256()
     for file in checkpoint_files(directory):
-        with (directory / file).open("rb") as raw:
-            sha.update(file.encode() + hashlib.file_digest(raw, "sha256").digest())
+        sha.update(file.encode() + _file_digest(directory / file))
     return sha.hexdigest()
+
+
+def _file_digest(path: Path) -> bytes:
+    """SHA-256 of a file. It is remembered for a file whose last change is older than its clock is coarse."""
+    found = path.stat()
+    identity = (str(path), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    if identity not in _digests:
+        with path.open("rb") as raw:
+            digest = hashlib.file_digest(raw, "sha256").digest()
+        if time.time_ns() - found.st_mtime_ns < _SETTLED_NS:
+            return digest
+        _digests[identity] = digest
+    return _digests[identity]
 
 
 def read_checkpoint(name: str) -> Checkpoint:

@@ -42,10 +42,26 @@ class SlateLearner(keras.Model):
         self.auxiliary_optimizer = keras.optimizers.Adam(AUXILIARY_RATE)
 
     @property
+    def constants(self) -> str:
+        """What a traced step has as constants: where it differs, a step must be traced anew."""
+        return self.towers.constants
+
+    @property
     def auxiliary_variables(self) -> list[tf.Variable]:
         """What is learnt beside the towers."""
         policy = self.logging_policy
         return [*self.heads.trainable_variables, *(policy.trainable_variables if policy is not None else ())]
+
+    def start_as(self, new: "SlateLearner") -> None:
+        """Take over the state of a new learner of the same objectives and settings: a step that was traced goes on with it."""
+        for mine, theirs in zip(self.state, new.state, strict=True):
+            mine.assign(theirs)
+
+    @property
+    def state(self) -> list[tf.Variable]:
+        """Everything that a window of slates leaves behind, besides the towers."""
+        policy = self.logging_policy
+        return [*self.heads.variables, *(policy.variables if policy is not None else ()), *self.auxiliary_optimizer.variables]
 
     def build_optimizers(self) -> None:
         """Make the auxiliary optimiser's variables: inside a step they would have it traced twice."""

@@ -6,6 +6,7 @@ epsilon. All items are compared, whatever the size of the catalogue, a few reque
 alone.
 """
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from tfrec.data.examples.slate_arrays import SlateArrays
 from tfrec.models.bayesian_head import features
 from tfrec.models.query_tower import HIDDEN
 from tfrec.models.recommender import Recommender
+from tfrec.models.two_tower import TwoTower
 from tfrec.training.slates.batches import STATE, Candidates
 from tfrec.training.slates.policy_gradient import policy
 
@@ -54,13 +56,16 @@ class PolicyScorer:
         self._shortlist = min(shortlist or config.serving.shortlist, len(recommender.catalogue))
         length, width, dim = config.model.history, recommender.text.shape[1], config.model.dim
         shapes = {"history": [None, length], "action": [None, length], "gap": [None, length], "query": [None, width],
-                  "item": [None, None], "snapshot": [None], "may_come": [None, len(recommender.catalogue)],
-                  "live_at": [None, 2], "live_log_p": [None]}
+                  "item": [None, None], "snapshot": [None], "may_come": [None, None], "live_at": [None, 2],
+                  "live_log_p": [None]}
         kinds = {"gap": tf.int64, "query": tf.float32, "may_come": tf.bool, "live_log_p": tf.float32}
         signature = {name: tf.TensorSpec(shape, kinds.get(name, tf.int32), name) for name, shape in shapes.items()}
-        table, mass = tf.TensorSpec([None, dim]), tf.TensorSpec([len(recommender.catalogue)])
-        # of any size in one trace
-        self._scored = tf.function(self._score, input_signature=[signature, table, mass], autograph=False)
+        table, mass, by_snapshot = (tf.TensorSpec(shape) for shape in ([None, dim], [None], [None, None]))
+        # of any size in one trace, which other scorers of this model share
+        self._scored = recommender.model.traced.of(
+            ("policy", self._shortlist, config.gateway.temperature, self.epsilon),
+            partial(_score, recommender.model, self._shortlist, config.gateway.temperature, self.epsilon),
+            [signature, table, mass, by_snapshot])
 
     @property
     def covers_all(self) -> bool:
@@ -81,7 +86,7 @@ class PolicyScorer:
         rows = max(1, min(_AT_ONCE, _FLOATS // table.shape[0]))
         for start in range(0, max(len(slates), 1), rows):
             part = slates.take(np.arange(start, min(start + rows, len(slates))))
-            found = self._scored(self._batch(part, table.shape[0]), table, mass)
+            found = self._scored(self._batch(part, table.shape[0]), table, mass, self._log_p)
             scores, log_pi, phi, *candidates = (array.numpy() for array in found)
             yield part, PolicyScores(scores, log_pi, Candidates(*candidates)), phi
 
@@ -93,29 +98,30 @@ class PolicyScorer:
         batch["live_log_p"] = part.live_log_p.values
         return {name: tf.constant(array) for name, array in batch.items()}
 
-    def _score(self, batch: dict[str, tf.Tensor], table: tf.Tensor, mass: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        model = self._recommender.model
-        u, beta = model.request_vectors(batch, lambda rows: tf.gather(table, rows))
-        log_p = tf.tensor_scatter_nd_update(tf.gather(self._log_p, batch["snapshot"]), batch["live_at"], batch["live_log_p"])
-        scores = tf.matmul(u, table, transpose_b=True) + beta * log_p
-        mask, shown = batch["item"] >= 0, tf.maximum(batch["item"], 0)
-        own = tf.where(mask, tf.gather(scores, shown, batch_dims=1), HIDDEN)
-        may_come = batch["may_come"] & (mass > 0)
-        listed, shortlist = tf.math.top_k(tf.where(may_come, scores, HIDDEN), self._shortlist)
-        shortlist = tf.where(listed > HIDDEN, shortlist, PAD)
-        shown_mass = tf.where(mask, tf.gather(mass, shown), 0.0)
-        total_mass = tf.linalg.matvec(tf.cast(may_come, tf.float32), mass)
-        same = batch["item"][:, :, None] == shortlist[:, None, :]
-        found = policy(*self._logits(own, listed, same), same, mask, epsilon=self.epsilon, mass=(shown_mass, total_mass))
-        shown_log_p = tf.gather(log_p, shown, batch_dims=1)
-        phi = features(u[:, None], tf.gather(table, shown), beta * shown_log_p)
-        listed_log_p = tf.gather(log_p, tf.maximum(shortlist, 0), batch_dims=1)
-        return own, found.log_pi, phi, shown_log_p, shown_mass, total_mass, shortlist, listed_log_p
 
-    def _logits(self, own: tf.Tensor, listed: tf.Tensor, same: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Logits of the shown items and of the shortlist at the policy's temperature."""
-        temperature = self._recommender.config.gateway.temperature
-        if temperature >= _GREEDY:
-            return own / temperature, listed / temperature
-        apart = -_APART * tf.range(self._shortlist, dtype=tf.float32)
-        return tf.reduce_sum(tf.where(same, apart, 0.0), axis=2), tf.where(listed > HIDDEN, apart, HIDDEN)
+def _score(model: TwoTower, shortlist: int, temperature: float, epsilon: float, batch: dict[str, tf.Tensor], table: tf.Tensor,
+           mass: tf.Tensor, log_p: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    u, beta = model.request_vectors(batch, lambda rows: tf.gather(table, rows))
+    log_p = tf.tensor_scatter_nd_update(tf.gather(log_p, batch["snapshot"]), batch["live_at"], batch["live_log_p"])
+    scores = tf.matmul(u, table, transpose_b=True) + beta * log_p
+    mask, shown = batch["item"] >= 0, tf.maximum(batch["item"], 0)
+    own = tf.where(mask, tf.gather(scores, shown, batch_dims=1), HIDDEN)
+    may_come = batch["may_come"] & (mass > 0)
+    listed, listed_items = tf.math.top_k(tf.where(may_come, scores, HIDDEN), shortlist)
+    listed_items = tf.where(listed > HIDDEN, listed_items, PAD)
+    shown_mass = tf.where(mask, tf.gather(mass, shown), 0.0)
+    total_mass = tf.linalg.matvec(tf.cast(may_come, tf.float32), mass)
+    same = batch["item"][:, :, None] == listed_items[:, None, :]
+    found = policy(*_logits(own, listed, same, temperature), same, mask, epsilon=epsilon, mass=(shown_mass, total_mass))
+    shown_log_p = tf.gather(log_p, shown, batch_dims=1)
+    phi = features(u[:, None], tf.gather(table, shown), beta * shown_log_p)
+    listed_log_p = tf.gather(log_p, tf.maximum(listed_items, 0), batch_dims=1)
+    return own, found.log_pi, phi, shown_log_p, shown_mass, total_mass, listed_items, listed_log_p
+
+
+def _logits(own: tf.Tensor, listed: tf.Tensor, same: tf.Tensor, temperature: float) -> tuple[tf.Tensor, tf.Tensor]:
+    """Logits of the shown items and of the shortlist at the policy's temperature."""
+    if temperature >= _GREEDY:
+        return own / temperature, listed / temperature
+    apart = -_APART * tf.range(tf.cast(tf.shape(listed)[1], tf.float32))
+    return tf.reduce_sum(tf.where(same, apart, 0.0), axis=2), tf.where(listed > HIDDEN, apart, HIDDEN)

@@ -4,6 +4,7 @@ Before the first step the trainer estimates how scores and positions turn into r
 the weights give by then. With `softmax` among the objectives, each step takes a batch of behaviour beside a batch of slates.
 """
 from collections.abc import Mapping
+from dataclasses import replace
 
 import tensorflow as tf
 
@@ -53,15 +54,23 @@ class SlateTrainer:
         target: TwoTower | None = None
         if "q_learning" in objectives:
             target = towers(config, text_width=recommender.text.shape[1], feature_width=recommender.features.width)
-        self.learner = SlateLearner(
-            recommender.model, objectives, fit_position_bias(found.scores, slates.reward, slates.shown), target=target,
-            settings=ObjectiveSettings(
-                temperature=temperature_of(config.gateway), epsilon=scorer.epsilon, discount=config.retrain.discount,
-                clip=config.retrain.clip, cap=config.retrain.weight_cap, learns_logging_policy=not slates.drawn.all(),
-                mean_delay=mean_delay(slates.delay[slates.converted & slates.shown], waited=float(slates.elapsed.max()))))
-        self.learner.build_optimizers()
+        settings = ObjectiveSettings(
+            temperature=temperature_of(config.gateway), epsilon=scorer.epsilon, discount=config.retrain.discount,
+            clip=config.retrain.clip, cap=config.retrain.weight_cap, learns_logging_policy=not slates.drawn.all())
+        if "entire_space" in objectives:  # the one that reads it
+            delays = slates.delay[slates.converted & slates.shown]
+            settings = replace(settings, mean_delay=mean_delay(delays, waited=float(slates.elapsed.max())))
+        new = SlateLearner(recommender.model, objectives, fit_position_bias(found.scores, slates.reward, slates.shown),
+                           target=target, settings=settings)
+        new.build_optimizers()
+        # one that learnt an earlier window with these towers has its step traced already
+        self.learner = recommender.model.traced.keep((tuple(objectives.items()), settings, slates.shown.shape[1]), new)
+        if self.learner is not new:
+            self.learner.start_as(new)
         self._is_fresh = True  # whether the candidates are those of the weights
-        self._batches = SlateBatches(slates, found.candidates, rows=min(config.retrain.slate_batch, len(slates)),
+        # of few slates a power of two, so that windows of other sizes are traced once in a while
+        rows = min(config.retrain.slate_batch, 1 << (len(slates) - 1).bit_length())
+        self._batches = SlateBatches(slates, found.candidates, rows=rows,
                                      with_next=bool(LOOKS_AHEAD & objectives.keys()))
         self.steps = max(self._batches.steps, behaviour.steps if behaviour else 0)
 
