@@ -271,6 +271,7 @@ class GatewayConfig(Section):
     queue_seconds: float = Field(1.0, ge=0)  # The longest wait, in seconds. X-Timeout-Seconds of a call takes its place.
     model_timeout_seconds: float = Field(10.0, gt=0)  # Of a call to the model server. X-Timeout-Seconds takes its place.
     model_batch: int = Field(32, ge=1)  # Requests in one call to the model server. At most its max_batch_size.
+    redis: str | None = None  # Connects several gateways of a run: redis://HOST:PORT/DATABASE. None: there is one gateway.
     live_users: int = Field(3, ge=1)  # Users who must choose an item before its live popularity moves others' answers.
     stable_label: str = ""  # The label of the version that answers. Empty: the newest version.
     canary_label: str = "canary"  # The label of the version that answers the canary's users.

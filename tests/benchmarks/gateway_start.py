@@ -66,11 +66,11 @@ def write_interactions(path: Path, rows: int, *, users: int, items: int, now: in
 
 
 def publish_popularity(run: Path, items: int, now: int) -> None:
-    """The files by which a gateway knows the popularity of version 1."""
+    """The files by which a gateway knows the popularity of version 1, which was made a day ago."""
     version = run / "models" / "tfrec" / "1"
     version.mkdir(parents=True)
     prior = PopularityPrior(items)
-    prior.update(np.arange(items), np.full(items, now - DAYS * 86_400))
+    prior.update(np.arange(items), np.full(items, now - 86_400))
     write_prior(version, prior, [f"item-{item}" for item in range(items)])
 
 

@@ -4,12 +4,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from tests.gateway.world import KEY, NOW, World, items
 from tests.model_server.tiny import Running
 from tfrec.config import Config, RewardConfig
-from tfrec.data.behaviour.newest_outcomes import newest_outcomes
 from tfrec.errors import DataError
 from tfrec.gateway.serve import restore
 from tfrec.model_server.process import free_port
@@ -230,13 +230,14 @@ def test_after_a_restart_it_knows_what_its_log_holds(
     first.http.post("/v1/outcomes", json=done).raise_for_status()
     first.close()
     (tmp_path / "prior").rename(tmp_path / "prior of before")
-    observed: list[Any] = []
+    counted: list[pa.Table] = []
     again = World(tmp_path, server.grpc, counted=RewardConfig(weights={"click": 1.0}))
-    monkeypatch.setattr(again.popularity, "observe", lambda *events: observed.append(events))
-    again.gateway.remember(newest_outcomes(again.log), writer="gateway")
+    monkeypatch.setattr(again.popularity, "fill", lambda first, known, *, now: counted.append(first))
+    again.gateway.remember(again.log)
     # of 60 outcomes 30 are rewarded
-    users = {KEY.of(f"u{n}") for n in range(30)}
-    assert [(set(who), items, times) for who, items, times in observed] == [(users, ["c"] * 30, [NOW] * 30)]
+    (first,) = counted
+    assert set(first["user"].to_pylist()) == {KEY.of(f"u{n}") for n in range(30)}
+    assert (first["item"].to_pylist(), first["time"].to_pylist()) == (["c"] * 30, [NOW] * 30)
     assert items(again.http.post("/v1/recommend", json={"user": "u7", "k": 3}).json()) == ["a", "b", "d"]
     again.http.post("/v1/outcomes", json=done).raise_for_status()
     assert len(again.rows("outcomes")) == 60
@@ -250,7 +251,7 @@ def test_a_damaged_log_does_not_stop_a_gateway(world: World, damaged: str, caplo
     file = max(Path(world.log.root).glob(damaged))
     file.write_bytes(file.read_bytes()[:40])
     with caplog.at_level(logging.WARNING):
-        restore(world.gateway, Config(), world.log, KEY, metrics=world.metrics, writer="gateway", now=1)
+        restore(world.gateway, Config(), world.log, KEY, metrics=world.metrics, now=1)
     assert "starts without what users did before" in caplog.text
     assert file.name in caplog.text
     assert "tfrec_gateway_unknown_past 1.0" in world.http.get("/metrics").text

@@ -15,7 +15,7 @@ def new(repeats: Deduplicator, *ids: str) -> set[str]:
 
 def test_an_id_is_new_once() -> None:
     repeats = Deduplicator()
-    repeats.fill(["a"])
+    repeats.fill({"a"})
     assert new(repeats, "a", "b", "b") == {"b"}
     assert new(repeats, "b", "c") == {"c"}
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfrec.config import Rating, RewardConfig
+from tfrec.data.behaviour import first_seen as first_seen_module
 from tfrec.data.behaviour.first_seen import first_seen, first_seen_in_file
 from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.behaviour.newest_outcomes import first_positives, newest_outcomes
@@ -42,7 +43,9 @@ def logged(outcomes: list[Outcome]) -> pa.Table:
     columns = ("user", "time", "item", "action", "value", "event_id", "request_id")
     rows = [{name: getattr(one, name) for name in columns} | {"writer": "w", "seq": seq} for seq, one in enumerate(outcomes, 1)]
     kinds = [pa.string(), pa.int64(), pa.string(), pa.string(), pa.float64(), *[pa.string()] * 3, pa.int64()]
-    return pa.Table.from_pylist(rows, pa.schema(list(zip((*columns, "writer", "seq"), kinds, strict=True)))).sort_by("time")
+    table = pa.Table.from_pylist(rows, pa.schema(list(zip((*columns, "writer", "seq"), kinds, strict=True))))
+    table = table.sort_by([("user", "ascending"), ("time", "ascending")])
+    return table.set_column(0, "user", table["user"].combine_chunks().dictionary_encode())  # as they appear: sorted
 
 
 def trained(outcomes: list[Outcome], rule: LabelRule = RULE) -> dict[str, list[PastEvent]]:
@@ -173,10 +176,20 @@ def test_nobody_is_known_for_longer_than_since_they_came() -> None:
     assert first_seen(logged([]), now=0).num_rows == 0
 
 
-def test_people_of_a_file_are_known_since_their_first_event(tmp_path: Path) -> None:
+def test_people_of_a_file_are_known_since_their_first_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "i.csv").write_text("user,item,time\nann,a,200\nann,b,100\nbob,a,900\nbad,a,never\n")
-    known = first_seen_in_file(tmp_path / "i.csv", now=500, name=str.upper).to_pylist()
-    assert sorted(map(tuple, (row.values() for row in known))) == [("ANN", 100), ("BOB", 500)]
+    def known(*, now: int = 500) -> list[tuple[str, int]]:
+        found = first_seen_in_file(tmp_path / "i.csv", now=now, name=str.upper, cache=tmp_path / "known")
+        return sorted((row["user"], row["time"]) for row in found.to_pylist())
+
+    assert known() == [("ANN", 100), ("BOB", 500)]
+    monkeypatch.setattr(first_seen_module, "read_events", None)
+    assert known(now=950) == [("ANN", 100), ("BOB", 900)]  # without a second look at the file
+    monkeypatch.undo()
+    (tmp_path / "known").write_bytes(b"damaged")
+    assert known() == [("ANN", 100), ("BOB", 500)]
+    (tmp_path / "i.csv").write_text("user,item,time\nbob,a,300\n")
+    assert known() == [("BOB", 300)]
 
 
 def test_a_large_log_is_read_by_its_newest_rows(tmp_path: Path) -> None:
@@ -186,3 +199,32 @@ def test_a_large_log_is_read_by_its_newest_rows(tmp_path: Path) -> None:
     lines = [(n, json.dumps({**row, "event_id": str(n), "time": time})) for n, time in enumerate(times, 1)]
     log.append("outcomes", lines, writer="w")
     assert newest_outcomes(log, max_rows=10)["time"].to_pylist() == list(range(20, 30))
+
+
+@pytest.mark.parametrize("rule", [RULE, None])
+def test_events_of_the_log_are_known_by_user_and_id(rule: LabelRule | None) -> None:
+    known = UserHistories(rule).fill(logged([did(1, "u", "a", 3), did(2, "u", "a", 1), did(1, "v", "b", 2, "scroll")]))
+    assert [("u", "00001") in known, ("u", "00002") in known, ("v", "00001") in known] == [True] * 3
+    assert not any(event in known for event in [("v", "00002"), ("w", "00001"), ("", ""), "00001", ("u", 1)])
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(st.sampled_from("uvwx"), st.integers(0, 30)), max_size=12),
+       st.lists(st.sampled_from("uvwxyz"), max_size=8))
+def test_of_the_log_the_users_who_acted_last_stay(acts: list[tuple[str, int]], come: list[str]) -> None:
+    """Users who come are remembered longer than those of the log who do not; the latter go in the order of their last act."""
+    memory = UserHistories(users=3)
+    memory.fill(logged([did(n, user, "a", time) for n, (user, time) in enumerate(acts)]))
+    last = dict(sorted(acts, key=lambda act: act[1]))
+    order = sorted(last, key=lambda user: (last[user], user))[-3:]  # who is forgotten first comes first
+    here: list[str] = []
+    for n, user in enumerate(come):
+        memory.add([did(100 + n, user, "b", 40)])
+        order = [one for one in order if one != user]
+        here = [*(one for one in here if one != user), user]
+        while len(order) + len(here) > 3:
+            (order or here).pop(0)
+    for user in "uvwxyz":
+        if user in (*order, *here):
+            assert memory.of(user).seen
+    assert sum(bool(memory.of(user).seen) for user in "uvwxyz") == len(order) + len(here)

@@ -15,6 +15,7 @@ from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
 from tfrec.data.feedback_log.writer import LogWriter
 from tfrec.data.labels.label_rule import LabelRule
 from tfrec.gateway.app import create_app
+from tfrec.gateway.fleet.peers import NoPeers, Peers
 from tfrec.gateway.history import UserHistories
 from tfrec.gateway.http.keys import Keys
 from tfrec.gateway.http.time_limits import TimeLimits
@@ -37,15 +38,16 @@ class World:
     """A gateway that listens; `rows` are what its log holds."""
 
     def __init__(self, root: Path, model_server: str, settings: GatewayConfig | None = None, *,
-                 counted: RewardConfig | None = None, limits: TimeLimits | None = None, ready_seconds: float = 1.0) -> None:
+                 counted: RewardConfig | None = None, limits: TimeLimits | None = None, ready_seconds: float = 1.0,
+                 peers: Peers | None = None, writer: str = "gateway") -> None:
         settings = settings or GatewayConfig()
         self.now = NOW + 0.9
         self.is_fresh = False  # else outcomes move scores in every test
         self.log = FeedbackLog(root / "log")
-        self.writer = LogWriter(self.log, WriteAheadFile(root / "wal", "gateway"))
+        self.writer = LogWriter(self.log, WriteAheadFile(root / "wal", writer))
         self.client = Client(model_server, model="tiny", timeout=5.0)
         self.prior = root / "prior"
-        self.prior.mkdir()
+        self.prior.mkdir(exist_ok=True)
         prior = PopularityPrior(len(ITEMS))
         prior.update([0, 1, 2, 3, 4], [50, 50, 50, 50, 50])
         write_prior(self.prior, prior, ITEMS)
@@ -59,12 +61,15 @@ class World:
             histories=UserHistories(None if counted is None else LabelRule.of_rewards(counted, None), events=3),
             pseudonyms=KEY,
             metrics=self.metrics,
+            peers=peers,
             explore=settings.explore,
             clock=lambda: self.now,
         )
+        self.peers = peers or NoPeers()
+        self.gateway.follow_peers()
         port = free_port()
         keys = Keys(settings.keys, rate=settings.rate)
-        readiness = Readiness(self.client, self.writer, hold_seconds=ready_seconds)
+        readiness = Readiness(self.client, self.writer, peers=peers, hold_seconds=ready_seconds)
         app = create_app(self.gateway, readiness, max_k=10, metrics=self.metrics, keys=keys, config=settings, limits=limits)
         self.server = make_server(app, host="127.0.0.1", port=port, config=settings, metrics=self.metrics, limits=limits)
         self.thread = threading.Thread(target=self.server.run)
@@ -81,6 +86,7 @@ class World:
         self.http.close()
         self.server.should_exit = True
         self.thread.join()
+        self.peers.close()
         self.client.close()
         self.writer.close()
 

@@ -71,9 +71,9 @@ def _add_operator_routes(app: FastAPI, readiness: Readiness, metrics: Metrics) -
 
     @app.get("/readyz", responses={503: {"model": dict[str, str], "description": "Not ready. The answer says why."}})
     def readyz() -> Response:
-        """Whether the model server answers and records can be kept."""
+        """Whether the model server answers and records can be kept. It says as well if other gateways are not heard."""
         problems = readiness.problems()
-        return JSONResponse(problems or {"status": "ok"}, 503 if problems else 200)
+        return JSONResponse((problems or {"status": "ok"}) | readiness.remarks(), 503 if problems else 200)
 
     @app.get("/metrics", response_class=PlainTextResponse, name="metrics")
     def metrics_text() -> Response:

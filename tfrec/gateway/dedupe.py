@@ -5,7 +5,7 @@ copies. If another call is writing an id at this moment, the second sender waits
 """
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Container, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TypeVar
@@ -14,20 +14,17 @@ T = TypeVar("T", bound=Hashable)
 
 
 class Deduplicator:
-    """Remembers the newest `most` ids, of about 150 bytes each. Safe to share between threads."""
+    """Remembers the newest `most` ids, of about 150 bytes each, and those of the log. Safe to share between threads."""
 
     def __init__(self, *, most: int = 500_000) -> None:
-        self.most = most
+        self._most = most
         self._known: OrderedDict[Hashable, Future[None]] = OrderedDict()  # by id; the future is done when the outcome is on disk
+        self._logged: Container[Hashable] = ()
         self._lock = threading.Lock()
 
-    def fill(self, ids: Iterable[Hashable]) -> None:
-        """Remember ids that are in the log, oldest first."""
-        safe: Future[None] = Future()
-        safe.set_result(None)
-        with self._lock:
-            self._known.update((event, safe) for event in ids)
-            self._forget()
+    def fill(self, logged: Container[Hashable]) -> None:
+        """Know the ids that are in the log; `logged` is asked from then on."""
+        self._logged = logged
 
     @contextmanager
     def writing(self, ids: Sequence[T]) -> Iterator[set[T]]:
@@ -36,9 +33,10 @@ class Deduplicator:
         Raises whatever stopped another call from writing one of `ids`; then nothing may be acknowledged.
         """
         mine: Future[None] = Future()
+        unlogged = {event for event in ids if event not in self._logged}
         with self._lock:
-            others = {self._known[event] for event in ids if event in self._known}
-            new = {event for event in ids if event not in self._known}
+            others = {self._known[event] for event in unlogged if event in self._known}
+            new = {event for event in unlogged if event not in self._known}
             self._known.update((event, mine) for event in ids if event in new)
             self._forget()
         try:
@@ -53,6 +51,17 @@ class Deduplicator:
         for other in others:
             other.result()
 
+    def note(self, ids: Iterable[T]) -> set[T]:
+        """Remember ids that are safe elsewhere; returns those that are new."""
+        safe: Future[None] = Future()
+        safe.set_result(None)
+        unlogged = {event for event in ids if event not in self._logged}
+        with self._lock:
+            new = {event for event in unlogged if event not in self._known}
+            self._known.update((event, safe) for event in new)
+            self._forget()
+        return new
+
     def _forget(self) -> None:
-        while len(self._known) > self.most:
+        while len(self._known) > self._most:
             self._known.popitem(last=False)

@@ -14,7 +14,8 @@ import pyarrow as pa
 from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.labels.rewards import gains, lengths_of, reads_of, rules
 from tfrec.data.records import Outcome
-from tfrec.gateway.logged_acts import LoggedActs
+from tfrec.gateway.absent_users import AbsentUsers
+from tfrec.gateway.logged_outcomes import LoggedOutcomes
 from tfrec.gateway.past_events import PastEvent, UserHistory
 from tfrec.gateway.user_acts import Act, UserActs
 
@@ -34,7 +35,7 @@ class UserHistories:
         self._weighed = None if rule is None else {one.action for one in rules(rule.reward)}
         self._max_users = users
         self._users: OrderedDict[str, UserActs] = OrderedDict()
-        self._logged: LoggedActs | None = None  # of users who have not come since the start
+        self._absent: AbsentUsers | None = None  # of users of the log, who have not come since the start
         self._lock = threading.Lock()
 
     def add(self, outcomes: Collection[Outcome]) -> list[tuple[str, PastEvent]]:
@@ -57,18 +58,19 @@ class UserHistories:
             acts = self._known(user)
             return UserHistory((), ()) if acts is None else acts.history(user, self.max_events, before)
 
-    def fill(self, outcomes: pa.Table) -> None:
-        """Remember the outcomes of the log (`newest_outcomes`), before any other."""
+    def fill(self, outcomes: pa.Table) -> LoggedOutcomes:
+        """Remember the outcomes of the log (`newest_outcomes`), before any other. Returns them as they are kept."""
         gain, counts_once = self._gains(outcomes["action"], outcomes["item"], outcomes["value"].to_numpy(),
                                         outcomes["time"].to_numpy())
-        logged = LoggedActs(outcomes, gain, counts_once, max_users=self._max_users, max_events=self.max_events)
+        logged = LoggedOutcomes(outcomes, gain, counts_once)
         with self._lock:
-            self._logged = logged
+            self._absent = AbsentUsers(logged, max_users=self._max_users, max_events=self.max_events)
+        return logged
 
     def _known(self, user: str) -> UserActs | None:
         if user in self._users:
             self._users.move_to_end(user)
-        elif self._logged is not None and (logged := self._logged.pop(user)):
+        elif self._absent is not None and (logged := self._absent.pop(user)):
             acts = self._users[user] = UserActs()
             for act in logged:
                 acts.keep(act, is_weighed=self._is_weighed(act.action))
@@ -77,13 +79,13 @@ class UserHistories:
         return self._users.get(user)
 
     def _forget(self) -> None:
-        while len(self._users) + (len(self._logged) if self._logged else 0) > self._max_users:
-            if self._logged:
-                self._logged.forget_oldest()
+        while len(self._users) + (len(self._absent) if self._absent else 0) > self._max_users:
+            if self._absent:
+                self._absent.forget_oldest()
             else:
                 self._users.popitem(last=False)
-        if not self._logged:
-            self._logged = None  # frees its table
+        if not self._absent:
+            self._absent = None
 
     def _is_weighed(self, action: str) -> bool:
         return self._weighed is None or action in self._weighed
@@ -102,9 +104,16 @@ class UserHistories:
         """What each act is worth, and whether a repeat of it counts nothing."""
         if self.rule is None:
             return np.ones(len(time)), np.ones(len(time), np.bool_)
-        coded = (action.combine_chunks() if isinstance(action, pa.ChunkedArray) else action).dictionary_encode()
-        names, code = coded.dictionary.to_pylist(), coded.indices.to_numpy(zero_copy_only=False)
+        (code, actions), (item_code, items) = _coded(action), _coded(item)
+        names = actions.to_pylist()
         known = self.rule.lengths
-        length = lengths_of(known, action.to_pylist(), item.to_pylist()) if known else None
+        length = lengths_of(known, names, code, items.to_pylist(), item_code) if known else None
         counts_once = np.array([read in ("nothing", "rating") for read in reads_of(self.rule.reward, names)], np.bool_)
         return gains(self.rule.reward, actions=names, action=code, value=value, time=time, length=length), counts_once[code]
+
+
+def _coded(values: pa.Array | pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], pa.Array]:
+    """Codes of strings, which may be coded already, and the strings."""
+    one = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    encoded = one.dictionary_encode()
+    return encoded.indices.to_numpy(), encoded.dictionary

@@ -7,7 +7,7 @@ not touched, and no TensorFlow is needed.
 import logging
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tfrec.errors import ModelError
@@ -43,7 +43,8 @@ class LivePopularity:
         self._limit = limit
         self._users = users
         self._first_seen = first_seen or FirstSeen()
-        self._remembered = remembered
+        self.remembered = remembered
+        self._most_of_one = max(1, remembered // 100)
         self._incoming: list[tuple[str, str, int]] = []  # user, item and claimed time of what was observed but not counted yet
         self._recent: OrderedDict[tuple[str, str], Choice] = OrderedDict()  # by user and item
         self._recent_of: Counter[str] = Counter()  # number of recent choices by user
@@ -62,7 +63,17 @@ class LivePopularity:
         choices = list(zip(users, items, times, strict=True))
         with self._incoming_lock:
             self._incoming += choices
-            del self._incoming[: -self._remembered]
+            del self._incoming[: -self.remembered]
+
+    def fill(self, choices: Sequence[Choice]) -> None:
+        """Take choices of the log, one for each user and item, oldest first, before any other comes in."""
+        with self._lock:
+            self._recent_of = Counter(choice.user for choice in choices)
+            if max(self._recent_of.values(), default=0) > self._most_of_one:
+                self._recent_of.clear()
+                choices = [choice for choice in choices if self._has_room(choice.user)]
+            self._recent = OrderedDict(((choice.user, choice.item), choice) for choice in choices)
+            self._forget()
 
     def override(self, now: float) -> Override:
         """The items whose p differs most from the export, with their log p. The answer is the same for all of one second.
@@ -129,19 +140,26 @@ class LivePopularity:
             incoming, self._incoming = self._incoming, []
         new = []
         for user, item, claimed in incoming:
-            time = min(claimed, now)
-            if (user, item) in self._recent or self._recent_of[user] >= max(1, self._remembered // 100):
-                continue
-            choice = Choice(user, item, time, self._first_seen.is_newcomer(user, time, now=now))
-            self._recent[user, item] = choice
-            self._recent_of[user] += 1
-            new.append(choice)
-        while len(self._recent) > self._remembered:
+            if (user, item) not in self._recent and self._has_room(user):
+                time = min(claimed, now)
+                new.append(Choice(user, item, time, self._first_seen.is_newcomer(user, time, now=now)))
+                self._recent[user, item] = new[-1]
+        self._forget()
+        return new
+
+    def _has_room(self, user: str) -> bool:
+        """Whether one more choice of a user is remembered. It is counted then."""
+        if self._recent_of[user] >= self._most_of_one:
+            return False
+        self._recent_of[user] += 1
+        return True
+
+    def _forget(self) -> None:
+        while len(self._recent) > self.remembered:
             (user, _), _ = self._recent.popitem(last=False)
             self._recent_of[user] -= 1
             if not self._recent_of[user]:
                 del self._recent_of[user]
-        return new
 
     def _load(self, version_dir: Path | None) -> None:
         """Continue from another version, whose files are read while requests are answered."""

@@ -40,6 +40,8 @@ class Metrics:
                             "(few), or newcomers did and few others agree (newcomers).", ["reason"])
         self.unknown_past = gauge("tfrec_gateway_unknown_past", "1 if the log could not be read at the start, so that the past "
                                   "is unknown.")
+        self.peers_gone = gauge("tfrec_gateway_peers_gone", "1 while other gateways of the run are not heard, because Redis does "
+                                "not answer.")
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
 

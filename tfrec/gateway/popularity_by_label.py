@@ -3,10 +3,14 @@ from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+
 from tfrec.config import GatewayConfig
 from tfrec.gateway.first_seen import FirstSeen
 from tfrec.gateway.live_popularity import LivePopularity
 from tfrec.gateway.metrics import Metrics
+from tfrec.gateway.rolling_prior import Choice
 from tfrec.models.popularity_prior import Override
 
 
@@ -39,6 +43,31 @@ class PopularityByLabel:
         """Know `users` since the seconds in `since`; whoever came lately is a newcomer."""
         self._first_seen.fill(users, since)
 
+    def know(self, known: pa.Table) -> None:
+        """Know users (column `user`) since a second (column `time`), from before there was a log."""
+        self._first_seen.know(known)
+
+    def fill(self, first: pa.Table, known: pa.Table, *, now: int) -> None:
+        """Take what the log has, before anything else comes in.
+
+        Args:
+            first: what users chose (`first_positives`), the newest `remembered`.
+            known: since when users are known (`first_seen`).
+            now: seconds since 1970.
+        """
+        self._first_seen.know(known)
+        users, items = (_strings(first[name]) for name in ("user", "item"))
+        time = np.minimum(first["time"].to_numpy(), now)
+        newcomer = self._first_seen.newcomers(first["user"].cast(pa.string()).combine_chunks(), time, now=now)
+        choices = list(map(Choice, users, items, time.tolist(), newcomer.tolist()))
+        for live in self._by_label.values():
+            live.fill(choices)
+
+    def load(self, now: float) -> None:
+        """Read the versions that will answer, or the first caller would wait for it."""
+        for live in self._by_label.values():
+            live.override(now)
+
     def observe(self, users: Collection[str], items: Collection[str], times: Collection[int]) -> None:
         """Count the items that users chose, and the seconds at which they did."""
         for live in self._by_label.values():
@@ -55,3 +84,10 @@ class PopularityByLabel:
 
     def _dir_of(self, label: str) -> Path | None:
         return self._version_dir(self._versions.get(label))
+
+
+def _strings(column: pa.ChunkedArray) -> list[str]:
+    """The strings of a coded column, of which equal ones are one object."""
+    coded = column.cast(pa.string()).combine_chunks().dictionary_encode()
+    names = coded.dictionary.to_pylist()
+    return [names[code] for code in coded.indices.to_pylist()]

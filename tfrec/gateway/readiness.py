@@ -6,6 +6,7 @@ import time
 from tfrec.client.client import Client
 from tfrec.data.feedback_log.writer import LogWriter
 from tfrec.errors import TfrecError
+from tfrec.gateway.fleet.peers import NoPeers, Peers
 from tfrec.gateway.http.error_responses import NO_ANSWER, without_source
 
 log = logging.getLogger(__name__)
@@ -17,12 +18,14 @@ class Readiness:
     Args:
         client: of the model server.
         writer: of the log.
+        peers: the other gateways; without them this one is ready all the same.
         hold_seconds: how long a result holds, so that frequent probes do not load the disk.
     """
 
-    def __init__(self, client: Client, writer: LogWriter, *, hold_seconds: float = 1.0) -> None:
+    def __init__(self, client: Client, writer: LogWriter, *, peers: Peers | None = None, hold_seconds: float = 1.0) -> None:
         self._client = client
         self._writer = writer
+        self._peers = peers or NoPeers()
         self._hold_seconds = hold_seconds
         self._checked_at = -hold_seconds
         self._problems: dict[str, str] = {}
@@ -35,6 +38,11 @@ class Readiness:
                 found = {"model_server": self._problem_of_server(), "log": self._problem_of_log()}
                 self._checked_at, self._problems = time.monotonic(), {name: why for name, why in found.items() if why}
             return self._problems
+
+    def remarks(self) -> dict[str, str]:
+        """What a ready gateway lacks: `peers`, if the other gateways are not heard."""
+        problem = self._peers.problem()
+        return {"peers": problem} if problem else {}
 
     def _problem_of_server(self) -> str:
         try:

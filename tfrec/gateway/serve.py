@@ -1,17 +1,20 @@
 """Starts the gateway of a run: connects the model server and the log, restores what users did before, and serves."""
+import gc
 import logging
 import signal
 import time
+import uuid
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
+import pyarrow as pa
 import uvicorn
 from fastapi import FastAPI
 
 from tfrec.client.client import Client
 from tfrec.config import Config, GatewayConfig
 from tfrec.data.behaviour.first_seen import first_seen_in_file
-from tfrec.data.behaviour.newest_outcomes import newest_outcomes
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
 from tfrec.data.feedback_log.writer import LogWriter
@@ -19,6 +22,8 @@ from tfrec.data.items.catalogue import read_catalogue
 from tfrec.data.labels.label_rule import LabelRule
 from tfrec.errors import TfrecError
 from tfrec.gateway.app import create_app
+from tfrec.gateway.fleet.peers import NoPeers, Peers
+from tfrec.gateway.fleet.redis_peers import RedisPeers
 from tfrec.gateway.history import UserHistories
 from tfrec.gateway.http.connections import Connections, open_files
 from tfrec.gateway.http.keys import EXPLAIN, ROLES, Keys
@@ -62,6 +67,7 @@ def serve_gateway(
     with (
         LogWriter(feedback, WriteAheadFile(config.run / "wal", writer)) as log_writer,
         Client(model_server, model=config.serving.model_name, timeout=settings.model_timeout_seconds) as client,
+        closing(_peers(settings, config.run, pseudonyms, writer)) as peers,
     ):
         popularity = PopularityByLabel(settings, metrics=metrics, version_dir=lambda version: _version_dir(config, version))
         gateway = Gateway(
@@ -71,12 +77,21 @@ def serve_gateway(
             histories=UserHistories(_label_rule(config), events=config.model.history),
             pseudonyms=pseudonyms,
             metrics=metrics,
+            peers=peers,
             explore=settings.explore,
             clock=wall,
         )
-        restore(gateway, config, feedback, pseudonyms, metrics=metrics, writer=writer, now=int(wall()))
-        app = create_app(gateway, Readiness(client, log_writer), max_k=config.serving.max_k, metrics=metrics, keys=keys,
-                         config=settings)
+        # The log is unpacked in large pieces that are freed at once: malloc gives them back, Arrow's own pool keeps them.
+        pa.set_memory_pool(pa.system_memory_pool())
+        gc.disable()  # most of what is made here stays
+        restore(gateway, config, feedback, pseudonyms, metrics=metrics, now=int(wall()))
+        gateway.follow_peers()
+        popularity.load(wall())
+        pa.default_memory_pool().release_unused()
+        gc.freeze()
+        gc.enable()
+        readiness = Readiness(client, log_writer, peers=peers)
+        app = create_app(gateway, readiness, max_k=config.serving.max_k, metrics=metrics, keys=keys, config=settings)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)  # uvicorn stops at them, and then raises them again
         make_server(app, host=host, port=port, config=settings, metrics=metrics).run()
@@ -94,20 +109,30 @@ def make_server(
     ))
 
 
-def restore(gateway: Gateway, config: Config, feedback: FeedbackLog, pseudonyms: Pseudonyms, *, metrics: Metrics, writer: str,
-            now: int) -> None:
+def restore(
+    gateway: Gateway, config: Config, feedback: FeedbackLog, pseudonyms: Pseudonyms, *, metrics: Metrics, now: int
+) -> None:
     """Let the gateway know what users did before it starts. What cannot be read is logged, and the gateway starts without it."""
     if config.data.interactions is not None:
         try:
-            gateway.meet(first_seen_in_file(config.data.interactions, now=now, name=pseudonyms.of))
+            cache = config.run / "known_users.parquet"
+            gateway.meet(first_seen_in_file(config.data.interactions, now=now, name=pseudonyms.of, cache=cache))
         except TfrecError as error:
             log.warning("users of data.interactions count as newcomers for a day: %s", error)
     try:
-        gateway.remember(newest_outcomes(feedback), writer=writer)
+        gateway.remember(feedback)
     except TfrecError as error:
         metrics.unknown_past.set(1)
         log.warning("The gateway starts without what users did before: %s Until it starts again with a readable log, histories "
                     "and live popularity begin now, and outcomes that were sent before are not recognised.", error)
+
+
+def _peers(settings: GatewayConfig, run: Path, pseudonyms: Pseudonyms, writer: str) -> Peers:
+    """The other gateways of the run, which have the same key of pseudonyms; it tells the run from others of its name."""
+    if settings.redis is None:
+        return NoPeers()
+    name = f"{run.absolute().name}:{pseudonyms.of('')[:8]}"
+    return RedisPeers(settings.redis, run=name, sender=f"{writer}:{uuid.uuid4().hex[:8]}")
 
 
 def _keys(settings: GatewayConfig, host: str, port: int) -> Keys:

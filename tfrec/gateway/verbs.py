@@ -10,13 +10,14 @@ import uuid
 from collections.abc import Callable, Sequence
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tfrec.data.behaviour.first_seen import first_seen
-from tfrec.data.behaviour.newest_outcomes import first_positives
+from tfrec.data.behaviour.newest_outcomes import first_positives, newest_outcomes
+from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.writer import LogWriter
 from tfrec.data.records import Impression, Outcome, Shown
 from tfrec.gateway.dedupe import Deduplicator
+from tfrec.gateway.fleet.peers import NoPeers, Peers, Recorded
 from tfrec.gateway.grouping import answer_by_group
 from tfrec.gateway.history import UserHistories
 from tfrec.gateway.http.schemas import (
@@ -53,13 +54,15 @@ class Gateway:
         histories: remembers what each user does.
         pseudonyms: names users in memory and on disk.
         metrics: counts outcomes and records.
+        peers: the other gateways of the run; none by default.
         explore: whether recommendations explore if the request does not say.
         clock: seconds since 1970.
     """
 
     def __init__(
         self, writer: LogWriter, router: Router, *, popularity: PopularityByLabel, histories: UserHistories,
-        pseudonyms: Pseudonyms, metrics: Metrics, explore: bool = False, clock: Callable[[], float] = time.time,
+        pseudonyms: Pseudonyms, metrics: Metrics, peers: Peers | None = None, explore: bool = False,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._writer = writer
         self._router = router
@@ -68,25 +71,35 @@ class Gateway:
         self._pseudonyms = pseudonyms
         self._metrics = metrics
         self._dedupe = Deduplicator()
+        self._peers = peers or NoPeers()
         self._explore = explore
         self._clock = clock
         metrics.log_behind(writer.behind)
         metrics.log_set_aside.set_function(writer.set_aside)
+        metrics.peers_gone.set_function(lambda: float(bool(self._peers.problem())))
 
-    def remember(self, outcomes: pa.Table, *, writer: str) -> None:
-        """Take up the outcomes of the log (`newest_outcomes`) at the start; `writer` is this process' name in the log."""
-        self._histories.fill(outcomes)
-        mine = outcomes.filter(pc.equal(outcomes["writer"], writer)).sort_by("seq")
-        mine = mine.slice(max(0, mine.num_rows - self._dedupe.most))
-        self._dedupe.fill(zip(mine["user"].to_pylist(), mine["event_id"].to_pylist(), strict=True))
-        self.meet(first_seen(outcomes, now=int(self._clock())))
-        first = first_positives(outcomes, self._histories.rule)
-        self._popularity.observe(*(first[name].to_pylist() for name in ("user", "item", "time")))
+    def remember(self, feedback: FeedbackLog) -> None:
+        """Take up the newest outcomes of the log at the start, before any other.
+
+        Raises:
+            DataError: the log cannot be read.
+        """
+        now, outcomes = int(self._clock()), newest_outcomes(feedback)
+        self._dedupe.fill(self._histories.fill(outcomes))
+        known = first_seen(outcomes, now=now)
+        first = first_positives(outcomes, self._histories.rule, most=self._popularity.stable.remembered)
         log.info("%d outcomes of the log are remembered", outcomes.num_rows)
+        del outcomes  # the histories hold what is needed of it
+        pa.default_memory_pool().release_unused()
+        self._popularity.fill(first, known, now=now)
+
+    def follow_peers(self) -> None:
+        """From now on, know what other gateways of the run record. What is in the log must be remembered before."""
+        self._peers.follow(self._take)
 
     def meet(self, known: pa.Table) -> None:
-        """Know users (column `user`) since a second (column `time`)."""
-        self._popularity.meet(known["user"].to_pylist(), known["time"].to_pylist())
+        """Know users (column `user`, each once) since a second (column `time`)."""
+        self._popularity.know(known)
 
     def recommend(self, bodies: Sequence[RecommendRequest]) -> list[RecommendAnswer]:
         """Recommend items to a user. With a `query` this is a personal search.
@@ -111,6 +124,7 @@ class Gateway:
     def explain(self, bodies: Sequence[ExplainRequest]) -> list[ExplainAnswer]:
         """Explain the score of an item for a user. Nothing is shown to the user, so nothing is logged."""
         now = int(self._clock())
+        self._peers.catch_up()
         requests = [self._explained(body, now) for body in bodies]
         found = self._router.explain(requests, [body.item for body in bodies])
         return [
@@ -131,6 +145,7 @@ class Gateway:
         An outcome that was recorded before, by its `event_id`, is acknowledged and not recorded again.
         """
         now = int(self._clock())
+        self._peers.catch_up()
         records = [self._outcome(body, now) for body in bodies]
         has_id = [body.event_id is not None for body in bodies]
         ids = [(record.user, record.event_id) for record, known in zip(records, has_id, strict=True) if known]
@@ -141,16 +156,29 @@ class Gateway:
                     first.setdefault((record.user, record.event_id), record)
             if first:
                 self._writer.outcome(*first.values())
-                self._popularity.meet([one.user for one in first.values()], [now] * len(first))
-                entered = self._histories.add(first.values())  # popularity counts what training will count
-                self._popularity.observe([user for user, _ in entered], [event.item for _, event in entered],
-                                         [event.time for _, event in entered])
+                recorded = [Recorded(one, now) for one in first.values()]
+                self._count(recorded)
+                self._peers.tell(recorded)
         self._metrics.outcomes.inc(len(first))
         self._metrics.repeats.inc(len(records) - len(first))
         return [OutcomeAnswer(event_id=record.event_id) for record in records]
 
+    def _take(self, recorded: Sequence[Recorded]) -> None:
+        """Count what another gateway recorded, once."""
+        new = self._dedupe.note((one.outcome.user, one.outcome.event_id) for one in recorded)
+        first = {(one.outcome.user, one.outcome.event_id): one for one in reversed(recorded)}
+        self._count([first[event] for event in reversed(first) if event in new])
+
+    def _count(self, recorded: Sequence[Recorded]) -> None:
+        """Let outcomes change the next answers."""
+        self._popularity.meet([one.outcome.user for one in recorded], [one.at for one in recorded])
+        entered = self._histories.add([one.outcome for one in recorded])  # popularity counts what training will count
+        self._popularity.observe([user for user, _ in entered], [event.item for _, event in entered],
+                                 [event.time for _, event in entered])
+
     def _slates(self, bodies: Sequence[RecommendRequest | SearchRequest], *, popular: bool) -> list[RecommendAnswer]:
         now = int(self._clock())
+        self._peers.catch_up()
         ids = [uuid.uuid4().hex for _ in bodies]
         requests = [self._slate_request(body, request_id, now) for request_id, body in zip(ids, bodies, strict=True)]
         answers = self._router.recommend(requests, popular=popular)

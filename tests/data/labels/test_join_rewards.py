@@ -142,7 +142,7 @@ def test_the_statement_and_the_numbers_are_one_rule(world):
     action, item, shown, delay, value, is_shown = (np.array(column) for column in zip(*acts, strict=True))
     expected = gains(
         rule, actions=actions, action=action, value=value, time=shown + delay, delay=delay * is_shown,
-        length=lengths_of(known, [actions[a] for a in action], [items[i] for i in item]),
+        length=lengths_of(known, actions, action, items, item),
     )  # fmt: skip
     found = {e["example_id"]: e["reward"] for e in got.table.to_pylist()}
     for k, gain in enumerate(expected):

@@ -19,6 +19,7 @@ from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.labels.join import SCHEMA, join
 from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.labels.pair_rewards import ACTIONS, one_row_per_pair, positive_pairs
+from tfrec.data.labels.repeated_actions import one_code
 from tfrec.data.records import Item, Outcome
 
 ITEMS = [Item(id=name, numeric={"minutes": 40.0}) for name in "abc"]
@@ -125,3 +126,10 @@ def test_a_clock_that_is_ahead_changes_no_other_items_popularity(which: int, ahe
         return PopularityPrior.counted(inter, weights=DEFAULT_WEIGHTS).log_p()
 
     np.testing.assert_array_equal(prior(NOW + 1), prior(ahead))
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 1) | st.integers(0, 1 << 40)] * 4), max_size=20))
+def test_combinations_of_codes_have_a_code_each(rows: list[tuple[int, int, int, int]]) -> None:
+    """Also where their product is larger than a number."""
+    code = one_code(list(np.array(rows, np.int64).reshape(-1, 4).T)).tolist()
+    assert len(set(zip(rows, code, strict=True))) == len(set(rows)) == len(set(code))

@@ -64,7 +64,7 @@ def test_gains_of_ratings_and_of_what_was_finished():
     one = np.zeros(5, np.int16)
     got = gains(STARS, actions=["rating"], action=one, value=[1, 2, 3, 4, 5], time=[0] * 5)
     np.testing.assert_allclose(got, [-2.0, -1.0, 0.0, 1.0, 2.0])
-    length = lengths_of({"watch": {"a": 50.0}}, ["watch"] * 5, ["a", "a", "b", "b", "b"])
+    length = lengths_of({"watch": {"a": 50.0}}, ["watch"], one, ["a", "b"], np.array([0, 0, 1, 1, 1]))
     got = gains(FILM, actions=["watch"], action=one, value=[25, 60, 25, 300, -4], time=[0] * 5, length=length)
     np.testing.assert_allclose(got, [1.0, 2.0, 0.5, 2.0, 0.0])
     unknown = FILM.model_copy(update={"completed": {}})

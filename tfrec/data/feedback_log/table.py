@@ -8,11 +8,12 @@ import contextlib
 import random
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset
@@ -21,6 +22,7 @@ import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
+from tfrec.data.feedback_log.column_reader import ColumnReader
 from tfrec.data.feedback_log.commits import ADVICE, Action, Commits
 from tfrec.data.feedback_log.compaction import TIERS, merge_small_files
 from tfrec.data.feedback_log.parquet_file import BOUNDED, write_parquet
@@ -137,6 +139,20 @@ class LogTable:
             return table.to_pyarrow_dataset()
         here = str(Path(self.uri.removeprefix("file://")).absolute())
         return table.to_pyarrow_dataset(filesystem=pyarrow.fs.SubTreeFileSystem(here, pyarrow.fs.LocalFileSystem()))
+
+    def columns(self, *, since: int, complete: Sequence[str] = ()) -> ColumnReader:
+        """The rows of `since` (seconds) or later that have a value in each column of `complete`, as the table is now."""
+        return ColumnReader(self.dataset(), uri=self.uri, since=since, complete=complete)
+
+    def time_of_newest(self, rows: int) -> int:
+        """A time since which the table has at least `rows` rows, or 0, by the bounds that commits name of each file."""
+        files = pa.table(self.open().get_add_actions(flatten=True))
+        bounds = ("min.time", "num_records")
+        if any(name not in files.column_names or files[name].null_count for name in bounds):
+            return 0
+        files = files.sort_by([("min.time", "descending")])
+        enough = np.flatnonzero(np.cumsum(files["num_records"].to_numpy()) >= rows)
+        return int(files["min.time"][int(enough[0])].as_py()) if len(enough) else 0
 
     def compact(self) -> None:
         """Rewrite small files as few large ones: one below 8 MiB is left, and at most 15 below 128 MiB."""

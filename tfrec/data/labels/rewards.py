@@ -166,9 +166,20 @@ def gains(
     return np.clip(gain, -config.cap, config.cap)
 
 
-def lengths_of(known: Lengths, action: Sequence[str], item: Sequence[str]) -> npt.NDArray[np.float64]:
-    """`[n]`: the length of each event's item for its action, NaN where unknown, as `gains` takes it."""
-    if not known:
-        return np.full(len(item), np.nan)
-    none: Mapping[str, float] = {}
-    return np.array([known.get(act, none).get(name, np.nan) for act, name in zip(action, item, strict=True)], np.float64)
+def lengths_of(known: Lengths, actions: Sequence[str], action: npt.NDArray[np.integer], items: Sequence[str],
+               item: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
+    """`[n]`: the length of each event's item for its action, NaN where unknown, as `gains` takes it.
+
+    Args:
+        known: lengths of items, by action.
+        actions: names of actions.
+        action: `[n]` codes into `actions`.
+        items: ids of items.
+        item: `[n]` codes into `items`.
+    """
+    found = np.full(len(item), np.nan)
+    for code, name in enumerate(actions):
+        if (lengths := known.get(name)) is not None:
+            rows = np.flatnonzero(action == code)
+            found[rows] = np.array([lengths.get(one, np.nan) for one in items], np.float64)[item[rows]]
+    return found

@@ -1,0 +1,1 @@
+"""Several gateways of one run: what one of them records, all of them know."""
