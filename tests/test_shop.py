@@ -304,10 +304,17 @@ def test_other_objectives_are_words_of_the_settings(call: Call) -> None:
 
 
 def test_join_writes_the_examples_of_the_whole_log(call: Call) -> None:
-    (join,) = lines("docs/retrain.md", "tfrec join")
+    join, again = lines("docs/retrain.md", "tfrec join")
     code, out, _ = call(f"{join} --json")
     assert (code, out["examples"]) == (0, pq.read_table("examples.parquet").num_rows)
     assert out["examples"] >= 35
+    assert call(f"{again} --json") == (code, out, "")
+    other = "--set reward.weights.click=0.5"
+    code, _, err = call(f"{join} {other}".replace("examples.parquet", "other.parquet"))
+    assert code == 2
+    assert re.search(r"settled by another reward rule .*: tfrec join --again", " ".join(err.split()))
+    assert call(f"{again} {other}")[0] == 0
+    assert call(again)[0] == 0
 
 
 def test_a_log_that_supports_no_estimate_says_why(call: Call) -> None:

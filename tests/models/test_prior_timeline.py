@@ -58,7 +58,7 @@ def test_what_comes_late_counts_as_if_it_had_come_in_time() -> None:
     assert later.times.tolist() == [0, 10 * DAY, 10 * DAY + 1, 11 * DAY, 11 * DAY + 1]
     assert_allclose(later.prior.log_p(), PopularityPrior.counted(inter, weights=MIXED).log_p(), rtol=1e-6)
     assert later.log_p[1].tolist() == first.log_p[1].tolist()  # the past is not rewritten
-    assert first.advanced(inter, np.zeros(3, bool), most=5) is first
+    assert first.advanced(inter, np.zeros(3, bool), most=5, upto=4).upto == 4
 
 
 def test_what_no_event_reads_is_left_out() -> None:
@@ -80,10 +80,11 @@ def test_few_moments_are_kept_the_newer_the_more() -> None:
 
 def test_it_is_read_as_it_was_written_and_grows(tmp_path: Path) -> None:
     inter = log_of([(0, DAY), (1, 2 * DAY), (0, 3 * DAY)])
-    timeline = PriorTimeline.of(inter, weights=MIXED)
+    timeline = PriorTimeline.empty(4, weights=MIXED).advanced(inter, whole(inter), most=9, upto=7)
     timeline.save(tmp_path / "timeline.npz")
     again = PriorTimeline.load(tmp_path / "timeline.npz")
     assert_array_equal(again.times, timeline.times)
+    assert again.upto == 7
     assert_allclose(again.log_p, timeline.log_p, atol=0.01)
     assert_array_equal(again.prior.log_p(), timeline.prior.log_p())
     again.grow(6)

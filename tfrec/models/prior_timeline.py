@@ -33,11 +33,12 @@ class PriorTimeline:
         times: `[S]`, seconds since 1970, ascending. A moment holds from its second on, and has counted what was before it.
         log_p: `[S, V]`, log p of every item at each moment.
         touched: `[2, V]`, the second of the first and of the last event of each item; `NEVER` and 0 without one.
+        upto: The number of the last part of the settled examples that it has counted; 0 when none.
     """
 
     def __init__(self, prior: PopularityPrior, times: NDArray[np.int64], log_p: NDArray[np.float32],
-                 touched: NDArray[np.int64]) -> None:
-        self.prior, self.times, self.log_p, self.touched = prior, times, log_p, touched
+                 touched: NDArray[np.int64], upto: int = 0) -> None:
+        self.prior, self.times, self.log_p, self.touched, self.upto = prior, times, log_p, touched, upto
 
     @classmethod
     def empty(cls, n_items: int, *, weights: ArrayLike = DEFAULT_WEIGHTS) -> "PriorTimeline":
@@ -54,17 +55,18 @@ class PriorTimeline:
     def __len__(self) -> int:
         return len(self.times)
 
-    def advanced(self, inter: Interactions, arrived: Bools, *, most: int) -> "PriorTimeline":
+    def advanced(self, inter: Interactions, arrived: Bools, *, most: int, upto: int = 0) -> "PriorTimeline":
         """The timeline after some events of `inter`, with up to `most` new moments, spread evenly over them.
 
         Args:
             inter: Events in the order of time, by the same catalogue.
             arrived: `[len(inter)]`, which of them are counted: those that this timeline has not.
             most: Fewer are taken of a large catalogue (`MAX_FLOATS`).
+            upto: The last part of the settled examples that they are of.
         """
         item, time, newcomer = inter.item[arrived], inter.time[arrived], by_newcomers(inter)[arrived]
         if not len(item):
-            return self
+            return PriorTimeline(self.prior, self.times, self.log_p, self.touched, upto)
         prior, touched = self.prior.copy(), self.touched.copy()
         begins = prior.clock + 1 if touched[1].any() else int(time[0])
         np.minimum.at(touched[0], item, time)
@@ -81,12 +83,12 @@ class PriorTimeline:
             row[:] = prior.log_p()
         older = self.times < begins
         return PriorTimeline(prior, np.concatenate([self.times[older], moments]), np.concatenate([self.log_p[older], log_p]),
-                             touched)
+                             touched, upto)
 
     def since(self, second: int) -> "PriorTimeline":
         """The same without the moments that no event from `second` on reads."""
         first = int(self.at(np.array([second]))[0])
-        return PriorTimeline(self.prior, self.times[first:], self.log_p[first:], self.touched)
+        return PriorTimeline(self.prior, self.times[first:], self.log_p[first:], self.touched, self.upto)
 
     def thinned(self) -> "PriorTimeline":
         """The same with few moments: one an hour of the newest `RECENT` hours, and ever fewer of what is older."""
@@ -96,7 +98,7 @@ class PriorTimeline:
         kept = np.flatnonzero(np.append(cell[1:] != cell[:-1], True)[: len(cell)])  # the newest of each
         most = max(2, KEPT_FLOATS // max(1, len(self.prior)))
         kept = kept[-most:] if len(kept) > most else kept
-        return PriorTimeline(self.prior, self.times[kept], self.log_p[kept], self.touched)
+        return PriorTimeline(self.prior, self.times[kept], self.log_p[kept], self.touched, self.upto)
 
     def at(self, times: NDArray[np.int64]) -> NDArray[np.int32]:
         """`[n]`: the newest moment of each second; the first one for what was before it."""
@@ -119,7 +121,7 @@ class PriorTimeline:
         """Write it as .npz without pickle, log p as half floats: .008 of it is lost at -16."""
         with durable_files.replacing(path) as file:
             np.savez(file, allow_pickle=False, times=self.times, log_p=self.log_p.astype(np.float16), touched=self.touched,
-                     **self.prior.state())
+                     upto=np.array(self.upto), **self.prior.state())
 
     @classmethod
     def load(cls, path: Path) -> "PriorTimeline":
@@ -132,8 +134,9 @@ class PriorTimeline:
             with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 prior = PopularityPrior.from_state(dict(file))
                 times, log_p, touched = file["times"], file["log_p"].astype(np.float32), file["touched"]
+                upto = int(file["upto"])
         except (OSError, ValueError, EOFError, TypeError, KeyError, zipfile.BadZipFile, ModelError) as error:
             raise ModelError(f"{path}: expected the popularity of a checkpoint over time: {error}") from error
         if log_p.shape != (len(times), len(prior)) or touched.shape != (2, len(prior)):
             raise ModelError(f"{path}: expected log p for {len(times)} moments and {len(prior)} items, got {log_p.shape}.")
-        return cls(prior, times, log_p, touched)
+        return cls(prior, times, log_p, touched, upto)

@@ -19,6 +19,7 @@ from tfrec.data.readers.quarantine import Quarantine
 from tfrec.data.settled.examples import SettledExamples
 from tfrec.errors import NothingToLearn, NotVerified, TfrecError, UsageError
 from tfrec.evaluation.gate_words import figures_of, reason_in_words
+from tfrec.models.prior_timeline import PriorTimeline
 from tfrec.models.recommender import Recommender
 from tfrec.release.export import export
 from tfrec.release.file_digests import check_files
@@ -116,7 +117,9 @@ def challenge(config: Config, directory: RunDirectory, catalogue: Catalogue, int
     parent = config.models_dir / str(intent.parent)
     result = Retrained(WAITING, "", intent.parent, events=0, learnt=0)
     with timed(result.seconds, "read"):
-        window = read_window(config, catalogue, intent, parent, quarantine=quarantine)
+        timeline = PriorTimeline.load(parent / CHECKPOINT / "timeline.npz")
+        timeline.grow(len(catalogue))
+        window = read_window(config, catalogue, intent, parent, counted=timeline.upto, quarantine=quarantine)
     result.events, result.left_out = window.events, window.left_out
     if missing := window.missing(config.retrain):
         return result.ended(WAITING, missing)
@@ -130,9 +133,9 @@ def challenge(config: Config, directory: RunDirectory, catalogue: Catalogue, int
         with timed(result.seconds, "load"):
             challenger, optimizer = session.load(parent / CHECKPOINT, config, window.catalogue)
         with timed(result.seconds, "evaluate"):
-            timeline = challenger.timeline.advanced(window.inter, window.arrived, most=SNAPSHOTS)
+            weekly = weekly_popularity(config, window, counted=timeline.upto, since=split.since)
+            timeline = timeline.advanced(window.inter, window.arrived, most=SNAPSHOTS, upto=intent.upto)
             shown = SlateWindow.of(challenger, window.slates, timeline, until=split.until, now=intent.now)
-            weekly = weekly_popularity(config, intent, window, since=split.since)
             contest = Contest(config, challenger, window, split, shown, timeline, weekly)
         session.check()
         with timed(result.seconds, "train"):

@@ -10,18 +10,24 @@ from tfrec.config import Config
 from tfrec.data.settled.examples import SettledExamples
 from tfrec.evaluation.baselines import WEEK, RollingPopularity
 from tfrec.evaluation.protocol import Ints, Scorer
-from tfrec.retrain.intent import Intent
 from tfrec.retrain.window import WindowContents
 
 HOUR = 3600
 
 
-def weekly_popularity(config: Config, intent: Intent, window: WindowContents, *, since: int) -> Scorer:
-    """A scorer by the events of each item in the seven days before, for events from the second `since` on."""
+def weekly_popularity(config: Config, window: WindowContents, *, counted: int, since: int) -> Scorer:
+    """A scorer by the events of each item in the seven days before.
+
+    Args:
+        config: names the settled examples.
+        window: what the run read.
+        counted: the last part of the examples whose events are not among the `arrived` ones of the window.
+        since: seconds since 1970 of the first event that is asked.
+    """
     inter, first = window.inter, since - WEEK
     counts = RollingPopularity(len(inter.items), window=WEEK)
     counts.update(inter.item[window.arrived], inter.time[window.arrived])
-    past = SettledExamples(config.examples_uri).item_counts(since=first, upto=intent.after, period=HOUR)
+    past = SettledExamples(config.examples_uri).item_counts(since=first, upto=counted, period=HOUR)
     _update(counts, window, past["item"], past["period"].to_numpy() * HOUR + HOUR - 1, past["count"].to_numpy())
     if window.base is not None:
         recent = window.base.filter(pc.and_(pc.greater(window.base["reward"], 0), pc.greater_equal(window.base["time"], first)))

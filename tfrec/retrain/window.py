@@ -43,7 +43,7 @@ class WindowContents:
     catalogue: Catalogue  # of now
     inter: Interactions  # up to the window's end, all behaviour of those who act in the window, and of a sample of other users
     new: npt.NDArray[np.bool_]  # [len(inter)], which events no model has learnt
-    arrived: npt.NDArray[np.bool_]  # [len(inter)], which of those no run has seen
+    arrived: npt.NDArray[np.bool_]  # [len(inter)], which the popularity of the parent has not counted
     pool: npt.NDArray[np.bool_]  # [len(inter)], which are of the sample, and stand for the past
     base: pa.Table | None  # rewards from before there was a log, of all users
     slates: pa.Table  # of `slates.SLATES`, that were shown and have matured since the parent's last one
@@ -73,7 +73,7 @@ def settle_log(config: Config, catalogue: Catalogue, *, now: int, quarantine: Qu
     return part.number
 
 
-def read_window(config: Config, catalogue: Catalogue, intent: Intent, parent: Path, *,
+def read_window(config: Config, catalogue: Catalogue, intent: Intent, parent: Path, *, counted: int,
                 quarantine: Quarantine) -> WindowContents:
     """Read the parts of an intent, and behaviour from before them.
 
@@ -82,6 +82,7 @@ def read_window(config: Config, catalogue: Catalogue, intent: Intent, parent: Pa
         catalogue: of now.
         intent: names the parts.
         parent: directory of the version to continue from, which knows what it has not learnt of its own window.
+        counted: the last part that its popularity has counted.
         quarantine: takes the rows that cannot be used.
     """
     settled, rule, items = SettledExamples(config.examples_uri), LabelRule.of(config, catalogue), catalogue.ids.tolist()
@@ -90,11 +91,13 @@ def read_window(config: Config, catalogue: Catalogue, intent: Intent, parent: Pa
     held = held_back(parent)
     base = _base_behaviour(config, rule, quarantine=quarantine, now=intent.now)
     sample = _sample(config, settled, intent, held=len(held), base=0 if base is None else len(base))
-    logged = settled.behaviour(after=intent.after, upto=intent.upto, users=[user for user, _ in held], sample=sample)
-    fresh = logged.filter(logged["is_new"])
+    # of a version that was rolled back, popularity has counted less than was read
+    logged = settled.behaviour(after=min(counted, intent.after), upto=intent.upto, users=[user for user, _ in held],
+                               sample=sample)
+    fresh = logged.filter(pc.greater(logged["seq"], intent.after))
     warn_of_actions(actions, config.reward, where=config.log_uri, whole=False)
-    behaviour = merge_behaviour(_of(base, sample, fresh["user"], held), logged.filter(pc.invert(logged["is_new"])), fresh,
-                                items=items, held_back=held, cap=rule.reward.cap, now=intent.now)
+    behaviour = merge_behaviour(_of(base, sample, fresh["user"], held), logged, after=intent.after,
+                                counted=counted, items=items, held_back=held, cap=rule.reward.cap, now=intent.now)
     inter = behaviour.inter
     slates, unusable = matured_slates(settled, upto=intent.upto, items=items, after=slates_until(parent),
                                       until=intent.now - rule.attribution_seconds, most=config.retrain.max_slates)

@@ -1,5 +1,6 @@
 """Base log, old and new examples put together: what is news, and what counts as behaviour."""
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from tfrec.data.behaviour.merge import merge_behaviour
@@ -13,7 +14,14 @@ def examples(*rows: Row) -> pa.Table:
     columns = list(zip(*rows, strict=True)) or [()] * 5
     types = (pa.string(), pa.string(), pa.int64(), pa.string(), pa.float64())
     named = {name: pa.array(values, kind) for name, values, kind in zip(ACTIONS.names, columns, types, strict=True)}
-    return pa.table({**named, "policy": pa.nulls(len(rows), pa.string())})  # the join gives more columns than are read
+    return pa.table({**named, "policy": pa.nulls(len(rows), pa.string())})  # more columns than are read
+
+
+def merged(base, past, fresh, *, counted=1, **more):
+    """`past` is part 1 of the settled examples, and `fresh` part 2."""
+    parts = [rows.append_column("is_positive", pc.greater(rows["reward"], 0)).append_column(
+        "seq", pa.array([number] * len(rows), pa.int64())) for number, rows in ((1, past), (2, fresh))]
+    return merge_behaviour(base, pa.concat_tables(parts), after=1, counted=counted, items=ITEMS, **more)
 
 
 @pytest.fixture
@@ -28,20 +36,20 @@ def told(found) -> list[tuple[str, str, bool]]:
 
 def test_new_is_what_came_with_this_window(base):
     past = examples(("a", "i1", 30, "click", 1.0))
-    found = merge_behaviour(base, past, examples(("c", "i2", 40, "buy", 3.0), ("a", "i3", 25, "view", 1.0)), items=ITEMS)
+    found = merged(base, past, examples(("c", "i2", 40, "buy", 3.0), ("a", "i3", 25, "view", 1.0)))
     assert told(found) == [("a", "i0", False), ("b", "i1", False), ("a", "i3", True), ("a", "i1", False), ("c", "i2", True)]
     assert found.inter.weight.tolist() == [2, 1, 1, 1, 3]
     assert [found.inter.actions[a] for a in found.inter.action] == ["rating", "view", "view", "click", "buy"]
 
 
 def test_examples_without_reward_are_no_behaviour(base):
-    found = merge_behaviour(base, examples(), examples(("a", "i1", 30, "view", 0.0), ("a", "i2", 31, "view", -1.0)), items=ITEMS)
+    found = merged(base, examples(), examples(("a", "i1", 30, "view", 0.0), ("a", "i2", 31, "view", -1.0)))
     assert told(found) == [("a", "i0", False), ("b", "i1", False)]
 
 
 def test_a_repeat_of_what_was_learnt_is_no_news(base):
     past = examples(("c", "i3", 5, "view", 1.0))
-    found = merge_behaviour(base, past, examples(("a", "i0", 50, "view", 1.0), ("c", "i3", 60, "view", 1.0)), items=ITEMS)
+    found = merged(base, past, examples(("a", "i0", 50, "view", 1.0), ("c", "i3", 60, "view", 1.0)))
     assert told(found) == [("c", "i3", False), ("a", "i0", False), ("b", "i1", False)]
     assert found.inter.time.tolist() == [5, 10, 20]
 
@@ -49,12 +57,19 @@ def test_a_repeat_of_what_was_learnt_is_no_news(base):
 def test_what_was_held_back_is_news_again(base):
     past = examples(("a", "i1", 30, "click", 1.0), ("a", "i2", 31, "click", 1.0))
     held = [("a", "i2"), ("b", "i1"), ("nobody", "i1"), ("a", "no item")]
-    found = merge_behaviour(base, past, examples(), items=ITEMS, held_back=held)
+    found = merged(base, past, examples(), held_back=held)
     assert told(found) == [("a", "i0", False), ("b", "i1", True), ("a", "i1", False), ("a", "i2", True)]
     assert not found.arrived.any()  # popularity has counted them
 
 
 def test_there_need_be_no_base_and_unknown_items_are_left_out():
-    found = merge_behaviour(None, examples(), examples(("a", "gone", 1, "view", 1.0), ("a", "i1", 2, "view", 1.0)), items=ITEMS)
+    found = merged(None, examples(), examples(("a", "gone", 1, "view", 1.0), ("a", "i1", 2, "view", 1.0)))
     assert told(found) == [("a", "i1", True)]
     assert found.inter.items == tuple(ITEMS)
+
+
+def test_what_was_read_and_not_counted_arrives_and_is_not_new(base):
+    past = examples(("a", "i1", 30, "click", 1.0))  # read by a version that was rolled back
+    found = merged(base, past, examples(("c", "i2", 40, "buy", 3.0)), counted=0)
+    assert told(found) == [("a", "i0", False), ("b", "i1", False), ("a", "i1", False), ("c", "i2", True)]
+    assert found.arrived.tolist() == [False, False, True, True]

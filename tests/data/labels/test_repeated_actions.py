@@ -16,11 +16,12 @@ from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.behaviour.merge import merge_behaviour
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.items.catalogue import Catalogue
-from tfrec.data.labels.join import SCHEMA, join
 from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.labels.pair_rewards import ACTIONS, one_row_per_pair, positive_pairs
 from tfrec.data.labels.repeated_actions import one_code
 from tfrec.data.records import Item, Outcome
+from tfrec.data.settled.examples import Buckets, SettledExamples
+from tfrec.data.settled.settle import settle
 
 ITEMS = [Item(id=name, numeric={"minutes": 40.0}) for name in "abc"]
 RULE = RewardConfig(
@@ -109,8 +110,10 @@ def test_files_and_log_give_the_same_examples_for_the_same_acts(rows):
         outcomes = [Outcome(event_id=f"{k:03}", user=u, item=i, time=t, action=a, value=v)
                     for k, (u, i, t, a, v) in enumerate(rows)]
         log.append("outcomes", list(enumerate((one.model_dump_json() for one in outcomes), 1)), writer="w")
-        joined = join(log, log.window(None, now=NOW), rule, quarantine=None).table
-        of_log = merge_behaviour(None, SCHEMA.empty_table(), joined, items=catalogue.ids.tolist(), cap=RULE.cap, now=NOW).inter
+        settled = SettledExamples(Path(directory, "examples"))
+        settle(log, settled, rule, now=NOW, quarantine=None)
+        logged = settled.behaviour(after=0, upto=1, sample=Buckets.share(1.0, seed=0))
+        of_log = merge_behaviour(None, logged, after=0, counted=0, items=catalogue.ids.tolist(), cap=RULE.cap, now=NOW).inter
         of_file = read_interactions(path, catalogue=catalogue, quarantine=None, reward=rule, now=NOW)
     assert told(of_file) == told(of_log)
 

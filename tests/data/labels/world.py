@@ -1,5 +1,6 @@
 """A small log of literal times: the attribution window is 100 s, a click is worth 1, a purchase 5."""
 from collections import Counter
+from dataclasses import replace
 
 from tfrec.config import RewardConfig
 from tfrec.data.feedback_log.log import FeedbackLog
@@ -40,8 +41,10 @@ class World:
         self.write("outcomes", Outcome(**given, request_id=request), writer)
 
     def join(self, window, *, reward=SHOP, items=ITEMS, quarantine=None, log=None, lengths=None):
+        """The examples, in the order of time."""
         rule = LabelRule(tuple(items), 100, reward, lengths or {})
-        return join(log or self.log, window, rule, quarantine=quarantine)
+        found = join(log or self.log, window, rule, quarantine=quarantine)
+        return replace(found, table=found.table.sort_by([("time", "ascending"), ("example_id", "ascending")]))
 
 
 def brief(examples):

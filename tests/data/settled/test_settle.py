@@ -181,7 +181,7 @@ def test_behaviour_is_of_those_who_act_those_who_are_named_and_a_sample(world: W
 
     def read(sample: Buckets, **named: object) -> list[tuple[str, bool]]:
         found = settled.behaviour(after=1, upto=2, sample=sample, **named)
-        return list(zip(found["user"].to_pylist(), found["is_new"].to_pylist(), strict=True))
+        return [(user, part > 1) for user, part in zip(found["user"].to_pylist(), found["seq"].to_pylist(), strict=True)]
 
     nobody = Buckets.share(0.0, seed=3)
     assert read(nobody) == [("u7", False), ("u7", True)]

@@ -16,6 +16,8 @@ import pyarrow.compute as pc
 from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.labels.pair_rewards import ACTIONS, one_row_per_pair, positive_pairs
 
+_COLUMNS = [*ACTIONS.names, "is_positive"]
+
 
 @dataclass(frozen=True, eq=False)
 class MergedBehaviour:
@@ -23,59 +25,52 @@ class MergedBehaviour:
 
     inter: Interactions
     new: npt.NDArray[np.bool_]  # [n], not learnt yet
-    arrived: npt.NDArray[np.bool_]  # [n], of those, what no earlier run has seen
+    arrived: npt.NDArray[np.bool_]  # [n], not counted yet
 
 
-def merge_behaviour(base: pa.Table | None, past: pa.Table, fresh: pa.Table, *, items: Collection[str],
+def merge_behaviour(base: pa.Table | None, logged: pa.Table, *, after: int, counted: int, items: Collection[str],
                     held_back: Collection[Sequence[str]] = (), cap: float = math.inf, now: int | None = None) -> MergedBehaviour:
     """Merge all behaviour: one event for each user and item whose actions together are positive (`labels/pair_rewards.py`).
 
     Args:
         base: rewards of actions from before there was a feedback log (`read_preferences`).
-        past: examples that earlier runs have seen.
-        fresh: examples that they have not.
+        logged: settled examples with a reward (`SettledExamples.behaviour`).
+        after: the last part of the examples that was read before.
+        counted: the last part that popularity has counted.
         items: the catalogue's ids, in order.
         held_back: (user, item) of earlier events that no model has learnt.
         cap: `reward.cap`.
         now: seconds since 1970, by default of the clock; nothing counts as later.
     """
-    tables = [_earliest_positive(table) for table in (past, fresh)]
-    if base is not None:
-        tables.insert(0, _earliest_positive(base))
-    whole = _positive_pairs(tables, cap)
-    learnt = _positive_pairs(tables[:-1], cap)
+    before = [] if base is None else [_with_positives(base)]
+
+    def pairs(rows: pa.Table) -> pa.Table:
+        whole = pa.concat_tables([*before, rows.select(_COLUMNS)], promote_options="permissive").combine_chunks()
+        return positive_pairs(one_row_per_pair(whole, cap=cap, is_positive=whole["is_positive"]))
+
+    whole = pairs(logged)
     inter = Interactions.from_columns(
         whole["user"], whole["item"], whole["time"].to_numpy(), items=list(items), action=whole["action"],
         weight=whole["reward"].to_numpy(), now=now,
     )
     key = inter.user.astype(np.int64) * len(inter.items) + inter.item
-    arrived = ~np.isin(key, _keys(inter, learnt["user"], learnt["item"]))
-    new = arrived
+
+    def unknown_to(part: int) -> npt.NDArray[np.bool_]:
+        known = pairs(logged.filter(pc.less_equal(logged["seq"], part)))
+        return ~np.isin(key, _keys(inter, known["user"], known["item"]))
+
+    new = unknown_to(after)
+    arrived = new if counted == after else unknown_to(counted)
     if held_back:
         users, names = zip(*held_back, strict=True)
-        new = arrived | np.isin(key, _keys(inter, pa.array(users, pa.string()), pa.array(names, pa.string())))
+        new = new | np.isin(key, _keys(inter, pa.array(users, pa.string()), pa.array(names, pa.string())))
     return MergedBehaviour(inter, new, arrived)
 
 
-def _earliest_positive(table: pa.Table) -> pa.Table:
-    """Examples with the time and action of their earliest positive outcome, if any; examples without a reward are left out."""
-    if "is_positive" in table.column_names:
-        return table.select([*ACTIONS.names, "is_positive"])
-    if "positive_time" in table.column_names:
-        is_positive = pc.is_valid(table["positive_time"])
-        time = pc.coalesce(table["positive_time"], table["time"])
-        action = pc.coalesce(table["positive_action"], table["action"])
-    else:
-        is_positive = pc.greater(table["reward"], 0)
-        time, action = table["time"], table["action"]
-    columns = [table["user"], table["item"], time, action, table["reward"], is_positive]
-    found = pa.table(columns, names=[*ACTIONS.names, "is_positive"])
-    return found.filter(pc.or_(is_positive, pc.not_equal(table["reward"], 0)))
-
-
-def _positive_pairs(tables: Sequence[pa.Table], cap: float) -> pa.Table:
-    whole = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
-    return positive_pairs(one_row_per_pair(whole, cap=cap, is_positive=whole["is_positive"]))
+def _with_positives(rewards: pa.Table) -> pa.Table:
+    """Rewards of actions, and whether each is positive; actions without a reward are left out."""
+    rows = rewards.select(ACTIONS.names).append_column("is_positive", pc.greater(rewards["reward"], 0))
+    return rows.filter(pc.not_equal(rows["reward"], 0))
 
 
 def _keys(inter: Interactions, users: pa.ChunkedArray, items: pa.ChunkedArray) -> npt.NDArray[np.int64]:

@@ -35,7 +35,7 @@ SCHEMA = pa.schema(
         ("reward", pa.float64()),
         ("converted", pa.bool_()),  # an outcome that counts is of `reward.conversions`
         ("shown_time", pa.int64()),
-        ("position", pa.int32()),  # in its slate, from 0
+        ("position", pa.int32()),  # in its slate, as logged
         ("slate_size", pa.int32()),  # items of the slate
         ("log_propensity", pa.float64()),
         ("policy", pa.string()),
@@ -43,7 +43,7 @@ SCHEMA = pa.schema(
         ("history", pa.list_(pa.string())),  # as served, as are the following
         ("history_action", pa.list_(pa.string())),
         ("history_time", pa.list_(pa.int64())),
-        ("exclude", pa.list_(pa.string())),  # this and the following stand in one of the rows of a request
+        ("exclude", pa.list_(pa.string())),  # this and the following stand in a slate's first row, as in the log
         ("allow_tags", pa.list_(pa.string())),
         ("deny_tags", pa.list_(pa.string())),
         ("prior_items", pa.list_(pa.string())),
@@ -57,7 +57,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Examples:
-    """Examples in the order of time, and how many rows of the window were left out, by reason."""
+    """Examples, in no order, and how many rows of the window were left out, by reason."""
 
     table: pa.Table  # SCHEMA
     actions: Mapping[str, int] = field(default_factory=dict)  # outcomes by action, used or not
@@ -151,8 +151,8 @@ def join_parameters(window: Window, rule: LabelRule, *, every_item: bool) -> dic
 
 def examples_of(found: pa.Table, *, malformed: int) -> Examples:
     """The rows of `join.sql` as examples and counts."""
-    n = pc.sum(pc.equal(found["fate"], "example")).as_py() or 0
-    rest = found.slice(n)  # the counts have no time and come last, so the examples need no copy
+    is_example = pc.equal(found["fate"], "example")
+    rest = found.select(["fate", "action", "log_rows"]).filter(pc.invert(is_example))
     counts: dict[str, int] = {}
     actions: dict[str, int] = {}
     for fate, action, log_rows in zip(*(rest[name].to_pylist() for name in ("fate", "action", "log_rows")), strict=True):
@@ -160,4 +160,4 @@ def examples_of(found: pa.Table, *, malformed: int) -> Examples:
             actions[action] = log_rows
         else:
             counts[{"duplicate": "duplicates", "unknown_item": "unknown_items"}.get(fate, fate)] = log_rows
-    return Examples(found.slice(0, n).select(SCHEMA.names).cast(SCHEMA), actions, malformed=malformed, **counts)
+    return Examples(found.select(SCHEMA.names).filter(is_example).cast(SCHEMA), actions, malformed=malformed, **counts)

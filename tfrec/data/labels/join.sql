@@ -47,13 +47,8 @@ shown AS (
   ) AS numbered
   WHERE copy = 1
 ),
--- Positions are counted from 0 in the order of those that were logged, which other tools may begin at 1 or leave gaps in.
-placed AS (
-  SELECT
-    shown.*,
-    ROW_NUMBER() OVER (PARTITION BY request_id ORDER BY "position", item) - 1 AS place,
-    COUNT(*) OVER (PARTITION BY request_id) AS slate_size
-  FROM shown
+sizes AS (
+  SELECT request_id, COUNT(*) AS slate_size FROM shown GROUP BY request_id
 ),
 staged AS (
   SELECT 'after' AS stage, o.* FROM outcome_arrivals AS o CROSS JOIN settings AS s WHERE o.time >= s.since
@@ -199,8 +194,6 @@ labelled AS (
     i.writer,
     i.seq,
     i."position",
-    i.place,
-    i.slate_size,
     i.time AS shown_time,
     COALESCE(l.reward, 0) AS reward,
     COALESCE(l.converted, FALSE) AS converted,
@@ -210,7 +203,7 @@ labelled AS (
     l.positive_action,
     i.time + s.attribution < s.now OR COALESCE(l.is_final, FALSE) AS is_settled,
     NOT i.is_new AND (i.time + s.attribution < s.matured_from OR COALESCE(e.is_final, FALSE)) AS was_settled
-  FROM placed AS i
+  FROM shown AS i
   CROSS JOIN settings AS s
   LEFT JOIN labels AS l ON l.stage = 'after' AND l.request_id = i.request_id AND l.item = i.item
   LEFT JOIN labels AS e ON e.stage = 'before' AND e.request_id = i.request_id AND e.item = i.item
@@ -243,26 +236,7 @@ fates AS (
   WHERE c.stage = 'after' AND c.is_new AND p.was_settled
   UNION ALL
   SELECT 'immature', NULL FROM labelled WHERE NOT is_settled
-),
-emitted AS (
-  SELECT labelled.*, ROW_NUMBER() OVER (PARTITION BY request_id ORDER BY place) = 1 AS is_first
-  FROM labelled
-  WHERE is_settled AND NOT was_settled
-),
-once AS (
-  SELECT
-    i.request_id,
-    ARG_MIN(i.exclude, i."position") AS exclude,
-    ARG_MIN(i.allow_tags, i."position") AS allow_tags,
-    ARG_MIN(i.deny_tags, i."position") AS deny_tags,
-    ARG_MIN(i.prior_items, i."position") AS prior_items,
-    ARG_MIN(i.prior_log_p, i."position") AS prior_log_p,
-    ARG_MIN(i.context, i."position") AS context
-  FROM impressions AS i
-  JOIN emitted AS p ON p.request_id = i.request_id AND p.is_first
-  GROUP BY i.request_id
 )
--- The long columns of a request stand in one of its rows, as in the log.
 SELECT
   'example' AS fate,
   CAST(1 AS BIGINT) AS log_rows,
@@ -277,26 +251,27 @@ SELECT
   GREATEST(LEAST(p.reward, s.cap), -s.cap) AS reward,
   p.converted,
   p.shown_time,
-  p.place AS "position",
-  p.slate_size,
+  p."position",
+  z.slate_size,
   i.log_propensity,
   i.policy,
   i.model_version,
   i.history,
   i.history_action,
   i.history_time,
-  CASE WHEN p.is_first THEN o.exclude END AS exclude,
-  CASE WHEN p.is_first THEN o.allow_tags END AS allow_tags,
-  CASE WHEN p.is_first THEN o.deny_tags END AS deny_tags,
-  CASE WHEN p.is_first THEN o.prior_items END AS prior_items,
-  CASE WHEN p.is_first THEN o.prior_log_p END AS prior_log_p,
-  CASE WHEN p.is_first THEN o.context END AS context,
+  i.exclude,
+  i.allow_tags,
+  i.deny_tags,
+  i.prior_items,
+  i.prior_log_p,
+  i.context,
   p.positive_time,
   p.positive_action
-FROM emitted AS p
+FROM labelled AS p
 CROSS JOIN settings AS s
+JOIN sizes AS z ON z.request_id = p.request_id
 JOIN impressions AS i ON i.writer = p.writer AND i.seq = p.seq AND i.item = p.item AND i."position" = p."position"
-LEFT JOIN once AS o ON o.request_id = p.request_id
+WHERE p.is_settled AND NOT p.was_settled
 UNION ALL
 SELECT
   'example', CAST(1 AS BIGINT), CONCAT('organic:', o."user", '/', o.event_id), 'organic',
@@ -313,4 +288,3 @@ SELECT
   NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM fates
 GROUP BY fate, action
-ORDER BY 9, 3

@@ -26,7 +26,7 @@ _NEWEST = "QUALIFY ROW_NUMBER() OVER (PARTITION BY example_id ORDER BY seq DESC)
 _IS_BEHAVIOUR = "(reward <> 0 OR positive_time IS NOT NULL)"
 _ACTION_COLUMNS = """
 "user", item, COALESCE(positive_time, time) AS time, COALESCE(positive_action, action) AS action, reward,
-positive_time IS NOT NULL AS is_positive, seq > {after} AS is_new
+positive_time IS NOT NULL AS is_positive, seq
 """
 
 
@@ -82,7 +82,7 @@ class SettledExamples:
 
         Returns:
             `user`, `item`, `time` and `action` of the earliest positive outcome or else of the strongest, `reward`,
-            `is_positive` and `is_new`, which says whether the example is of those parts; in the order of time.
+            `is_positive`, and `seq`, the number of the part; in the order of time.
         """
         wanted = pa.table({"user": pa.array(sorted(set(users)), pa.string())})
         return self.query(f"""
@@ -90,7 +90,7 @@ class SettledExamples:
               SELECT "user" FROM wanted
               UNION SELECT "user" FROM settled WHERE seq > {int(after)} AND seq <= {int(upto)} AND {_IS_BEHAVIOUR}
             )
-            SELECT {_ACTION_COLUMNS.format(after=int(after))} FROM settled
+            SELECT {_ACTION_COLUMNS} FROM settled
             WHERE seq <= {int(upto)} AND source <> '{WINDOW}' AND {_IS_BEHAVIOUR}
               AND ({sample.condition} OR "user" IN (SELECT "user" FROM wanted_users))
             {_NEWEST} ORDER BY time, example_id
