@@ -15,6 +15,7 @@ import pytest
 from tests.data.labels.world import ITEMS, SHOP, World
 from tests.object_store import local_s3, needs_s3
 from tfrec.config import Config, RewardConfig, load_config
+from tfrec.data.behaviour.newest_outcomes import newest_outcomes
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
 from tfrec.data.feedback_log.writer import LogWriter
@@ -154,6 +155,7 @@ def test_commands_take_a_log_at_a_url(url: str, tmp_path: Path, call: Any) -> No
     code, printed, said = call("join", *words)
     assert (code, '"examples": 1' in printed) == (0, True), said
     assert not (tmp_path / "run").exists()  # nothing is kept beside it
+    assert newest_outcomes(world.log)["event_id"].to_pylist() == ["e1"]  # what a gateway begins with
     code, printed, said = call("status", *words[:2], *words[4:])
     assert (code, '"outcomes": 1' in printed) == (0, True), said
 
