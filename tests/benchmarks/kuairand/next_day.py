@@ -1,9 +1,10 @@
 """The protocol "next day" for logs of slates: how well what was shown was told apart, asked before it was learnt.
 
 AUC is the chance that a shown item with the outcome has a higher score than one without; ties count half. *Per-user AUC* compares
-within a user only, and is the mean over users who have both, by their impressions (GAUC; Zhou et al. 2018, arXiv:1706.06978): it
-does not pay to know who clicks a lot. Calibration is the expected calibration error (Guo et al. 2017, arXiv:1706.04599) over bins
-of equal size. Intervals redraw users, who are redrawn alike for all models: the interval of a difference is paired.
+within a user's day only, and is the mean over those that have both, by their impressions (GAUC; Zhou et al. 2018,
+arXiv:1706.06978): it does not pay to know who clicks a lot, nor does it cost that a score moves overnight. Calibration is the
+expected calibration error (Guo et al. 2017, arXiv:1706.04599) over bins of equal size. Intervals redraw users, who are redrawn
+alike for all models: the interval of a difference is paired.
 """
 from typing import NamedTuple
 
@@ -42,12 +43,12 @@ def auc(score: np.ndarray, happened: np.ndarray, weight: np.ndarray | None = Non
     return float((yes * (below + no / 2)).sum() / pairs) if pairs else float("nan")
 
 
-def by_user(score: np.ndarray, happened: np.ndarray, user: np.ndarray) -> tuple[np.ndarray, Floats, Floats]:
-    """The users who have both outcomes, the AUC of each, and the number of each one's impressions."""
-    order = np.lexsort((score, user))
-    user, score, yes = user[order], score[order], happened[order] > 0
-    opens = np.flatnonzero(np.diff(user, prepend=-1) != 0)
-    tie_opens = np.flatnonzero((np.diff(user, prepend=-1) != 0) | (np.diff(score, prepend=-np.inf) != 0))
+def by_group(score: np.ndarray, happened: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, Floats, Floats]:
+    """The groups that have both outcomes, the AUC of each, and the number of each one's impressions."""
+    order = np.lexsort((score, group))
+    group, score, yes = group[order], score[order], happened[order] > 0
+    opens = np.flatnonzero(np.diff(group, prepend=-1) != 0)
+    tie_opens = np.flatnonzero((np.diff(group, prepend=-1) != 0) | (np.diff(score, prepend=-np.inf) != 0))
     plus = np.add.reduceat(yes.astype(float), tie_opens)
     minus = np.add.reduceat((~yes).astype(float), tie_opens)
     of = np.searchsorted(opens, tie_opens, side="right") - 1  # whose each group of equal scores is
@@ -55,7 +56,7 @@ def by_user(score: np.ndarray, happened: np.ndarray, user: np.ndarray) -> tuple[
     before = np.cumsum(minus) - minus - (np.cumsum(total_minus) - total_minus)[of]
     won, n_yes = np.bincount(of, plus * (before + minus / 2)), np.bincount(of, plus)
     both = (n_yes > 0) & (total_minus > 0)
-    return user[opens][both], (won / np.maximum(n_yes * total_minus, 1))[both], (n_yes + total_minus)[both]
+    return group[opens][both], (won / np.maximum(n_yes * total_minus, 1))[both], (n_yes + total_minus)[both]
 
 
 def calibration_error(p: np.ndarray, happened: np.ndarray, *, bins: int = BINS) -> float:
@@ -105,12 +106,14 @@ class Redraws:
 
     Args:
         user: `[n]`, whose each event is, numbered from 0.
+        day: `[n]`, of each event, numbered from 0.
         redraws: How many.
         seed: Of the draws.
     """
 
-    def __init__(self, user: np.ndarray, *, redraws: int = 200, seed: int = 0) -> None:
-        self.user = user
+    def __init__(self, user: np.ndarray, day: np.ndarray, *, redraws: int = 200, seed: int = 0) -> None:
+        self.user, self._days = user, int(day.max()) + 1
+        self._group = user * self._days + day
         n, rng = int(user.max()) + 1, np.random.default_rng(seed)
         present = np.unique(user)
         self._drawn = np.zeros((redraws, n), np.float32)
@@ -123,8 +126,8 @@ class Redraws:
 
     def per_user_auc(self, score: np.ndarray, happened: np.ndarray) -> Floats:
         """`[1 + redraws]`, as `auc`."""
-        user, own, count = by_user(score, happened, self.user)
-        drawn = self._drawn[:, user]
+        group, own, count = by_group(score, happened, self._group)
+        drawn = self._drawn[:, group // self._days]
         return np.concatenate([[np.average(own, weights=count)], (drawn @ (own * count)) / (drawn @ count)])
 
 

@@ -10,7 +10,7 @@ from tests.benchmarks.kuairand.next_day import (
     DAY,
     Redraws,
     auc,
-    by_user,
+    by_group,
     calibrated_by_day_before,
     calibration_error,
     day_of,
@@ -44,20 +44,20 @@ def test_auc_of_weighted_events_is_that_of_repeated_ones() -> None:
     assert_allclose(auc(score, happened, weight), 2 / 5)  # the event 2 is above both of 1, and below the three of 3
 
 
-def test_auc_of_each_user_who_has_both() -> None:
+def test_auc_of_each_group_that_has_both() -> None:
     user = np.array([0, 0, 0, 1, 1, 3, 3, 3, 3])
     happened = array(1, 0, 0, 1, 1, 0, 1, 0, 1)
     score = array(2, 1, 3, 9, 8, 1, 1, 5, 6)
-    users, own, count = by_user(score, happened, user)
+    users, own, count = by_group(score, happened, user)
     assert_array_equal(users, [0, 3])  # user 1 clicked everything
     assert_allclose(own, [0.5, 0.625])  # user 3: a tie, a win, a loss and a win of 4 pairs
     assert_array_equal(count, [3, 4])
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4), st.booleans()), min_size=1, max_size=40))
-def test_auc_of_each_user_is_the_auc_of_the_users_own_events(rows: list[tuple[int, int, bool]]) -> None:
+def test_auc_of_each_group_is_the_auc_of_its_own_events(rows: list[tuple[int, int, bool]]) -> None:
     user, score, happened = (np.array(column, float) for column in zip(*rows, strict=True))
-    users, own, _ = by_user(score, happened, user.astype(int))
+    users, own, _ = by_group(score, happened, user.astype(int))
     each = {u: auc(score[user == u], happened[user == u]) for u in np.unique(user)}
     assert_array_equal(users, [u for u, value in each.items() if not np.isnan(value)])
     assert_allclose(own, [value for value in each.values() if not np.isnan(value)])
@@ -95,10 +95,16 @@ def test_a_day_begins_at_midnight_in_china() -> None:
 def test_redraws_are_of_users_and_alike_for_all_scores() -> None:
     user = np.array([0, 0, 2, 2, 5, 5])
     happened = array(1, 0, 1, 0, 0, 1)
-    redraws = Redraws(user, redraws=50)
+    redraws = Redraws(user, np.zeros(6, int), redraws=50)
     perfect = redraws.per_user_auc(happened, happened)
     assert_array_equal(perfect, 1.0)
     assert interval(redraws.auc(happened, happened) - redraws.auc(2 * happened, happened)) == (0, 0, 0)
     mixed = interval(redraws.per_user_auc(array(1, 0, 1, 0, 1, 0), happened))
     assert_allclose(mixed.mean, 2 / 3)
     assert mixed.low < 2 / 3 < mixed.high
+
+
+def test_the_auc_of_a_user_compares_within_a_day() -> None:
+    user, day = np.zeros(4, int), np.array([0, 0, 3, 3])
+    redraws = Redraws(user, day, redraws=2)
+    assert_array_equal(redraws.per_user_auc(array(1, 0, 9, 8), array(1, 0, 1, 0)), 1)  # the model of day 3 scores higher
