@@ -1,4 +1,5 @@
 """An interrupted training goes on as if nothing had happened; what is learnt, and what cannot be."""
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from tests.models import world
 from tfrec.data.behaviour.interactions import Interactions
 from tfrec.errors import DataError
 from tfrec.models.recommender import Recommender
-from tfrec.training.loop import Trainer, optimiser
+from tfrec.training.loop import Trainer, give_slots, optimiser
 from tfrec.training.training_state import TrainingState
 from tfrec.training.validation import sum_log_likelihood
 
@@ -94,3 +95,13 @@ def test_nothing_to_learn_is_said(tmp_path):
 def test_log_likelihood_by_hand():
     scores = np.array([[0.0, np.log(3), -np.inf], [1.0, 1.0, 1.0]])
     assert sum_log_likelihood(scores, np.array([1, 2])) == pytest.approx(np.log(0.75) + np.log(1 / 3))
+
+
+def test_an_item_that_was_only_shown_gets_a_slot(tmp_path):
+    made = world.recommender(world.config(tmp_path, id_slots=30), n=N, stir=False)
+    inter, shown = INTER.slice(0, 3), world.slates(4)
+    times = shown.time + int(INTER.time[-1])  # after all behaviour
+    give_slots(made, inter)
+    assert set(np.flatnonzero(made.slot)) == set(inter.item)
+    give_slots(made, inter, slates=replace(shown, time=times))
+    assert set(np.flatnonzero(made.slot)) == {*inter.item, *shown.item[shown.shown]}

@@ -14,6 +14,7 @@ import tensorflow as tf
 from tfrec.config import Config, TrainingConfig
 from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.examples.sequences import windows
+from tfrec.data.examples.slate_arrays import SlateArrays
 from tfrec.errors import NothingToLearn
 from tfrec.models.prior_snapshots import snapshots
 from tfrec.models.prior_timeline import PriorTimeline
@@ -86,11 +87,23 @@ class Trainer:
             advance=advance, log_dir=log_dir, after=after)
 
 
-def give_slots(recommender: Recommender, inter: Interactions, timeline: PriorTimeline | None = None) -> None:
-    """Give residual slots to the items of `inter`; a timeline knows of events of other items."""
+def give_slots(recommender: Recommender, inter: Interactions, timeline: PriorTimeline | None = None, *,
+               slates: SlateArrays | None = None) -> None:
+    """Give residual slots to items with feedback; to be shown and skipped is feedback as well.
+
+    Args:
+        recommender: has the slots.
+        inter: what people did.
+        timeline: knows of events of other items.
+        slates: what they were shown.
+    """
     last_seen = np.zeros(len(inter.items), np.int64) if timeline is None else timeline.touched[1].copy()
-    np.maximum.at(last_seen, inter.item, inter.time)
-    recommender.give_slots(inter.item, last_seen)
+    item, time = inter.item, inter.time
+    if slates is not None:
+        row, position = np.nonzero(slates.shown)
+        item, time = np.append(item, slates.item[row, position]), np.append(time, slates.time[row])
+    np.maximum.at(last_seen, item, time)
+    recommender.give_slots(item, last_seen)
 
 
 def fit(

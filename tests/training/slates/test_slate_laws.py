@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from tests.eagerly import eagerly
 from tests.models import world
-from tfrec.config import GatewayConfig, ServingConfig
+from tfrec.config import GatewayConfig, RetrainConfig, ServingConfig
 from tfrec.data.examples.ragged import Ragged
 from tfrec.data.examples.sequences import PAD
 from tfrec.data.examples.slate_arrays import SlateArrays
@@ -35,11 +35,12 @@ Batch = dict[str, tf.Tensor]
 
 
 @cache
-def recommender(negatives: int = 4096, n: int = world.ITEMS, shortlist: int = 200) -> Recommender:
+def recommender(negatives: int = 4096, n: int = world.ITEMS, shortlist: int = 200, objective: Any = "softmax") -> Recommender:
     """Of which `uses_whole_catalogue` does not hold when there are few negatives."""
     made = world.config(Path("unused"), training={"negatives": negatives}, layers=0)  # attention has no part in these laws
     return world.recommender(made.model_copy(update={
-        "gateway": GatewayConfig(temperature=0.7, epsilon=0.1), "serving": ServingConfig(max_k=min(200, shortlist))}), n=n)
+        "gateway": GatewayConfig(temperature=0.7, epsilon=0.1), "serving": ServingConfig(max_k=min(200, shortlist)),
+        "retrain": RetrainConfig(objective=objective)}), n=n)
 
 
 @cache
@@ -247,14 +248,16 @@ class TurnedScorer(PolicyScorer):
 
 
 @eagerly()
-@pytest.mark.parametrize("shortlist", [3, world.ITEMS])
-def test_a_shortlist_that_does_not_hold_all_items_is_read_anew_in_each_epoch(shortlist: int) -> None:
-    made, slates = recommender(), padded(world.slates(8), WIDEST)
+@pytest.mark.parametrize(("objective", "shortlist", "is_anew"), [
+    ("reinforce", 3, True), ("q_learning", 3, True), ("reinforce", world.ITEMS, False), ("pointwise", 3, False),
+    ("sarsa", 3, False)])
+def test_a_shortlist_that_is_read_and_can_change_is_new_in_each_epoch(objective: str, shortlist: int, is_anew: bool) -> None:
+    made, slates = recommender(objective=objective), padded(world.slates(8), WIDEST)
     trainer = SlateTrainer(made, slates, TurnedScorer(made, world.LOG_P, shortlist=shortlist))
     first, second = (sorted(map(tuple, batch["slates"]["shortlist"].numpy()))
                      for epoch in range(2) for batch in trainer.epoch(0, epoch))
     assert len(first) == 8
-    assert second == (sorted(row[::-1] for row in first) if shortlist == 3 else first)
+    assert second == (sorted(row[::-1] for row in first) if is_anew else first)
 
 
 @pytest.mark.parametrize("bad", [tf.zeros([2]), tf.zeros([2, 4]), tf.zeros([2, 3, 1])])

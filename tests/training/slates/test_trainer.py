@@ -19,6 +19,7 @@ from tfrec.models.recommender import Recommender
 from tfrec.training.loop import Trainer, optimiser
 from tfrec.training.slates.batches import Candidates, SlateBatches
 from tfrec.training.slates.policy_scorer import PolicyScorer
+from tfrec.training.slates.position_bias import fit_position_bias
 from tfrec.training.slates.trainer import SlateTrainer
 
 BATCH = 64  # requests: the second batch of an epoch is filled up
@@ -125,6 +126,19 @@ def test_slates_without_propensities_are_learnt_by_a_model_of_the_policy_that_lo
     unknown = slates(log_propensity=np.full((SLATES, POSITIONS), np.nan, np.float32))
     found = learn(world.recommender(settings(tmp_path, "reinforce")), unknown)
     assert found.after > found.before + 0.05
+
+
+@eagerly()
+def test_likelihoods_start_from_what_scores_say(tmp_path: Path) -> None:
+    """The steps begin near the best level and slope: the first one moves the towers, not what translates them."""
+    made, shown = world.recommender(settings(tmp_path, "pointwise")), slates()
+    scorer = PolicyScorer(made, LOG_P)
+    learner = SlateTrainer(made, shown, scorer).learner
+    bias = fit_position_bias(scorer(shown).scores, shown.reward, shown.shown)
+    assert_allclose([tf.nn.softplus(learner.heads.slope), learner.heads.level], [bias.click_slope, bias.click_level], rtol=1e-5)
+    other = replace(bias, click_slope=3.0, click_level=-1.0)
+    learner.heads.start_from(other)
+    assert_allclose([tf.nn.softplus(learner.heads.slope), learner.heads.level], [3, -1], rtol=1e-5)
 
 
 @eagerly()

@@ -29,9 +29,8 @@ class AuxiliaryHeads(tf.Module):
         self.position_weights = tf.Variable(bias.position_weights, trainable=False)
         self.mean_reward = tf.Variable(bias.mean_reward, trainable=False)
         self.mean_score, self.noise = (tf.Variable(x, trainable=False, dtype=tf.float32) for x in (bias.mean_score, bias.noise))
-        chance = float(np.clip(bias.mean_reward[0], 0.01, 0.99))
-        start = {"log_gain": np.log(bias.gain), "intercept": bias.intercept, "slope": 1.0,
-                 "level": np.log(chance / (1 - chance)), "conversion_level": -2.0}
+        start = {"log_gain": np.log(bias.gain), "intercept": bias.intercept, "slope": _inverse_softplus(bias.click_slope),
+                 "level": bias.click_level, "conversion_level": -2.0}
         self.log_gain, self.intercept, self.slope, self.level, self.conversion_level = (
             tf.Variable(x, dtype=tf.float32, name=name) for name, x in start.items())
         self.conversion = tf.Variable(tf.zeros([dim, dim]), name="conversion")
@@ -44,6 +43,8 @@ class AuxiliaryHeads(tf.Module):
         self.noise.assign(bias.noise)
         self.log_gain.assign(np.log(bias.gain))
         self.intercept.assign(bias.intercept)
+        self.slope.assign(_inverse_softplus(bias.click_slope))
+        self.level.assign(bias.click_level)
 
     def value(self, score: tf.Tensor) -> tf.Tensor:
         """The reward that a score stands for at the first position; its gain is above 0, or the ranking would turn round."""
@@ -57,3 +58,8 @@ class AuxiliaryHeads(tf.Module):
         """Logits `[batch, K]` of a conversion of each shown item after a click."""
         own_part = tf.einsum("bd,de,bke->bk", scores.u, self.conversion, scores.v)
         return self.click(scores) + own_part + self.conversion_level
+
+
+def _inverse_softplus(value: float) -> float:
+    """The number whose softplus is `value`, above 0."""
+    return float(value + np.log(-np.expm1(-value)))

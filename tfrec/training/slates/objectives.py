@@ -141,3 +141,4 @@ OBJECTIVES: Mapping[Objective, Callable[[SlateStep], tf.Tensor]] = {
     "sarsa": _sarsa,
 }
 LOOKS_AHEAD: frozenset[Objective] = frozenset({"q_learning", "sarsa"})  # these read the next request
+READS_SHORTLIST: frozenset[Objective] = frozenset({"reinforce", "ppo", "q_learning"})  # these read what could have come

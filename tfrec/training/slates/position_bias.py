@@ -1,19 +1,24 @@
 """Position bias: how scores and positions turn into rewards, estimated from a log before anything is learnt.
 
     E[reward of an item at position k] = m_k (gain * score + intercept),    m_1 = 1, 0 < m_k <= 1
+    P(reward > 0 at position k) = m_k sigma(click_slope * (score - mean score) + click_level)
 
 A score has units of its own, and lower positions are looked at less. Value learning, the bandits' head and the correction of
-skipped items for their position all need both. The fit alternates least squares for (gain, intercept) and for m.
+skipped items for their position all need both. The fit alternates least squares for (gain, intercept) and for m. The second line
+is Platt scaling (Platt 1999): likelihoods start from it. From a slope that is too steep, the first steps of a retrain would move
+the towers only to take back what their scores never said.
 """
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import minimize
 
 from tfrec.errors import DataError
 
 ROUNDS = 20  # of alternating; a log of 5,000 slates changes in the fourth digit after 8
 LEAST_WEIGHT = 0.05  # a position that nobody seems to look at may still be looked at
+MOST_LEVEL = 5.0  # of log odds: clicks of less than 1% or more than 99% are no reason for a start without a gradient
 LEAST_SHARE = 0.05  # of the rewards' spread: scores that tell nothing, or the wrong thing, are taken to tell that little
 
 Floats = npt.NDArray[np.float64]
@@ -30,6 +35,8 @@ class PositionBiasModel:
         mean_reward: `[K]`, the mean reward of each position.
         mean_score: The mean score of what was shown.
         noise: Standard deviation of rewards about their expectation, above 0.
+        click_level: Log odds of a positive reward at the mean score and the first position.
+        click_slope: Log odds of one unit of score, above 0.
     """
 
     gain: float
@@ -38,6 +45,8 @@ class PositionBiasModel:
     mean_reward: npt.NDArray[np.float32]
     mean_score: float
     noise: float
+    click_level: float = 0.0
+    click_slope: float = 1.0
 
     def expected(self, scores: npt.NDArray[np.floating]) -> Floats:
         """Expected rewards `[n, K]` of scores `[n, K]` by position."""
@@ -76,8 +85,9 @@ def fit_position_bias(
         expected = gain * s + intercept
         fitted = by_position(r * expected) / np.maximum(by_position(expected**2), 1e-12)
         weights = np.clip(fitted / max(fitted[0], 1e-12), LEAST_WEIGHT, 1.0) if fitted[0] > 0 else weights
+    level, slope = _fit_clicks(s, r, weights[position])
     found = PositionBiasModel(float(gain), float(intercept), weights.astype(np.float32), mean.astype(np.float32),
-                              float(s.mean()), noise=1.0)
+                              float(s.mean()), noise=1.0, click_level=level, click_slope=slope)
     residual = r - found.position_weights[position] * (found.gain * s + found.intercept)
     return replace(found, noise=float(max(residual.std(), 1e-6)))
 
@@ -90,3 +100,25 @@ def _fit_line(m: Floats, s: Floats, r: Floats, *, least: float) -> tuple[float, 
         gain = least
         intercept = (m * (r - m * gain * s)).sum() / max((m * m).sum(), 1e-12)
     return gain, intercept
+
+
+def _fit_clicks(s: Floats, r: Floats, chance: Floats) -> tuple[float, float]:
+    """Level and slope of the likelihood that `pointwise.py` learns, y = [r > 0] by weights |r|, or 1 where r = 0.
+
+    The slope is at least what explains `LEAST_SHARE` of the spread of y, in the units of log odds.
+    """
+    happened, weight = r > 0, np.where(r == 0, 1.0, np.abs(r))
+    spread, share = max(float(s.std()), 1e-6), float(np.average(happened, weights=weight))
+    x, c = (s - s.mean()) / spread, np.where(r < 0, 1.0, np.minimum(chance, 1 - 1e-6))
+
+    def loss(parameters: Floats) -> tuple[float, Floats]:
+        p = 1 / (1 + np.exp(-(parameters[0] + parameters[1] * x)))
+        seen = np.clip(c * p, 1e-12, 1 - 1e-12)
+        value = -np.where(happened, np.log(seen), np.log1p(-seen)) @ weight
+        slope = weight * (1 - p) * np.where(happened, -1.0, seen / (1 - seen))
+        return float(value) / len(x), np.array([slope.sum(), slope @ x]) / len(x)
+
+    least = LEAST_SHARE / np.sqrt(np.clip(share * (1 - share), 0.01, None))
+    start = np.clip(np.log((share + 1e-6) / (1 - share + 1e-6)), -MOST_LEVEL, MOST_LEVEL)
+    found = minimize(loss, [start, least], jac=True, method="L-BFGS-B", bounds=[(-MOST_LEVEL, MOST_LEVEL), (least, None)]).x
+    return float(found[0]), float(found[1] / spread)

@@ -1,7 +1,8 @@
 """Training on slates: the towers of a recommender learn from what it showed and what came of it.
 
 Before the first step the trainer estimates how scores and positions turn into rewards. Each epoch begins with the shortlists that
-the weights give by then. With `softmax` among the objectives, each step takes a batch of behaviour beside a batch of slates.
+the weights give by then, where an objective reads them. With `softmax` among the objectives, each step takes a batch of behaviour
+beside a batch of slates.
 """
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,7 +18,7 @@ from tfrec.training.loop import Trainer, fit
 from tfrec.training.progress import Advance
 from tfrec.training.slates.batches import SlateBatches
 from tfrec.training.slates.learner import SlateLearner
-from tfrec.training.slates.objectives import LOOKS_AHEAD, ObjectiveSettings
+from tfrec.training.slates.objectives import LOOKS_AHEAD, READS_SHORTLIST, ObjectiveSettings
 from tfrec.training.slates.pointwise import mean_delay
 from tfrec.training.slates.policy_scorer import PolicyScorer
 from tfrec.training.slates.position_bias import fit_position_bias
@@ -67,6 +68,7 @@ class SlateTrainer:
         self.learner = recommender.model.traced.keep((tuple(objectives.items()), settings, slates.shown.shape[1]), new)
         if self.learner is not new:
             self.learner.start_as(new)
+        self._renews = not scorer.covers_all and bool(READS_SHORTLIST & objectives.keys())
         self._is_fresh = True  # whether the candidates are those of the weights
         # of few slates a power of two, so that windows of other sizes are traced once in a while
         rows = min(config.retrain.slate_batch, 1 << (len(slates) - 1).bit_length())
@@ -82,8 +84,8 @@ class SlateTrainer:
             after=lambda epoch, loss: self._renew_target())
 
     def epoch(self, seed: int, epoch: int) -> tf.data.Dataset:
-        """The batches of one epoch; with shortlists by the weights of now, from the second call on."""
-        if not (self._is_fresh or self._scorer.covers_all):
+        """The batches of one epoch; from the second call on with shortlists by the weights of now, if an objective reads them."""
+        if self._renews and not self._is_fresh:
             self._batches.candidates = self._scorer(self._slates).candidates
         self._is_fresh = False
         slates = self._batches.epoch(seed, epoch, steps=self.steps)
