@@ -88,6 +88,18 @@ def test_without_a_matured_slate_it_waits_and_says_so(logged: tuple[Config, Reco
     assert result.reason == "no slate has matured since the last run, and reinforce learns from slates"
 
 
+def test_without_a_slate_a_mixture_learns_behaviour_alone(logged: tuple[Config, Recommender], tmp_path: Path) -> None:
+    objective: dict[Objective, float] = {"softmax": 1.0, "pointwise": 1.0}
+    settings = RetrainConfig(objective=objective, epochs=1)
+    config = copied(logged[0], tmp_path, with_log=False).model_copy(update={"retrain": settings})
+    log(config, "outcomes", [Outcome(event_id=f"e{n}", user=f"u{n % 7}", item=f"i{n}", action="view", time=2_000_000 + 60 * n)
+                             for n in range(40)])
+    with mock.patch(VERIFY[0]), mock.patch(VERIFY[1]), tiny.exporting("recommend"):
+        result = retrain(config, now=NOW)
+    assert result.outcome != WAITING, result.reason
+    assert result.learnt > 20
+
+
 def copied(config: Config, run: Path, *, with_log: bool = True) -> Config:
     """The run with the same versions, the behaviour that they knew and, by default, the same log."""
     shutil.copytree(config.run, run / "run", ignore=None if with_log else shutil.ignore_patterns("log"))

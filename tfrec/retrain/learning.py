@@ -1,7 +1,9 @@
 """What a retrain learns, from the parent's weights: behaviour, what was shown and what came of it, or both.
 
-`retrain.objective` says which. `softmax` learns behaviour; all other objectives learn from slates.
+`retrain.objective` says which. `softmax` learns behaviour; all other objectives learn from slates. Where both are wanted and one
+finds nothing to learn in the window, the other is learnt alone.
 """
+import logging
 from typing import Any
 
 import numpy as np
@@ -9,12 +11,15 @@ import tensorflow as tf
 
 from tfrec.config import Config
 from tfrec.data.behaviour.interactions import Interactions
+from tfrec.errors import NothingToLearn
 from tfrec.models.prior_timeline import PriorTimeline
 from tfrec.models.recommender import Recommender
 from tfrec.training.loop import Trainer, give_slots
 from tfrec.training.progress import bar
 from tfrec.training.slates.trainer import SlateTrainer
 from tfrec.training.slates.window import SlateWindow
+
+log = logging.getLogger(__name__)
 
 
 def learn(config: Config, challenger: Recommender, optimizer: Any, inter: Interactions, targets: np.ndarray,
@@ -32,26 +37,42 @@ def learn(config: Config, challenger: Recommender, optimizer: Any, inter: Intera
         seed: of the order of batches.
 
     Raises:
-        NothingToLearn: an objective finds nothing in the window.
+        NothingToLearn: no objective finds anything in the window.
     """
-    model, objectives = challenger.model, config.retrain.objectives
+    model = challenger.model
     tf.keras.utils.set_random_seed(config.training.seed)  # of the auxiliary heads, whatever this process did before
     model.average.restart()
-    behaviour = None
-    if "softmax" in objectives:
-        behaviour = Trainer(challenger, inter, targets, prior_weights=challenger.prior.weights, timeline=timeline)
-    else:
-        give_slots(challenger, inter, timeline)  # as `Trainer` does
-    trainer: Trainer | SlateTrainer
-    if behaviour is not None and len(objectives) == 1:
-        trainer = behaviour
-    else:
-        trainer = SlateTrainer(challenger, shown.learnt, shown.scorer, behaviour=behaviour)
+    trainer = _trainer(challenger, inter, targets, shown, timeline)
     model.anchor.hold(config.retrain.l2_sp)  # to the parent
     with bar("retraining", total=trainer.steps * config.retrain.epochs) as advance:
         trainer.run(optimizer, epochs=range(seed, seed + config.retrain.epochs), advance=advance)
     model.average.swap()
     model.anchor.hold(0.0)
+
+
+def _trainer(challenger: Recommender, inter: Interactions, targets: np.ndarray, shown: SlateWindow,
+             timeline: PriorTimeline) -> Trainer | SlateTrainer:
+    """What trains by the objectives of the configuration, or by those of them that can learn from the window."""
+    objectives, unlearnt = challenger.config.retrain.objectives, []
+    behaviour: Trainer | None = None
+    slates: SlateTrainer | None = None
+    if "softmax" in objectives:
+        try:
+            behaviour = Trainer(challenger, inter, targets, prior_weights=challenger.prior.weights, timeline=timeline)
+        except NothingToLearn as e:
+            unlearnt.append(e)
+    if set(objectives) - {"softmax"}:
+        give_slots(challenger, inter, timeline, slates=shown.learnt)
+        try:
+            slates = SlateTrainer(challenger, shown.learnt, shown.scorer, behaviour=behaviour)
+        except NothingToLearn as e:
+            unlearnt.append(e)
+    trainer = behaviour if slates is None else slates
+    if trainer is None:
+        raise unlearnt[-1]
+    for error in unlearnt:
+        log.info("learnt by the other objectives alone: %s", error)
+    return trainer
 
 
 def not_finite(challenger: Recommender, optimizer: Any) -> str:

@@ -59,9 +59,8 @@ class WindowContents:
         """What the objectives still need before they can learn; "" when nothing is missing."""
         if self.events < settings.min_events:
             return f"{self.events} new events, retrain.min_events is {settings.min_events}: left for the next run"
-        by_slates = set(settings.objectives) - {"softmax"}
-        if by_slates and not len(self.slates):
-            names = ", ".join(sorted(by_slates))
+        if "softmax" not in settings.objectives and not len(self.slates):
+            names = ", ".join(sorted(settings.objectives))
             return f"no slate has matured since the last run, and {names} learns from slates{self.unusable}"
         return ""
 
