@@ -140,7 +140,7 @@ class Nights:
             patches.enter_context(mock.patch("tfrec.retrain.judging.decide", lenient))
             if not self.publishes:
                 patches.enter_context(mock.patch("tfrec.retrain.job.export", write_version))
-                patches.enter_context(mock.patch("tfrec.retrain.job.Verifier"))
+                patches.enter_context(mock.patch("tfrec.retrain.session.Verifier"))
             result = retrain(self.config, now=FIRST_DAY + (day + 1) * DAY + WAIT)
         taken = {"wall": round(time.monotonic() - began, 1), "cpu": round(time.process_time() - cpu, 1)}
         return asdict(result) | taken | {"day": day, "gate": said[-1].reason.name if said else None}
