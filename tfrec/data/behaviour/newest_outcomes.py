@@ -16,7 +16,7 @@ from tfrec.data.labels.pair_rewards import one_row_per_pair, positive_pairs, rew
 MAX_ROWS = 1_000_000  # read in half a second
 _CODED = ("user", "item", "action", "writer")  # dictionaries
 _COLUMNS = SCHEMAS["outcomes"].names
-_BLOCK = 50_000  # rows of whole users that are weighed at once
+_BLOCK = 20_000  # rows of whole users that are weighed at once
 
 
 def newest_outcomes(log: FeedbackLog, *, max_rows: int = MAX_ROWS) -> pa.Table:
