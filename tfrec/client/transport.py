@@ -43,20 +43,22 @@ class Transport:
         """Send `request` by `method` of a stub on `channel`, and return the response.
 
         Raises:
-            RequestFailed: with the gRPC status of the last try.
+            RequestFailed: with the gRPC status of the last try, or of the one before it where the last ran out of time.
         """
         seconds = allowed(self._timeout)
         end, (pause, longest) = time.monotonic() + seconds, _BUSY_SECONDS
+        refusal: grpc.RpcError | None = None
         while True:
             try:
                 return method(request, timeout=max(0.001, end - time.monotonic()))
             except grpc.RpcError as error:
                 if error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED and self._retries and time.monotonic() + pause < end:
                     time.sleep(pause)
-                    pause = min(2 * pause, longest)
+                    pause, refusal = min(2 * pause, longest), error
                     continue
-                code, advice = error.code().name, _ADVICE.get(error.code().name, "").format(seconds)
-                message = f"{self._address}: model {request.model_spec.name} did not answer: {code}: {error.details()} {advice}"
+                told = refusal if refusal is not None and error.code() == grpc.StatusCode.DEADLINE_EXCEEDED else error
+                code, advice = told.code().name, _ADVICE.get(told.code().name, "").format(seconds)
+                message = f"{self._address}: model {request.model_spec.name} did not answer: {code}: {told.details()} {advice}"
                 raise RequestFailed(message.rstrip(), code=code) from error
 
     def close(self) -> None:
