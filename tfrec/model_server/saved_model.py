@@ -143,7 +143,8 @@ class SavedModel:
         if not self.can_become or _digest(directory) != self._graph_digest:
             return False
         variables = str(directory / tf.saved_model.VARIABLES_DIRECTORY / tf.saved_model.VARIABLES_FILENAME)
-        self._session.run(self._saver.restore_op_name, {self._saver.filename_tensor_name: variables})
+        # in this thread, whose priority may be low
+        self._session.run(self._saver.restore_op_name, {self._saver.filename_tensor_name: variables}, options=_RUN)
         if _INITIALISE in self.signatures:
             self._session.run(self._session.graph.get_operation_by_name(
                 self.signatures[_INITIALISE].outputs[_INITIALISE].name.partition(":")[0]))

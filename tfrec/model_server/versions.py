@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import TypeVar
 
 import tensorflow as tf
 from grpc import StatusCode
@@ -27,6 +28,7 @@ from tfrec.model_server.model_configs import NOTHING, ServedModelConfig
 from tfrec.model_server.saved_model import SavedModel
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 _MAX_INT64 = (1 << 63) - 1
 
 
@@ -167,12 +169,13 @@ class ModelVersions:
         log.info("%s version %d: available after %d warm-up requests", self.name, version.number, requests)
 
     def _load(self, path: Path) -> tuple[SavedModel, int]:
-        model = self._become(path) or self.load(path)
+        with self._lock:
+            serving = any(version.state is State.AVAILABLE for version in self._versions.values())
+        spare = _behind_requests(lambda: self._become(path)) if serving and self._spare is not None else self._become(path)
+        model = spare or self.load(path)
         try:
             if not self.warm_up:
                 return model, 0
-            with self._lock:
-                serving = any(version.state is State.AVAILABLE for version in self._versions.values())
             return model, _behind_requests(model.warm_up) if serving else model.warm_up()
         except BaseException:
             model.close()
@@ -222,11 +225,12 @@ class ModelVersions:
             log.info("%s version %d: unloaded", self.name, version.number)
 
 
-def _behind_requests(work: Callable[[], int]) -> int:
-    """Do `work`, seconds of optimising graphs, in a thread of low priority: 10 steps of niceness, 1/9 of the weight of requests.
+def _behind_requests(work: Callable[[], T]) -> T:
+    """Do `work`, such as seconds of optimising graphs, in a thread of low priority.
 
-    Only this part of loading runs so. The rest holds Python's lock for 50 ms at a time, and a thread that yields the processor
-    while it holds the lock delays every other one. The thread is a new one because only root may lower niceness again.
+    10 steps of niceness are 1/9 of the weight of requests. Only what is outside of Python runs so. The rest of a load holds
+    Python's lock for 50 ms at a time, and a thread that yields the processor while it holds the lock delays every other one. The
+    thread is a new one because only root may lower niceness again.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="warm-up", initializer=_lower_priority) as pool:
         return pool.submit(work).result()
