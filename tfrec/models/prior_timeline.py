@@ -20,7 +20,7 @@ NEVER = np.iinfo(np.int64).max
 MAX_FLOATS = 1 << 26  # of all moments while training, 256 MB: a catalogue of a million items gets 64
 KEPT_FLOATS = 1 << 24  # of those that a version carries, 32 MB as half floats
 RECENT = 48  # hours: of each, one moment is kept, as labels of slates mature for a day or two
-PER_DOUBLING = 4  # moments that are kept for each doubling of the age beyond that
+PER_DOUBLING = 32  # moments that are kept for each doubling of the age beyond that
 
 Bools = NDArray[np.bool_]
 
@@ -48,7 +48,7 @@ class PriorTimeline:
         return cls(prior, np.zeros(1, np.int64), prior.log_p()[None], touched)
 
     @classmethod
-    def of(cls, inter: Interactions, *, weights: ArrayLike, most: int = 256) -> "PriorTimeline":
+    def of(cls, inter: Interactions, *, weights: ArrayLike, most: int = 1024) -> "PriorTimeline":
         """Of a whole log, as a version carries it."""
         return cls.empty(len(inter.items), weights=weights).advanced(inter, np.ones(len(inter), bool), most=most).thinned()
 
@@ -97,7 +97,8 @@ class PriorTimeline:
         cell = np.where(hours < RECENT, hours, older)
         kept = np.flatnonzero(np.append(cell[1:] != cell[:-1], True)[: len(cell)])  # the newest of each
         most = max(2, KEPT_FLOATS // max(1, len(self.prior)))
-        kept = kept[-most:] if len(kept) > most else kept
+        if len(kept) > most:
+            kept = kept[np.linspace(0, len(kept) - 1, most).astype(np.int64)]
         return PriorTimeline(self.prior, self.times[kept], self.log_p[kept], self.touched, self.upto)
 
     def at(self, times: NDArray[np.int64]) -> NDArray[np.int32]:
