@@ -66,21 +66,17 @@ class Contest:
         self._config, self._split, self._shown, self._items = config, split, shown, len(window.catalogue)
         inter, histories = split.inter, Histories(split.inter)
         self._earlier = _earlier(config, inter, (~split.new & window.pool)[: split.start], histories)
-        self._timeline, self._weekly = timeline, weekly
+        self._weekly = weekly
         self._rank = partial(rank_events, inter, train_end=split.start, histories=histories)
         self._scorer = Scorer(model, inter, counted=0, histories=histories, timeline=timeline)
         self._searches = _searches(config, window.catalogue, window.slates, since=split.until)
-        self._search = SearchScorer(model, _vectors(model, self._searches), log_p=self._popularity(split.judges.events[:1])[0])
+        self._search = SearchScorer(model, _vectors(model, self._searches), log_p=self._scorer.log_p(split.judges.events[:1])[0])
         self._champion = self._measured()
 
     def _measured(self) -> Measured:
         searches = rank_searches(self._searches, self._search, n_items=self._items)
         return Measured(self._rank(self._split.judges.events, self._scorer), self._rank(self._earlier, self._scorer),
                         self._shown.first_position_probabilities(), searches)
-
-    def _popularity(self, events: protocol.Ints) -> np.ndarray:
-        """`[batch, n_items]`: log p just before each event."""
-        return self._timeline.log_p[self._timeline.at(self._split.inter.time[events])]
 
     def decision(self, parent: Manifest) -> Decision:
         """Whether the challenger may replace the champion.
@@ -97,7 +93,7 @@ class Contest:
         figures = measure(champion.judges, challenger.judges,
                           {POPULARITY_7D: self._rank(self._split.judges.events, self._weekly)},
                           earlier=(champion.earlier, challenger.earlier), value=value, search=searches,
-                          floor=_floor(settings.gate_floor, parent, self._rank(self._earlier, self._popularity)))
+                          floor=_floor(settings.gate_floor, parent, self._rank(self._earlier, self._scorer.log_p)))
         return decide(figures, Margins(
             hit_rate=settings.gate_margin, value=settings.value_margin, earlier=settings.forget_margin,
             search=max(settings.search_margin, settings.gate_margin)))

@@ -24,7 +24,7 @@ from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.labels.pair_rewards import rename_users
 from tfrec.data.readers.quarantine import Quarantine
 from tfrec.data.settled.examples import Buckets, SettledExamples
-from tfrec.data.settled.part import together
+from tfrec.data.settled.part import Part, together
 from tfrec.data.settled.schema import BUCKETS
 from tfrec.data.settled.settle import settle
 from tfrec.gateway.pseudonym import load_pseudonyms
@@ -85,11 +85,12 @@ def read_window(config: Config, catalogue: Catalogue, intent: Intent, parent: Pa
         quarantine: takes the rows that cannot be used.
     """
     settled, rule, items = SettledExamples(config.examples_uri), LabelRule.of(config, catalogue), catalogue.ids.tolist()
-    left_out, actions = together(settled.parts(intent.after, intent.upto))
+    parts = settled.parts(intent.after - 1, intent.upto)
+    left_out, actions = together([part for part in parts if part.number > intent.after])
     _, left_out["unknown_items"] = settled.counts(after=intent.after, upto=intent.upto, items=items)
     held = held_back(parent)
     base = _base_behaviour(config, rule, quarantine=quarantine, now=intent.now)
-    sample = _sample(config, settled, intent, held=len(held), base=0 if base is None else len(base))
+    sample = _sample(config, parts, intent, held=len(held), base=0 if base is None else len(base))
     # of a version that was rolled back, popularity has counted less than was read
     logged = settled.behaviour(after=min(counted, intent.after), upto=intent.upto, users=[user for user, _ in held],
                                sample=sample)
@@ -109,10 +110,10 @@ def read_window(config: Config, catalogue: Catalogue, intent: Intent, parent: Pa
     return found
 
 
-def _sample(config: Config, settled: SettledExamples, intent: Intent, *, held: int, base: int) -> Buckets:
+def _sample(config: Config, parts: Sequence[Part], intent: Intent, *, held: int, base: int) -> Buckets:
     """The users whose past is read besides that of those who act now: as many as replay and the gate need, `SPARE` times over."""
-    before, upto = (sum(part.behaviour for part in settled.parts(number - 1, number)) for number in (intent.after, intent.upto))
-    new = upto - before + held
+    before = sum(part.behaviour for part in parts if part.number == intent.after)
+    new = parts[-1].behaviour - before + held
     wanted = max(config.retrain.replay * min(new, config.retrain.max_events or new), config.retrain.gate_sample)
     return Buckets.share(min(1.0, SPARE * wanted / max(1, before + base)), seed=int(intent.identity, 16))
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfrec.data.settled.examples import SettledExamples
+from tfrec.data.settled.examples import NEWEST, SettledExamples
 
 _REQUEST = [
     ("user", pa.string()),
@@ -36,14 +36,12 @@ _SHOWN = [
 SLATES = pa.schema([("request_id", pa.string()), ("time", pa.int64()), *_REQUEST,
                     *((name, pa.list_(kind)) for name, kind in _SHOWN)])
 
-# a label that was settled twice, where a clock ran ahead, counts as the later one
 _POSITIONS = """
 CREATE TEMP TABLE positions AS
 SELECT request_id, item, "position", slate_size, log_propensity, policy, shown_time, reward, converted,
   CASE WHEN action IS NULL THEN 0 ELSE GREATEST(time - shown_time, 0) END AS delay
 FROM settled WHERE source = 'slate' AND seq <= {upto} AND {within}
-QUALIFY ROW_NUMBER() OVER (PARTITION BY example_id ORDER BY seq DESC) = 1
-"""
+""" + NEWEST
 # one position without a propensity makes the slate unknown
 _BY_REQUEST = """
 CREATE TEMP TABLE by_request AS

@@ -4,6 +4,7 @@
     schema.py     the columns
     examples.py   the table of all parts, `<run>/examples`, and what is read from it
     settle.py     joins what the log gained since the last part, and adds the next one
+    settle_again.py  joins the whole log by another reward rule; parts that versions know keep their numbers
 
 A retrain reads the parts that its parent has not learnt, the behaviour of the users in them and a sample of other users. It
 never joins the past again.

@@ -2,7 +2,7 @@
 
 It is a Delta table like those of the feedback log, with the same durable commits. A part is one commit, under its number as the
 application transaction, so the same part cannot be added twice. Commits name the least and greatest `time`, `shown_time` and
-`seq` of their rows, by which readers skip files; rows come in the order of time, so a partition for each day would skip no more
+`seq` of their rows, by which readers skip files; parts come in the order of time, so a partition for each day would skip no more
 and would cost a file a day for each part.
 """
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +22,7 @@ from tfrec.data.settled.part import Part, together
 from tfrec.data.settled.schema import BUCKETS, SCHEMA, WINDOW, WRITER, buckets, rows_of
 
 # where a clock ran ahead a label may be settled twice, and the later one is right
-_NEWEST = "QUALIFY ROW_NUMBER() OVER (PARTITION BY example_id ORDER BY seq DESC) = 1"
+NEWEST = "QUALIFY ROW_NUMBER() OVER (PARTITION BY example_id ORDER BY seq DESC) = 1"
 _IS_BEHAVIOUR = "(reward <> 0 OR positive_time IS NOT NULL)"
 _ACTION_COLUMNS = """
 "user", item, COALESCE(positive_time, time) AS time, COALESCE(positive_action, action) AS action, reward,
@@ -93,7 +93,7 @@ class SettledExamples:
             SELECT {_ACTION_COLUMNS} FROM settled
             WHERE seq <= {int(upto)} AND source <> '{WINDOW}' AND {_IS_BEHAVIOUR}
               AND ({sample.condition} OR "user" IN (SELECT "user" FROM wanted_users))
-            {_NEWEST} ORDER BY time, example_id
+            {NEWEST} ORDER BY time, example_id
             """, {"wanted": wanted})
 
     def counts(self, *, after: int, upto: int, items: Sequence[str]) -> tuple[int, int]:
@@ -101,7 +101,7 @@ class SettledExamples:
         [row] = self.query(f"""
             SELECT COUNT(*) FILTER (known) AS known, COUNT(*) AS every
             FROM (SELECT item IN (SELECT item FROM catalogue) AS known FROM settled
-                  WHERE seq > {int(after)} AND seq <= {int(upto)} AND source <> '{WINDOW}' {_NEWEST})
+                  WHERE seq > {int(after)} AND seq <= {int(upto)} AND source <> '{WINDOW}' {NEWEST})
             """, {"catalogue": _catalogue(items)}).to_pylist()
         return row["known"], row["every"] - row["known"]
 
@@ -111,7 +111,7 @@ class SettledExamples:
         return self.query(f"""
             SELECT {columns} FROM settled
             WHERE seq <= {int(upto)} AND source <> '{WINDOW}' AND item IN (SELECT item FROM catalogue)
-            {_NEWEST} ORDER BY time, example_id
+            {NEWEST} ORDER BY time, example_id
             """, {"catalogue": _catalogue(items)}).cast(join.SCHEMA)
 
     def item_counts(self, *, since: int, upto: int, period: int) -> pa.Table:
@@ -131,7 +131,7 @@ class SettledExamples:
         return self.query(f"""
             SELECT query, item, reward FROM settled
             WHERE seq <= {int(upto)} AND source <> '{WINDOW}' AND reward > 0 AND query <> ''
-            {_NEWEST} ORDER BY time, example_id""")
+            {NEWEST} ORDER BY time, example_id""")
 
     def query(self, sql: str, relations: Mapping[str, pa.Table] | None = None) -> pa.Table:
         """The answer of a SELECT statement, in which `settled` is the table and `relations` are tables of the caller."""
