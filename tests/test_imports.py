@@ -33,12 +33,15 @@ ROOMS = [
     "graph",
     "release",
     "gateway.metrics", "gateway.http", "gateway",
+    "ingest",
     "retrain", "ope", "status",
     "demo.report", "demo",
     "cli", "__main__",
 ]  # fmt: skip
 ANYWHERE = ["errors", "nearest", "config", "config_file", "terminal"]
-TENSORFLOW_FREE = ["data", "models.pretrained", "evaluation", "demo.report", "demo.clock", "demo.traffic", *ANYWHERE, "__init__"]
+TENSORFLOW_FREE = [
+    "data", "models.pretrained", "evaluation", "ingest", "demo.report", "demo.clock", "demo.traffic", *ANYWHERE, "__init__",
+]  # fmt: skip
 TRAINS = "tfrec.evaluation.prequential"  # itself on no TensorFlow, but what it measures is
 KERAS_3 = r"TensorFlow was already imported with Keras 3\.\S+ Import tfrec first, or set TF_USE_LEGACY_KERAS=1"
 TENSORFLOW = {"tensorflow", "tensorflow_text", "tensorflow_recommenders", "tensorflow_serving", "tf_keras", "keras"}

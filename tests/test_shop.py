@@ -337,6 +337,15 @@ def test_the_text_encoder_is_tuned_from_queries_log_and_behaviour(call: Call) ->
     assert (code, Path(out["encoder"])) == (0, RUN / "pretrained"), err
 
 
+def test_records_of_a_file_come_to_the_log(shop: Path) -> None:
+    before = FeedbackLog(RUN / "log").read("outcomes").num_rows
+    for _ in range(2):
+        subprocess.run(["bash", "-euc", block("docs/data.md", "cat > clicks.jsonl")], cwd=shop, env=environment(shop), check=True)
+    rows = FeedbackLog(RUN / "log").read("outcomes")
+    assert rows.num_rows == before + 2
+    assert load_pseudonyms(RUN).of("bob") in set(rows["user"].to_pylist())
+
+
 def test_a_program_trains(capsys: pytest.CaptureFixture[str]) -> None:
     exec(block("docs/train.md", "import tfrec"), {})
     assert re.fullmatch(r"1 \(\d+, 8\)\n", capsys.readouterr().out)

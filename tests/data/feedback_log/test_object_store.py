@@ -18,11 +18,12 @@ from tests.object_store import local_s3, needs_s3
 from tfrec.config import Config, RewardConfig, load_config
 from tfrec.data.behaviour.newest_outcomes import newest_outcomes
 from tfrec.data.feedback_log.log import FeedbackLog
+from tfrec.data.feedback_log.source_writer import SourceBatch, SourceWriter, Written
 from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
 from tfrec.data.feedback_log.writer import LogWriter
 from tfrec.data.labels.join import Examples, join
 from tfrec.data.labels.label_rule import LabelRule
-from tfrec.data.records import Outcome
+from tfrec.data.records import Impression, Outcome, Shown
 from tfrec.data.settled.examples import SettledExamples
 from tfrec.data.settled.settle import settle
 from tfrec.data.settled.settle_again import settle_again
@@ -110,6 +111,28 @@ def test_processes_that_replay_the_same_rows_write_them_once(url: str) -> None:
         process.communicate(timeout=100)
         assert process.returncode == 0
     assert sorted(events(FeedbackLog(url))) == sorted(f"e{k}" for k in range(1, 9))
+
+
+def test_a_source_that_is_read_again_after_a_kill_between_the_tables(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = FeedbackLog(url)
+    writer = SourceWriter(log, lambda *what: None)
+    first, second = ([(n, outcome(n))] for n in (1, 4))
+    found = writer.commit({"k:0": SourceBatch([], first, 3), "k:1": SourceBatch([], [], 9)})
+    assert (found["k:0"].outcomes, writer.position("k:0"), writer.position("k:1")) == (1, 3, 9)
+    shown = [(5, Impression(request_id="r5", time=5, user="u", policy="p", model_version=1,
+                            slate=(Shown(item="a", position=0, score=1.0),)).model_dump_json())]
+    monkeypatch.setattr(log.tables["outcomes"], "append_all", lambda parts: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        writer.commit({"k:0": SourceBatch(shown, second, 6)})
+    monkeypatch.undo()
+    again = SourceWriter(FeedbackLog(url), lambda *what: None)
+    assert (again.position("k:0"), again.newest("k:0")) == (3, 6)
+    assert again.commit({"k:0": SourceBatch(shown, second, 6)})["k:0"] == Written(0, 1, duplicates=1)
+    assert (sorted(events(log)), log.read("impressions")["request_id"].to_pylist()) == (["e1", "e4"], ["r5"])
+
+
+def outcome(n: int) -> str:
+    return Outcome(event_id=f"e{n}", user="u", item="i", action="click", time=5).model_dump_json()
 
 
 def by_id(examples: Examples) -> Examples:

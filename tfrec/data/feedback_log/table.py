@@ -8,7 +8,7 @@ import contextlib
 import random
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -42,6 +42,13 @@ class _Seen(NamedTuple):
     seqs: dict[str, int]
 
 
+class WriterRows(NamedTuple):
+    """Rows of one writer, `seq` ascending, and how far it is once they are in the table: their last `seq`, or more."""
+
+    rows: pa.Table
+    upto: int
+
+
 class LogTable:
     """A table whose rows end with their ingest id, the columns `writer` and `seq`. It is created at its first use."""
 
@@ -72,8 +79,21 @@ class LogTable:
             UnwritableRows: Parquet cannot hold them.
             DataError: the table cannot be read or written.
         """
+        if rows.num_rows:
+            self.append_all({writer: WriterRows(rows, rows["seq"][-1].as_py())})
+
+    def append_all(self, parts: Mapping[str, WriterRows]) -> dict[str, int]:
+        """Commit rows of several writers at once, as `append`. A writer without rows moves on to its `upto` all the same.
+
+        Returns:
+            How far each writer was before: its rows up to this `seq` were in the table already.
+
+        Raises:
+            UnwritableRows: Parquet cannot hold at least one row; none was committed.
+            DataError: the table cannot be read or written.
+        """
         commits = self._commits
-        self._attempt(lambda: self._append_remote(rows, writer) if commits is None else self._append(commits, rows, writer))
+        return self._attempt(lambda: self._append_remote(parts) if commits is None else self._append(commits, parts))
 
     def last_seq(self, writer: str) -> int:
         """The newest sequence number that this writer committed."""
@@ -237,33 +257,37 @@ class LogTable:
                     raise unreadable(f"{self.uri}/{name}", cause, advice=ADVICE) from error
             raise
 
-    def _append(self, commits: Commits, rows: pa.Table, writer: str) -> None:
-        seen = self._look(commits, writer)
-        new = rows.filter(pc.greater(rows["seq"], seen.seqs[writer]))
-        if not new.num_rows:
-            return
-        last = new["seq"][-1].as_py()
+    def _append(self, commits: Commits, parts: Mapping[str, WriterRows]) -> dict[str, int]:
+        seen = self._look(commits, parts)
+        before = {writer: seen.seqs[writer] for writer in parts}
+        new, upto = _new(parts, before, self.schema)
+        if not upto:
+            return before
+        actions: list[Action] = [{"txn": {"appId": writer, "version": seq, "lastUpdated": time.time_ns() // 1_000_000}}
+                                 for writer, seq in upto.items()]
         file = commits.new_file()
         try:
-            try:
-                count, bounds = write_parquet(file, self.schema, [new])
-            except (ValueError, TypeError, MemoryError, NotImplementedError) as error:  # Arrow's; a disk gives an OSError
-                raise UnwritableRows(f"{self.uri}: Parquet cannot hold these rows ({_brief(error)})") from error
-            mark: Action = {"txn": {"appId": writer, "version": last, "lastUpdated": time.time_ns() // 1_000_000}}
-            add = commits.added(file, count, bounds, is_new=True)
-            if not commits.commit(seen.version + 1, [add, mark], operation="WRITE"):
+            if new.num_rows:
+                try:
+                    count, bounds = write_parquet(file, self.schema, [new])
+                except (ValueError, TypeError, MemoryError, NotImplementedError) as error:  # Arrow's; a disk gives an OSError
+                    raise UnwritableRows(f"{self.uri}: Parquet cannot hold these rows ({_brief(error)})") from error
+                actions.insert(0, commits.added(file, count, bounds, is_new=True))
+            if not commits.commit(seen.version + 1, actions, operation="WRITE"):
                 raise CommitFailedError("another process committed first")
         except Exception:
             file.unlink(missing_ok=True)
             raise
-        self._seen = _Seen(seen.version + 1, {**seen.seqs, writer: last})
+        self._seen = _Seen(seen.version + 1, {**seen.seqs, **upto})
         if seen.version - max(commits.checkpoints(), default=0) >= _COMMITS:
             commits.checkpoint(seen.version + 1)
+        return before
 
-    def _look(self, commits: Commits, writer: str) -> _Seen:
+    def _look(self, commits: Commits, writers: Iterable[str]) -> _Seen:
         """The table's state, once all commits are on disk, also those of other processes and of one that died before its sync."""
         seen, newest = self._seen, commits.newest()
-        if seen is not None and writer in seen.seqs and not set(range(seen.version + 1, newest + 1)) - {*commits.versions()}:
+        known = seen is not None and seen.seqs.keys() >= set(writers)
+        if seen is not None and known and not set(range(seen.version + 1, newest + 1)) - {*commits.versions()}:
             seqs, arrived = dict(seen.seqs), range(seen.version + 1, newest + 1)
             for action in (action for version in arrived for action in commits.read(version)):
                 if "txn" in action and action["txn"]["appId"] in seqs:
@@ -276,7 +300,8 @@ class LogTable:
         table = self._open_to_write()
         since = max(commits.checkpoints(), default=-1)
         commits.sync(version for version in commits.versions() if version > since)
-        self._seen = _Seen(table.version(), {writer: table.transaction_version(writer) or 0})
+        asked = {*writers, *(seen.seqs if seen else ())}
+        self._seen = _Seen(table.version(), {writer: table.transaction_version(writer) or 0 for writer in asked})
         return self._seen
 
     def _open_to_write(self) -> DeltaTable:
@@ -290,7 +315,7 @@ class LogTable:
                             f"{partitions}, missing columns {sorted(missing)}. Move it away to begin a new log.")
         return table
 
-    def _append_remote(self, rows: pa.Table, writer: str) -> None:
+    def _append_remote(self, parts: Mapping[str, WriterRows]) -> dict[str, int]:
         table = self._appending
         if table is None:
             table = self.open()
@@ -300,22 +325,26 @@ class LogTable:
             except DeltaError:  # entries that it needs were cleaned up, or one is broken
                 table = self.open()
         self._appending = table
-        new = rows.filter(pc.greater(rows["seq"], table.transaction_version(writer) or 0))
-        if new.num_rows:
+        before = {writer: table.transaction_version(writer) or 0 for writer in parts}
+        new, upto = _new(parts, before, self.schema)
+        if upto:
             # no second try by the library: rows that another process replayed meanwhile must be left out of it
-            mark = CommitProperties(app_transactions=[Transaction(writer, new["seq"][-1].as_py())], max_commit_retries=0)
-            write_deltalake(table, new, mode="append", commit_properties=mark)
+            marks = [Transaction(writer, seq) for writer, seq in upto.items()]
+            properties = CommitProperties(app_transactions=marks, max_commit_retries=0)
+            write_deltalake(table, new, mode="append", commit_properties=properties)
+        return before
 
-    def _attempt(self, work: Callable[[], object]) -> None:
+    def _attempt(self, work: Callable[[], T]) -> T:
         """Do `work`, again when another process committed in between."""
-        for attempt in range(_ATTEMPTS):
+        attempt = 0
+        while True:
             try:
-                work()
-                return
+                return work()
             except CommitFailedError as error:
-                if attempt == _ATTEMPTS - 1:
+                attempt += 1
+                if attempt == _ATTEMPTS:
                     raise DataError(f"{self.uri}: overtaken by other processes {_ATTEMPTS} times ({_brief(error)}).") from error
-                time.sleep(random.uniform(0, min(0.5, 0.01 * 2**attempt)))
+                time.sleep(random.uniform(0, min(0.5, 0.005 * 2**attempt)))
             except DeltaError as error:
                 raise DataError(f"{self.uri}: cannot be written ({_brief(error)}).") from error
             except OSError as error:
@@ -328,6 +357,12 @@ def _properties(schema: pa.Schema) -> dict[str, str | None]:
         "delta.deletedFileRetentionDuration": "interval 1 days",
         "delta.logRetentionDuration": "interval 1 days",
     }
+
+
+def _new(parts: Mapping[str, WriterRows], before: Mapping[str, int], schema: pa.Schema) -> tuple[pa.Table, dict[str, int]]:
+    """The rows that are not in the table, and how far those writers are after them that move on."""
+    new = [part.rows.filter(pc.greater(part.rows["seq"], before[writer])) for writer, part in parts.items()]
+    return pa.concat_tables([schema.empty_table(), *new]), {w: part.upto for w, part in parts.items() if part.upto > before[w]}
 
 
 def _changes_the_table(commits: Commits, versions: Iterable[int]) -> bool:

@@ -65,12 +65,42 @@ def data_files(path: str | Path) -> list[DataFile]:
         DataError: there is no file, a format is unknown, a file is not what its name says, or a directory mixes formats.
     """
     path = Path(path)
-    found = [_named(path)] if path.is_file() else _of_directory(path) if path.is_dir() else []
+    found = [named(path)] if path.is_file() else _of_directory(path) if path.is_dir() else []
     if not found:
         raise DataError(f"{path}: no such file. {EXPECTED}.")
     for file in found:
-        _inspect(file)
+        check_content(file)
     return found
+
+
+def visible_files(directory: Path) -> list[Path]:
+    """The files of a directory and of the directories in it, by name, without the markers and checksums of other programs."""
+    def hidden(path: Path) -> bool:
+        return any(part[0] in "._" for part in path.relative_to(directory).parts)
+
+    return sorted(path for path in directory.rglob("*") if path.is_file() and not hidden(path))
+
+
+def named(path: Path, *, default: str | None = None) -> DataFile:
+    """The file by its name, whose ending may be in capitals, or of the format `default` whatever its name is.
+
+    Raises:
+        DataError: the name is of no known format.
+    """
+    name, packed = path.name.lower(), path.name.lower().endswith(".gz")
+    ending = Path(name.removesuffix(".gz")).suffix
+    if ending not in FORMATS or (packed and ending == ".parquet"):
+        if default is not None:
+            return DataFile(path, default, packed)
+        shown = "".join(path.suffixes[-2:]) if packed else path.suffix
+        advice = _ADVICE.get(ending, "")
+        raise DataError(f"{path}: unknown format {shown!r}. {EXPECTED}.{' ' + advice if advice else ''}")
+    return DataFile(path, ending, packed)
+
+
+def folders_of(path: Path) -> dict[str, str | None]:
+    """The columns that the folders of a relative path name, as `action=click` does."""
+    return dict(_folders(path))
 
 
 def unreadable(path: str | Path, error: Exception | str, *, advice: str = "Copy or write the file again") -> DataError:
@@ -93,31 +123,17 @@ def not_utf8(file: DataFile, error: UnicodeDecodeError) -> DataError:
                      f"iconv -f WINDOWS-1252 -t UTF-8.")
 
 
-def _named(path: Path) -> DataFile:
-    """The file by its name, whose ending may be in capitals."""
-    name, packed = path.name.lower(), path.name.lower().endswith(".gz")
-    ending = Path(name.removesuffix(".gz")).suffix
-    if ending not in FORMATS or (packed and ending == ".parquet"):
-        shown = "".join(path.suffixes[-2:]) if packed else path.suffix
-        advice = _ADVICE.get(ending, "")
-        raise DataError(f"{path}: unknown format {shown!r}. {EXPECTED}.{' ' + advice if advice else ''}")
-    return DataFile(path, ending, packed)
-
-
 def _of_directory(directory: Path) -> list[DataFile]:
-    """The files of a directory, those in folders included, without the markers and checksums of other programs."""
-    def hidden(path: Path) -> bool:
-        return any(part[0] in "._" for part in path.relative_to(directory).parts)
-
-    every = sorted(path for path in directory.rglob("*") if path.is_file() and not hidden(path))
+    """The files of a directory, which must be of one format."""
+    every = visible_files(directory)
     if not every:
         raise DataError(f"{directory}: the directory holds no file. {EXPECTED}.")
-    found = [_named(path) for path in every]
+    found = [named(path) for path in every]
     formats = {file.format: file.path for file in found}
     if len(formats) > 1:
-        named = ", ".join(str(path.relative_to(directory)) for path in formats.values())
-        raise DataError(f"{directory}: expected files of one format, got {named}. Keep those of one.")
-    return [DataFile(file.path, file.format, file.packed, dict(_folders(file.path.relative_to(directory)))) for file in found]
+        mixed = ", ".join(str(path.relative_to(directory)) for path in formats.values())
+        raise DataError(f"{directory}: expected files of one format, got {mixed}. Keep those of one.")
+    return [DataFile(file.path, file.format, file.packed, folders_of(file.path.relative_to(directory))) for file in found]
 
 
 def _folders(path: Path) -> Iterator[tuple[str, str | None]]:
@@ -127,7 +143,12 @@ def _folders(path: Path) -> Iterator[tuple[str, str | None]]:
             yield urllib.parse.unquote(name), None if value == _ABSENT else urllib.parse.unquote(value)
 
 
-def _inspect(file: DataFile) -> None:
+def check_content(file: DataFile) -> None:
+    """Check that a file's first bytes are what its name says.
+
+    Raises:
+        DataError: the file is empty, or something else.
+    """
     path = file.path
     try:
         with path.open("rb") as raw:

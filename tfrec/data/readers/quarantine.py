@@ -6,20 +6,29 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from tfrec.data import durable_files
 from tfrec.errors import DataError
 
+_TAIL_BYTES = 64 << 20  # more than a source reads between two commits
 log = logging.getLogger(__name__)
 
 
 class Quarantine:
-    """A file of rows that could not be used, one JSON object a line: `file`, `line`, `reason`, `row`."""
+    """A file of rows that could not be used, one JSON object a line: `file`, `line`, `reason`, `row`.
 
-    def __init__(self, path: str | Path) -> None:
-        """Start empty: what an earlier run set aside in the same file is removed."""
+    Args:
+        path: the file.
+        keep: go on after what an earlier run set aside, as its rows are not read again. What it read and did not get to commit is
+            read again, and is not set aside twice. Else start empty.
+    """
+
+    def __init__(self, path: str | Path, *, keep: bool = False) -> None:
         self.path = Path(path)
         self.keeps_rows = True
         self._reasons: Counter[str] = Counter()
-        self.path.unlink(missing_ok=True)
+        self._before = _lines_before(self.path) if keep else set()
+        if not keep:
+            self.path.unlink(missing_ok=True)
 
     @property
     def count(self) -> int:
@@ -33,12 +42,30 @@ class Quarantine:
         return other
 
     def add(self, file: str | Path, line: int | str, *, reason: str, row: Any) -> None:
-        """Set a row aside."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        entry = {"file": str(file), "line": line, "reason": reason} | ({"row": row} if self.keeps_rows else {})
-        with self.path.open("a", encoding="utf-8") as out:  # reopened each time: nothing to close, nothing lost by a kill
-            out.write(json.dumps(entry, ensure_ascii=False, default=str) + "\n")
+        """Set a row aside.
+
+        Raises:
+            DataError: the file cannot be written.
+        """
         self._reasons[reason] += 1
+        entry = {"file": str(file), "line": line, "reason": reason} | ({"row": row} if self.keeps_rows else {})
+        # half of a surrogate pair has no UTF-8, but an escape
+        text = json.dumps(entry, ensure_ascii=False, default=str).encode(errors="backslashreplace")
+        if text in self._before:
+            return
+        try:
+            if not self.path.exists():
+                durable_files.make_directory(self.path.parent)
+                durable_files.append(self.path, b"")  # for its owner alone: rows name people
+            with self.path.open("ab") as out:  # reopened each time: nothing to close, nothing lost by a kill
+                out.write(text + b"\n")
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be written ({error.strerror}). Is the disk full?") from error
+
+    def sync(self) -> None:
+        """Put what was set aside on disk."""
+        if self.path.exists():
+            durable_files.sync_file(self.path)
 
     def most_common_reason(self) -> tuple[str, int]:
         """The reason of most rows, the first where all differ, and their number."""
@@ -50,6 +77,18 @@ class Quarantine:
             return "no rows set aside"
         rows = "bad row" if self.count == 1 else "bad rows"
         return f"{self.count} {rows} set aside in {self.path}, each with its file, line and reason"
+
+
+def _lines_before(path: Path) -> set[bytes]:
+    """The last rows of a quarantine; a line that a kill has cut short is ended."""
+    if not path.exists():
+        return set()
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        lines = file.read().split(b"\n")
+    if lines[-1]:
+        durable_files.append(path, b"\n")
+    return set(lines)
 
 
 def reject(quarantine: Quarantine | None, file: str | Path, line: int | str, *, reason: str, row: Any) -> None:

@@ -104,6 +104,16 @@ def header_of(file: DataFile) -> list[str] | None:
     return None
 
 
+def parse_json(text: bytes) -> Any:
+    """A value from JSON in UTF-8, in which a key that is there twice is an error.
+
+    Raises:
+        ValueError: it is not JSON; a `UnicodeDecodeError` when it is not UTF-8.
+        RecursionError: it is nested too deep.
+    """
+    return json.loads(text.decode("utf-8-sig"), object_pairs_hook=_once)
+
+
 def brief(value: Any, *, most: int = _SHOWN) -> str:
     """A value as JSON for a message, cut after `most` characters."""
     text = json.dumps(value, ensure_ascii=False, default=str)
@@ -119,7 +129,7 @@ def _read_jsonl(file: DataFile, quarantine: Quarantine | None) -> Iterator[tuple
                 if not raw.strip():
                     continue
                 try:
-                    row = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_once)
+                    row = parse_json(raw)
                 except UnicodeDecodeError as error:
                     reason = f"not UTF-8 (byte 0x{raw[error.start]:02x}). Save the file as UTF-8"
                     reject(quarantine, file.path, number, reason=reason, row=raw.decode("utf-8", "replace"))

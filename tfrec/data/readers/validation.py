@@ -36,19 +36,23 @@ def read_records(path: str | Path, record: type[R], *, quarantine: Quarantine | 
 def check_row(record: type[R], row: Row, *, file: Path, line: int, quarantine: Quarantine | None,
               names: ColumnNames | None = None) -> R | None:
     """One row as a record, or None when it was set aside. With the columns' `names`, a message hints at misspelt ones."""
+    found = validate(record, row, names=names)
+    if isinstance(found, str):
+        reject(quarantine, file, line, reason=found, row=row)
+        return None
+    return found
+
+
+def validate(record: type[R], row: Row, *, names: ColumnNames | None = None) -> R | str:
+    """One row as a record, or in a sentence why it is none. With the columns' `names`, it hints at misspelt ones."""
     for name in _IDS:
         if isinstance(value := row.get(name), str) and ("\n" in value or "\r" in value):
-            reason = f'"{name}": expected one line, got {brief(value)}; was a quote left open in the lines before?'
-            reject(quarantine, file, line, reason=reason, row=row)
-            return None
+            return f'"{name}": expected one line, got {brief(value)}; was a quote left open in the lines before?'
     try:
         return record.model_validate(row)
     except ValidationError as error:
-        reason, missing = explain(error), [str(e["loc"][0]) for e in error.errors() if e["type"] == "missing"]
-        if missing and names is not None:
-            reason += hint(row, missing, names)
-        reject(quarantine, file, line, reason=reason, row=row)
-        return None
+        missing = [str(e["loc"][0]) for e in error.errors() if e["type"] == "missing"]
+        return explain(error) + (hint(row, missing, names) if missing and names is not None else "")
 
 
 def explain(error: ValidationError) -> str:
