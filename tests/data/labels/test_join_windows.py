@@ -1,5 +1,7 @@
 """The laws of the join: windows tile the log wherever they are cut, and nothing is joined twice."""
 import itertools
+import random
+import re
 import shutil
 
 import pyarrow as pa
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from tests.data.labels.world import SHOP, World, brief
 from tfrec.config import RewardConfig
 from tfrec.data.feedback_log.log import FeedbackLog
+from tfrec.data.labels import join as join_module
 
 RULES = {  # of all kinds: labels that are final early, that decay, and that can fall
     "plain": SHOP,
@@ -80,6 +83,23 @@ def test_joining_twice_or_writing_twice_is_once(tmp_path_factory, steps, replaye
     assert world.join(world.window(None, now=now)).table.equals(once.table)
     replayed = world.join(world.window(window, now=now))
     assert (len(replayed), replayed.noise, replayed.unmatched) == (0, 0, 0)
+
+
+def test_keys_that_share_a_hash_stay_apart(world, monkeypatch):
+    draw = random.Random(5)
+    steps = [draw.choice([("show", draw.choice("uvw"), "ab"), ("act", draw.choice("uvw"), draw.choice("ab"), "click", True),
+                          ("act", draw.choice("uvw"), "a", "purchase", False), ("again",), ("wait", draw.choice([1, 60]))])
+             for _ in range(80)]
+    windows, _ = play(world, [steps[:50], steps[50:]])
+    expected = [world.join(window) for window in windows]
+    assert all(len(part) and part.duplicates and part.noise for part in expected)
+    collide = re.sub(r"HASH\((.*?)\)", r"(HASH(\1) % 2)", join_module.statement("join.sql"))
+    horizon = join_module.statement("horizon.sql")
+    monkeypatch.setattr(join_module, "statement", {"join.sql": collide, "horizon.sql": horizon}.get)
+    for window, part in zip(windows, expected, strict=True):
+        got = world.join(window)
+        assert got.table.equals(part.table)
+        assert got.left_out == part.left_out
 
 
 def test_compaction_deletion_and_vacuum_between_retrains_change_nothing(world, tmp_path):

@@ -15,7 +15,6 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset
 import pyarrow.fs
 import pyarrow.parquet as pq
@@ -361,7 +360,8 @@ def _properties(schema: pa.Schema) -> dict[str, str | None]:
 
 def _new(parts: Mapping[str, WriterRows], before: Mapping[str, int], schema: pa.Schema) -> tuple[pa.Table, dict[str, int]]:
     """The rows that are not in the table, and how far those writers are after them that move on."""
-    new = [part.rows.filter(pc.greater(part.rows["seq"], before[writer])) for writer, part in parts.items()]
+    new = [part.rows.slice(int(np.searchsorted(part.rows["seq"].to_numpy(), before[writer], side="right")))  # copies no row
+           for writer, part in parts.items()]
     return pa.concat_tables([schema.empty_table(), *new]), {w: part.upto for w, part in parts.items() if part.upto > before[w]}
 
 

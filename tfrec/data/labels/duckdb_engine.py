@@ -22,6 +22,9 @@ class DuckDbEngine:
     def __init__(self, db: duckdb.DuckDBPyConnection) -> None:
         """Take a database, in which the engine makes temporary views."""
         self._db = db
+        # It takes filters to keep a fifth of the rows, and after the join's chain of them expects one row of a million: it would
+        # then build hash tables of the wide columns. The statements name the smaller relation on the right of each join.
+        db.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
 
     def open_table(self, name: str, uri: str, dataset: pyarrow.dataset.Dataset, schema: pa.Schema) -> None:
         """Name the table at `uri`, of which `dataset` has the files. Columns of `schema` that its files lack are null."""

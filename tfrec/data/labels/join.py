@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
 from importlib import resources
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -160,4 +162,12 @@ def examples_of(found: pa.Table, *, malformed: int) -> Examples:
             actions[action] = log_rows
         else:
             counts[{"duplicate": "duplicates", "unknown_item": "unknown_items"}.get(fate, fate)] = log_rows
-    return Examples(found.select(SCHEMA.names).filter(is_example).cast(SCHEMA), actions, malformed=malformed, **counts)
+    table = _without(found, np.flatnonzero(~is_example.to_numpy())).select(SCHEMA.names).cast(SCHEMA)
+    return Examples(table, actions, malformed=malformed, **counts)
+
+
+def _without(rows: pa.Table, left_out: npt.NDArray[np.intp]) -> pa.Table:
+    """All rows but a few, without a copy."""
+    starts, stops = [0, *(left_out + 1).tolist()], [*left_out.tolist(), rows.num_rows]
+    return pa.concat_tables([rows.slice(start, stop - start) for start, stop in zip(starts, stops, strict=True) if stop > start]
+                            or [rows.slice(0, 0)])

@@ -5,7 +5,7 @@
 -- 'before', so each example is emitted once, and windows may be cut anywhere.
 --
 -- Input relations:
---   impressions, outcomes   the two tables of the log, well-formed rows only
+--   impressions, outcomes   the two tables of the log: well-formed rows, and of impressions none before `since`
 --   bounds                  kind, writer, after_seq, upto_seq: the window's rows have after_seq < seq <= upto_seq
 --   catalogue               item
 --   rewards                 action, since, until, weight, reads, full, neutral, scale, half_life, converts: see rewards.py
@@ -13,60 +13,117 @@
 --   settings                one row: attribution, matured_from, now, since, every_item, ceiling, cap, repeat_seconds, minute_limit
 -- `since` is what horizon.sql gives: older rows cannot change what is emitted. Where `every_item` holds, the catalogue does not
 -- matter: examples of all items are emitted, and whoever reads them applies the catalogue of then.
+-- For speed: each FROM begins with the relation that may be large and joins smaller ones to it, in the order in which they are to be
+-- built; the wide columns of impressions are read at the very end; and rows are sorted (windows) only where a hash has told that
+-- several of them share a key, which is seldom. Two keys may share a hash; that costs a little time and changes nothing.
 -- Output rows: examples (fate 'example'), then a row for each other fate and action with the number of its log rows.
 WITH impression_arrivals AS (
-  SELECT i.request_id, i.item, i."user", i.time, i."position", i.writer, i.seq, i.seq > b.after_seq AS is_new
+  SELECT
+    i.request_id, i.item, i."user", i.time, i."position", i.writer, i.seq, i.seq > b.after_seq AS is_new,
+    s.every_item OR c.item IS NOT NULL AS is_known,
+    HASH(i.request_id, i.item) AS of_item
   FROM impressions AS i
+  CROSS JOIN settings AS s
   JOIN bounds AS b ON b.kind = 'impressions' AND b.writer = i.writer AND i.seq <= b.upto_seq
+  LEFT JOIN catalogue AS c ON c.item = i.item
 ),
 -- An outcome that claims to be later than now counts as now: one wrong clock must not make everything else seem long past. Rows
 -- from before this window arrived before its beginning at the latest, so that is their now, in both stages. The time of such rows
 -- may change from window to window, so they are matched only with the request that they name.
 outcome_arrivals AS (
-  SELECT
-    o.event_id, o.request_id, o.item, o."user", o.action, o.value, o.writer, o.seq,
-    o.seq > b.after_seq AS is_new,
-    LEAST(o.time, CASE WHEN o.seq > b.after_seq THEN s.now ELSE s.matured_from END) AS time,
-    o.time > CASE WHEN o.seq > b.after_seq THEN s.now ELSE s.matured_from END AS is_ahead
-  FROM outcomes AS o
-  CROSS JOIN settings AS s
-  JOIN bounds AS b ON b.kind = 'outcomes' AND b.writer = o.writer AND o.seq <= b.upto_seq
+  SELECT *, HASH("user", event_id) AS of_event
+  FROM (
+    SELECT
+      o.event_id, o.request_id, o.item, o."user", o.action, o.value, o.writer, o.seq,
+      o.seq > b.after_seq AS is_new,
+      LEAST(o.time, CASE WHEN o.seq > b.after_seq THEN s.now ELSE s.matured_from END) AS time,
+      o.time > CASE WHEN o.seq > b.after_seq THEN s.now ELSE s.matured_from END AS is_ahead,
+      s.since
+    FROM outcomes AS o
+    CROSS JOIN settings AS s
+    JOIN bounds AS b ON b.kind = 'outcomes' AND b.writer = o.writer AND o.seq <= b.upto_seq
+  ) AS timed
+  WHERE time >= since
 ),
 -- Of several copies of a row the first to arrive is kept, so a replay never looks new.
-shown AS (
+copied_items AS (
+  SELECT of_item FROM impression_arrivals GROUP BY of_item HAVING COUNT(*) > 1
+),
+first_items AS (
   SELECT *
   FROM (
     SELECT
       i.*,
-      s.every_item OR c.item IS NOT NULL AS is_known,
       ROW_NUMBER() OVER (PARTITION BY i.request_id, i.item ORDER BY i.is_new, i.time, i.writer, i.seq, i."position") AS copy
     FROM impression_arrivals AS i
-    CROSS JOIN settings AS s
-    LEFT JOIN catalogue AS c ON c.item = i.item
-    WHERE i.time >= s.since
+    JOIN copied_items AS k ON k.of_item = i.of_item
   ) AS numbered
   WHERE copy = 1
+),
+shown AS (
+  SELECT i.request_id, i.item, i."user", i.time, i.is_new, i.is_known
+  FROM impression_arrivals AS i
+  LEFT JOIN copied_items AS k ON k.of_item = i.of_item
+  WHERE k.of_item IS NULL
+  UNION ALL
+  SELECT request_id, item, "user", time, is_new, is_known FROM first_items
 ),
 sizes AS (
   SELECT request_id, COUNT(*) AS slate_size FROM shown GROUP BY request_id
 ),
-staged AS (
-  SELECT 'after' AS stage, o.* FROM outcome_arrivals AS o CROSS JOIN settings AS s WHERE o.time >= s.since
-  UNION ALL
-  SELECT 'before' AS stage, o.* FROM outcome_arrivals AS o CROSS JOIN settings AS s WHERE o.time >= s.since AND NOT o.is_new
+copied_events AS (
+  SELECT of_event FROM outcome_arrivals GROUP BY of_event HAVING COUNT(*) > 1
 ),
 -- Event ids are unique only per user: two users may use the same one.
 copies AS (
   SELECT
-    staged.*,
-    ROW_NUMBER() OVER (PARTITION BY stage, "user", event_id ORDER BY is_new, time, writer, seq) AS copy
-  FROM staged
+    o.*,
+    ROW_NUMBER() OVER (PARTITION BY o."user", o.event_id ORDER BY o.is_new, o.time, o.writer, o.seq) AS copy
+  FROM outcome_arrivals AS o
+  JOIN copied_events AS k ON k.of_event = o.of_event
+),
+told AS (
+  SELECT o.event_id, o.request_id, o.item, o."user", o.action, o.value, o.time, o.is_new, o.is_ahead
+  FROM outcome_arrivals AS o
+  LEFT JOIN copied_events AS k ON k.of_event = o.of_event
+  WHERE k.of_event IS NULL
+  UNION ALL
+  SELECT event_id, request_id, item, "user", action, value, time, is_new, is_ahead FROM copies WHERE copy = 1
+),
+-- The first copy of an old row is old: what is kept in 'before' is what is kept in 'after' and is not new.
+staged AS (
+  SELECT 'after' AS stage, told.*, HASH("user", item, action, request_id) AS of_action FROM told
+  UNION ALL
+  SELECT 'before' AS stage, told.*, HASH("user", item, action, request_id) AS of_action FROM told WHERE NOT is_new
 ),
 -- Noise is an action that is repeated within a session on the same item and request (or without a request), and more actions in a
 -- minute than a person can do. Actions whose value counts (seconds watched) may repeat, as their values add up.
+repeated_actions AS (
+  SELECT stage, of_action FROM staged GROUP BY stage, of_action HAVING COUNT(*) > 1
+),
+repeats AS (
+  SELECT g.stage, g."user", g.event_id
+  FROM (
+    SELECT
+      o.stage, o."user", o.event_id,
+      o.time - LAG(o.time) OVER (
+        PARTITION BY o.stage, o."user", o.item, o.action, o.request_id ORDER BY o.time, o.event_id
+      ) AS seconds
+    FROM staged AS o
+    JOIN repeated_actions AS k ON k.stage = o.stage AND k.of_action = o.of_action
+  ) AS g
+  CROSS JOIN settings AS s
+  WHERE g.seconds < s.repeat_seconds
+),
+hurries AS (
+  SELECT g.stage, g."user", g.minute
+  FROM (SELECT stage, "user", FLOOR(time / 60) AS minute, COUNT(*) AS acts FROM staged GROUP BY stage, "user", FLOOR(time / 60)) AS g
+  CROSS JOIN settings AS s
+  WHERE g.acts > s.minute_limit
+),
 judged AS (
   SELECT
-    o.*,
+    o.stage, o.event_id, o.request_id, o.item, o."user", o.action, o.time, o.is_new, o.is_ahead,
     s.every_item OR c.item IS NOT NULL AS is_known,
     COALESCE(
       r.weight * CASE r.reads
@@ -80,52 +137,40 @@ judged AS (
     ) AS gain,
     r.half_life,
     COALESCE(r.converts, FALSE) AS converts,
-    COUNT(*) OVER (PARTITION BY o.stage, o."user", FLOOR(o.time / 60)) > s.minute_limit
-    OR (
-      COALESCE(r.reads, 'nothing') IN ('nothing', 'rating')
-      AND COALESCE(
-        o.time - LAG(o.time) OVER (
-          PARTITION BY o.stage, o."user", o.item, o.action, o.request_id ORDER BY o.time, o.event_id
-        ) < s.repeat_seconds,
-        FALSE
-      )
-    ) AS is_noise
-  FROM copies AS o
+    h."user" IS NOT NULL OR (COALESCE(r.reads, 'nothing') IN ('nothing', 'rating') AND g."user" IS NOT NULL) AS is_noise
+  FROM staged AS o
   CROSS JOIN settings AS s
   LEFT JOIN rewards AS r ON r.action = o.action AND o.time >= r.since AND o.time < r.until
   LEFT JOIN lengths AS l ON l.action = o.action AND l.item = o.item
   LEFT JOIN catalogue AS c ON c.item = o.item
-  WHERE o.copy = 1
+  LEFT JOIN hurries AS h ON h.stage = o.stage AND h."user" = o."user" AND h.minute = FLOOR(o.time / 60)
+  LEFT JOIN repeats AS g ON g.stage = o.stage AND g."user" = o."user" AND g.event_id = o.event_id
 ),
 acts AS (
   SELECT * FROM judged WHERE is_known AND NOT is_noise AND gain <> 0
 ),
 -- An outcome belongs to the request that it names or, when it names none, to the latest request that showed its user the item.
-matched AS (
+credited AS (
   SELECT
     a.stage, a."user", a.event_id, a.time, a.action, a.gain, a.half_life, a.converts, a.is_new, i.request_id, i.item,
-    i.time AS shown_time
-  FROM acts AS a
+    i.time AS shown_time, i.is_new AS is_shown_new
+  FROM shown AS i
   CROSS JOIN settings AS s
-  JOIN shown AS i ON i.request_id = a.request_id AND i.item = a.item
+  JOIN acts AS a ON a.request_id = i.request_id AND a.item = i.item
   WHERE a.time >= i.time AND a.time <= i.time + s.attribution AND (a.stage = 'after' OR NOT i.is_new)
   UNION ALL
   SELECT
-    a.stage, a."user", a.event_id, a.time, a.action, a.gain, a.half_life, a.converts, a.is_new, i.request_id, i.item,
-    i.time AS shown_time
-  FROM acts AS a
-  CROSS JOIN settings AS s
-  JOIN shown AS i ON i."user" = a."user" AND i.item = a.item
-  WHERE a.request_id IS NULL AND NOT a.is_ahead
-    AND a.time > i.time AND a.time <= i.time + s.attribution AND (a.stage = 'after' OR NOT i.is_new)
-),
-credited AS (
-  SELECT *
+    stage, "user", event_id, time, action, gain, half_life, converts, is_new, request_id, item, shown_time, is_shown_new
   FROM (
     SELECT
-      matched.*,
-      ROW_NUMBER() OVER (PARTITION BY stage, "user", event_id ORDER BY shown_time DESC, request_id) AS choice
-    FROM matched
+      a.stage, a."user", a.event_id, a.time, a.action, a.gain, a.half_life, a.converts, a.is_new, i.request_id, i.item,
+      i.time AS shown_time, i.is_new AS is_shown_new,
+      ROW_NUMBER() OVER (PARTITION BY a.stage, a."user", a.event_id ORDER BY i.time DESC, i.request_id) AS choice
+    FROM shown AS i
+    CROSS JOIN settings AS s
+    JOIN acts AS a ON a."user" = i."user" AND a.item = i.item
+    WHERE a.request_id IS NULL AND NOT a.is_ahead
+      AND a.time > i.time AND a.time <= i.time + s.attribution AND (a.stage = 'after' OR NOT i.is_new)
   ) AS numbered
   WHERE choice = 1
 ),
@@ -133,18 +178,24 @@ credited AS (
 discounted AS (
   SELECT
     stage, request_id, item, "user", event_id, time, action, converts,
-    gain * COALESCE(POWER(0.5, (time - shown_time) / half_life), 1) AS gain
+    gain * COALESCE(POWER(0.5, (time - shown_time) / half_life), 1) AS gain,
+    HASH(request_id, item) AS of_item
   FROM credited
+),
+several AS (
+  SELECT stage, of_item FROM discounted GROUP BY stage, of_item HAVING COUNT(*) > 1
 ),
 -- The reward grows action by action. Once it reaches the ceiling nothing can increase it, and the label is final. Where an action
 -- can have a negative gain the ceiling is infinite: such a label is final only when its attribution window has closed.
 running AS (
   SELECT
-    discounted.*,
-    SUM(gain) OVER (
-      PARTITION BY stage, request_id, item ORDER BY time, event_id, "user" ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+    d.*,
+    SUM(d.gain) OVER (
+      PARTITION BY d.stage, d.request_id, d.item ORDER BY d.time, d.event_id, d."user"
+      ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
     ) AS so_far
-  FROM discounted
+  FROM discounted AS d
+  JOIN several AS k ON k.stage = d.stage AND k.of_item = d.of_item
 ),
 counted AS (
   SELECT
@@ -165,8 +216,17 @@ counted AS (
   CROSS JOIN (SELECT ceiling FROM settings) AS s
   WHERE reached IS NULL OR reached < s.ceiling
 ),
--- A label's action and time are those of the outcome that counts most in the direction of the sum.
+-- A label's action and time are those of the outcome that counts most in the direction of the sum; most labels have one outcome.
 labels AS (
+  SELECT
+    d.stage, d.request_id, d.item, d.gain AS reward, d.gain >= s.ceiling AS is_final, d.converts AS converted, d.action, d.time,
+    CASE WHEN d.gain > 0 THEN d.time END AS positive_time,
+    CASE WHEN d.gain > 0 THEN d.action END AS positive_action
+  FROM discounted AS d
+  CROSS JOIN settings AS s
+  LEFT JOIN several AS k ON k.stage = d.stage AND k.of_item = d.of_item
+  WHERE k.of_item IS NULL
+  UNION ALL
   SELECT
     stage,
     request_id,
@@ -187,28 +247,6 @@ labels AS (
   FROM counted
   GROUP BY stage, request_id, item
 ),
-labelled AS (
-  SELECT
-    i.request_id,
-    i.item,
-    i.writer,
-    i.seq,
-    i."position",
-    i.time AS shown_time,
-    COALESCE(l.reward, 0) AS reward,
-    COALESCE(l.converted, FALSE) AS converted,
-    l.action,
-    l.time,
-    l.positive_time,
-    l.positive_action,
-    i.time + s.attribution < s.now OR COALESCE(l.is_final, FALSE) AS is_settled,
-    NOT i.is_new AND (i.time + s.attribution < s.matured_from OR COALESCE(e.is_final, FALSE)) AS was_settled
-  FROM shown AS i
-  CROSS JOIN settings AS s
-  LEFT JOIN labels AS l ON l.stage = 'after' AND l.request_id = i.request_id AND l.item = i.item
-  LEFT JOIN labels AS e ON e.stage = 'before' AND e.request_id = i.request_id AND e.item = i.item
-  WHERE i.is_known
-),
 uncredited AS (
   SELECT a.*
   FROM acts AS a
@@ -216,9 +254,9 @@ uncredited AS (
   WHERE c.event_id IS NULL
 ),
 fates AS (
-  SELECT 'logged' AS fate, action FROM judged WHERE stage = 'after' AND is_new
+  SELECT 'logged' AS fate, action FROM told WHERE is_new
   UNION ALL
-  SELECT 'duplicate', NULL FROM copies WHERE stage = 'after' AND is_new AND copy > 1
+  SELECT 'duplicate', NULL FROM copies WHERE is_new AND copy > 1
   UNION ALL
   SELECT 'unknown_item', NULL FROM judged WHERE stage = 'after' AND is_new AND NOT is_known
   UNION ALL
@@ -232,26 +270,32 @@ fates AS (
   UNION ALL
   SELECT 'late', NULL
   FROM credited AS c
-  JOIN labelled AS p ON p.request_id = c.request_id AND p.item = c.item
-  WHERE c.stage = 'after' AND c.is_new AND p.was_settled
+  CROSS JOIN settings AS s
+  LEFT JOIN labels AS e ON e.stage = 'before' AND e.request_id = c.request_id AND e.item = c.item
+  WHERE c.stage = 'after' AND c.is_new AND NOT c.is_shown_new
+    AND (c.shown_time + s.attribution < s.matured_from OR COALESCE(e.is_final, FALSE))
   UNION ALL
-  SELECT 'immature', NULL FROM labelled WHERE NOT is_settled
+  SELECT 'immature', NULL
+  FROM shown AS i
+  CROSS JOIN settings AS s
+  LEFT JOIN labels AS l ON l.stage = 'after' AND l.request_id = i.request_id AND l.item = i.item
+  WHERE i.is_known AND i.time + s.attribution >= s.now AND NOT COALESCE(l.is_final, FALSE)
 )
 SELECT
   'example' AS fate,
   CAST(1 AS BIGINT) AS log_rows,
-  CONCAT('slate:', p.request_id, '/', p.item) AS example_id,
+  CONCAT('slate:', i.request_id, '/', i.item) AS example_id,
   'slate' AS source,
-  p.request_id,
+  i.request_id,
   i."user",
   i.query,
-  p.item,
-  COALESCE(p.time, p.shown_time) AS time,
-  p.action,
-  GREATEST(LEAST(p.reward, s.cap), -s.cap) AS reward,
-  p.converted,
-  p.shown_time,
-  p."position",
+  i.item,
+  COALESCE(l.time, i.time) AS time,
+  l.action,
+  GREATEST(LEAST(COALESCE(l.reward, 0), s.cap), -s.cap) AS reward,
+  COALESCE(l.converted, FALSE) AS converted,
+  i.time AS shown_time,
+  i."position",
   z.slate_size,
   i.log_propensity,
   i.policy,
@@ -265,13 +309,22 @@ SELECT
   i.prior_items,
   i.prior_log_p,
   i.context,
-  p.positive_time,
-  p.positive_action
-FROM labelled AS p
+  l.positive_time,
+  l.positive_action
+FROM impressions AS i
 CROSS JOIN settings AS s
-JOIN sizes AS z ON z.request_id = p.request_id
-JOIN impressions AS i ON i.writer = p.writer AND i.seq = p.seq AND i.item = p.item AND i."position" = p."position"
-WHERE p.is_settled AND NOT p.was_settled
+JOIN bounds AS b ON b.kind = 'impressions' AND b.writer = i.writer AND i.seq <= b.upto_seq
+JOIN sizes AS z ON z.request_id = i.request_id
+LEFT JOIN catalogue AS c ON c.item = i.item
+LEFT JOIN copied_items AS k ON k.of_item = HASH(i.request_id, i.item)
+LEFT JOIN first_items AS f
+  ON f.request_id = i.request_id AND f.item = i.item AND f.writer = i.writer AND f.seq = i.seq AND f."position" = i."position"
+LEFT JOIN labels AS l ON l.stage = 'after' AND l.request_id = i.request_id AND l.item = i.item
+LEFT JOIN labels AS e ON e.stage = 'before' AND e.request_id = i.request_id AND e.item = i.item
+WHERE (s.every_item OR c.item IS NOT NULL)
+  AND (k.of_item IS NULL OR f.item IS NOT NULL)
+  AND (i.time + s.attribution < s.now OR COALESCE(l.is_final, FALSE))
+  AND NOT (i.seq <= b.after_seq AND (i.time + s.attribution < s.matured_from OR COALESCE(e.is_final, FALSE)))
 UNION ALL
 SELECT
   'example', CAST(1 AS BIGINT), CONCAT('organic:', o."user", '/', o.event_id), 'organic',
