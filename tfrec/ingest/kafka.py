@@ -9,7 +9,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -171,15 +171,12 @@ class KafkaSource:
         if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
             raise UsageError(f"Kafka {self._servers}: the topic {topic!r} may not be read. Allow it to the user of ingest.kafka.")
 
-    def _add(self, partitions: Iterable[Partition]) -> None:
+    def _add(self, partitions: Sequence[Partition]) -> None:
         """Read these partitions too, each from where the log is."""
         for one in partitions:
             start, self._end[one] = self._start(one, self._position(self._writer(one)) >> _BITS)
             self._next[one] = self._began[one] = start
-        self._assign()
-
-    def _assign(self) -> None:
-        self._consumer.assign([TopicPartition(*one, offset) for one, offset in self._next.items()])
+        self._consumer.incremental_assign([TopicPartition(*one, self._next[one]) for one in partitions])
 
     def _start(self, one: Partition, position: int) -> tuple[int, int]:
         """Where to begin, and where the partition ends now.
@@ -242,7 +239,8 @@ class KafkaSource:
             self._end[one] = min(self._end[one], self._next[one])
         elif error.code() in (_OUT_OF_RANGE, _TRUNCATED) and one in self._next:
             self._next[one], _ = self._start(one, self._next[one])
-            self._assign()
+            self._consumer.incremental_unassign([TopicPartition(*one)])  # it cannot seek in this state
+            self._consumer.incremental_assign([TopicPartition(*one, self._next[one])])
         elif self._follow:
             self._warn_once(f"{_label(one)}: {error.str()}; trying again")
         else:
