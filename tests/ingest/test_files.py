@@ -310,7 +310,7 @@ def test_parquet_after_a_kill_between_the_tables(read, tmp_path, logged):
     assert logged() == (Counter(f"r{n}" for n in (1, 3, 5, 7)), events(2, 4, 6, 8))
 
 
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 4), st.sampled_from(["read", "kill", "cut", "wait"])),
                 max_size=8))
 def test_whatever_grows_and_dies_each_record_is_there_once(tmp_path_factory, steps):

@@ -1,6 +1,8 @@
 """Documents of UBI 1.0, as OpenSearch and its JavaScript client write them, and as people's own programs do."""
 import json
+import time
 
+import pyarrow.parquet as pq
 import pytest
 
 from tfrec.data.records import Impression, Outcome
@@ -130,3 +132,19 @@ def test_ids_may_be_numbers_and_hits_may_be_repeated():
 def test_a_list_of_hits_of_a_search():
     hits = [{"_index": "ubi_queries", "_id": "a", "_source": QUERY}, {"_index": "ubi_events", "_id": "b", "_source": EVENT}]
     assert [type(one) for one in decode_ubi(json.dumps(hits).encode())] == [Impression, Outcome]
+
+
+def test_documents_of_a_file_become_examples(call, tmp_path):
+    day_ago = int(time.time() - 2 * 86_400) * 1000
+    query = QUERY | {"timestamp": day_ago}
+    event = EVENT | {"timestamp": day_ago + 9_000}
+    hover = event | {"action_name": "item_hover", "event_attributes": {"object": {"object_id": "B03"}}}
+    (tmp_path / "ubi.jsonl").write_text("".join(json.dumps(one) + "\n" for one in (event, query, hover)))
+    (tmp_path / "items.jsonl").write_text("".join(json.dumps({"id": f"B0{n}", "title": "laptop"}) + "\n" for n in range(1, 4)))
+    run = "--set", f"run={tmp_path / 'run'}"
+    assert call("ingest", "--from", "jsonl", "--format", "ubi", tmp_path / "ubi.jsonl", *run)[0] == 0
+    code, _, err = call("join", "--items", tmp_path / "items.jsonl", "--output", tmp_path / "examples.parquet", *run)
+    assert code == 0, err
+    rows = pq.read_table(tmp_path / "examples.parquet").to_pylist()
+    assert {row["item"]: (row["position"], row["reward"]) for row in rows} == {"B01": (0, 0.0), "B02": (1, 1.0), "B03": (2, 0.0)}
+    assert "1 of 'item_hover'" in err
