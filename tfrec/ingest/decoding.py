@@ -37,9 +37,9 @@ Decode = Callable[[Content], Sequence[Decoded]]
 
 def decode_tfrec(content: Content) -> Sequence[Decoded]:
     """The records of a message: `Impression` or `Outcome` as JSON or as a row, or a JSON list of them."""
-    if isinstance(content, bytes) and content[:1] == b"{" and b'"slate"' not in content and b"\\" not in content:
+    if isinstance(content, bytes) and content[:1] == b"{" and b"\\" not in content:
         with contextlib.suppress(ValidationError):  # decoded below to say why; a null may be a default there
-            return (Outcome.model_validate_json(content),)
+            return ((Impression if b'"slate"' in content else Outcome).model_validate_json(content),)
     return [row if isinstance(row, Fault) else _record(row) for row in rows_of_message(content)]
 
 
