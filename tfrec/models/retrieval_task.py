@@ -4,8 +4,6 @@
 
 The biases hold popularity, the logQ correction (`sampled_softmax.py`) and what hides an item.
 """
-from collections.abc import Callable
-
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
@@ -60,19 +58,16 @@ def _log_sum_exp(u: tf.Tensor, w: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
     """`[M]`: ln sum_n exp(<u_m, w_n> + b_mn), of which `b` is a constant.
 
     A step is as fast as `[M, N]` is read and written seldom, so the gradient is by hand: two products of what is there already.
+
+        r_m = sum_n p_mn w_n,   d value_m / d u_m = r_m,   d value_m / d w_n = p_mn u_m,   p_m: the softmax of the scores
+
+    These are the gradients of <u_m, r_m> with p held constant. `tf.custom_gradient` is not used: for each graph that is traced it
+    puts a function into a registry of the process, and with it the graph and its variables. A process that retrains for months
+    would keep every model that it ever had.
     """
-
-    @tf.custom_gradient
-    def value(u: tf.Tensor, w: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]]:
-        scores = tf.matmul(u, w, transpose_b=True) + bias
-        top = tf.reduce_max(scores, axis=1, keepdims=True)
-        parts = tf.exp(scores - top)
-        total = tf.reduce_sum(parts, axis=1, keepdims=True)
-
-        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            share = upstream[:, None] / total
-            return share * tf.matmul(parts, w), tf.matmul(parts, share * u, transpose_a=True)
-
-        return tf.squeeze(top + tf.math.log(total), axis=1), gradient
-
-    return value(u, w)
+    scores = tf.stop_gradient(tf.matmul(u, w, transpose_b=True) + bias)
+    top = tf.reduce_max(scores, axis=1, keepdims=True)
+    parts = tf.exp(scores - top)
+    total = tf.reduce_sum(parts, axis=1, keepdims=True)
+    slope = tf.reduce_sum(u * tf.matmul(parts, w) / total, axis=1)
+    return tf.squeeze(top + tf.math.log(total), axis=1) + (slope - tf.stop_gradient(slope))
