@@ -1,4 +1,7 @@
 """The loss by hand, and equal to the stock task on the same numbers."""
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -59,6 +62,22 @@ def test_the_gradient_is_that_of_the_formula():
     assert_allclose(ours, formula, rtol=1e-6)
     for x in (u, v, w):
         assert_allclose(tape.gradient(ours, x), tape.gradient(formula, x), rtol=1e-5, atol=1e-6)
+
+
+def test_a_traced_gradient_goes_with_its_function():
+    """A process that retrains for months traces a new step whenever its catalogue has grown."""
+    @tf.function(autograph=False)
+    def slope(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = CorrectedRetrieval()(x, x, negative_embeddings=x, candidate_bias=x[:, 0], negative_bias=x, sample_weight=x[0])
+        return tape.gradient(loss, x)
+
+    assert np.isfinite(slope(tf.ones([2, 2]))).all()
+    graph = weakref.ref(slope.get_concrete_function(tf.ones([2, 2])).graph)
+    del slope
+    gc.collect()
+    assert graph() is None
 
 
 def test_a_row_of_weight_0_is_masked_whatever_it_holds():

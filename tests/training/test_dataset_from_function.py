@@ -1,4 +1,7 @@
 """Batches that a Python function makes, as a dataset."""
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -27,3 +30,20 @@ def test_an_array_of_another_shape_is_an_error_where_it_is_made():
     data = dataset_from_function(lambda step: {"x": np.zeros((1, 3), np.float32), "n": np.array([0])}, SIGNATURE, steps=1)
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[1,3\]"):
         list(data)
+
+
+def test_what_makes_the_batches_goes_with_the_dataset():
+    """It holds all that is trained on, and a process that retrains every few seconds makes many."""
+    def make(n):
+        def made(step):
+            return {"x": np.full((1, 2), n, np.float32), "n": np.array([step])}
+        return dataset_from_function(made, SIGNATURE, steps=2), weakref.ref(made)
+
+    sets = [make(n) for n in range(3)]
+    for n, (data, _) in enumerate(sets):
+        assert [float(b["x"][0, 0]) for b in data.as_numpy_iterator()] == [n, n]
+    left = [source for _, source in sets]
+    assert all(source() is not None for source in left)
+    del data, sets
+    gc.collect()
+    assert [source() for source in left] == [None] * 3

@@ -33,16 +33,21 @@ def dataset_from_function(make_batch: Callable[[int], Mapping[str, np.ndarray]],
     source = next(_numbers)
     _makers[source] = make_batch
     batch = _reader(tuple(signature.items()))
+
+    @tf.autograph.experimental.do_not_convert  # nothing below branches on a tensor
+    def numbered(step: tf.Tensor) -> dict[str, tf.Tensor]:
+        return batch(tf.constant(source, tf.int64), step)
+
     options = tf.data.Options()
     options.autotune.enabled = False  # nothing is tuned, and the end of an iterator would wait up to a minute for the tuner
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    data = tf.data.Dataset.range(steps).map(lambda step: batch(source, step)).prefetch(PREFETCH).with_options(options)
+    data = tf.data.Dataset.range(steps).map(numbered).prefetch(PREFETCH).with_options(options)
     weakref.finalize(data, _makers.pop, source).atexit = False
     return data
 
 
 @lru_cache
-def _reader(signature: tuple[tuple[str, tf.TensorSpec], ...]) -> Callable[[int, tf.Tensor], dict[str, tf.Tensor]]:
+def _reader(signature: tuple[tuple[str, tf.TensorSpec], ...]) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
     """A graph that asks the maker of a number for its batch `step`. It is traced once for all datasets of a signature."""
 
     def arrays(source: np.int64, step: np.int64) -> list[np.ndarray]:
@@ -54,4 +59,4 @@ def _reader(signature: tuple[tuple[str, tf.TensorSpec], ...]) -> Callable[[int, 
         found = tf.numpy_function(arrays, [source, step], [spec.dtype for _, spec in signature])
         return {name: tf.ensure_shape(tensor, spec.shape) for (name, spec), tensor in zip(signature, found, strict=True)}
 
-    return lambda source, step: tensors(tf.constant(source, tf.int64), step)
+    return tensors
