@@ -10,6 +10,8 @@ from typing import Any
 
 from confluent_kafka import Producer
 
+_SASL_HANDSHAKE, _API_VERSIONS = b"\0\x11", b"\0\x12"  # the requests that come before a login
+
 
 class Broker:
     """A cluster of one broker. A topic that gets its first message is made, with four partitions."""
@@ -29,13 +31,15 @@ class Broker:
 
 
 class Proxy:
-    """Passes what a client and a broker say to each other, over TLS if there is a context, and can go away and come back.
+    """Passes what a client and a broker say to each other, and can go away and come back.
 
-    Clients connect to the address that a broker names, so the port in what it says is changed.
+    With a `context` it speaks TLS, and with a `login` (user and password) it lets nobody through who has not shown it by SASL
+    PLAIN. Clients connect to the address that a broker names, so the port in what it says is changed.
     """
 
-    def __init__(self, broker: Broker, context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, broker: Broker, context: ssl.SSLContext | None = None, *, login: tuple[str, str] | None = None) -> None:
         self._broker, self._context = broker, context
+        self._login = b"".join(b"\0" + word.encode() for word in login) if login else None
         self._open: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
@@ -74,19 +78,52 @@ class Proxy:
         broker = socket.create_connection(("127.0.0.1", self._broker.port))
         self._open += client, broker
         mine, theirs = (struct.pack(">i", port) for port in (self.port, self._broker.port))
-        _in_a_thread(lambda: _pass(client, broker, lambda data: data))
-        _in_a_thread(lambda: _pass(broker, client, lambda data: data.replace(theirs, mine)))
+        _in_a_thread(lambda: self._pass_requests(client, broker))
+        _in_a_thread(lambda: self._pass_answers(broker, client, lambda data: data.replace(theirs, mine)))
+
+    def _pass_requests(self, client: socket.socket, broker: socket.socket) -> None:
+        is_known = self._login is None
+        with suppress(OSError):
+            while len(size := _receive(client, 4)) == 4:
+                request = _receive(client, int.from_bytes(size))
+                if request == self._login:
+                    is_known = True
+                    client.sendall(bytes(4))
+                elif self._login and request[:2] == _SASL_HANDSHAKE:
+                    answer = request[4:8] + struct.pack(">hih5s", 0, 1, 5, b"PLAIN")
+                    client.sendall(struct.pack(">i", len(answer)) + answer)
+                elif is_known or request[:2] == _API_VERSIONS:
+                    broker.sendall(size + request)
+                else:
+                    break
+        _end(client, broker)
+
+    def _pass_answers(self, broker: socket.socket, client: socket.socket, change: Callable[[bytes], bytes]) -> None:
+        with suppress(OSError):
+            if self._login:  # the first answer says "ask in an older way", the second what a broker knows, to which is added:
+                for added in (b"", _SASL_HANDSHAKE + bytes(4)):
+                    answer = _receive(broker, int.from_bytes(_receive(broker, 4)))
+                    if added:
+                        answer = answer[:6] + struct.pack(">i", int.from_bytes(answer[6:10]) + 1) + added + answer[10:]
+                    client.sendall(struct.pack(">i", len(answer)) + answer)
+            while data := broker.recv(1 << 16):
+                client.sendall(change(data))
+        _end(broker, client)
 
 
 def _in_a_thread(work: Callable[[], None]) -> None:
     threading.Thread(target=work, daemon=True).start()
 
 
-def _pass(source: socket.socket, to: socket.socket, change: Callable[[bytes], bytes]) -> None:
-    with suppress(OSError):
-        while data := source.recv(1 << 16):
-            to.sendall(change(data))
-    for one in (source, to):
+def _receive(source: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size and (more := source.recv(size - len(data))):
+        data += more
+    return data
+
+
+def _end(*connections: socket.socket) -> None:
+    for one in connections:
         with suppress(OSError):
             one.shutdown(socket.SHUT_RDWR)
 

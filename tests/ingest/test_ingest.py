@@ -79,7 +79,7 @@ class Run:
 
     def rows(self):
         path = self._root / "quarantine.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]] if path.exists() else []
 
 
 @pytest.fixture
