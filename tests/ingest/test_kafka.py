@@ -81,6 +81,10 @@ def test_each_partition_goes_on_from_where_the_log_is(read, broker, run, logged)
     broker.send("mixed", [click(5)])
     assert sum(part.read for part in read("mixed").parts) == 1
     assert logged() == (Counter(["r1", "r2"]), Counter(f"e{n}" for n in range(1, 6)))
+    group = confluent_kafka.Consumer({"bootstrap.servers": broker.address, "group.id": "tfrec-kafka"})
+    places = [confluent_kafka.TopicPartition("mixed", number) for number in range(2)]
+    assert [place.offset for place in group.committed(places, timeout=10)] == [4, 1]  # for those who watch the lag
+    group.close()
     writers = set(FeedbackLog(run / "log").read("outcomes")["writer"].to_pylist())
     assert writers == {"kafka:mixed:0", "kafka:mixed:1"}
 

@@ -260,8 +260,8 @@ class KafkaSource:
     def _is_up(self) -> None:
         if self._is_down:
             log.info("Kafka %s: brokers answer again", self._servers)
+            self._warned.clear()
         self._is_down, self._fault = False, ""
-        self._warned.clear()
 
     def _on_commit(self, error: KafkaError | None, _: list[TopicPartition]) -> None:
         if error is not None:

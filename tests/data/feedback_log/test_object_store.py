@@ -186,6 +186,11 @@ def test_commands_take_a_log_at_a_url(url: str, tmp_path: Path, call: Any) -> No
     assert newest_outcomes(world.log)["event_id"].to_pylist() == ["e1"]  # what a gateway begins with
     code, printed, said = call("status", *words[:2], *words[4:])
     assert (code, '"outcomes": 1' in printed) == (0, True), said
+    (tmp_path / "acts.jsonl").write_text('{"event_id": "e2", "user": "u", "item": "a", "action": "click", "time": 5}\n')
+    for new in (1, 0):
+        code, printed, said = call("ingest", "--from", "jsonl", tmp_path / "acts.jsonl", *words)
+        assert (code, f'"outcomes": {new}' in printed) == (0, True), said
+    assert sorted(events(world.log)) == ["e1", "e2"]
 
 
 def test_a_store_that_cannot_be_read_is_named_with_what_to_check() -> None:
