@@ -20,6 +20,10 @@ from tfrec.ingest.kafka import KafkaSource
 from tfrec.ingest.kafka_properties import client_properties
 
 
+def from_the_beginning(writers):
+    return dict.fromkeys(writers, 0)
+
+
 @pytest.fixture(scope="module")
 def broker():
     return Broker()
@@ -46,7 +50,7 @@ class Following:
     def _run(self):
         topic, properties, quarantine, named = self._words
         try:
-            source = KafkaSource([topic], properties, name="kafka", position=self._writer.position, follow=True,
+            source = KafkaSource([topic], properties, name="kafka", positions=self._writer.positions, follow=True,
                                  stopping=self.stopping, **named)
             Ingest(source, self._writer, decode=decode_tfrec, quarantine=quarantine, pseudonym=None,
                    commit_seconds=0.05).run(stopping=self.stopping)
@@ -147,7 +151,7 @@ def test_a_topic_that_does_not_exist_is_named(read, broker):
 
 def test_a_broker_that_is_not_there_is_named(config):
     with pytest.raises(DataError, match=r"127.0.0.1:9: no broker answered .* in 1 s \(.*refused.*Check the address"):
-        KafkaSource(["clicks"], client_properties(None, "127.0.0.1:9", group="g"), name="kafka", position=lambda writer: 0,
+        KafkaSource(["clicks"], client_properties(None, "127.0.0.1:9", group="g"), name="kafka", positions=from_the_beginning,
                     follow=False, stopping=threading.Event(), wait_seconds=1)
     with pytest.raises(UsageError, match="--servers HOST:PORT"):
         ingest(config, "kafka", ["clicks"])
@@ -176,7 +180,7 @@ def test_a_broker_that_stays_away_ends_a_run_that_does_not_follow(broker):
     broker.send("gone", [click(n, note="x" * 900_000) for n in range(5)])
     reads_little = {"queued.max.messages.kbytes": 1, "fetch.message.max.bytes": 1000}  # ahead of what is asked for
     source = KafkaSource(["gone"], {**client_properties(None, proxy.address, group="g"), **reads_little}, name="kafka",
-                         position=lambda writer: 0, follow=False, stopping=threading.Event(), wait_seconds=1)
+                         positions=from_the_beginning, follow=False, stopping=threading.Event(), wait_seconds=1)
     arrivals = source.arrivals()
     assert any(next(arrivals) for _ in range(50))
     proxy.stop()

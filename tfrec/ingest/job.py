@@ -74,7 +74,7 @@ def _opened(config: Config, kind: Kind, sources: Sequence[str], decode: Decode, 
 
         name = config.ingest.name or "kafka"
         properties = client_properties(config.ingest.kafka, servers, group=f"tfrec-{name}")
-        return KafkaSource(sources, properties, name=name, position=writer.position, follow=follow, stopping=stopping)
+        return KafkaSource(sources, properties, name=name, positions=writer.positions, follow=follow, stopping=stopping)
     from tfrec.ingest.files import FileSource
 
     if servers is not None:

@@ -30,7 +30,7 @@ _CONSUME_SECONDS = 0.1
 log = logging.getLogger(__name__)
 
 Partition = tuple[str, int]  # topic and number
-Position = Callable[[str], int]  # of a writer
+Positions = Callable[[Sequence[str]], Mapping[str, int]]  # of writers
 
 
 class KafkaSource:
@@ -40,7 +40,7 @@ class KafkaSource:
         topics: their names.
         properties: of the consumer, see `client_properties`.
         name: of the source, the first part of its writers' names.
-        position: how far a writer is in the log.
+        positions: how far writers are in the log.
         follow: go on at the end of the topics, until `stopping` is set.
         stopping: ends the reading.
         wait_seconds: for a broker at the start, and for an answer later on unless it follows.
@@ -51,10 +51,10 @@ class KafkaSource:
         DataError: no broker answers.
     """
 
-    def __init__(self, topics: Sequence[str], properties: Mapping[str, Any], *, name: str, position: Position, follow: bool,
+    def __init__(self, topics: Sequence[str], properties: Mapping[str, Any], *, name: str, positions: Positions, follow: bool,
                  stopping: threading.Event, wait_seconds: float = 30.0, refresh_seconds: float = 30.0) -> None:
         self._topics = tuple(dict.fromkeys(topics))
-        self._name, self._position, self._follow, self._stopping = name, position, follow, stopping
+        self._name, self._positions, self._follow, self._stopping = name, positions, follow, stopping
         self._wait_seconds, self._refresh_seconds = wait_seconds, refresh_seconds
         self._servers = properties.get("bootstrap.servers", "the brokers")
         self._is_down, self._fault = False, ""  # whether no broker can be reached, and the last reason of the client
@@ -173,8 +173,9 @@ class KafkaSource:
 
     def _add(self, partitions: Sequence[Partition]) -> None:
         """Read these partitions too, each from where the log is."""
+        positions = self._positions([self._writer(one) for one in partitions])
         for one in partitions:
-            start, self._end[one] = self._start(one, self._position(self._writer(one)) >> _BITS)
+            start, self._end[one] = self._start(one, positions[self._writer(one)] >> _BITS)
             self._next[one] = self._began[one] = start
         self._consumer.incremental_assign([TopicPartition(*one, self._next[one]) for one in partitions])
 

@@ -6,7 +6,7 @@ together with the position. After a kill between the two the source is read agai
 are in their table already are left out. The position moves on over what gives no rows, so bad messages are not read for ever.
 """
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from tfrec.data.feedback_log.log import FeedbackLog
@@ -51,7 +51,11 @@ class SourceWriter:
 
     def position(self, writer: str) -> int:
         """How far this writer's source was read: everything up to it is in the log; 0 when nothing is."""
-        return self._log.tables["outcomes"].last_seq(writer)
+        return self.positions([writer])[writer]
+
+    def positions(self, writers: Iterable[str]) -> dict[str, int]:
+        """The positions of several writers."""
+        return self._log.tables["outcomes"].last_seqs(writers)
 
     def newest(self, writer: str) -> int:
         """The newest position that is in any table; above `position` after a kill between the two tables."""

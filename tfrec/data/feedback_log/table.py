@@ -96,7 +96,12 @@ class LogTable:
 
     def last_seq(self, writer: str) -> int:
         """The newest sequence number that this writer committed."""
-        return self.open().transaction_version(writer) or 0
+        return self.last_seqs([writer])[writer]
+
+    def last_seqs(self, writers: Iterable[str]) -> dict[str, int]:
+        """The newest sequence number that each of these writers committed."""
+        table = self.open()
+        return {writer: table.transaction_version(writer) or 0 for writer in writers}
 
     def newest(self, version: int, *, since: int | None = None) -> dict[str, int]:
         """The newest sequence number per writer among the rows of a version; with `since`, in the files that it lacks."""
