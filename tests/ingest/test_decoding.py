@@ -37,6 +37,17 @@ def test_the_same_outcome_in_many_ways(content):
     assert (found.event_id, found.item, found.time, found.value, found.request_id) == ("e1", "i", 5, 1.0, None)
 
 
+def test_an_outcome_without_an_id_has_one_that_is_made_of_what_it_says():
+    one = click(1, event_id=None, request_id="r1", value=2)
+    others = [one | {name: value} for name, value in
+              {"user": "v", "item": "j", "action": "buy", "time": 6, "value": 3, "request_id": "r2"}.items()]
+    assert decoded(one).event_id == decoded(dict(reversed(one.items()))).event_id
+    assert len({decoded(each).event_id for each in (one, *others)}) == 7
+    missing = decoded({"user": "u", "item": "i"})
+    assert isinstance(missing, Fault)
+    assert missing.row == {"user": "u", "item": "i"}
+
+
 @pytest.mark.parametrize(("content", "reason"), [
     (b"", "not JSON"),
     (b"nonsense", "not JSON"),

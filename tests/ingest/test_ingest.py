@@ -22,6 +22,7 @@ FIELDS = st.sampled_from([
     "event_id", "user", "item", "action", "time", "value", "request_id", "slate", "policy", "position", "score", "context",
     "history", "query", "action_name", "query_id", "timestamp", "event_attributes", "object", "object_id",
     "query_response_hit_ids", "_source", "_id", "client_id",
+    "session_id",
 ])  # fmt: skip
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["\ud800", "\0", "a\nb"])
 JSON = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(FIELDS, inner, max_size=8),

@@ -80,6 +80,7 @@ def test_what_is_no_time_is_a_fault(written):
 
 def test_an_event_that_is_sent_twice_has_the_same_id_and_another_one_has_another():
     assert decoded(EVENT).event_id == decoded(dict(reversed(EVENT.items()))).event_id
+    assert decoded(without(EVENT, session_id="\ud800")).event_id
     others = [without(EVENT, action_name="buy"), without(EVENT, timestamp=1732039260501), without(EVENT, client_id="c"),
               without(EVENT, query_id="q"), without(EVENT, session_id="s"),
               without(EVENT, event_attributes={"object": {"object_id": "B03"}})]

@@ -1,9 +1,10 @@
 """Decodes messages to records: JSON text or rows, one record or a list of them, in tfrec's own format.
 
-A row with a `slate` is an impression, any other one an outcome. What cannot be a record becomes a `Fault` with its reason, and
-one bad record of a list does not take the others with it.
+A row with a `slate` is an impression, any other one an outcome, whose `event_id` may be absent. What cannot be a record becomes a
+`Fault` with its reason, and one bad record of a list does not take the others with it.
 """
 import contextlib
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from tfrec.data.readers.rows import brief, parse_json
 from tfrec.data.readers.validation import validate
 from tfrec.data.records import Impression, Outcome
 
+_SAID = ("user", "request_id", "item", "action", "time", "value")
 _NAMES = {record: ColumnNames.of(record) for record in (Impression, Outcome)}
 
 
@@ -57,6 +59,12 @@ def rows_of_message(content: Content) -> list[dict[str, Any] | Fault]:
     return [_row(one) for one in (found if isinstance(found, list) else [found])]
 
 
+def event_id(*said: Any) -> str:
+    """The id of an event that has none, made of what it says: one that was sent twice has the same."""
+    text = "\0".join(map(str, said))
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+
+
 def without_nulls(found: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that are neither null nor empty, of the objects in it too: Parquet knows no absent field."""
     return {name: _without_nulls(value) for name, value in found.items() if value is not None and value != ""}
@@ -78,5 +86,6 @@ def _row(found: Any) -> dict[str, Any] | Fault:
 
 def _record(row: dict[str, Any]) -> Decoded:
     record: type[Impression] | type[Outcome] = Impression if "slate" in row else Outcome
-    found = validate(record, row, names=_NAMES[record])
+    made = {"event_id": event_id(*(row.get(name) for name in _SAID))} if record is Outcome and "event_id" not in row else {}
+    found = validate(record, row | made, names=_NAMES[record])
     return Fault(found, row) if isinstance(found, str) else found

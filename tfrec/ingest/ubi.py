@@ -7,7 +7,6 @@ once.
 
 Schemas: https://github.com/o19s/ubi and https://docs.opensearch.org/latest/search-plugins/ubi/schemas/.
 """
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -18,7 +17,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from tfrec.data.readers.event_files import LATEST
 from tfrec.data.readers.validation import explain
 from tfrec.data.records import Context, Impression, Key, Outcome, Record, Seconds, Shown
-from tfrec.ingest.decoding import Content, Decoded, Fault, LeftOut, rows_of_message, without_nulls
+from tfrec.ingest.decoding import Content, Decoded, Fault, LeftOut, event_id, rows_of_message, without_nulls
 
 POLICY = "ubi"  # the name of the policy of what another engine has shown
 IMPRESSION = "impression"  # the action of an event which says that an item was seen
@@ -108,9 +107,8 @@ def _outcome(event: UbiEvent, fields: Mapping[str, Any], document_id: str) -> De
     if user is None:
         return Fault('"client_id": field required, or "user_id" or "query_id"', fields)
     item = event.event_attributes.object.object_id
-    said = (user, str(fields.get("session_id", "")), event.query_id or "", item, event.action_name, str(fields["timestamp"]))
-    event_id = document_id or hashlib.blake2b("\0".join(said).encode(), digest_size=16).hexdigest()
-    return Outcome(event_id=event_id, user=user, item=item, action=event.action_name, time=event.timestamp,
+    said = user, fields.get("session_id"), event.query_id, item, event.action_name, fields["timestamp"]
+    return Outcome(event_id=document_id or event_id(*said), user=user, item=item, action=event.action_name, time=event.timestamp,
                    request_id=event.query_id)
 
 
