@@ -47,6 +47,8 @@ class DataConfig(Section):
     withdraw_at_most: float = Field(0.5, ge=0, le=1)  # A retrain fails if `items` lacks a larger share of the items shown.
     attribution_hours: float = Field(24.0, gt=0)  # An outcome counts for an impression that is at most this many hours old.
 
+    keep_days: float | None = Field(None, ge=8)  # Days after which rows leave log and examples, once learnt. None: they stay.
+
     _places = field_validator("log", "examples")(_a_place)
 
     @property

@@ -7,6 +7,7 @@
     learning.py       the objectives, from the parent's weights
     judging.py        the challenger beside the champion
     job.py            the steps in their order
+    outdated.py       what leaves the log and the examples when it is old
     session.py        what the runs of one process share
     beats.py          when a job that runs on begins a run
 

@@ -32,6 +32,7 @@ from tfrec.release.verify import Verifier
 from tfrec.retrain.intent import Intent, take_up_or_begin
 from tfrec.retrain.judging import Contest
 from tfrec.retrain.learning import learn, not_finite
+from tfrec.retrain.outdated import drop_outdated
 from tfrec.retrain.result import PROMOTED, REJECTED, WAITING, Retrained, timed
 from tfrec.retrain.run_directory import RunDirectory, disk_errors_named
 from tfrec.retrain.session import Session
@@ -91,6 +92,10 @@ def retrain(config: Config, *, now: int, seed: int = 0, session: Session | None 
         except TfrecError as error:  # the run ended well all the same, and the next one tidies up
             log.warning("the log was not tidied up: %s", error)
         directory.finish(result, f"{intent.now}-{intent.identity}")
+        try:  # now that no run can be taken up that would read them
+            drop_outdated(config, now=intent.now)
+        except TfrecError as error:
+            log.warning("no outdated row has left the log: %s", error)
         return result
 
 

@@ -86,11 +86,12 @@ def read_window(config: Config, catalogue: Catalogue, intent: Intent, parent: Pa
     """
     settled, rule, items = SettledExamples(config.examples_uri), LabelRule.of(config, catalogue), catalogue.ids.tolist()
     parts = settled.parts(intent.after - 1, intent.upto)
+    _warn_of_gone(settled, intent)
     left_out, actions = together([part for part in parts if part.number > intent.after])
     _, left_out["unknown_items"] = settled.counts(after=intent.after, upto=intent.upto, items=items)
     held = held_back(parent)
     base = _base_behaviour(config, rule, quarantine=quarantine, now=intent.now)
-    sample = _sample(config, parts, intent, held=len(held), base=0 if base is None else len(base))
+    sample = _sample(config, parts, intent, held=len(held), base=0 if base is None else len(base), gone=settled.behaviour_gone())
     # of a version that was rolled back, popularity has counted less than was read
     logged = settled.behaviour(after=min(counted, intent.after), upto=intent.upto, users=[user for user, _ in held],
                                sample=sample)
@@ -110,12 +111,21 @@ def read_window(config: Config, catalogue: Catalogue, intent: Intent, parent: Pa
     return found
 
 
-def _sample(config: Config, parts: Sequence[Part], intent: Intent, *, held: int, base: int) -> Buckets:
+def _warn_of_gone(settled: SettledExamples, intent: Intent) -> None:
+    """Tell of news that have left; it is no error, as no later run would find them either."""
+    gone = settled.table.gone()
+    if gone > intent.after:
+        log.warning("%s: version %d has learnt the parts up to %d, and rows of the parts up to %d have left (data.keep_days). "
+                    "This run learns what is still there. Expected after a first training, or where an old version was put back.",
+                    settled.table.uri, intent.parent, intent.after, gone)
+
+
+def _sample(config: Config, parts: Sequence[Part], intent: Intent, *, held: int, base: int, gone: int) -> Buckets:
     """The users whose past is read besides that of those who act now: as many as replay and the gate need, `SPARE` times over."""
     before = sum(part.behaviour for part in parts if part.number == intent.after)
     new = parts[-1].behaviour - before + held
     wanted = max(config.retrain.replay * min(new, config.retrain.max_events or new), config.retrain.gate_sample)
-    return Buckets.share(min(1.0, SPARE * wanted / max(1, before + base)), seed=int(intent.identity, 16))
+    return Buckets.share(min(1.0, SPARE * wanted / max(1, before - gone + base)), seed=int(intent.identity, 16))
 
 
 def _of(base: pa.Table | None, sample: Buckets, acting: pa.ChunkedArray, held: Sequence[Sequence[str]]) -> pa.Table | None:

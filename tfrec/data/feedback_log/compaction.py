@@ -1,7 +1,7 @@
-"""Rewrites small files of a local log table as few large ones."""
+"""Rewrites files of a local log table: small ones as few large ones, or without some of their rows."""
 import itertools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,7 +21,7 @@ _ATTEMPTS = 20  # at a commit that others keep overtaking
 def merge_small_files(commits: Commits, open_table: Callable[[], DeltaTable], *, limit: int, most: int) -> None:
     """Leave fewer than `most` files below `limit` bytes, unless another process merges them meanwhile."""
     count, some = _below(open_table(), limit)
-    while count >= most and len(some) > 1 and _rewrite(commits, open_table, some):
+    while count >= most and len(some) > 1 and rewrite(commits, open_table, some):
         count, some = _below(open_table(), limit)
 
 
@@ -34,22 +34,36 @@ def _below(table: DeltaTable, limit: int) -> tuple[int, list[str]]:
     return len(small), [path for (_, path, _), size in zip(small, before, strict=False) if size < limit]
 
 
-def _rewrite(commits: Commits, open_table: Callable[[], DeltaTable], paths: list[str]) -> bool:
-    """Put the rows of some files into one file; False when another process removed one of them meanwhile."""
+def rewrite(commits: Commits, open_table: Callable[[], DeltaTable], paths: list[str], *,
+            keep: Callable[[pa.Table], pa.Table] | None = None, also: Sequence[Action] = ()) -> bool:
+    """Put the rows of some files into one file; False when another process removed one of them meanwhile.
+
+    Args:
+        commits: of the table.
+        open_table: opens it as it is now.
+        paths: of the files.
+        keep: of the rows of each group those that stay; None keeps all.
+        also: other actions of the same commit.
+    """
     schema = open_table().to_pyarrow_dataset().schema
-    file = commits.new_file()
+    file, changes = commits.new_file(), keep is not None
+    groups = _row_groups(commits.directory, paths, schema)
     try:
-        count, bounds = write_parquet(file, schema, _row_groups(commits.directory, paths, schema))
+        count, bounds = write_parquet(file, schema, groups if keep is None else map(keep, groups))
         now = time.time_ns() // 1_000_000
-        actions: list[Action] = [{"remove": {"path": path, "deletionTimestamp": now, "dataChange": False}} for path in paths]
-        actions.append(commits.added(file, count, bounds, is_new=False))
+        actions: list[Action] = [{"remove": {"path": path, "deletionTimestamp": now, "dataChange": changes}} for path in paths]
+        if count:
+            actions.append(commits.added(file, count, bounds, is_new=changes))
+        else:
+            file.unlink()
+        actions += also
         for _ in range(_ATTEMPTS):
             current = open_table()
             if not set(paths) <= set(pa.table(current.get_add_actions(flatten=True))["path"].to_pylist()):
                 break
-            if commits.commit(current.version() + 1, actions, operation="OPTIMIZE"):
+            if commits.commit(current.version() + 1, actions, operation="DELETE" if changes else "OPTIMIZE"):
                 return True
-        file.unlink()
+        file.unlink(missing_ok=True)
         return False
     except Exception:
         file.unlink(missing_ok=True)

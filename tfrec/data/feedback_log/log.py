@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tfrec.data.feedback_log.outdated import Outdated
 from tfrec.data.feedback_log.schema import KINDS, SCHEMAS, Kind, to_rows
 from tfrec.data.feedback_log.table import LogTable
 from tfrec.data.feedback_log.window import Seqs, Window
@@ -95,9 +96,18 @@ class FeedbackLog:
         Small files are rewritten as few large ones, and files that no version of the last `retention_hours` uses are removed.
         """
         for table in self.tables.values():
-            table.compact()
-        for table in self.tables.values():
-            table.vacuum(retention_hours=retention_hours)
+            table.maintain(retention_hours=retention_hours)
+
+    def drop_outdated(self, window: Window, *, before: int, spare: int) -> None:
+        """Remove the rows of before a time that came in the window or earlier. Killed at any time, it may be done again.
+
+        Args:
+            window: the last one that was settled, whose labels have matured. What came after it stays, whatever its time.
+            before: seconds since 1970, of outcomes.
+            spare: seconds by which impressions stay longer, so that each outcome that stays finds the impression it is of.
+        """
+        self.tables["outcomes"].drop(Outdated(before, window.end["outcomes"]))
+        self.tables["impressions"].drop(Outdated(before - spare, window.end["impressions"]))
 
     def _time_of_the_newest(self) -> int | None:
         """The median time of the rows that came last; None in an empty log."""

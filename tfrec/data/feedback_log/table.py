@@ -24,6 +24,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from tfrec.data.feedback_log.column_reader import ColumnReader
 from tfrec.data.feedback_log.commits import ADVICE, Action, Commits
 from tfrec.data.feedback_log.compaction import TIERS, merge_small_files
+from tfrec.data.feedback_log.outdated import MARK, Outdated, drop_outdated, drop_outdated_remote
 from tfrec.data.feedback_log.parquet_file import BOUNDED, write_parquet
 from tfrec.data.feedback_log.schema import UnwritableRows
 from tfrec.data.readers.files import unreadable
@@ -200,6 +201,21 @@ class LogTable:
         self.open()
         self._attempt(lambda: commits.checkpoint(commits.newest()))
         self._attempt(lambda: commits.clean(before=now - 3600 * retention_hours))
+
+    def maintain(self, *, retention_hours: float) -> None:
+        """Keep the table small and quick to open, which changes no row. Writers and readers may be at work meanwhile."""
+        self.compact()
+        self.vacuum(retention_hours=retention_hours)
+
+    def drop(self, outdated: Outdated) -> None:
+        """Remove the rows that are outdated."""
+        commits = self._commits
+        self._attempt(lambda: drop_outdated_remote(self.open(), outdated) if commits is None
+                      else drop_outdated(commits, self._open_to_write, outdated))
+
+    def gone(self) -> int:
+        """The greatest value of `Outdated.told` among the rows that were removed; 0 when none was."""
+        return self.last_seq(MARK)
 
     def open(self) -> DeltaTable:
         """The table as it is now.

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from tfrec.data.feedback_log.duckdb_view import create_view
 from tfrec.data.feedback_log.log import RETENTION_HOURS
+from tfrec.data.feedback_log.outdated import Outdated
 from tfrec.data.feedback_log.table import LogTable
 from tfrec.data.labels import join
 from tfrec.data.settled.part import Part, together
@@ -96,6 +97,14 @@ class SettledExamples:
             {NEWEST} ORDER BY time, example_id
             """, {"wanted": wanted})
 
+    def behaviour_gone(self) -> int:
+        """About how many examples with a reward have left the table (`drop_outdated`)."""
+        if not self.table.gone():
+            return 0
+        oldest = self.query(f"SELECT context FROM settled WHERE source = '{WINDOW}' ORDER BY seq LIMIT 1")["context"]
+        parts = [Part.model_validate_json(text) for text in oldest.to_pylist()]
+        return sum(part.behaviour for part in parts if part.number > 1)
+
     def counts(self, *, after: int, upto: int, items: Sequence[str]) -> tuple[int, int]:
         """How many examples of the parts after < number <= upto name one of `items`, and how many name another item."""
         [row] = self.query(f"""
@@ -162,8 +171,17 @@ class SettledExamples:
 
     def maintain(self, *, retention_hours: float = RETENTION_HOURS) -> None:
         """Keep the table small and quick to open; no example changes."""
-        self.table.compact()
-        self.table.vacuum(retention_hours=retention_hours)
+        self.table.maintain(retention_hours=retention_hours)
+
+    def drop_outdated(self, *, before: int, upto: int) -> None:
+        """Remove the examples of requests, and of actions without one, of before a time; whole slates leave at once.
+
+        Args:
+            before: seconds since 1970.
+            upto: the newest part that every version has learnt. What later parts settled stays, and so does what describes them.
+        """
+        # the row that describes part `upto` tells the next retrain how much came before
+        self.table.drop(Outdated(before, {WRITER: upto - 1}, times=("shown_time", "time"), told="seq"))
 
 
 def _catalogue(items: Sequence[str]) -> pa.Table:

@@ -3,8 +3,10 @@
 The numbers of parts mean something outside the table: a version knows up to which part it has read. So there is one new part for
 each such number, and one for all that came after, and a version's next retrain still knows what is new to it.
 """
+import logging
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import gettempdir
 
@@ -19,6 +21,8 @@ from tfrec.data.settled.part import Part
 from tfrec.data.settled.schema import WRITER
 from tfrec.data.settled.settle import Engine, part_of
 from tfrec.data.staging import replace_directory, staging
+
+logger = logging.getLogger(__name__)
 
 
 def settle_again(log: FeedbackLog, uri: str | Path, rule: LabelRule, *, known: Iterable[int], quarantine: Quarantine | None,
@@ -42,6 +46,9 @@ def settle_again(log: FeedbackLog, uri: str | Path, rule: LabelRule, *, known: I
     last = old.last()
     if last is None:
         return None
+    if gone := max(table.gone() for table in log.tables.values()):
+        logger.warning("%s: rows of up to %s have left the log (data.keep_days); examples of before then cannot be joined again, "
+                       "and are gone", uri, datetime.fromtimestamp(gone, UTC).isoformat(" "))
     ends = sorted({number for number in known if 0 < number < last.number} | {last.number})
     with _staging(uri) as staged:
         made, before, part = SettledExamples(staged / "examples"), None, None
