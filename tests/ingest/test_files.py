@@ -290,6 +290,21 @@ def test_a_kill_between_the_tables_is_made_up_for(read, tmp_path, logged):
     assert logged() == (Counter(f"r{n}" for n in (1, 2, 3, 4)), events(1, 2, 3, 4, 5))
 
 
+def test_a_damaged_file_holds_up_what_a_kill_has_left_only_if_it_is_that_file(read, tmp_path, logged):
+    first, second = tmp_path / "a.jsonl.gz", tmp_path / "b.jsonl.gz"
+    whole = gzip.compress(lines(slate(1)) + clicks(*range(2000)))
+    first.write_bytes(whole)
+    killed(read, first)
+    first.write_bytes(whole[:-900])
+    with pytest.raises(DataError, match=r"a.jsonl.gz: truncated .* A kill has left it half in the log.* remove it to go on"):
+        read(tmp_path)
+    first.write_bytes(b"\x1f\x8bnonsense")
+    second.write_bytes(whole)
+    first.rename(tmp_path / "0.jsonl.gz")
+    assert len(read(tmp_path).faults) == 1
+    assert logged() == (Counter(["r1"]), events(*range(2000)))
+
+
 def test_what_a_kill_has_left_of_a_file_that_is_gone_is_told(read, tmp_path, logged, caplog):
     path = tmp_path / "a.jsonl"
     path.write_bytes(lines(slate(1), click(1)))

@@ -5,18 +5,19 @@ A file that cannot be read does not hold up the others: it is told, and tried ag
 import logging
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from tfrec.data.feedback_log.source_writer import SourceWriter
 from tfrec.data.readers.files import folders_of, visible_files
 from tfrec.errors import DataError, UsageError
 from tfrec.ingest.decoding import Content, Decode, Fault
-from tfrec.ingest.json_lines import JsonLinesFile, Line
-from tfrec.ingest.ledger import FileLedger, Replay, Stamp
+from tfrec.ingest.file_replay import replayed
+from tfrec.ingest.json_lines import JsonLinesFile, messages_of_lines
+from tfrec.ingest.ledger import FileLedger, Stamp
 from tfrec.ingest.messages import Arrived, Message
-from tfrec.ingest.parquet_rows import ParquetFile
+from tfrec.ingest.parquet_rows import ParquetFile, messages_of_rows
 
 _ENDINGS = {"jsonl": (".jsonl", ".jsonl.gz"), "parquet": (".parquet",)}
 POLL_SECONDS = 0.5  # between two looks at files that may have grown
@@ -59,13 +60,13 @@ class FileSource:
         self._ignored: set[Path] = set()
         self._open: dict[Path, tuple[JsonLinesFile, int]] = {}  # files that may grow, and their ids; the newest last
         self._unread: dict[Path, int] = {}  # bytes of lines that are not whole
-        self._total_bytes = sum(path.stat().st_size for path, _ in self._listed())
+        self._total_bytes = 0 if follow else sum(path.stat().st_size for path, _ in self._listed())
         self._done_bytes = 0
         self._reading: JsonLinesFile | ParquetFile | None = None
 
     def arrivals(self) -> Iterator[Arrived]:
         """Yield lines or rows. Ends when all files were read, unless it follows."""
-        for part in self._replays():
+        for part in replayed(self._ledger.replays, self._kind, self._listed):
             yield {self._name: part}
         while not self._stopping.is_set():
             for path, folders in self._changed():
@@ -76,8 +77,9 @@ class FileSource:
                             return
                     self._faults.pop(path, None)
                 except DataError as error:
-                    logger.error("%s", error)
-                    self._faults[path] = str(error)
+                    if path.exists():  # else it was renamed meanwhile, and is found again by its new name
+                        logger.error("%s", error)
+                        self._faults[path] = str(error)
                 finally:
                     self._reading = None
             if not self._follow:
@@ -162,7 +164,8 @@ class FileSource:
         if path in self._open:
             file, known = self._open.pop(path)
             is_same = file.is_still(path)
-            yield from self._numbered(file, known, "")
+            with _closed_by_errors(file):
+                yield from self._numbered(file, known, "")
             self._keep(path, file, known, is_same=is_same)
 
     def _lines_of(self, path: Path) -> Iterator[list[Message]]:
@@ -170,15 +173,12 @@ class FileSource:
         if path in self._open:
             return
         file, known = JsonLinesFile(path), None
-        try:
+        with _closed_by_errors(file):
             key = file.key()
             if key is not None:
                 known = next((one.id for one in self._ledger.find(key) if file.skip(one)), None)
                 known = yield from self._numbered(file, known, key)
             self._unread[path] = file.unread
-        except BaseException:
-            file.close()
-            raise
         self._keep(path, file, known, is_same=self._follow)
 
     def _keep(self, path: Path, file: JsonLinesFile, known: int | None, *, is_same: bool) -> None:
@@ -197,7 +197,7 @@ class FileSource:
             if known is None:
                 self._probe(file.path, [(line.number, line.content) for line in part if line.content is not None])
             known = self._ledger.open(key, file.path, file=known, start=part[0].start)
-            yield _messages(part, self._ledger.advance(part[0].start, part[-1].stop, file.digest()), file.path)
+            yield messages_of_lines(part, self._ledger.advance(part[0].start, part[-1].stop, file.digest()), file.path)
         if known is not None:
             self._unread[file.path] = file.unread
             self._ledger.leave(known, path=file.path, stamp=stamp)
@@ -213,7 +213,7 @@ class FileSource:
                 self._probe(file.path, list(enumerate(rows, start=1)))
             known = self._ledger.open(file.key, file.path, file=known, start=start)
             stop = start + len(rows)
-            yield _of_rows(rows, start, self._ledger.advance(start, stop, ""), file.path)
+            yield messages_of_rows(rows, start, self._ledger.advance(start, stop, ""), file.path)
             start = stop
         if known is not None:
             self._ledger.leave(known, path=file.path, stamp=file.stamp())
@@ -231,42 +231,11 @@ class FileSource:
             raise DataError(f"{path}: none of its first {rows} rows is a record; line {first[0]}: {first[1]}. Check --format and "
                             "--from, or mend the file; nothing of it has been used.")
 
-    def _replays(self) -> Iterator[list[Message]]:
-        """What a kill has left between the two tables of the log, under the positions that it had."""
-        for replay in self._ledger.replays:
-            known = replay.file
-            for path, folders in [(Path(known.path), {}), *self._listed()]:
-                if path.is_file() and (yield from self._again(path, folders, replay)):
-                    break
-            else:
-                logger.error("%s: it is gone or has changed, and %s to %s of it may be missing in the log", known.path,
-                             f"{replay.start:,}", f"{replay.stop:,}")
 
-    def _again(self, path: Path, folders: Mapping[str, str | None], replay: Replay) -> Generator[list[Message], None, bool]:
-        """A part of a file once more. Returns False when it is another file."""
-        shift = replay.base - replay.start
-        if self._kind == "parquet":
-            with closing(ParquetFile(path, folders)) as table:
-                if table.key != replay.file.key:
-                    return False
-                start = replay.start
-                for rows in table.read(start, stop=replay.stop):
-                    yield _of_rows(rows, start, shift, path)
-                    start += len(rows)
-                return True
-        with closing(JsonLinesFile(path)) as file:
-            if not file.skip(replay.file._replace(consumed=replay.start)):
-                return False
-            for part in file.lines():
-                yield _messages([line for line in part if line.stop <= replay.stop], shift, path)
-                if part[-1].stop >= replay.stop:
-                    break
-            return True
-
-
-def _messages(lines: Sequence[Line], shift: int, path: Path) -> list[Message]:
-    return [Message(line.start + shift + 1, line.stop + shift, str(path), line.number, line.content) for line in lines]
-
-
-def _of_rows(rows: Sequence[Mapping[str, Any]], start: int, shift: int, path: Path) -> list[Message]:
-    return [Message(n + shift, n + shift, str(path), n, row) for n, row in enumerate(rows, start=start + 1)]
+@contextmanager
+def _closed_by_errors(file: JsonLinesFile) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        file.close()
+        raise

@@ -3,13 +3,14 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
 from tfrec.data.readers.files import check_content, named
 from tfrec.errors import DataError
 from tfrec.ingest.ledger import KnownFile, Stamp
+from tfrec.ingest.messages import Message
 
 _CHUNK_BYTES = 1 << 20
 MAX_LINE_BYTES = 64 << 20
@@ -142,6 +143,11 @@ class JsonLinesFile:
             self.position += len(chunk)
             self.number += chunk.count(b"\n")
         return True
+
+
+def messages_of_lines(lines: Sequence[Line], shift: int, path: Path) -> list[Message]:
+    """Lines as messages, whose positions are their bytes plus `shift`."""
+    return [Message(line.start + shift + 1, line.stop + shift, str(path), line.number, line.content) for line in lines]
 
 
 def _is_whole(text: bytes) -> bool:

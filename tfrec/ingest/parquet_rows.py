@@ -1,6 +1,6 @@
 """The rows of a Parquet file, which is known by its content."""
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from tfrec.data.readers.files import check_content, named, unreadable
 from tfrec.errors import DataError
 from tfrec.ingest.ledger import Stamp
+from tfrec.ingest.messages import Message
 
 _BATCH_ROWS = 4096
 
@@ -73,3 +74,8 @@ class ParquetFile:
     def close(self) -> None:
         """Let go of the file."""
         self._table.close()
+
+
+def messages_of_rows(rows: Sequence[Mapping[str, Any]], start: int, shift: int, path: Path) -> list[Message]:
+    """Rows from number `start` on as messages, whose positions are their numbers plus `shift`."""
+    return [Message(n + shift, n + shift, str(path), n, row) for n, row in enumerate(rows, start=start + 1)]
