@@ -17,7 +17,10 @@ def demo(
     rounds: Annotated[int, typer.Option(min=2, help="How many times the model is retrained.")] = 4,
     as_json: AsJson = False,
 ) -> None:
-    """Run the whole loop on real data in a few minutes: train, serve, replay live traffic, retrain, report."""
+    """Run the whole loop on real data in a few minutes: train, serve, replay live traffic, retrain, report.
+
+    On MovieLens, simulated people follow, who act on what they are shown.
+    """
     if (items is None) != (interactions is None):
         raise UsageError("demo needs --items and --interactions together, or neither for MovieLens.")
     if items is None:
@@ -33,5 +36,5 @@ def demo(
     from tfrec.demo.run import demo
 
     name = "MovieLens (latest small, 2016)" if items is None else items.stem
-    report, page = demo(run, catalogue, inter, name=name, rounds=rounds)
+    report, page = demo(run, catalogue, inter, name=name, rounds=rounds, closed_loop=items is None)
     terminal.show(report if as_json else render_screen(report, page), as_json=as_json)

@@ -1,5 +1,7 @@
 """The whole loop on recorded behaviour: train, export, publish, serve, replay the rest as live traffic, retrain after each round.
 
+Then the closed loop (`closed_loop/`): simulated people over the same catalogue, who act on what they are shown.
+
 Weights and sockets are real: the gateway and the model server are processes of their own. Each round is scored on the same asked
 events for the version that was live, for the model as first trained (*static*: its weights stay, its popularity rolls) and for
 rolling 7-day popularity. Slate items that were not chosen are no negatives, because the person never saw them.
@@ -17,6 +19,7 @@ from tfrec.config import Config, load_config
 from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.items.catalogue import Catalogue
+from tfrec.demo.closed_loop.loop import Plan, play
 from tfrec.demo.figures import example_answers, report_figures, round_figures, server_agreement
 from tfrec.demo.report import write_report
 from tfrec.demo.servers import HOST, SETTINGS, Servers, wait_until
@@ -34,10 +37,12 @@ from tfrec.training.progress import bar
 
 log = logging.getLogger(__name__)
 
+VECTORS = "text_vectors.npz"  # in a run directory
 ASKED = 1000  # events of a round that are asked, at most
 
 
-def demo(run: Path, catalogue: Catalogue, inter: Interactions, *, name: str, rounds: int = 4) -> tuple[dict[str, Any], Path]:
+def demo(run: Path, catalogue: Catalogue, inter: Interactions, *, name: str, rounds: int = 4,
+         closed_loop: bool = False) -> tuple[dict[str, Any], Path]:
     """Walk the loop and write `run/report.html` and `run/report.json`.
 
     Args:
@@ -46,6 +51,7 @@ def demo(run: Path, catalogue: Catalogue, inter: Interactions, *, name: str, rou
         inter: behaviour, of which the first 80% train and the rest is replayed.
         name: of the data, for the report.
         rounds: how many times the model is retrained.
+        closed_loop: whether simulated people follow.
 
     Returns:
         The report, and the path of its page.
@@ -76,12 +82,24 @@ def demo(run: Path, catalogue: Catalogue, inter: Interactions, *, name: str, rou
     with timed(steps, "score static and popularity"):
         more = {"failed_requests": failed + traffic.failed, "server_agreement": agreement, "steps": steps, **examples}
         report = report_figures(found, name, inter, rows, answers, more)
+    if closed_loop:
+        with timed(steps, "closed loop"):
+            report["closed_loop"] = _closed_loop(config.run, catalogue, inter)
     return report, write_report(report, config.run)
+
+
+def _closed_loop(run: Path, catalogue: Catalogue, inter: Interactions) -> dict[str, Any]:
+    """The figures of a closed loop over the catalogue, in a directory of its own."""
+    plan, directory = Plan(), run / "closed_loop"
+    directory.mkdir()
+    shutil.copy(run / VECTORS, directory)  # a part of the same texts
+    with bar("closed loop", total=plan.steps) as advance:
+        return play(directory, catalogue, inter, plan=plan, advance=advance).figures()
 
 
 def _prepare(run: Path, catalogue: Catalogue, inter: Interactions) -> Config:
     """The settings of the demo, in an empty run directory that has its catalogue."""
-    vectors = run / "text_vectors.npz"
+    vectors = run / VECTORS
     if run.exists():
         if not (run / SETTINGS).is_file() and any(run.iterdir()):
             raise UsageError(f"{run} exists and is no demo's. Name another with --run, or remove it.")
@@ -92,7 +110,8 @@ def _prepare(run: Path, catalogue: Catalogue, inter: Interactions) -> Config:
     items = run / "catalogue.jsonl"
     weights = ", ".join(f'"{action}" = 1.0' for action in inter.actions)
     config = load_config(None, [f"run={run}", f"data.items={items}", f"data.interactions={run / 'base.parquet'}",
-                                f"reward.weights={{{weights}}}"])
+                                # nobody saw the slates of a replay, so what was not chosen was not skipped
+                                f"reward.weights={{{weights}}}", "retrain.objective=softmax"])
     catalogue.write(items)
     (run / SETTINGS).write_text(config.to_toml())
     return config

@@ -42,7 +42,7 @@ class Servers:
             clock = ReplayClock(config.run / CLOCK)
             stack.callback(clock.close)
             clock.tell(second)
-            port = stack.enter_context(_gateway(config.run, f"{HOST}:{options.port}"))
+            port = stack.enter_context(gateway_process(config.run, f"{HOST}:{options.port}"))
             server = ServerProcess(options).begin()
             stack.callback(server.stop)
             client = stack.enter_context(Client(server.address, model=config.serving.model_name, timeout=10.0))
@@ -82,8 +82,8 @@ def wait_until(done: Callable[[], bool], what: str) -> None:
 
 
 @contextmanager
-def _gateway(run: Path, server: str) -> Iterator[int]:
-    """Yield the port on which the gateway will soon listen."""
+def gateway_process(run: Path, server: str) -> Iterator[int]:
+    """Yield the port on which a gateway will soon listen, for the run and the model server at an address."""
     port = free_port()
     words = [sys.executable, "-m", "tfrec.demo.gateway", str(run / SETTINGS), server, str(port), str(run / CLOCK)]
     with (run / GATEWAY_LOG).open("wb") as out:

@@ -80,3 +80,17 @@ def sample() -> dict[str, Any]:
             {"query": "animated film for children", "answers": ["Toy Story (1995)", "Finding Nemo (2003)", "Shrek (2001)"]},
         ],
     }
+
+
+def loop_sample() -> dict[str, Any]:
+    """The figures of a closed loop, whose tastes drift after round 2 of 5."""
+    reward = {
+        "static": [0.9, 0.7, 0.2, 0.15, 0.15], "greedy": [0.9, 0.85, 0.2, 0.3, 0.4], "exploring": [0.85, 0.8, 0.25, 0.4, 0.6],
+        "best": [1.9, 1.8, 2.35, 2.3, 2.2],
+    }
+    return {
+        "drift": 2, "requests": 1_500, "people": 300, "items": 453,
+        "reward": {arm: [[mean, mean - 0.05, mean + 0.05] for mean in means] for arm, means in reward.items()},
+        "gain": {"greedy": [0.095, 0.08, 0.11], "exploring": [0.167, 0.15, 0.19]},
+        "retrains": {"greedy": 4, "exploring": 4}, "promoted": {"greedy": 4, "exploring": 3},
+    }

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from tests.demo.report.sample import a_round, sample
+from tests.demo.report.sample import a_round, loop_sample, sample
 from tfrec.demo.report import write_report
 from tfrec.demo.report.page import render_page
 
@@ -86,6 +86,19 @@ def test_charts_are_drawn_in_the_colours_of_the_page(page):
     for chart in charts:
         ElementTree.fromstring(chart.replace("xlink:href", "href"))
         assert not re.search(r"#[0-9a-f]{6}\b|DejaVu|font: ", chart)
+
+
+def test_the_closed_loop_stands_first(page):
+    whole = render_page(sample() | {"closed_loop": loop_sample()})
+    words = Text(whole).words
+    assert "It learns from its own feedback" in whole[: whole.index("Reward per request")]
+    order = ["Expected clicks per request", "no difference that can be told from chance", "HR@10 by round"]
+    assert sorted(order, key=whole.index) == order
+    for word in ("tastes drift", "exploring 0.60", "greedy 0.40", "static 0.15", "best slates 2.20", "it learns"):
+        assert word in words, word
+    assert any("retrains, 3 went live" in word for word in words)
+    assert len(re.findall("<svg ", whole)) == len(re.findall("<svg ", page)) + 1
+    assert set(re.findall(r"var\((--[\w-]+)\)", whole)) <= set(re.findall(r"(--[\w-]+):", whole))
 
 
 def test_data_never_becomes_markup():

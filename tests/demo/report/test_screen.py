@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.demo.report.sample import sample
+from tests.demo.report.sample import loop_sample, sample
 from tfrec.demo.report import render_screen
 
 
@@ -31,3 +31,13 @@ def test_nothing_to_compare():
     report = sample()
     lines = screen(report | {"rounds": report["rounds"][:1], "paired_difference": None})
     assert not any("interval" in line for line in lines)
+
+
+def test_the_closed_loop_stands_first():
+    lines = screen(sample() | {"closed_loop": loop_sample()})
+    assert lines[1].startswith("It learns from its own feedback")
+    assert "    3    0.20    0.20       0.25         2.35" in lines
+    assert "expected clicks of a request; tastes drift after round 2" in lines
+    assert lines.index("    5    0.15    0.40       0.60         2.20") < next(
+        at for at, line in enumerate(lines) if line.startswith("Retraining made no difference"))
+    assert max(map(len, lines)) <= 80

@@ -39,22 +39,8 @@ def bounded_counts(established: Floats, newcomers: Floats, *, totals: Floats, ch
         totals: `[2, ...]`, E and F.
         chosen: the number of items that established users chose.
     """
-    total_established, total_newcomers = (total[..., None] for total in totals)
-    # in place: this is computed at a thousand moments of a log, and new arrays of this size cost more than the arithmetic
-    expected = np.divide(established, _others(total_established, established))
-    expected += np.where(established > 0, 1 / max(chosen, 1), 1 / (chosen + 1))
-    expected *= RATIO
-    bound = _others(total_newcomers, newcomers)
-    bound *= expected
-    first = np.minimum(newcomers, bound, out=bound)
-    bound = _others(first.sum(-1, keepdims=True), first)
-    bound *= expected
-    return np.minimum(newcomers, bound, out=bound)
-
-
-def _others(total: Floats, of_item: Floats) -> Floats:
-    """`[..., V]`: the events of all items but each one, and one more."""
-    left = np.subtract(total, of_item)
-    np.maximum(left, 0, out=left)
-    left += 1
-    return left
+    total_established, total_newcomers = totals
+    odds = established / (np.maximum(total_established[..., None] - established, 0) + 1)
+    expected = RATIO * (odds + 1 / (chosen - (established > 0) + 1))
+    first = np.minimum(newcomers, expected * (np.maximum(total_newcomers[..., None] - newcomers, 0) + 1))
+    return np.asarray(np.minimum(newcomers, expected * (np.maximum(first.sum(-1, keepdims=True) - first, 0) + 1)))

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfrec.demo.report.words import STAGES, figure, hits_gained, name_of, seconds, whole_retrain
+from tfrec.demo.report.words import STAGES, clicks, figure, hits_gained, name_of, seconds, whole_retrain
 
 logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of the font cache that it builds when it is new
 
@@ -21,13 +21,19 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator  # noqa: E402
 
 Rounds = Sequence[Mapping[str, Any]]
 
-VARIABLES = ["ink", "muted", "line", "surface", "retrained", "static", "popularity_7d", *STAGES, "other"]
+VARIABLES = ["ink", "muted", "line", "surface", "retrained", "static", "popularity_7d", "greedy", *STAGES, "other"]
 COLOUR = {name: f"#0b0c{i:02x}" for i, name in enumerate(VARIABLES)}
 FEW = 6  # rounds, between which there is room for a word
 MODELS = {  # how a model's line is drawn, so that it is known without its colour
     "popularity_7d": {"linestyle": (0, (1, 1.6)), "marker": "^", "markersize": 8},
     "static": {"linestyle": (0, (4, 2)), "marker": "s", "markersize": 7},
     "retrained": {"linestyle": "-", "marker": "o", "markersize": 9},
+}
+ARMS: Mapping[str, dict[str, Any]] = {  # of the closed loop, in the same way
+    "best": {"color": "ink", "linestyle": (0, (1, 1.6))},
+    "exploring": {"color": "retrained", "marker": "o", "markersize": 9},
+    "greedy": {"color": "greedy", "marker": "D", "markersize": 7},
+    "static": {"color": "static", "linestyle": (0, (4, 2)), "marker": "s", "markersize": 7},
 }
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -41,6 +47,32 @@ STYLE: dict[Any, Any] = {
     "ytick.color": COLOUR["muted"],
     "grid.color": COLOUR["line"],
 }
+
+
+def reward_chart(loop: Mapping[str, Any]) -> str:
+    """Reward per request of the closed loop by round: a line and a 95% band for each arm; the drift between two rounds."""
+    with mpl.rc_context(STYLE):
+        chart, axes = _axes(9.6, 4.2)
+        reward = {arm: loop["reward"][arm] for arm in ARMS if arm in loop["reward"]}
+        at = list(range(1, len(loop["reward"]["static"]) + 1))
+        for arm, found in reward.items():
+            look = ARMS[arm] | {"color": COLOUR[ARMS[arm]["color"]]}
+            mean, low, high = zip(*found, strict=True)
+            axes.fill_between(at, low, high, color=look["color"], alpha=0.14, linewidth=0)
+            axes.plot(at, mean, linewidth=2.2, markeredgecolor=COLOUR["surface"], markeredgewidth=1.4, **look)
+        axes.set_xticks(at, [str(number) for number in at])
+        axes.set_xlabel("round")
+        axes.set_xlim(at[0] - 0.2, at[-1] + 0.2)
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1f}"))
+        _label_ends(axes, {arm: found[-1][0] for arm, found in reward.items()}, clicks,
+                    {arm: COLOUR[ARMS[arm]["color"]] for arm in reward})
+        if 0 < loop["drift"] < len(at):
+            axes.axvline(loop["drift"] + 0.5, color=COLOUR["muted"], linewidth=1.2, linestyle=(0, (2, 2)))
+            axes.annotate("tastes drift", (loop["drift"] + 0.5, 1), (6, -4), xycoords=("data", "axes fraction"),
+                          textcoords="offset points", va="top", color=COLOUR["muted"], fontsize=9.5)
+        return _svg(chart, "Clicks per request by round of the arms of the closed loop, and of the best slates")
 
 
 def hit_rate_chart(rounds: Rounds) -> str:
@@ -59,7 +91,7 @@ def hit_rate_chart(rounds: Rounds) -> str:
         axes.set_ylim(low - 0.24 * room, high + 0.14 * room)
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3f}".replace("0.", ".", 1)))
-        _label_ends(axes, {who: values[-1] for who, values in series.items()}, figure)
+        _label_ends(axes, {who: values[-1] for who, values in series.items()}, figure, COLOUR)
         for entry in rounds[:-1]:
             came = "rejected" if not entry["promoted"] else "swapped" if len(rounds) <= FEW else ""
             axes.annotate(
@@ -144,7 +176,7 @@ def _name_bars(axes: Axes, names: Sequence[str], ends: Sequence[float]) -> None:
         axes.annotate(seconds(end), (end, row), (5, 0), textcoords="offset points", va="center", color=COLOUR["ink"])
 
 
-def _label_ends(axes: Axes, ends: Mapping[str, float], worded: Any) -> None:
+def _label_ends(axes: Axes, ends: Mapping[str, float], worded: Any, colour: Mapping[str, str]) -> None:
     """Write the name and value of each line at its right end, moved apart where they would touch."""
     low, high = axes.get_ylim()
     least = (high - low) * 0.095
@@ -156,7 +188,7 @@ def _label_ends(axes: Axes, ends: Mapping[str, float], worded: Any) -> None:
     for who, place in zip(order, places, strict=True):
         axes.annotate(
             f"{name_of(who)} {worded(ends[who])}", (1, place - spread), (4, 0), xycoords=("axes fraction", "data"),
-            textcoords="offset points", va="center", color=COLOUR[who], fontweight="bold", fontsize=10.5,
+            textcoords="offset points", va="center", color=colour[who], fontweight="bold", fontsize=10.5,
         )
 
 

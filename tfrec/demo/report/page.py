@@ -13,12 +13,14 @@ from tfrec.demo.report import charts
 from tfrec.demo.report.words import (
     STAGES,
     TOLERANCE,
+    Finding,
     Report,
     figure,
     finding,
     hits,
     known,
     later_rounds,
+    loop_finding,
     mean,
     milliseconds,
     name_of,
@@ -36,6 +38,7 @@ MOODS = {
     "worse": "retraining hurt",
     "rejected": "rejected by the gate",
 }
+LOOP_MOODS = {"better": "it learns", "same": "no measurable difference", "worse": "learning hurt"}
 SIDE_BY_SIDE = ("static", "retrained", "popularity_7d")  # ranked on the same requests
 METRICS = {  # columns of the protocol table after HR@10, each left out when no model has it
     "ndcg@10": "NDCG@10",
@@ -61,15 +64,17 @@ def write_report(report: Report, directory: Path) -> Path:
 
 def render_page(report: Report) -> str:
     """The page as HTML text."""
-    found, rounds, data = finding(report), report["rounds"], report["data"]
+    replay, rounds, data, loop = finding(report), report["rounds"], report["data"], report.get("closed_loop")
+    found, mood_word = (replay, MOODS[replay.mood]) if loop is None else (shown := loop_finding(loop), LOOP_MOODS[shown.mood])
     trained = _training(rounds)
     page = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
     return page.substitute(
         title=escape(data["name"]),
         mood=found.mood,
-        mood_word=MOODS[found.mood],
+        mood_word=mood_word,
         headline=escape(found.headline),
         detail=escape(found.detail),
+        closed_loop="" if loop is None else _closed_loop(loop, replay),
         tiles="".join(_tiles(report)),
         setting=(
             f"{escape(data['name'])}: {data['items']:,} items, {data['users']:,} users, {data['events']:,} events. The first "
@@ -96,6 +101,25 @@ def render_page(report: Report) -> str:
         retrain_chart=charts.retrain_chart(rounds),
         steps_chart=charts.steps_chart(report["steps"]),
         taste=_taste(report),
+    )
+
+
+def _closed_loop(loop: Mapping[str, Any], replay: Finding) -> str:
+    """The picture of the closed loop and what it is of, then the finding of the replay, which follows."""
+    return (
+        "<h2>Reward per request, when what is shown matters</h2>"
+        f'<p class="note">{loop["people"]} simulated people, whose tastes come from all of their ratings, look at ten of '
+        f'{loop["items"]} films a request and click on what they like: {loop["requests"]:,} requests a round and arm, through '
+        "the gateway, the model server, the log and the retrain job. All arms begin with one model of each person's first few "
+        f"films. After round {loop['drift']}, half of the people take up other tastes, and what is in fashion changes. "
+        "<em>Static</em> keeps the first model, and goes on counting what is popular. <em>Greedy</em> shows its best guesses, "
+        "<em>exploring</em> draws from them; both are retrained after each round on what their own people did. "
+        "<em>Best slates</em> know each person's true tastes. Bands are 95% intervals over people. Of the exploring arm's "
+        f"{loop['retrains']['exploring']} retrains, {loop['promoted']['exploring']} went live.</p>"
+        f'<figure class="card"><h3>Expected clicks per request, by round</h3>{charts.reward_chart(loop)}</figure>'
+        "<h2>The same system on recorded behaviour</h2>"
+        f'<p class="note">A replay: what was shown cannot change what people did. {escape(replay.headline)} '
+        f"{escape(replay.detail)}</p>"
     )
 
 

@@ -1,5 +1,7 @@
 """The last screen of `tfrec demo`: what was found, the rounds, the time of each step, and where the page is."""
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -8,10 +10,13 @@ from rich.text import Text
 from tfrec.demo.report.words import (
     STAGES,
     Report,
+    clicks,
     figure,
     finding,
     later_rounds,
+    loop_finding,
     milliseconds,
+    name_of,
     paired,
     pooled,
     seconds,
@@ -24,8 +29,9 @@ TONES = {"better": "bold green", "same": "bold", "worse": "bold red", "rejected"
 
 def render_screen(report: Report, page: Path) -> RenderableType:
     """The screen, for rich, in 80 columns. `page` is the path that `write_report` returned."""
-    found = finding(report)
+    found, loop = finding(report), report.get("closed_loop")
     return Group(
+        *(() if loop is None else _closed_loop(loop)),
         "",
         Text(found.headline, style=TONES[found.mood]),
         Text(found.detail, style="dim"),
@@ -36,6 +42,21 @@ def render_screen(report: Report, page: Path) -> RenderableType:
         "",
         _ends(report, page),
     )
+
+
+def _closed_loop(loop: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """What learning from its own slates brought, and the reward of each arm by round."""
+    found = loop_finding(loop)
+    yield from ("", Text(found.headline, style=TONES[found.mood]), Text(found.detail, style="dim"), "")
+    arms = [arm for arm in ("static", "greedy", "exploring", "best") if arm in loop["reward"]]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for head in ("round", *map(name_of, arms)):
+        table.add_column(head, justify="right", no_wrap=True)
+    for number, _ in enumerate(loop["reward"]["static"]):
+        table.add_row(str(number + 1), *(clicks(loop["reward"][arm][number][0]) for arm in arms),
+                      end_section=number + 1 == loop["drift"])
+    yield table
+    yield Text(f"expected clicks of a request; tastes drift after round {loop['drift']}", style="dim italic")
 
 
 def _rounds(report: Report) -> Table:

@@ -17,6 +17,7 @@ NAMES = {
     "frozen": "frozen",
     "popularity": "popularity",
     "popularity_7d": "7-day popularity",
+    "best": "best slates",
 }
 STAGES = ("train", "evaluate", "export", "verify")
 
@@ -55,6 +56,24 @@ def finding(report: Report) -> Finding:
     headline = f"Retraining made no difference that can be told from chance: {place}, and in {percent(static)} without it."
     bound = f"a loss above {figure(TOLERANCE)} is {'ruled out' if low > -TOLERANCE else 'not ruled out'}"
     return Finding("same", headline, f"{interval}: {bound}. {popularity}")
+
+
+def loop_finding(loop: Mapping[str, Any]) -> Finding:
+    """What the closed loop found about learning from what was shown, in plain words."""
+    share, low, high = loop["gain"]["exploring"]
+    earned = {arm: mean([number for number, _, _ in loop["reward"][arm][loop["drift"] + 1 :]])
+              for arm in ("exploring", "static", "best")}
+    place = (f"after people's tastes had drifted, the model that explores and is retrained earned {clicks(earned['exploring'])} "
+             f"clicks a request, against {clicks(earned['static'])} for the model that stopped learning")
+    others = "".join(f" {name_of(arm).capitalize()} and retrained: {percent(gain[0])}." for arm, gain in loop["gain"].items()
+                     if arm == "greedy")
+    detail = (f"That is {percent(share)} of the way from there to the best slates, which earn {clicks(earned['best'])}; 95% "
+              f"interval {percent(low)} to {percent(high)}.{others}")
+    if low > 0:
+        return Finding("better", f"It learns from its own feedback: {place}.", detail)
+    if high < 0:
+        return Finding("worse", f"Learning from its own feedback hurt: {place}.", detail)
+    return Finding("same", f"No difference that can be told from chance: {place}.", detail)
 
 
 def paired(report: Report) -> Mapping[str, float] | None:
@@ -101,8 +120,13 @@ def signed(value: float | None) -> str:
 
 
 def percent(value: float | None) -> str:
-    """A share as a percentage: 8.4%."""
-    return "–" if value is None or not known(value) else f"{100 * value:.1f}%"
+    """A share as a percentage: 8.4%, or −0.7% with a true minus."""
+    return "–" if value is None or not known(value) else f"{100 * value:.1f}%".replace("-", "−")
+
+
+def clicks(value: float) -> str:
+    """Expected clicks of a request: 1.27."""
+    return f"{value:.2f}"
 
 
 def seconds(value: float | None) -> str:
