@@ -203,7 +203,8 @@ Objective = Literal["softmax", "pointwise", "entire_space", "reinforce", "ppo", 
 class RetrainConfig(Section):
     """How `tfrec retrain` trains a challenger, and what the gate asks of it."""
 
-    objective: Objective | Annotated[dict[Objective, Positive], Field(min_length=1)] = "softmax"  # One, or several with a weight.
+    objective: Objective | Annotated[dict[Objective, Positive], Field(min_length=1)] = {  # One, or several with a weight.
+        "softmax": 1.0, "pointwise": 1.0}
     discount: float = Field(0.3, ge=0, lt=1)  # How much the user's next request counts, for q_learning and sarsa.
     clip: float = Field(0.2, gt=0, lt=1)  # How far ppo lets the ratio of two probabilities move from 1 in one run.
     weight_cap: float = Field(10.0, ge=1)  # The largest importance weight, for reinforce.
