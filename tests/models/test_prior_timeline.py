@@ -73,7 +73,8 @@ def test_what_no_event_reads_is_left_out() -> None:
 
 
 def test_few_moments_are_kept_the_newer_the_more() -> None:
-    inter = log_of([(n % 4, n * 3600) for n in range(1, 24 * 365)])  # a year, an event an hour
+    # a year: an event an hour in its last month, and before that, where moments are kept further apart, four a day
+    inter = log_of([(n % 4, n * 3600) for n in range(1, 24 * 365) if n % 6 == 0 or n > 24 * 335])
     timeline = PriorTimeline.of(inter, weights=MIXED, most=10_000)
     hours = np.maximum(int(inter.time[-1]) - timeline.times, 0) // 3600
     assert np.unique(hours[hours < RECENT]).tolist() == list(range(RECENT))
