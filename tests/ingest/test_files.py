@@ -237,28 +237,29 @@ def test_following_files_that_grow_and_are_rotated(read, tmp_path, logged, monke
     path.write_bytes(clicks(1))
     work = Follower(read, directory, logged)
     work.wait_for(1)
-    writer = path.open("ab")
-    writer.write(clicks(2)[:20])
-    writer.flush()
-    time.sleep(0.2)
-    writer.write(clicks(2)[20:])
-    writer.flush()
+    for half in (clicks(2)[:20], clicks(2)[20:]):
+        with path.open("ab") as writer:
+            writer.write(half)
+        time.sleep(0.2)
     work.wait_for(1, 2)
-    writer.write(clicks(3))
-    writer.flush()  # and before anybody looks:
-    path.rename(tmp_path / "a.old")
-    path.write_bytes(clicks(4, 5))
-    work.wait_for(1, 2, 3, 4, 5)
-    path.write_bytes(clicks(6))  # cut off and begun anew
-    work.wait_for(1, 2, 3, 4, 5, 6)
+    for number, to in ((3, directory / "0.jsonl"), (31, directory / "z.jsonl"), (32, tmp_path / "a.old")):
+        with path.open("ab") as writer:
+            writer.write(clicks(number))
+        path.rename(to)  # before anybody looks
+        path.write_bytes(clicks(number + 100))
+        time.sleep(0.2)
+    seen = [1, 2, 3, 31, 32, 103, 131, 132]
+    work.wait_for(*seen)
+    path.write_bytes(clicks(4, 5))  # cut off and begun anew, with more than before
+    work.wait_for(*seen, 4, 5)
+    path.write_bytes(clicks(6))  # with less
+    work.wait_for(*seen, 4, 5, 6)
     (directory / "b.jsonl.gz").write_bytes(gzip.compress(clicks(7)))
-    work.wait_for(*range(1, 8))
     path.unlink()
     (directory / "c.jsonl").write_bytes(clicks(8))
-    work.wait_for(*range(1, 9))
+    work.wait_for(*seen, 4, 5, 6, 7, 8)
     work.stop()
     assert read(directory).parts[0].read == 0
-    writer.close()
 
 
 def killed(read, *paths, **named):

@@ -161,8 +161,15 @@ class FileSource:
 
     def _grown(self, path: Path) -> Iterator[list[Message]]:
         """What was added to a file that is open; if its name means another one by now, it is let go after that."""
+        if (renamed := next((one for one, (file, _) in self._open.items() if file.is_still(path)), path)) != path:
+            file, known = self._open.pop(renamed)
+            yield from self._grown(path)
+            file.path, self._open[path] = path, (file, known)
         if path in self._open:
             file, known = self._open.pop(path)
+            if file.is_written_anew():
+                file.close()
+                return
             is_same = file.is_still(path)
             with _closed_by_errors(file):
                 yield from self._numbered(file, known, "")

@@ -2,6 +2,7 @@
 import gzip
 import hashlib
 import json
+import os
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from tfrec.ingest.messages import Message
 _CHUNK_BYTES = 1 << 20
 MAX_LINE_BYTES = 64 << 20
 _DIGEST_BYTES = 16
+_TAIL_BYTES = 256
 
 
 class Line(NamedTuple):
@@ -95,12 +97,15 @@ class JsonLinesFile:
         return Stamp.of(self._raw.fileno())
 
     def is_still(self, path: Path) -> bool:
-        """Whether `path` means this file, and it has not been cut off."""
+        """Whether `path` means this file."""
         try:
-            there = Stamp.of(path)
+            return Stamp.of(path).inode == self.stamp().inode
         except FileNotFoundError:
             return False
-        return there.inode == self.stamp().inode and there.size >= self._raw.tell()
+
+    def is_written_anew(self) -> bool:
+        """Whether the end of what was read has changed: the file was cut off."""
+        return os.pread(self._raw.fileno(), len(self._tail), self._raw.tell() - len(self._tail)) != self._tail
 
     def close(self) -> None:
         """Let go of the file."""
@@ -110,11 +115,13 @@ class JsonLinesFile:
         self._raw.seek(0)
         self._text: IO[bytes] = cast(IO[bytes], gzip.GzipFile(fileobj=self._raw)) if self.packed else self._raw
         self._rest, self._hash = b"", hashlib.blake2b(digest_size=_DIGEST_BYTES)
-        self.number, self.position = 0, 0
+        self.number, self.position, self._tail = 0, 0, b""
 
     def _read(self, most: int = _CHUNK_BYTES) -> bytes:
         try:
-            return self._text.read(most)
+            chunk = self._text.read(most)
+            self._tail = (self._tail + chunk)[-_TAIL_BYTES:]
+            return chunk
         except (EOFError, zlib.error, OSError) as error:
             raise DataError(f"{self.path}: truncated or damaged ({error}). What was read before is in the log. Write the file "
                             "again, and run this again.") from error

@@ -93,7 +93,7 @@ class FileLedger:
                             "from their start, and what was read before is counted once by its ids.") from error
         self.position = newest
         self.is_lost = newest > 0 and self._file("1 = 1") is None
-        self._active: int | None = None  # the file of the newest segment
+        self._active = (0, 0)  # the file of the newest segment, and how far it was read
 
     def find(self, key: str) -> list[KnownFile]:
         """The files with this first line or content, those of which most was read first."""
@@ -109,17 +109,19 @@ class FileLedger:
         if file is None:
             row = key, str(path), start
             file = self._sql.execute("INSERT INTO files (key, path, consumed) VALUES (?, ?, ?)", row).lastrowid
-        if file != self._active:
-            self._sql.execute("INSERT INTO segments VALUES (?, ?, ?)", (self.position, start, file))
-            self._active = file
         assert file is not None
+        if (file, start) != self._active:
+            self._sql.execute("INSERT INTO segments VALUES (?, ?, ?)", (self.position, start, file))
+            self._active = file, start
         return file
 
     def advance(self, start: int, stop: int, digest: str) -> int:
         """The file that was opened last is read from `start` to `stop`; returns what to add to its places to get positions."""
         shift = self.position - start
         self.position += stop - start
-        self._sql.execute("UPDATE files SET consumed = ?, stop = ?, digest = ? WHERE id = ?", (stop, stop, digest, self._active))
+        file, _ = self._active
+        self._active = file, stop
+        self._sql.execute("UPDATE files SET consumed = ?, stop = ?, digest = ? WHERE id = ?", (stop, stop, digest, file))
         return shift
 
     def leave(self, file: int, *, path: Path, stamp: Stamp) -> None:
