@@ -96,7 +96,7 @@ def test_the_closed_loop_stands_first(page):
     assert sorted(order, key=whole.index) == order
     for word in ("tastes drift", "exploring 0.60", "greedy 0.40", "static 0.15", "best slates 2.20", "it learns"):
         assert word in words, word
-    assert any("retrains, 3 went live" in word for word in words)
+    assert any("retrains, 3 went live; the gate" in word for word in words)
     assert len(re.findall("<svg ", whole)) == len(re.findall("<svg ", page)) + 1
     assert set(re.findall(r"var\((--[\w-]+)\)", whole)) <= set(re.findall(r"(--[\w-]+):", whole))
 

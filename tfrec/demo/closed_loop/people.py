@@ -96,4 +96,5 @@ def looked_at(positions: int) -> Floats:
 def _standardised(taste: Floats, films: Floats) -> Floats:
     """The tastes `[n, factors]` at a length at which each has unit variance over the films `[factors, films]`."""
     spread = (taste @ films).std(1, keepdims=True)
-    return np.divide(taste, spread, out=np.zeros_like(taste), where=spread > 0)
+    found: Floats = np.divide(taste, spread, out=np.zeros_like(taste), where=spread > 0)
+    return found
