@@ -21,7 +21,9 @@ def client(served: SavedModel) -> Client:
         rows = zip(found["items"], found["scores"].tolist(), strict=True)
         return [Recommendation(tuple(item.decode() for item in items), tuple(scores), 3) for items, scores in rows]
 
-    return mock.create_autospec(Client, instance=True, recommend=recommend)
+    client = mock.create_autospec(Client, instance=True)
+    client.recommend.side_effect = recommend
+    return client
 
 
 def test_a_server_agrees_with_the_model_that_it_has_loaded_and_with_no_other(client: Client, model: Recommender) -> None:

@@ -69,9 +69,10 @@ def test_old_rows_leave_and_the_next_run_ends_as_if_they_were_there(published: C
         assert (ours.outcome, ours.version) == (PROMOTED, 4), ours.reason
         assert (ours.events, ours.learnt) == (theirs.events, theirs.learnt)
         for file in ("prior.npz", "timeline.npz"):  # popularity counts what has left
-            left, right = (np.load(run.models_dir / "4" / CHECKPOINT / file) for run in (config, alike))
-            for name in left.files:
-                np.testing.assert_array_equal(left[name], right[name], err_msg=name)
+            left, right = (run.models_dir / "4" / CHECKPOINT / file for run in (config, alike))
+            with np.load(left) as mine, np.load(right) as others:
+                for name in mine.files:
+                    np.testing.assert_array_equal(mine[name], others[name], err_msg=name)
         assert retrain(config, now=LAST + 1000).outcome == WAITING
         assert "have left" not in caplog.text
 

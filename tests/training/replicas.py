@@ -12,6 +12,8 @@ import tfrec  # noqa: F401  before TensorFlow: it chooses Keras 2
 import numpy as np  # isort: skip
 import tensorflow as tf  # isort: skip
 
+# each of its graphs runs once or twice: to optimise it takes longer than it saves
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 halves = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], halves)
 
@@ -35,6 +37,7 @@ def measure(strategy: tf.distribute.Strategy, negatives: int) -> dict[str, list[
         made = world.recommender(settings, stir=False)
         trainer = Trainer(made, inter, inter.weight > 0, prior_weights=made.prior.weights)
         optimizer = optimiser(settings, learning_rate=0.01)
+        optimizer.build(made.model.trainable_variables)  # left to the first step, it would be traced twice
         made.model.compile(optimizer=optimizer)
         batches = trainer.batches.epoch(0, 0)
         unknown = batches.map(lambda b: {**b, "gap": tf.fill(tf.shape(b["gap"]), tf.constant(-1, tf.int64))})

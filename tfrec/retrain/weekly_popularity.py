@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec.config import Config
+from tfrec.data.items.positions import positions
 from tfrec.data.settled.examples import SettledExamples
 from tfrec.evaluation.baselines import WEEK, RollingPopularity
 from tfrec.evaluation.protocol import Ints, Scorer
@@ -42,6 +43,6 @@ def weekly_popularity(config: Config, window: WindowContents, *, counted: int, s
 def _update(counts: RollingPopularity, window: WindowContents, names: pa.ChunkedArray, times: np.ndarray,
             each: np.ndarray) -> None:
     """Add `each` events of the items `names`, those of the catalogue."""
-    position = pc.fill_null(pc.index_in(names, value_set=pa.array(window.inter.items, pa.string())), -1).to_numpy()
+    position = positions(names, window.inter.items)
     known = position >= 0
     counts.update(np.repeat(position[known], each[known]), np.repeat(times[known], each[known]))

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec.data.behaviour.interactions import Interactions
+from tfrec.data.items.positions import positions
 from tfrec.data.labels.pair_rewards import ACTIONS, one_row_per_pair, positive_pairs
 
 _COLUMNS = [*ACTIONS.names, "is_positive"]
@@ -75,8 +76,6 @@ def _with_positives(rewards: pa.Table) -> pa.Table:
 
 def _keys(inter: Interactions, users: pa.ChunkedArray, items: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     """A number for each (user, item) pair; pairs that `inter` does not know are left out."""
-    user = pc.index_in(users, value_set=pa.array(inter.users, pa.string()))
-    item = pc.index_in(items, value_set=pa.array(inter.items, pa.string()))
-    known = pc.and_(pc.is_valid(user), pc.is_valid(item))
-    codes = [c.filter(known).to_numpy().astype(np.int64) for c in (user, item)]
-    return np.asarray(codes[0] * len(inter.items) + codes[1])
+    user, item = positions(users, inter.users), positions(items, inter.items)
+    known = (user >= 0) & (item >= 0)
+    return np.asarray(user[known] * len(inter.items) + item[known])

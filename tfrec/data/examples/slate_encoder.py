@@ -12,6 +12,7 @@ from tfrec.data.examples.ragged import Ragged
 from tfrec.data.examples.sequences import PAD
 from tfrec.data.examples.slate_arrays import Floats, Ints, SlateArrays
 from tfrec.data.examples.slates import flat
+from tfrec.data.items.positions import positions
 from tfrec.data.items.tag_filters import TagFilters
 from tfrec.errors import DataError
 
@@ -69,11 +70,6 @@ class SlateEncoder:
             **self._positions(slates),
         )
 
-    def _item_positions(self, names: pa.Array) -> Rows:
-        """The catalogue position of each name, `PAD` of one that is not in it."""
-        found = pc.index_in(names, value_set=pa.array(self.items, pa.string()))
-        return np.asarray(pc.fill_null(found, PAD).to_numpy(zero_copy_only=False), np.int64)
-
     def _queries(self, texts: pa.ChunkedArray) -> Floats:
         encoded = pc.fill_null(texts, "").combine_chunks().dictionary_encode()
         nothing = np.zeros(self.query_width, np.float32)
@@ -83,7 +79,7 @@ class SlateEncoder:
 
     def _excluded(self, slates: pa.Table) -> Ragged:
         row, names = flat(slates, "exclude")
-        item = self._item_positions(names)
+        item = positions(names, self.items)
         kept = item != PAD
         pair = np.unique(row[kept] * len(self.items) + item[kept])
         return _ragged(pair // max(1, len(self.items)), (pair % max(1, len(self.items))).astype(np.int32), slates.num_rows)
@@ -96,7 +92,7 @@ class SlateEncoder:
     def _histories(self, slates: pa.Table, asked: npt.NDArray[np.int64]) -> dict[str, Any]:
         """The events of the catalogue, oldest first; `gap` is the time until the next one or, of the newest, the request."""
         row, names = flat(slates, "history")
-        item, action, time = self._item_positions(names), self._actions(slates, row), self._times(slates, row)
+        item, action, time = positions(names, self.items), self._actions(slates, row), self._times(slates, row)
         kept = item != PAD
         row, item, action, time = row[kept], item[kept], action[kept], time[kept]
         is_newest = np.append(row[1:] != row[:-1], True)[: len(row)]
@@ -124,7 +120,7 @@ class SlateEncoder:
 
     def _positions(self, slates: pa.Table) -> dict[str, Any]:
         row, names = flat(slates, "item")
-        item = self._item_positions(names)
+        item = positions(names, self.items)
         size = np.bincount(row, minlength=slates.num_rows)
         place = np.arange(len(row)) - (np.cumsum(size) - size)[row]
         shape = (slates.num_rows, max(1, int(size.max(initial=0))))
@@ -148,7 +144,7 @@ class SlateEncoder:
         of, values = flat(slates, "prior_log_p")
         if not np.array_equal(row, of):
             raise DataError("impressions: expected prior_log_p and prior_items to have the same length in each row.")
-        item = self._item_positions(names)
+        item = positions(names, self.items)
         pair = row * len(self.items) + item
         _, last = np.unique(pair[::-1], return_index=True)
         last = len(pair) - 1 - last

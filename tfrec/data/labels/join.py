@@ -144,7 +144,7 @@ def join_parameters(window: Window, rule: LabelRule, *, every_item: bool) -> dic
     }
     return {
         "bounds": pa.Table.from_pylist(bounds, pa.schema(columns)),
-        "catalogue": pa.table({"item": pa.array(dict.fromkeys(rule.catalogue_ids), pa.string())}),
+        "catalogue": pa.table({"item": pa.array([] if every_item else dict.fromkeys(rule.catalogue_ids), pa.string())}),
         "rewards": reward_table(rule.reward),
         "lengths": length_table(rule.lengths),
         "settings": pa.Table.from_pylist([settings]),

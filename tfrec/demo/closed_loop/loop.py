@@ -64,7 +64,7 @@ class Plan:
 
     people: int = 300
     least_ratings: int = 100  # of a film: 151 of MovieLens. What a few thousand requests cannot tell apart is left out
-    rounds: int = 6
+    rounds: int = 7
     turns: int = 5  # of a round: everybody comes once in each
     drift: int = 2  # rounds before the drift
     arms: tuple[str, ...] = ARMS
