@@ -37,9 +37,9 @@ def one(work: Path, seed: int, *, controls: bool, settings: tuple[str, ...]) -> 
 
 
 def show(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Print the figures of all seeds as one, and return them."""
+    """Print the figures of all seeds as one, and return them. Of one seed, intervals are over its people."""
     arms = runs[0]["reward"].keys()
-    found = over_seeds(runs) | {"runs": runs}
+    found = (over_seeds(runs) if len(runs) > 1 else runs[0]) | {"runs": runs}
     for arm in arms:
         print(f"{arm:>15}", "  ".join(f"{mean:.3f}" for mean, _, _ in found["reward"][arm]))
     for arm, (mean, low, high) in found["gain"].items():
@@ -50,7 +50,7 @@ def show(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
-    """Clicks per request by round, with a band of 95% over seeds."""
+    """Clicks per request by round, with a band of 95%."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
