@@ -17,27 +17,27 @@ import pyarrow.parquet as pq
 
 from tfrec.config import Config, load_config
 from tfrec.data.behaviour.interactions import Interactions
-from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.demo.closed_loop.loop import Plan, play
 from tfrec.demo.figures import example_answers, report_figures, round_figures, server_agreement
 from tfrec.demo.report import write_report
-from tfrec.demo.servers import HOST, SETTINGS, Servers, wait_until
+from tfrec.demo.retraining import retrain_when_logged
+from tfrec.demo.servers import HOST, SETTINGS, Servers
 from tfrec.demo.traffic import Traffic, Visitor
 from tfrec.errors import UsageError
 from tfrec.evaluation.prequential import STATIC, Prequential, prequential
 from tfrec.evaluation.protocol import hash_sample, with_history
+from tfrec.models.recommender import TEXT_VECTORS
 from tfrec.release.export import export
 from tfrec.release.lineage import Lineage
 from tfrec.release.publish import publish
 from tfrec.release.verify import Verifier
-from tfrec.retrain import Retrained, Session, retrain
+from tfrec.retrain import Session
 from tfrec.retrain.result import timed
 from tfrec.training.progress import bar
 
 log = logging.getLogger(__name__)
 
-VECTORS = "text_vectors.npz"  # in a run directory
 ASKED = 1000  # events of a round that are asked, at most
 
 
@@ -73,7 +73,8 @@ def demo(run: Path, catalogue: Catalogue, inter: Interactions, *, name: str, rou
             with timed(steps, "live traffic"), bar(label, total=stop - start) as advance:
                 given = traffic.play(start, stop, asked.tolist(), advance=advance)
             with timed(steps, "retrain"), Visitor(HOST, servers.gateway_port) as visitor:
-                result = _retrain(config, servers, session, logged=stop - end, now=int(inter.time[stop - 1]) + 1, seed=number)
+                result = retrain_when_logged(config, servers.client, session, outcomes=stop - end,
+                                             now=int(inter.time[stop - 1]) + 1, seed=number)
             failed += visitor.failed
             log.info("round %d: %s. %s", number, result.outcome, result.reason)
             rows.append(round_figures(number, stop - start, given, result))
@@ -92,14 +93,14 @@ def _closed_loop(run: Path, catalogue: Catalogue, inter: Interactions) -> dict[s
     """The figures of a closed loop over the catalogue, in a directory of its own."""
     plan, directory = Plan(), run / "closed_loop"
     directory.mkdir()
-    shutil.copy(run / VECTORS, directory)  # a part of the same texts
+    shutil.copy(run / TEXT_VECTORS, directory)  # a part of the same texts
     with bar("closed loop", total=plan.steps) as advance:
         return play(directory, catalogue, inter, plan=plan, advance=advance).figures()
 
 
 def _prepare(run: Path, catalogue: Catalogue, inter: Interactions) -> Config:
     """The settings of the demo, in an empty run directory that has its catalogue."""
-    vectors = run / VECTORS
+    vectors = run / TEXT_VECTORS
     if run.exists():
         if not (run / SETTINGS).is_file() and any(run.iterdir()):
             raise UsageError(f"{run} exists and is no demo's. Name another with --run, or remove it.")
@@ -132,12 +133,3 @@ def _go_live(stack: ExitStack, config: Config, found: Prequential, inter: Intera
     with timed(steps, "start servers"):
         servers.wait()
     return servers
-
-
-def _retrain(config: Config, servers: Servers, session: Session, *, logged: int, now: int, seed: int) -> Retrained:
-    """Retrain when the log has so many outcomes, and return when the version that is then newest answers."""
-    log = FeedbackLog(config.log_uri)
-    wait_until(lambda: bool(log.read("outcomes").num_rows >= logged), f"{logged} outcomes in the log")
-    result = retrain(config, now=now, seed=seed, session=session)
-    servers.wait_for_version(result.version)
-    return result

@@ -55,11 +55,6 @@ class Servers:
         self.model_server.wait()
         wait_until(self._answers, f"an answer of the gateway (see {self.gateway_log})")
 
-    def wait_for_version(self, version: int) -> None:
-        """Return when the model server has loaded a version."""
-        wait_until(lambda: any(one.version == version and one.state == "AVAILABLE" for one in self.client.status()),
-                   f"version {version} in the model server")
-
     def _answers(self) -> bool:
         try:
             self.gateway.recommend({"user": "demo", "k": 1})

@@ -11,7 +11,7 @@ from typing import IO, NamedTuple, cast
 from tfrec.data.readers.files import check_content, named
 from tfrec.errors import DataError
 from tfrec.ingest.ledger import KnownFile, Stamp
-from tfrec.ingest.messages import Message
+from tfrec.ingest.messages import Message, damaged
 
 _CHUNK_BYTES = 1 << 20
 MAX_LINE_BYTES = 64 << 20
@@ -123,8 +123,7 @@ class JsonLinesFile:
             self._tail = (self._tail + chunk)[-_TAIL_BYTES:]
             return chunk
         except (EOFError, zlib.error, OSError) as error:
-            raise DataError(f"{self.path}: truncated or damaged ({error}). What was read before is in the log. Write the file "
-                            "again, and run this again.") from error
+            raise damaged(self.path, error) from error
 
     def _lines(self, text: bytes, end: bytes) -> list[Line]:
         """The lines of a text, the last of which has this end."""

@@ -1,6 +1,9 @@
 """What a source gives: messages in order, each with its place, so that every record has a number and none is taken twice."""
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
+
+from tfrec.errors import DataError
 
 
 class Message(NamedTuple):
@@ -42,3 +45,9 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Let go of connections and files."""
+
+
+def damaged(path: Path, error: Exception) -> DataError:
+    """The error for a file that cannot be read to its end."""
+    return DataError(f"{path}: truncated or damaged ({error}). What was read before is in the log. Write the file again, and run "
+                     "this again.")

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from tfrec.data.readers.files import check_content, named, unreadable
 from tfrec.errors import DataError
 from tfrec.ingest.ledger import Stamp
-from tfrec.ingest.messages import Message
+from tfrec.ingest.messages import Message, damaged
 
 _BATCH_ROWS = 4096
 
@@ -59,8 +59,7 @@ class ParquetFile:
                 if self._read >= stop:
                     return
         except (OSError, pa.ArrowException) as error:
-            raise DataError(f"{self.path}: truncated or damaged ({error}). What was read before is in the log. Write the file "
-                            "again, and run this again.") from error
+            raise damaged(self.path, error) from error
 
     @property
     def bytes_read(self) -> int:

@@ -23,6 +23,7 @@ from tfrec.models.text_cache import TextCache
 from tfrec.models.text_encoder import identity, load_encoder
 from tfrec.models.two_tower import TwoTower
 
+TEXT_VECTORS = "text_vectors.npz"  # in a run directory
 MAX_ACTIONS = 16  # codes that the query tower tells apart; shapes must not depend on how many a log has had so far
 
 
@@ -148,4 +149,4 @@ def encode_catalogue(
 
 def text_cache(config: Config) -> TextCache:
     """The run's cache of text vectors, for the files of the encoder as they are now."""
-    return TextCache(config.run / "text_vectors.npz", identity=identity(config.text))
+    return TextCache(config.run / TEXT_VECTORS, identity=identity(config.text))

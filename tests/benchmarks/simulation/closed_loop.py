@@ -18,9 +18,9 @@ from tfrec import terminal
 from tfrec.data.behaviour.movielens import load_movielens
 from tfrec.demo.closed_loop.figures import ARMS, BESIDE, CONTROLS, STATIC, over_seeds
 from tfrec.demo.closed_loop.loop import Plan, play
+from tfrec.models.recommender import TEXT_VECTORS
 
 LOOKS = {"best": ("black", ":"), "exploring": ("#0b6bcb", "-"), "greedy": ("#1a7f4b", "-"), "static": ("#7a7f87", "--")}
-VECTORS = "text_vectors.npz"
 
 
 def one(work: Path, seed: int, *, controls: bool, settings: tuple[str, ...]) -> dict[str, Any]:
@@ -28,10 +28,10 @@ def one(work: Path, seed: int, *, controls: bool, settings: tuple[str, ...]) -> 
     run = work / f"seed-{seed}"
     shutil.rmtree(run, ignore_errors=True)
     run.mkdir(parents=True)
-    if (work / VECTORS).exists():
-        shutil.copy(work / VECTORS, run)
+    if (work / TEXT_VECTORS).exists():
+        shutil.copy(work / TEXT_VECTORS, run)
     played = play(run, *load_movielens(), seed=seed, plan=Plan(arms=(STATIC, *CONTROLS) if controls else ARMS, settings=settings))
-    shutil.copy(run / VECTORS, work)
+    shutil.copy(run / TEXT_VECTORS, work)
     return played.figures() | {"seed": seed, "retrain_seconds": {
         arm: [round(sum(result.seconds.values()), 1) for result in results] for arm, results in played.retrains.items()}}
 

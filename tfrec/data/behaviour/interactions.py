@@ -102,9 +102,15 @@ class Interactions:
 
     def slice(self, start: int, stop: int) -> "Interactions":
         """The events start <= i < stop, with the same codes and vocabularies. The arrays are views, not copies."""
-        cut = slice(start, stop)
-        columns = (self.user[cut], self.item[cut], self.time[cut], self.action[cut], self.weight[cut])
-        return Interactions(*columns, self.users, self.items, self.actions, self.unknown_items, self.unknown_ids)
+        return self._of(slice(start, stop))
+
+    def where(self, chosen: npt.NDArray[np.bool_]) -> "Interactions":
+        """The events where `chosen` `[n]` holds, with the same codes and vocabularies."""
+        return self._of(chosen)
+
+    def _of(self, events: Any) -> "Interactions":
+        return replace(self, user=self.user[events], item=self.item[events], time=self.time[events],
+                       action=self.action[events], weight=self.weight[events])
 
     def to_table(self) -> pa.Table:
         """The events as columns `user`, `item`, `time`, `action` and `reward`, as a file of interactions has them."""

@@ -24,12 +24,12 @@ import pyarrow.parquet as pq
 from tfrec.client.client import Client
 from tfrec.config import Config, load_config
 from tfrec.data.behaviour.interactions import Interactions
-from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.demo.clock import ReplayClock
 from tfrec.demo.closed_loop.figures import ARMS, BESIDE, CONTROLS, EXPLORING, loop_figures
 from tfrec.demo.closed_loop.people import People
-from tfrec.demo.closed_loop.visits import CLICKED, Event, Seen, Visits, together
+from tfrec.demo.closed_loop.visits import CLICKED, Click, Seen, Visits, together
+from tfrec.demo.retraining import retrain_when_logged
 from tfrec.demo.servers import CLOCK, HOST, SETTINGS, gateway_process, wait_until
 from tfrec.demo.traffic import GatewayClient
 from tfrec.errors import ServingError
@@ -38,7 +38,7 @@ from tfrec.model_server.process import ServerProcess, free_port
 from tfrec.release.export import export
 from tfrec.release.publish import publish
 from tfrec.release.verify import Verifier
-from tfrec.retrain import PROMOTED, Retrained, Session, retrain
+from tfrec.retrain import PROMOTED, Retrained, Session
 from tfrec.training.train import train
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class World:
     catalogue: Catalogue
     people: People
     before: Interactions  # each person's first films
-    past: tuple[tuple[Event, ...], ...]
+    past: tuple[tuple[Click, ...], ...]
 
     @classmethod
     def of(cls, catalogue: Catalogue, inter: Interactions, *, people: int, least_ratings: int, seed: int) -> "World":
@@ -120,16 +120,14 @@ class World:
         rated = Interactions(number[inter.user[kept]].astype(np.int32), item[kept].astype(np.int32), inter.time[kept],
                              np.zeros(n, np.int16), np.ones(n, np.float32), tuple(map(str, range(len(most)))),
                              tuple(films.ids.tolist()), (CLICKED,))
-        past: list[list[Event]] = [[] for _ in most]
+        past: list[list[Click]] = [[] for _ in most]
         first = np.zeros(len(rated), bool)
         for event, (person, film, second) in enumerate(zip(rated.user.tolist(), rated.item.tolist(), rated.time.tolist(),
                                                            strict=True)):
             if len(past[person]) < FIRST:
-                past[person].append((film, CLICKED, second))
+                past[person].append((film, second))
                 first[event] = True
-        before = Interactions(rated.user[first], rated.item[first], rated.time[first], rated.action[first], rated.weight[first],
-                              rated.users, rated.items, rated.actions)
-        return cls(films, People(rated, seed=seed), before, tuple(map(tuple, past)))
+        return cls(films, People(rated, seed=seed), rated.where(first), tuple(map(tuple, past)))
 
 
 def play(run: Path, catalogue: Catalogue, inter: Interactions, *, seed: int = 0, plan: Plan | None = None,
@@ -177,8 +175,9 @@ def play(run: Path, catalogue: Catalogue, inter: Interactions, *, seed: int = 0,
             advance(1)
             if number + 1 < plan.rounds:
                 for arm, results in played.retrains.items():
-                    results.append(_retrained(configs[arm], client_of[arm], session, played.rounds[arm],
-                                              now=begin + DAY - 1, seed=number))
+                    clicked = sum(int(shown.clicked.sum()) for shown in played.rounds[arm])
+                    results.append(retrain_when_logged(configs[arm], client_of[arm], session, outcomes=clicked,
+                                                       now=begin + DAY - 1, seed=number))
                     log.info("round %d, %s: %s. %s", number + 1, arm, results[-1].outcome, results[-1].reason)
                     advance(1)
     return played
@@ -240,13 +239,3 @@ def _answers(gateway: GatewayClient) -> bool:
     except ServingError:
         return False
     return True
-
-
-def _retrained(config: Config, client: Client, session: Session, rounds: list[Seen], *, now: int, seed: int) -> Retrained:
-    """Retrain when the log has everything, and return when the newest version answers."""
-    feedback, outcomes = FeedbackLog(config.log_uri), sum(int(shown.clicked.sum()) for shown in rounds)
-    wait_until(lambda: bool(feedback.read("outcomes").num_rows >= outcomes), f"{outcomes} outcomes in the log")
-    result = retrain(config, now=now, seed=seed, session=session)
-    wait_until(lambda: any(one.version == result.version and one.state == "AVAILABLE" for one in client.status()),
-               f"version {result.version} in the model server")
-    return result

@@ -18,7 +18,7 @@ AT_ONCE = 64  # requests in one call, each of another person
 CLICKED = "click"
 CLICK_SECONDS = 30  # from a request to its clicks
 
-Event = tuple[int, str, int]  # film, action, second
+Click = tuple[int, int]  # film, second
 
 
 @dataclass
@@ -45,17 +45,18 @@ class Visits:
         explore: whether slates are drawn.
         permuted: whether the gateway is told of clicks at other positions than they were at: as many in each call.
         seed: of who comes when, and of what is permuted.
+        length: events of a history that the model reads.
     """
 
     gateway: GatewayClient
     people: People
     films: Sequence[str]
-    past: Sequence[Sequence[Event]]
+    past: Sequence[Sequence[Click]]
     explore: bool
     permuted: bool
     seed: int
-    length: int  # events of a history that the model reads
-    _events: list[list[Event]] = field(init=False)
+    length: int
+    _events: list[list[Click]] = field(init=False)
     _today: npt.NDArray[np.bool_] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -92,17 +93,18 @@ class Visits:
             told[film >= 0] = rng.permutation(clicked[film >= 0])
         self._tell(person, film, told, [answer["request_id"] for answer in found], second + CLICK_SECONDS)
         for row, at in zip(*np.nonzero(clicked), strict=True):
-            self._events[person[row]].append((int(film[row, at]), CLICKED, second + CLICK_SECONDS))
+            self._events[person[row]].append((int(film[row, at]), second + CLICK_SECONDS))
             self._today[person[row], film[row, at]] = True
         return Seen(person, film, clicked, self.people.value(person, film), self.people.value(person, best),
                      np.array([answer["model_version"] for answer in found]))
 
     def _asked(self, person: int, second: int) -> dict[str, Any]:
-        history = [{"item": self.films[film], "action": action, "time": time} for film, action, time in self._events[person]]
+        newest = self._events[person][-self.length :]
+        history = [{"item": self.films[film], "action": CLICKED, "time": time} for film, time in newest]
         clicked = [self.films[film] for film in np.flatnonzero(self._today[person]).tolist()]
         return {
             "user": str(person), "k": POSITIONS, "time": second, "explore": self.explore,
-            "history": history[-self.length :], "exclude_history": False, "exclude": clicked,
+            "history": history, "exclude_history": False, "exclude": clicked,
         }
 
     def _tell(self, person: Ints, film: Ints, told: npt.NDArray[np.bool_], request: Sequence[str], second: int) -> None:

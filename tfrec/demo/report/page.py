@@ -65,13 +65,13 @@ def write_report(report: Report, directory: Path) -> Path:
 def render_page(report: Report) -> str:
     """The page as HTML text."""
     replay, rounds, data, loop = finding(report), report["rounds"], report["data"], report.get("closed_loop")
-    found, mood_word = (replay, MOODS[replay.mood]) if loop is None else (shown := loop_finding(loop), LOOP_MOODS[shown.mood])
+    found, moods = (replay, MOODS) if loop is None else (loop_finding(loop), LOOP_MOODS)
     trained = _training(rounds)
     page = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
     return page.substitute(
         title=escape(data["name"]),
         mood=found.mood,
-        mood_word=mood_word,
+        mood_word=moods[found.mood],
         headline=escape(found.headline),
         detail=escape(found.detail),
         closed_loop="" if loop is None else _closed_loop(loop, replay),

@@ -65,10 +65,9 @@ def loop_finding(loop: Mapping[str, Any]) -> Finding:
               for arm in ("exploring", "static", "best")}
     place = (f"after people's tastes had drifted, the model that explores and is retrained earned {clicks(earned['exploring'])} "
              f"clicks a request, against {clicks(earned['static'])} for the model that stopped learning")
-    others = "".join(f" {name_of(arm).capitalize()} and retrained: {percent(gain[0])}." for arm, gain in loop["gain"].items()
-                     if arm == "greedy")
+    greedy = f" Greedy and retrained: {percent(loop['gain']['greedy'][0])}." if "greedy" in loop["gain"] else ""
     detail = (f"That is {percent(share)} of the way from there to the best slates, which earn {clicks(earned['best'])}; 95% "
-              f"interval {percent(low)} to {percent(high)}.{others}")
+              f"interval {percent(low)} to {percent(high)}.{greedy}")
     if low > 0:
         return Finding("better", f"It learns from its own feedback: {place}.", detail)
     if high < 0:

@@ -73,7 +73,7 @@ def fit_position_bias(
     r, s = (np.asarray(array[shown], np.float64) for array in (reward, scores))
 
     def by_position(values: Floats) -> Floats:
-        return np.bincount(position, values, n_positions).astype(np.float64)  # it is so already, which older numpy does not say
+        return np.asarray(np.bincount(position, values, n_positions), np.float64)
 
     mean = by_position(r) / np.maximum(np.bincount(position, minlength=n_positions), 1)
     first = max(abs(mean[0]), 1e-12)
