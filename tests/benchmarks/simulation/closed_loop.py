@@ -8,6 +8,7 @@ arms whose gateways are told of clicks at other positions, beside static. WORK k
 """
 import argparse
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -18,9 +19,8 @@ from tfrec import terminal
 from tfrec.data.behaviour.movielens import load_movielens
 from tfrec.demo.closed_loop.figures import ARMS, BESIDE, CONTROLS, STATIC, over_seeds
 from tfrec.demo.closed_loop.loop import Plan, play
+from tfrec.demo.report import charts
 from tfrec.models.recommender import TEXT_VECTORS
-
-LOOKS = {"best": ("black", ":"), "exploring": ("#0b6bcb", "-"), "greedy": ("#1a7f4b", "-"), "static": ("#7a7f87", "--")}
 
 
 def one(work: Path, seed: int, *, controls: bool, settings: tuple[str, ...]) -> dict[str, Any]:
@@ -50,26 +50,12 @@ def show(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
-    """Clicks per request by round, with a band of 95%."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context({"svg.hashsalt": "tfrec", "font.size": 10}):
-        chart = Figure(figsize=(8, 4), layout="constrained")
-        axes = chart.add_subplot()
-        axes.spines[["top", "right"]].set_visible(False)
-        for arm, (colour, line) in LOOKS.items():
-            mean, low, high = zip(*found["reward"][arm], strict=True)
-            at = range(1, len(mean) + 1)
-            axes.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0)
-            axes.plot(at, mean, color=colour, linestyle=line, linewidth=2)
-            axes.annotate({"best": "best slates"}.get(arm, arm), (at[-1], mean[-1]), (6, 0), textcoords="offset points",
-                          va="center", color=colour, fontweight="bold", annotation_clip=False)
-        axes.axvline(found["drift"] + 0.5, color="#666b73", linewidth=1, linestyle=":")
-        axes.annotate("tastes drift", (found["drift"] + 0.5, 1), (5, -4), xycoords=("data", "axes fraction"), va="top",
-                      textcoords="offset points", color="#666b73")
-        axes.set(xlabel="round", ylabel="expected clicks per request", xticks=list(at), ylim=(0, None))
-        chart.savefig(path, format="svg", metadata={"Date": None})
+    """The picture of the demo's page as a file of its own, in the page's colours."""
+    page = Path(charts.__file__).with_name("page.html").read_text()
+    colours = re.search(r":root {.*?}", page, re.DOTALL)
+    style = f"<style>{colours[0] if colours else ''} svg {{ font-family: sans-serif; }}</style>"
+    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    path.write_text(re.sub(r"<svg ([^>]*)>", rf"<svg {names} \1>{style}", charts.reward_chart(found), count=1))
 
 
 def main() -> None:
