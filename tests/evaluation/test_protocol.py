@@ -54,6 +54,22 @@ def test_above_the_limit_the_smallest_sha1_are_evaluated(tiny: Interactions) -> 
         assert evaluated_events(tiny, share=0.25, limit=limit).events.tolist() == sorted(by_sha[:limit])
 
 
+IDS = st.text("a|\u00e9\u4e2d0", min_size=1, max_size=3)  # with the sign between the parts, two events may have one sha1
+
+
+@given(st.lists(st.tuples(IDS, IDS, st.integers(0, 1 << 40)), min_size=1, max_size=30), st.data())
+def test_of_any_events_those_with_the_smallest_sha1_are_sampled(rows: list[tuple[str, str, int]], data: st.DataObject) -> None:
+    inter = Interactions.from_columns(*map(list, zip(*rows, strict=True)), now=1 << 41)
+    events = data.draw(st.lists(st.integers(0, len(inter) - 1), max_size=40))
+    limit = data.draw(st.integers(0, 40))
+
+    def order(event: int) -> tuple[str, int]:
+        words = f"{inter.users[inter.user[event]]}|{inter.items[inter.item[event]]}|{inter.time[event]}"
+        return hashlib.sha1(words.encode()).hexdigest(), event
+
+    assert hash_sample(inter, events, limit=limit).tolist() == sorted(sorted(events, key=order)[:limit])
+
+
 def test_ranks_leave_history_out_and_count_ties_half(tiny: Interactions) -> None:
     ranks = rank_events(tiny, [6, 7], constant(5, 4, 3, 3, 3), train_end=4, top=3)
     # v:b among b c d e: the best. u:d among d e: a tie

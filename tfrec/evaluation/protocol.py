@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tfrec.data.behaviour.histories import Histories
-from tfrec.data.behaviour.interactions import Interactions, event_sha1
+from tfrec.data.behaviour.interactions import Interactions, event_sha1s, first_64_bits
 from tfrec.errors import DataError, ModelError
 
 Ints = NDArray[np.int64]
@@ -71,9 +71,13 @@ def hash_sample(inter: Interactions, events: ArrayLike, *, limit: int) -> Ints:
     events = np.asarray(events, np.int64)
     if len(events) <= limit:
         return np.sort(events)
-    names = zip(events, inter.user[events], inter.item[events], inter.time[events], strict=True)
-    keys = sorted((event_sha1(inter.users[user], inter.items[item], time), event) for event, user, item, time in names)
-    return np.sort(np.array([event for _, event in keys[:limit]], np.int64))
+    if limit <= 0:
+        return events[:0]
+    sha1s = event_sha1s(inter.user[events], inter.item[events], inter.time[events], inter.users, inter.items)
+    key = first_64_bits(sha1s)
+    near = np.flatnonzero(key <= np.partition(key, limit - 1)[limit - 1])  # few more than `limit`: only these are sorted
+    chosen = sorted((sha1s[row].tobytes(), events[row]) for row in near)[:limit]
+    return np.sort(np.array([event for _, event in chosen], np.int64))
 
 
 def evaluated_events(inter: Interactions, *, share: float = SHARE, limit: int = LIMIT) -> EvaluatedEvents:

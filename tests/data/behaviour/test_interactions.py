@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tfrec.config import RewardConfig
 from tfrec.data.behaviour.interaction_files import read_interactions
-from tfrec.data.behaviour.interactions import Interactions, event_sha1
+from tfrec.data.behaviour.interactions import Interactions, event_sha1, event_sha1s, first_64_bits
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.readers.quarantine import Quarantine
 from tfrec.data.records import Item
@@ -101,6 +101,15 @@ def test_a_column_of_ids_is_no_action():
 
 def test_the_sha1_of_an_event():
     assert event_sha1("1", "31", 1260759144) == hashlib.sha1(b"1|31|1260759144").hexdigest()
+
+
+def test_the_sha1s_of_many_events():
+    users, items = ["1", "\u00e9"], ["31", "x|y"]
+    found = event_sha1s(np.array([0, 1, 1]), np.array([0, 1, 0]), np.array([1260759144, 5, -1]), users, items)
+    expected = [event_sha1("1", "31", 1260759144), event_sha1("\u00e9", "x|y", 5), event_sha1("\u00e9", "31", -1)]
+    assert [row.tobytes().hex() for row in found] == expected
+    assert first_64_bits(found).tolist() == [int(digits[:16], 16) for digits in expected]
+    assert first_64_bits(event_sha1s(*[np.zeros(0, int)] * 3, users, items)).tolist() == []
 
 
 ROWS = [

@@ -154,6 +154,19 @@ def event_sha1(user: str, item: str, time: int) -> str:
     return hashlib.sha1(f"{user}|{item}|{time}".encode(), usedforsecurity=False).hexdigest()
 
 
+def event_sha1s(user: Ints, item: Ints, time: Ints, users: Sequence[str], items: Sequence[str]) -> npt.NDArray[np.uint8]:
+    """`[n, 20]`: `event_sha1` of many events as bytes, whose order is that of its digits. A million take a second."""
+    codes = zip(user.tolist(), item.tolist(), time.tolist(), strict=True)  # numbers of numpy are slow to write out
+    sha1 = hashlib.sha1
+    found = b"".join([sha1(f"{users[u]}|{items[i]}|{t}".encode(), usedforsecurity=False).digest() for u, i, t in codes])
+    return np.frombuffer(found, np.uint8).reshape(-1, 20)
+
+
+def first_64_bits(sha1s: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
+    """`[n]`: the first 64 bits of each of `event_sha1s`."""
+    return np.ascontiguousarray(sha1s[:, :8]).view(">u8")[:, 0].astype(np.uint64)
+
+
 def _codes(values: Sequence[str] | pa.Array) -> tuple[npt.NDArray[np.int64], list[str]]:
     """Number strings by first appearance."""
     array = values if isinstance(values, (pa.Array, pa.ChunkedArray)) else pa.array(values, pa.string())
@@ -187,6 +200,6 @@ def _tie_break(user: Ints, item: Ints, time: Ints, users: list[str], items: list
     """The first 64 bits of an event's sha1 where its second holds several events, else 0: no tie has to be broken."""
     key = np.zeros(len(time), np.uint64)
     _, inverse, count = np.unique(time, return_inverse=True, return_counts=True)
-    for row in np.flatnonzero(count[inverse] > 1):
-        key[row] = int(event_sha1(users[user[row]], items[item[row]], int(time[row]))[:16], 16)
+    tied = np.flatnonzero(count[inverse] > 1)
+    key[tied] = first_64_bits(event_sha1s(user[tied], item[tied], time[tied], users, items))
     return key
