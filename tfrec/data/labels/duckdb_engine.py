@@ -6,13 +6,17 @@ import duckdb
 import pyarrow as pa
 import pyarrow.dataset
 
-from tfrec.data.feedback_log.duckdb_view import create_view
+from tfrec.data.feedback_log.duckdb_view import connected, create_view
+
+# DuckDB takes filters to keep a fifth of the rows, and after the join's chain of them expects one row of a million: it would then
+# build hash tables of the wide columns. The statements name the smaller relation on the right of each join.
+WITHOUT = "join_order,build_side_probe_side"
 
 
 @contextmanager
 def duckdb_engine() -> Iterator["DuckDbEngine"]:
-    """An engine with a database of its own, which is gone when the block ends."""
-    with duckdb.connect(config={"python_enable_replacements": False}) as db:  # names are relations, never Python variables
+    """An engine with names of its own, which are gone when the block ends."""
+    with connected(without_optimizers=WITHOUT) as db:
         yield DuckDbEngine(db)
 
 
@@ -20,11 +24,8 @@ class DuckDbEngine:
     """A `SqlEngine`."""
 
     def __init__(self, db: duckdb.DuckDBPyConnection) -> None:
-        """Take a database, in which the engine makes temporary views."""
+        """Take a connection, on which the engine makes temporary views."""
         self._db = db
-        # It takes filters to keep a fifth of the rows, and after the join's chain of them expects one row of a million: it would
-        # then build hash tables of the wide columns. The statements name the smaller relation on the right of each join.
-        db.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
 
     def open_table(self, name: str, uri: str, dataset: pyarrow.dataset.Dataset, schema: pa.Schema) -> None:
         """Name the table at `uri`, of which `dataset` has the files. Columns of `schema` that its files lack are null."""

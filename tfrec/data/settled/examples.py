@@ -9,12 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tfrec.data.feedback_log.duckdb_view import create_view
+from tfrec.data.feedback_log.duckdb_view import connected, create_view
 from tfrec.data.feedback_log.log import RETENTION_HOURS
 from tfrec.data.feedback_log.outdated import Outdated
 from tfrec.data.feedback_log.table import LogTable
@@ -155,7 +154,7 @@ class SettledExamples:
         dataset = self.table.dataset()
 
         def run() -> list[pa.Table]:
-            with duckdb.connect(config={"python_enable_replacements": False}) as db:
+            with connected() as db:
                 create_view(db, "settled", self.table.uri, dataset, SCHEMA)
                 for name, rows in (relations or {}).items():
                     db.register(name, rows)
