@@ -5,6 +5,7 @@
     export-<identity>/        its export, until it is published
     quarantine-<identity>.jsonl  rows that it could not use
     <now>-<identity>.json     the result of a run that promoted or rejected a challenger
+    behaviour.parquet         what was read of `data.interactions`; made again when it is missing (`kept_preferences.py`)
     waiting.json              the result of the newest run that waited: there may be one every five minutes
 """
 import fcntl
@@ -21,6 +22,7 @@ from tfrec.data import durable_files
 from tfrec.errors import DataError, TfrecError
 from tfrec.retrain.result import WAITING, Retrained
 
+KEPT_BEHAVIOUR = "behaviour.parquet"
 MAX_RESULTS = 500  # files of results that are kept, the newest
 MAX_QUARANTINES = 20  # files of rows that were set aside that are kept, the newest
 NO_SPACE = "No space left on device"  # TensorFlow's words for a full disk, which come under more than one code

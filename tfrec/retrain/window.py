@@ -13,15 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec.config import Config, RetrainConfig
-from tfrec.data.behaviour.interaction_files import read_preferences
 from tfrec.data.behaviour.interactions import Interactions
+from tfrec.data.behaviour.kept_preferences import kept_preferences
 from tfrec.data.behaviour.merge import merge_behaviour
 from tfrec.data.examples.slates import matured_slates
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.labels.action_names import warn_of_actions
 from tfrec.data.labels.label_rule import LabelRule
-from tfrec.data.labels.pair_rewards import rename_users
 from tfrec.data.readers.quarantine import Quarantine
 from tfrec.data.settled.examples import Buckets, SettledExamples
 from tfrec.data.settled.part import Part, together
@@ -30,6 +29,7 @@ from tfrec.data.settled.settle import settle
 from tfrec.gateway.pseudonym import load_pseudonyms
 from tfrec.release.lineage import held_back, slates_until
 from tfrec.retrain.intent import Intent
+from tfrec.retrain.run_directory import KEPT_BEHAVIOUR
 
 log = logging.getLogger(__name__)
 
@@ -140,5 +140,5 @@ def _base_behaviour(config: Config, rule: LabelRule, *, quarantine: Quarantine, 
     """What people did before there was a log, under the pseudonyms by which the log knows them; None without a file."""
     if config.data.interactions is None:
         return None
-    base = read_preferences(config.data.interactions, rule, quarantine=quarantine.without_rows(), now=now)
-    return rename_users(base, load_pseudonyms(config.run).of)
+    return kept_preferences(config.data.interactions, rule, quarantine=quarantine.without_rows(), now=now,
+                            pseudonym=load_pseudonyms(config.run).of, kept=config.run / "retrain" / KEPT_BEHAVIOUR)

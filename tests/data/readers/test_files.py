@@ -1,5 +1,6 @@
 """Files that are not what their names say, and directories of files."""
 import gzip
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -8,7 +9,7 @@ import pytest
 from tests.data.readers.rows_of_path import read_rows
 from tfrec.data.items.catalogue import read_catalogue
 from tfrec.data.readers.event_files import read_events
-from tfrec.data.readers.files import data_files
+from tfrec.data.readers.files import contents_digest, data_files
 from tfrec.errors import DataError
 
 CSV = "id,title\n1,Ball\n"
@@ -105,3 +106,27 @@ def test_a_directory_without_files_or_with_several_formats_is_refused(tmp_path):
         data_files(tmp_path / "d")
     with pytest.raises(DataError, match="no such file"):
         data_files(tmp_path / "absent.csv")
+
+
+def test_the_digest_is_of_the_contents_and_of_what_names_say(tmp_path: Path) -> None:
+    def written(name: str, text: str) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    one = contents_digest(written("a.csv", "user,item\nu,i\n"))
+    assert contents_digest(written("b.csv", "user,item\nu,i\n")) == one
+    assert contents_digest(written("c.CSV", "user,item\nu,i\n")) == one
+    assert contents_digest(written("a.csv", "user,item\nu,j\n")) != one
+    assert contents_digest(written("d.jsonl", "user,item\nu,i\n")) != one
+    written("folder/action=click/a.csv", "user,item\nu,i\n")
+    clicks = contents_digest(tmp_path / "folder")
+    written("folder/.hidden", "not data")
+    assert contents_digest(tmp_path / "folder") == clicks != one
+    (tmp_path / "folder/action=click").rename(tmp_path / "folder/action=buy")
+    bought = contents_digest(tmp_path / "folder")
+    written("folder/action=buy/b.csv", "user,item\nu,i\n")
+    assert len({clicks, bought, contents_digest(tmp_path / "folder")}) == 3
+    with pytest.raises(DataError, match="e.csv: empty"):
+        contents_digest(written("e.csv", ""))

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tfrec.data.items.catalogue import Catalogue, read_catalogue
+from tfrec.data.readers.files import contents_digest
 from tfrec.data.readers.quarantine import Quarantine
 
 KEPT = 3
@@ -20,13 +21,7 @@ _kept: OrderedDict[str, Catalogue] = OrderedDict()
 def cached_catalogue(path: str | Path, quarantine: Quarantine | None = None, *,
                      kinds: Mapping[str, str] | None = None) -> Catalogue:
     """`read_catalogue`, which reads a file of the same contents once; not one with bad rows, which are told each time."""
-    path = Path(path)
-    if not path.is_file():
-        return read_catalogue(path, quarantine, kinds=kinds)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
-    digest.update(repr((path.suffix, sorted((kinds or {}).items()))).encode())
-    key = digest.hexdigest()
+    key = hashlib.sha256(repr((contents_digest(path), sorted((kinds or {}).items()))).encode()).hexdigest()
     if key in _kept:
         _kept.move_to_end(key)
         return _kept[key]

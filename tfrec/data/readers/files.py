@@ -5,6 +5,7 @@ begin with `_` or `.` are not data, and a folder `action=click` is a column. A f
 name says, or not UTF-8 is refused here with advice, because the errors of its rows would not show the cause.
 """
 import gzip
+import hashlib
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -71,6 +72,20 @@ def data_files(path: str | Path) -> list[DataFile]:
     for file in found:
         check_content(file)
     return found
+
+
+def contents_digest(path: str | Path) -> str:
+    """Equal for files, or directories of files, of which the same rows are read, whatever they are called.
+
+    Raises:
+        DataError: as of `data_files`.
+    """
+    whole = hashlib.sha256()
+    for file in data_files(path):
+        with file.path.open("rb") as raw:
+            contents = hashlib.file_digest(raw, "sha256").hexdigest()
+        whole.update(repr((file.format, file.packed, sorted(file.folders.items()), contents)).encode())
+    return whole.hexdigest()
 
 
 def visible_files(directory: Path) -> list[Path]:
