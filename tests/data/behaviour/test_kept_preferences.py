@@ -93,7 +93,7 @@ def test_what_it_depends_on_is_another(reader: Reader) -> None:
         assert reader.reads == before + 1
     reader()
     before = reader.reads
-    with mock.patch.object(module, "__version__", "another"):
+    with mock.patch.object(module, "tfrec_version", "another"):
         reader()
     assert reader.reads == before + 1
 

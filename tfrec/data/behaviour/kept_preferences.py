@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tfrec import __version__
+from tfrec import __version__ as tfrec_version
 from tfrec.data import durable_files
 from tfrec.data.behaviour.interaction_files import read_preferences
 from tfrec.data.labels.label_rule import LabelRule
@@ -59,7 +59,7 @@ def kept_preferences(path: str | Path, rule: LabelRule, *, quarantine: Quarantin
 
 def _key(path: str | Path, rule: LabelRule, pseudonym: Callable[[str], str]) -> str:
     lengths = {action: dict(lengths) for action, lengths in rule.lengths.items()}
-    parts = [__version__, contents_digest(path), rule.digest, rule.catalogue_ids, lengths, pseudonym("")]
+    parts = [tfrec_version, contents_digest(path), rule.digest, rule.catalogue_ids, lengths, pseudonym("")]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
