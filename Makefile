@@ -9,6 +9,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
+# each of some forty processes of the tests would compile tfrec again, and each worker the tests
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test lint smoke spark notebook
 .DELETE_ON_ERROR:
 

@@ -2,6 +2,7 @@
 import gc
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from tests.once import once  # noqa: E402
 from tfrec.terminal import end, quiet_native_code  # noqa: E402  before any test module can import TensorFlow
 
 if TYPE_CHECKING:
+    from tests.forked import Forks
     from tests.model_server.tiny import Running
     from tfrec.model_server.saved_model import SavedModel
     from tfrec.models.recommender import Recommender
@@ -28,11 +30,11 @@ if TYPE_CHECKING:
 Report = pytest.CollectReport
 
 
-# files that take longest, so that with two workers neither waits for the other's last one; 20 seconds and more each
+# files that take longest, so that with two workers neither waits for the other's last one; 5 seconds and more each
 LONGEST_FIRST = (
-    "test_shop", "test_job", "test_planted_faults", "test_delta", "test_replicas", "test_tune", "test_trainer",
-    "test_slates", "test_verify", "test_notebook", "test_two_tower", "test_slate_laws", "test_join", "test_ope",
-    "test_server", "test_signatures", "test_families", "test_export", "test_checkpoint", "test_pointwise", "test_app",
+    "test_shop", "test_loop", "test_shared_graph", "test_job", "test_tune", "test_slate_laws", "test_trainer", "test_settle",
+    "test_slates", "test_planted_faults", "test_replicas", "test_outdated", "test_delta", "test_ope", "test_join_windows",
+    "test_session", "test_notebook", "test_imports", "test_server", "test_two_tower", "test_learning", "test_object_store",
 )
 
 
@@ -81,6 +83,32 @@ def tiny_checkpoint(shared: Path) -> str:
     from tests.models.bert.tiny import write_bert
 
     return str(once(shared / "bert", write_bert))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def graphs_as_they_are_written() -> None:
+    """Most graphs of tests run once or twice: to optimise one takes longer than that saves. Processes that tests start do it."""
+    if "tensorflow" in sys.modules:
+        import tensorflow as tf
+
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator["Forks"]:
+    """For servers that need not start from nothing."""
+    from tests.forked import Forks
+
+    forks = Forks()
+    yield forks
+    forks.close()
+
+
+@pytest.fixture(scope="module")
+def forked(forks: "Forks") -> Iterator[None]:
+    """Verifiers and the demo's servers are forked in this module."""
+    with forks.servers():
+        yield
 
 
 @pytest.fixture(scope="module")

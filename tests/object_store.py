@@ -1,4 +1,5 @@
 """A server that speaks the protocol of S3, in a process of its own: the library that calls it holds Python's lock meanwhile."""
+import atexit
 import importlib.util
 import os
 import subprocess
@@ -6,6 +7,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import pytest
 
@@ -24,21 +26,36 @@ sys.stdin.read()
 """
 
 
+@cache
+def _server() -> str:
+    """Its URL; one server is enough for a process, as long as tests come one after the other."""
+    port = free_port()
+    server = subprocess.Popen([sys.executable, "-c", _SERVER, str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    atexit.register(_end, server)
+    assert server.stdout is not None
+    assert server.stdout.readline() == b"up\n"
+    return f"http://127.0.0.1:{port}"
+
+
+def _end(server: "subprocess.Popen[bytes]") -> None:
+    server.kill()
+    server.communicate()
+
+
+def _ask(method: str, url: str) -> None:
+    urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=60).close()
+
+
 @contextmanager
 def local_s3() -> Iterator[str]:
     """Serve an S3 with an empty bucket `bucket`; the environment names it, for this process and those that it starts."""
-    port = free_port()
-    before = dict(os.environ)
-    with subprocess.Popen([sys.executable, "-c", _SERVER, str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
-        assert server.stdin is not None
-        assert server.stdout is not None
-        try:
-            assert server.stdout.readline() == b"up\n"
-            os.environ.update(AWS_ENDPOINT_URL=f"http://127.0.0.1:{port}", AWS_ALLOW_HTTP="true", AWS_REGION="us-east-1",
-                              AWS_ACCESS_KEY_ID="key", AWS_SECRET_ACCESS_KEY="secret")
-            urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/bucket", method="PUT"), timeout=60).close()
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
-            server.kill()
+    server, before = _server(), dict(os.environ)
+    _ask("POST", f"{server}/moto-api/reset")
+    _ask("PUT", f"{server}/bucket")
+    try:
+        os.environ.update(AWS_ENDPOINT_URL=server, AWS_ALLOW_HTTP="true", AWS_REGION="us-east-1",
+                          AWS_ACCESS_KEY_ID="key", AWS_SECRET_ACCESS_KEY="secret")
+        yield server
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

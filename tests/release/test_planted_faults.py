@@ -30,7 +30,7 @@ Arrays = dict[str, np.ndarray]
 
 
 @pytest.fixture(scope="module")
-def verifier(version: Path) -> Iterator[Verifier]:
+def verifier(version: Path, forked: None) -> Iterator[Verifier]:
     with Verifier() as begun:
         yield begun
 

@@ -196,6 +196,7 @@ def test_a_damaged_version_is_refused(plant: Callable[[Path, Path], None], seale
     assert versions(tmp_path / "models") == [3]
 
 
+@pytest.mark.usefixtures("forked")
 def test_one_server_verifies_many_and_is_started_anew_when_it_has_died(successor: Path, version: Path, tmp_path: Path) -> None:
     with Verifier() as verifier:
         assert verifier.verify(successor, parent=version) == 5

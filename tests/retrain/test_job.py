@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -21,6 +20,7 @@ import pytest
 import tensorflow as tf
 
 from tests.eagerly import eagerly
+from tests.forked import Forks
 from tests.graph import tiny_recommender as tiny
 from tfrec.config import Config, DataConfig, RetrainConfig
 from tfrec.data.feedback_log.log import FeedbackLog
@@ -90,14 +90,14 @@ def weights(config: Config, version: int) -> dict[str, np.ndarray]:
     return {name: saved.get_tensor(name) for name in saved.get_variable_to_shape_map() if not name.startswith("_")}
 
 
-def test_killed_anywhere_it_ends_as_if_left_alone(published: Config, config: Config, tmp_path: Path) -> None:
+def test_killed_anywhere_it_ends_as_if_left_alone(published: Config, config: Config, tmp_path: Path, forks: Forks) -> None:
     alone = published.model_copy(update={"run": tmp_path / "alone"})
     shutil.copytree(published.run, alone.run)
     settings = tmp_path / "config.toml"
     settings.write_text(config.to_toml())
     command = [sys.executable, str(ROOT / "tests" / "killed.py"), str(settings), str(NOW)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    killed = subprocess.run(command, input="\n".join(KILLS), capture_output=True, text=True, env=environment, timeout=600)
+    killed = forks.run(command, text="\n".join(KILLS), env=environment, timeout=600)
     assert killed.returncode == 0, killed.stderr[-2000:]
     with mock.patch(VERIFY):
         expected, result = retrain(alone, now=NOW), retrain(config, now=NOW + 500)  # the intent's `now` holds

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.eagerly import eagerly
 from tests.graph import tiny_recommender as tiny
 from tests.retrain.test_job import EVENTS, NOW, VERIFY, published, weights
 from tfrec.config import Config
@@ -46,7 +47,7 @@ def broken(config: Config, challenger: Recommender, optimizer: tf.keras.optimize
 
 
 def test_a_run_that_is_stopped_is_taken_up_by_the_next_one(config: Config) -> None:
-    with mock.patch(VERIFY), Session() as session:
+    with mock.patch(VERIFY), eagerly(), Session() as session:
         session.stopping.set()
         with pytest.raises(Stopped):
             retrain(config, now=NOW, session=session)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from tests.eagerly import eagerly
 from tests.graph import tiny_recommender as tiny
 from tests.logged_slates import LENGTHS, LIVE, NOW, REQUESTS, log, logged_run, reward_of, short_lists
 from tfrec.config import Config, DataConfig, Objective, RetrainConfig
@@ -63,7 +64,7 @@ def test_it_learns_teaches_and_goes_on(logged: tuple[Config, Recommender], tmp_p
     objective: dict[Objective, float] = {"softmax": 1.0, "reinforce": 0.5}
     config = copied(logged[0], tmp_path).model_copy(update={"retrain": RetrainConfig(
         objective=objective, epochs=1, gate_margin=1.0, forget_margin=1.0, value_margin=10.0, learning_rate=2e-4)})
-    with mock.patch(VERIFY[0]), mock.patch(VERIFY[1]), tiny.exporting("recommend"):
+    with mock.patch(VERIFY[0]), mock.patch(VERIFY[1]), tiny.exporting("recommend"), eagerly():
         result = retrain(config, now=NOW)
         assert result.outcome == PROMOTED, result.reason
         assert result.figures["value"]["slates"] > 50
@@ -94,7 +95,7 @@ def test_without_a_slate_a_mixture_learns_behaviour_alone(logged: tuple[Config, 
     config = copied(logged[0], tmp_path, with_log=False).model_copy(update={"retrain": settings})
     log(config, "outcomes", [Outcome(event_id=f"e{n}", user=f"u{n % 7}", item=f"i{n}", action="view", time=2_000_000 + 60 * n)
                              for n in range(40)])
-    with mock.patch(VERIFY[0]), mock.patch(VERIFY[1]), tiny.exporting("recommend"):
+    with mock.patch(VERIFY[0]), mock.patch(VERIFY[1]), tiny.exporting("recommend"), eagerly():
         result = retrain(config, now=NOW)
     assert result.outcome != WAITING, result.reason
     assert result.learnt > 20

@@ -1,7 +1,6 @@
 """Two replicas learn what one device learns: the loss of a batch and the weights after an epoch are the same."""
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,10 +9,10 @@ from numpy.testing import assert_allclose
 ROOT = Path(__file__).parent.parent.parent
 
 
-def test_two_replicas_equal_one_device():
+def test_two_replicas_equal_one_device(forks):
     negatives = 8  # of 40 items: drawn, the same for both replicas
-    found = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("replicas.py")), str(negatives)], capture_output=True, text=True,
+    found = forks.run(
+        [sys.executable, str(Path(__file__).with_name("replicas.py")), str(negatives)],
         timeout=300, env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"},
     )
     assert found.returncode == 0, found.stderr[-3000:]
