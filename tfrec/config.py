@@ -224,7 +224,9 @@ class RetrainConfig(Section):
     gate_floor: float = Field(0.25, ge=0, le=1)  # The share of the HR@10 at the champion's own gate that a challenger must reach.
     search_margin: float = Field(0.05, ge=0)  # HR@10 that the challenger may lose to the champion on searches.
     forget_margin: float = Field(0.03, ge=0)  # HR@10 that the challenger may lose to the champion on earlier events.
-    value_margin: float = Field(0.1, ge=0)  # The share of the logged reward that it may lose, by the lower bound of its estimate.
+    keep_share: float = Field(0.5, ge=0, le=1)  # Where slates judge, the share of the champion's HR@10 to keep on new events.
+    pair_margin: float = Field(0.02, ge=0)  # Share of pairs in slates in which the challenger may be less often right.
+    value_margin: float = Field(0.1, ge=0)  # The share of the logged reward that its policy may earn less.
 
     @property
     def objectives(self) -> dict[Objective, float]:

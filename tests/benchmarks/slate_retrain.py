@@ -138,12 +138,13 @@ def attempt(config: Config, people: People, teachers: np.ndarray, before: np.nda
     """One retrain of a copy of the run, and what its version is worth."""
     copy = config.model_copy(update={"run": config.run.with_name("copy"), "retrain": RetrainConfig(
         objective=dict.fromkeys(objective.split("+"), 1.0), gate_margin=1, gate_floor=0, forget_margin=1, search_margin=1,
-        value_margin=100)})
+        pair_margin=1, keep_share=0, value_margin=100)})
     shutil.rmtree(copy.run, ignore_errors=True)
     shutil.copytree(config.run, copy.run)
     result = retrain(copy, now=people.end + SPAN + 2 * DAY)
     found: dict[str, Any] = {"objective": objective, "outcome": result.outcome, "reason": result.reason,
-                             "value": result.figures.get("value", {}), "left_out": result.left_out}
+                             **{name: result.figures.get(name, {}) for name in ("hr@10", "pairs", "value")},
+                             "left_out": result.left_out}
     if result.version != 1:
         after = people.worth(SavedModel(copy.models_dir / str(result.version)), people.who, config.model.history)
         for name, which in (("taught", np.isin(people.who, teachers)), ("others", ~np.isin(people.who, teachers))):

@@ -10,6 +10,7 @@ from tfrec.evaluation.gate import Margins, Reason, decide
 from tfrec.evaluation.gate_figures import Floor, SearchRanks, measure
 from tfrec.evaluation.gate_words import figures_of, reason_in_words
 from tfrec.evaluation.intervals import Interval
+from tfrec.evaluation.pair_accuracy import PairAccuracy
 from tfrec.evaluation.policy_value import PolicyValue
 from tfrec.evaluation.protocol import Ranks
 
@@ -29,8 +30,9 @@ class Verdict(NamedTuple):
 
 
 def verdict(champion: Ranks | None, challenger: Ranks, baselines: dict[str, Ranks], *, margin: float, search_margin: float = 1.0,
-            value_margin: float = 1.0, forget_margin: float = 1.0, **measured: Any) -> Verdict:
-    margins = Margins(margin, search=search_margin, value=value_margin, earlier=forget_margin)
+            pair_margin: float = 1.0, keep_share: float = 0.0, value_margin: float = 1.0, forget_margin: float = 1.0,
+            **measured: Any) -> Verdict:
+    margins = Margins(margin, pairs=pair_margin, keep=keep_share, search=search_margin, value=value_margin, earlier=forget_margin)
     found = decide(measure(champion, challenger, baselines, **measured), margins)
     return Verdict(found.promote, found.reason, reason_in_words(found), figures_of(found))
 
@@ -108,10 +110,82 @@ def test_a_policy_that_may_earn_less_is_held_at_its_lower_bound() -> None:
     assert judged(-0.02).promote  # a tenth of what was earned
     held = judged(-0.03)
     assert not held.promote
-    said = "it may earn less: -0.0200 a request beyond the champion at the first place, at least -0.0300 (95%)"
+    said = "it may earn less: -0.0200 a request beyond the champion (95%: -0.0300 to -0.0100)"
     assert held.why is Reason.LOWER_VALUE
     assert held.reason.startswith(said)
     assert (held.figures["value"]["slates"], held.figures["value"]["gain"]["low"]) == (900, -0.03)
+
+
+def test_where_slates_judge_a_policy_is_held_that_surely_earns_less() -> None:
+    def judged(mean: float, high: float) -> Verdict:
+        value = PolicyValue(900, 0.2, Interval(mean, -0.5, high))
+        return verdict(ranked(8), ranked(9), {}, margin=0.005, value=value, value_margin=0.1, pairs=of_slates(0.0))
+
+    assert judged(-0.03, 0.001).promote  # by chance
+    assert judged(-0.02, -0.01).promote  # a tenth of what was earned
+    held = judged(-0.03, -0.01)
+    assert held.why is Reason.LOWER_VALUE
+    said = "it earns less: -0.0300 a request beyond the champion (95%: -0.5000 to -0.0100); 0.2000 was earned"
+    assert held.reason.startswith(said)
+
+
+def of_slates(gap: float, *, width: float = 0.01) -> PairAccuracy:
+    return PairAccuracy(40, 0.55, 0.55 + gap, Interval(gap, gap - width, gap + width))
+
+
+def test_where_slates_judge_events_of_slates_do_not() -> None:
+    """The champion finds what was chosen from its own slates, and the challenger what people found by themselves."""
+    champion, challenger = ranked(60), ranked(60)
+    challenger.rank[:] = challenger.rank[::-1]
+    shown = np.arange(100) < 60
+    assert verdict(champion, challenger, {}, margin=0.005, of_slates=shown).promote  # 60 to 60
+    challenger.rank[50:60] = 99
+    held = verdict(champion, challenger, {}, margin=0.005, of_slates=shown)
+    assert (held.why, held.reason.endswith("on 100 events")) == (Reason.BELOW_CHAMPION, True)
+    found = verdict(champion, challenger, {}, margin=0.005, of_slates=shown, pairs=of_slates(0.01))
+    assert found.promote
+    assert found.reason.startswith("challenger is right about .5600 of pairs in slates, .0100 above the champion's .5500 (paired "
+                                   "interval [.0000, .0200]), on 40 slates; challenger HR@10 1.0000 is 1.0000 above")
+    assert found.reason.endswith("on 40 events that came from no slate")
+    assert (found.figures["pairs"]["gap"]["mean"], found.figures["of_no_slate"]["events"]) == (0.01, 40)
+    assert found.figures["events"] == 100  # the floor of the next run is of all of them
+    few = verdict(champion, challenger, {}, margin=0.005, of_slates=np.arange(100) < 71, pairs=of_slates(0.01))
+    assert few.promote
+    assert few.reason.endswith("on 40 slates")
+    json.dumps(few.figures, allow_nan=False)
+
+
+def test_events_of_slates_are_not_what_is_forgotten() -> None:
+    before = ranked(40), ranked(30)
+    shown = np.arange(100) < 40
+    more: dict[str, Any] = {"earlier": before, "forget_margin": 0.05, "of_slates": shown}
+    assert verdict(ranked(8), ranked(9), {}, margin=0.005, **more).why is Reason.FORGETS
+    assert verdict(ranked(8), ranked(9), {}, margin=0.005, pairs=of_slates(0.0), **more).promote
+
+
+def test_a_challenger_that_misorders_slates_is_held() -> None:
+    held = verdict(ranked(8), ranked(9), {}, margin=0.005, pair_margin=0.02, pairs=of_slates(-0.03))
+    assert (held.promote, held.why) == (False, Reason.MISORDERS)
+    assert held.reason.startswith("it is less often right about what people chose, and the margin is .0200; challenger is right "
+                                  "about .5200 of pairs in slates, .0300 below the champion's .5500 (paired interval [-.0400, ")
+    assert verdict(ranked(8), ranked(9), {}, margin=0.005, pair_margin=0.02, pairs=of_slates(-0.019)).promote
+    assert verdict(ranked(8), ranked(9), {}, margin=0.005, pair_margin=0.02, pairs=of_slates(-0.1, width=0.1)).promote  # chance
+    unknown = PairAccuracy(3, 0.5, 0.5, None)
+    found = verdict(ranked(8), ranked(9), {}, margin=0.005, pair_margin=0.0, pairs=unknown, of_slates=np.ones(100, bool))
+    assert (found.promote, found.reason.startswith("challenger HR@10"), "pairs" in found.figures) == (True, True, False)
+
+
+def test_where_slates_judge_one_run_may_not_replace_all_that_people_chose() -> None:
+    def judged(hits: int, **more: Any) -> Verdict:
+        return verdict(ranked(80), ranked(hits), {}, margin=0.005, keep_share=0.5, pairs=of_slates(0.1),
+                       of_slates=np.ones(100, bool), **more)
+
+    assert judged(40).promote
+    assert judged(30).promote  # by chance, at a true rate of .4, in one of forty
+    held = judged(25)
+    assert (held.promote, held.why) == (False, Reason.MOVES_TOO_FAR)
+    assert held.reason.startswith("it moves too far at once: its HR@10 .2500 on the newest 100 events is less than 50% of the "
+                                  "champion's .8000 (retrain.keep_share); challenger is right about .6500 of pairs")
 
 
 def test_a_log_that_cannot_tell_has_no_say() -> None:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfrec.data.behaviour.interactions import Interactions
-from tfrec.evaluation.gate_events import gate_events
+from tfrec.evaluation.gate_events import gate_events, newest_within_share
 
 Event = tuple[str, str, int]
 
@@ -72,3 +72,23 @@ def test_no_single_user_decides(counts: list[int]) -> None:
     assert share.max() <= max(1, 0.05 * len(judges), share.mean())
     assert len(judges) + judges.left_out.get("user_share", 0) == sum(counts)
     np.testing.assert_array_equal(judges.events, np.unique(judges.events))
+
+
+def test_of_each_user_the_newest_rows_are_taken() -> None:
+    user = np.array([3, 7, 3, 3, 9, 7, 3, 3])
+    assert newest_within_share(user, share=1.0).tolist() == list(range(8))
+    assert newest_within_share(user, share=0.01).tolist() == [4, 5, 7]  # an equal share
+    assert newest_within_share(user, share=0.4).tolist() == [1, 4, 5, 6, 7]
+    assert newest_within_share(user[:0], share=0.5).tolist() == []
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=200), st.floats(0.01, 1))
+def test_no_single_user_has_more_than_its_share_of_rows(users: list[int], share: float) -> None:
+    user = np.array(users)
+    kept = newest_within_share(user, share=share)
+    counts = np.unique(user[kept], return_counts=True)[1]
+    assert counts.max() <= max(share * len(kept), len(kept) / len(counts), 1)
+    assert set(user[kept]) == set(users)
+    for who in set(users):
+        own = np.flatnonzero(user == who)
+        assert kept[user[kept] == who].tolist() == own[-np.count_nonzero(user[kept] == who) :].tolist()

@@ -22,7 +22,7 @@ from tfrec.models.prior_timeline import PriorTimeline
 from tfrec.models.recommender import Recommender
 from tfrec.release.lineage import slates_until
 from tfrec.release.manifest import CHECKPOINT
-from tfrec.retrain import PROMOTED, WAITING, retrain
+from tfrec.retrain import PROMOTED, REJECTED, WAITING, retrain
 from tfrec.training import checkpoint
 from tfrec.training.slates.trainer import PolicyScorer
 from tfrec.training.slates.window import window_arrays
@@ -63,12 +63,14 @@ def test_training_reads_what_was_served(logged: tuple[Config, Recommender], tmp_
 def test_it_learns_teaches_and_goes_on(logged: tuple[Config, Recommender], tmp_path: Path) -> None:
     objective: dict[Objective, float] = {"softmax": 1.0, "reinforce": 0.5}
     config = copied(logged[0], tmp_path).model_copy(update={"retrain": RetrainConfig(
-        objective=objective, epochs=1, gate_margin=1.0, forget_margin=1.0, value_margin=10.0, learning_rate=2e-4)})
+        objective=objective, epochs=1, gate_margin=1.0, forget_margin=1.0, value_margin=10.0, pair_margin=1.0,
+        learning_rate=2e-4)})
     with mock.patch(VERIFY[0]), mock.patch(VERIFY[1]), tiny.exporting("recommend"), eagerly():
         result = retrain(config, now=NOW)
         assert result.outcome == PROMOTED, result.reason
         assert result.figures["value"]["slates"] > 50
         assert result.figures["value"]["gain"] is not None, result.figures["value"]
+        assert result.figures["pairs"]["slates"] > 50
         version = config.models_dir / "2"
         # two thirds of the requests have no tags; the newest part of them judged
         assert NOW - 500_000 < slates_until(version) < NOW - 500_000 + 60 * REQUESTS
@@ -108,3 +110,17 @@ def copied(config: Config, run: Path, *, with_log: bool = True) -> Config:
     rows = zip(known.user.tolist(), known.item.tolist(), known.time.tolist(), strict=True)
     (run / "base.csv").write_text("user,item,time\n" + "".join(f"{known.users[u]},{known.items[i]},{t}\n" for u, i, t in rows))
     return config.model_copy(update={"run": run / "run", "data": DataConfig(interactions=run / "base.csv", attribution_hours=1)})
+
+
+def test_a_challenger_that_learnt_nonsense_is_held_by_the_slates(logged: tuple[Config, Recommender], tmp_path: Path) -> None:
+    """All other margins are open. It is not told by HR@10, as all that people did was in slates."""
+    config = copied(logged[0], tmp_path).model_copy(update={"retrain": RetrainConfig(
+        gate_floor=0.0, search_margin=1.0, forget_margin=1.0, value_margin=100.0)})
+
+    def nonsense(config: Config, challenger: Recommender, *_: object, **__: object) -> None:
+        challenger.model.beta.assign(-5.0)  # what nobody likes comes first
+
+    with (mock.patch(VERIFY[0]), mock.patch(VERIFY[1]), mock.patch("tfrec.retrain.job.learn", nonsense), eagerly()):
+        result = retrain(config, now=NOW)
+    assert result.outcome == REJECTED, result.figures
+    assert result.reason.startswith(("it is less often right about what people chose", "it moves too far at once")), result.reason

@@ -71,13 +71,27 @@ def _bursts(inter: Interactions, new: NDArray[np.bool_], events: Ints) -> NDArra
 def _within_share(inter: Interactions, events: Ints, *, share: float) -> Ints:
     """Of each user the events with the smallest hash, as many as leave no user above `share` or, if larger, an equal share."""
     user = inter.user[events]
-    count = np.bincount(user)[np.unique(user)] if len(user) else np.zeros(0, np.int64)
+    most = _most_of_one(user, share=share)
+    kept = [hash_sample(inter, events[user == who], limit=most) for who in np.flatnonzero(np.bincount(user) > most)]
+    few = events[(np.bincount(user) <= most)[user]] if len(user) else events
+    return np.sort(np.concatenate([few, *kept]))
+
+
+def newest_within_share(user: NDArray[np.integer], *, share: float) -> Ints:
+    """Of rows `[n]` in the order of time, the newest of each user, as many as leave no user above `share`; as sorted indices."""
+    order = np.lexsort((-np.arange(len(user)), user))
+    _, first, size = np.unique(user[order], return_index=True, return_counts=True)
+    newer = np.arange(len(user)) - np.repeat(first, size)  # how many of the same user's rows are newer
+    return np.sort(order[newer < _most_of_one(user, share=share)])
+
+
+def _most_of_one(user: NDArray[np.integer], *, share: float) -> int:
+    """How many of the events of `user` `[n]` one user may have so that nobody is above `share` or, if larger, an equal share."""
+    count = np.unique(user, return_counts=True)[1]
     most = int(count.max(initial=1))
     while most > 1:
         capped = np.minimum(count, most)
         if most <= max(share * capped.sum(), capped.mean()):
             break
         most -= 1
-    kept = [hash_sample(inter, events[user == who], limit=most) for who in np.flatnonzero(np.bincount(user) > most)]
-    few = events[(np.bincount(user) <= most)[user]] if len(user) else events
-    return np.sort(np.concatenate([few, *kept]))
+    return most

@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 from tfrec.errors import UsageError
 from tfrec.evaluation.intervals import Interval, UserBootstrap
 from tfrec.evaluation.metrics import hits, ndcg
+from tfrec.evaluation.pair_accuracy import PairAccuracy
 from tfrec.evaluation.policy_value import PolicyValue
 from tfrec.evaluation.protocol import Ranks
 
 CHALLENGER, CHAMPION = "challenger", "champion"
+LEAST_ASKED = 30  # events that came from no slate
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,18 @@ class Figures:
     """All that was measured; what was not is None."""
 
     newest: Comparison | None  # None when there is no event to compare on
+    asked: Comparison | None = None  # of the newest events those that HR@10 decides by; None when slates decide alone
+    pairs: PairAccuracy | None = None
     earlier: Comparison | None = None
     value: PolicyValue | None = None
     searches: SearchRanks | None = None
     search: Comparison | None = None  # of `searches`
     floor: Floor | None = None
+
+    @property
+    def slates_judge(self) -> bool:
+        """Whether there are slates enough to compare on."""
+        return self.pairs is not None and self.pairs.gap is not None
 
 
 def compare(challenger: NDArray[np.float64], others: Mapping[str, NDArray[np.float64]],
@@ -82,14 +91,20 @@ def compare(challenger: NDArray[np.float64], others: Mapping[str, NDArray[np.flo
 
 
 def measure(champion: Ranks | None, challenger: Ranks, baselines: Mapping[str, Ranks], *,
+            of_slates: NDArray[np.bool_] | None = None, pairs: PairAccuracy | None = None,
             earlier: tuple[Ranks, Ranks] | None = None, value: PolicyValue | None = None, search: SearchRanks | None = None,
             floor: Floor | None = None) -> Figures:
-    """Compare by HR@10 on the newest events, on earlier ones and on searches.
+    """Compare by HR@10 on the newest events, on earlier ones and on searches, and by what people chose in slates.
+
+    Where there are slates enough to judge, HR@10 is not asked about events that came from slates: the champion chose what could
+    be acted on there. With fewer than `LEAST_ASKED` other events it is asked about none.
 
     Args:
         champion: ranks of the newest events; None for the first model of a run.
         challenger: ranks of the same events.
         baselines: ranks of the same events, by name.
+        of_slates: `[all events]`, which of them people acted on in a slate.
+        pairs: how often each is right about what was chosen in a slate.
         earlier: the champion's and the challenger's ranks of earlier events, which both may have learnt. Their difference is the
             backward transfer of what was learnt since (Lopez-Paz & Ranzato 2017, arXiv:1706.08840): below zero, it forgot.
         value: what the challenger's exploring policy gains over the champion's, estimated from logged slates.
@@ -109,9 +124,20 @@ def measure(champion: Ranks | None, challenger: Ranks, baselines: Mapping[str, R
                 f"gate: the challenger and {name} must be ranked on the same events, got {len(challenger)} and {len(ranks)}."
             )
     on_searches = None if search is None else compare(search.challenger, {CHAMPION: search.champion}, search.users)
+
+    def on(ours: Ranks, theirs: Mapping[str, Ranks], *, asked: bool) -> Comparison | None:
+        kept = np.ones(len(ours), bool)
+        if asked and of_slates is not None and pairs is not None and pairs.gap is not None:
+            kept = ~of_slates[ours.events]
+            if kept.sum() < LEAST_ASKED:
+                return None
+        return compare(ours.rank[kept], {name: ranks.rank[kept] for name, ranks in theirs.items()}, ours.users[kept])
+
     return Figures(
-        newest=compare(challenger.rank, {name: ranks.rank for name, ranks in others.items()}, challenger.users),
-        earlier=None if earlier is None else compare(earlier[1].rank, {CHAMPION: earlier[0].rank}, earlier[1].users),
+        newest=on(challenger, others, asked=False),
+        asked=on(challenger, others, asked=True),
+        pairs=pairs,
+        earlier=None if earlier is None else on(earlier[1], {CHAMPION: earlier[0]}, asked=True),
         value=value,
         searches=None if on_searches is None else search,
         search=on_searches,

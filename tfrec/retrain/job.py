@@ -140,7 +140,8 @@ def challenge(config: Config, directory: RunDirectory, catalogue: Catalogue, int
         with timed(result.seconds, "evaluate"):
             weekly = weekly_popularity(config, window, counted=timeline.upto, since=split.since)
             timeline = timeline.advanced(window.inter, window.arrived, most=SNAPSHOTS, upto=intent.upto)
-            shown = SlateWindow.of(challenger, window.slates, timeline, until=split.until, now=intent.now)
+            shown = SlateWindow.of(challenger, window.slates, timeline, until=split.until, now=intent.now,
+                                   judges=split.slates)
             contest = Contest(config, challenger, window, split, shown, timeline, weekly)
         session.check()
         with timed(result.seconds, "train"):

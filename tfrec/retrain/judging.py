@@ -19,7 +19,8 @@ from tfrec.evaluation import protocol
 from tfrec.evaluation.baselines import POPULARITY_7D
 from tfrec.evaluation.gate import Decision, Margins, decide
 from tfrec.evaluation.gate_figures import Floor, SearchRanks, measure
-from tfrec.evaluation.policy_value import compare_policies
+from tfrec.evaluation.pair_accuracy import PairAccuracy, compare_accuracy
+from tfrec.evaluation.policy_value import PolicyValue, compare_policies
 from tfrec.evaluation.protocol import Ranks, hash_sample, rank_events, with_history
 from tfrec.evaluation.search_ranks import OWN_TEXTS, Searches, chosen_searches, own_texts, rank_searches
 from tfrec.models.prior_timeline import PriorTimeline
@@ -29,6 +30,7 @@ from tfrec.models.text_encoder import load_encoder
 from tfrec.release.manifest import Manifest
 from tfrec.retrain.split import Split
 from tfrec.retrain.window import WindowContents
+from tfrec.training.slates.policy_scorer import PolicyScores
 from tfrec.training.slates.window import SlateWindow
 
 MIN_SEARCHES = 30  # of the log; with fewer, items' own texts are searched for instead
@@ -42,7 +44,7 @@ class Measured:
 
     judges: Ranks  # of the events that judge
     earlier: Ranks  # of events that both models may have learnt
-    first_positions: npt.NDArray[np.float64]  # [judged slates], probability of what was shown first
+    slates: PolicyScores  # of the slates that judge
     searches: npt.NDArray[np.float64]  # [searches], ranks of what was wanted
 
 
@@ -66,7 +68,7 @@ class Contest:
         self._config, self._split, self._shown, self._items = config, split, shown, len(window.catalogue)
         inter, histories = split.inter, Histories(split.inter)
         self._earlier = _earlier(config, inter, (~split.new & window.pool)[: split.start], histories)
-        self._weekly = weekly
+        self._weekly, self._of_slates = weekly, window.shown
         self._rank = partial(rank_events, inter, train_end=split.start, histories=histories)
         self._scorer = Scorer(model, inter, counted=0, histories=histories, timeline=timeline)
         self._searches = _searches(config, window.catalogue, window.slates, since=split.until)
@@ -76,7 +78,7 @@ class Contest:
     def _measured(self) -> Measured:
         searches = rank_searches(self._searches, self._search, n_items=self._items)
         return Measured(self._rank(self._split.judges.events, self._scorer), self._rank(self._earlier, self._scorer),
-                        self._shown.first_position_probabilities(), searches)
+                        self._shown.judged_scores(), searches)
 
     def decision(self, parent: Manifest) -> Decision:
         """Whether the challenger may replace the champion.
@@ -86,17 +88,30 @@ class Contest:
         """
         self._scorer.refresh()
         champion, challenger, settings = self._champion, self._measured(), self._config.retrain
-        judged = self._shown.judged
-        value = compare_policies(judged.reward[:, 0], np.exp(judged.log_propensity[:, 0]), champion=champion.first_positions,
-                                 challenger=challenger.first_positions, users=judged.user)
-        searches = SearchRanks(champion.searches, challenger.searches, self._searches.users, self._items, self._searches.source)
-        figures = measure(champion.judges, challenger.judges,
-                          {POPULARITY_7D: self._rank(self._split.judges.events, self._weekly)},
-                          earlier=(champion.earlier, challenger.earlier), value=value, search=searches,
-                          floor=_floor(settings.gate_floor, parent, self._rank(self._earlier, self._scorer.log_p)))
+        figures = measure(
+            champion.judges, challenger.judges, {POPULARITY_7D: self._rank(self._split.judges.events, self._weekly)},
+            of_slates=self._of_slates,
+            pairs=self._pairs(champion.slates, challenger.slates),
+            value=self._value(champion.slates, challenger.slates),
+            earlier=(champion.earlier, challenger.earlier),
+            search=SearchRanks(champion.searches, challenger.searches, self._searches.users, self._items, self._searches.source),
+            floor=_floor(settings.gate_floor, parent, self._rank(self._earlier, self._scorer.log_p)))
         return decide(figures, Margins(
-            hit_rate=settings.gate_margin, value=settings.value_margin, earlier=settings.forget_margin,
-            search=max(settings.search_margin, settings.gate_margin)))
+            hit_rate=settings.gate_margin, pairs=settings.pair_margin, keep=settings.keep_share, value=settings.value_margin,
+            earlier=settings.forget_margin, search=max(settings.search_margin, settings.gate_margin)))
+
+    def _pairs(self, champion: PolicyScores, challenger: PolicyScores) -> PairAccuracy:
+        judged = self._shown.judged
+        return compare_accuracy(judged.reward, judged.shown, champion=champion.scores, challenger=challenger.scores,
+                                users=judged.user)
+
+    def _value(self, champion: PolicyScores, challenger: PolicyScores) -> PolicyValue:
+        """Of the exploring policy, on those of the slates that were drawn."""
+        drawn = self._shown.judged.drawn
+        judged = self._shown.judged.take(drawn)
+        logged, theirs, ours = (np.exp(log_p.astype(np.float64)) for log_p in (
+            judged.log_propensity, champion.log_pi[drawn], challenger.log_pi[drawn]))
+        return compare_policies(judged.reward, logged, champion=theirs, challenger=ours, shown=judged.shown, users=judged.user)
 
 
 def _earlier(config: Config, inter: Interactions, old: np.ndarray, histories: Histories) -> np.ndarray:

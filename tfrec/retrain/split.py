@@ -1,6 +1,7 @@
 """Which events of a window judge, and which are learnt: the newest of the new ones judge, and the run learns what is older.
 
-What judges is not lost. The version lists it as held back, and the next run learns it.
+Slates that are not learnt yet judge as well, the newest of them, and what people chose in these is not learnt as behaviour. What
+judges is not lost. The version lists it as held back, and the next run learns it.
 """
 import logging
 from dataclasses import dataclass
@@ -8,11 +9,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from tfrec.config import Config
 from tfrec.data.behaviour.damping import Damping, damping
 from tfrec.data.behaviour.interactions import Interactions
-from tfrec.evaluation.gate_events import GateEvents, gate_events
+from tfrec.data.examples.slates import flat
+from tfrec.evaluation.gate_events import GateEvents, gate_events, newest_within_share
 from tfrec.retrain.window import WindowContents
 from tfrec.training.replay import with_replay
 
@@ -28,6 +32,8 @@ class Split:
     inter: Interactions  # all behaviour
     new: npt.NDArray[np.bool_]  # [len(inter)], which events no model has learnt
     judges: GateEvents
+    slates: npt.NDArray[np.bool_]  # [slates of the window], which of them judge
+    chosen: npt.NDArray[np.bool_]  # [len(inter)], which events people chose in those slates
     start: int  # of the first event that judges: those before it may be learnt
     targets: npt.NDArray[np.bool_]  # [start], which of those are learnt: new ones, and replayed old ones
     damping: Damping  # of their weights
@@ -55,7 +61,9 @@ class Split:
     @property
     def held_back(self) -> list[list[str]]:
         """(user, item) of the new events that this run does not learn, for the next one."""
-        inter, events = self.inter, self.start + np.flatnonzero(self.new[self.start :])
+        left = self.chosen.copy()
+        left[self.start :] = True
+        inter, events = self.inter, np.flatnonzero(self.new & left)
         return [[inter.users[inter.user[event]], inter.items[inter.item[event]]] for event in events]
 
     @property
@@ -82,11 +90,31 @@ def split_window(config: Config, window: WindowContents, *, seed: int) -> Split:
     inter, settings, user_share = window.inter, config.retrain, config.reward.user_share
     judges = gate_events(inter, window.new, share=settings.gate_share, limit=settings.gate_sample, user_share=user_share)
     start = int(judges.events[0]) if len(judges) else len(inter)
-    before, new = inter.slice(0, start), window.new[:start]
-    targets = with_replay(before, new, ratio=settings.replay, length=config.model.history, seed=seed, evenness=settings.evenness,
-                          max_new=settings.max_events, pool=window.pool[:start])
+    slates = _judging_slates(config, window.slates, until=int(inter.time[start]) if start < len(inter) else END_OF_TIME)
+    chosen = inter.among(*_chosen(window.slates.filter(pa.array(slates))))
+    before, new, learnable = inter.slice(0, start), window.new[:start], ~chosen[:start]
+    targets = learnable & with_replay(
+        before, new & learnable, ratio=settings.replay, length=config.model.history, seed=seed, evenness=settings.evenness,
+        max_new=settings.max_events, pool=window.pool[:start])
     damped = damping(before, new, user_share=user_share)
     if len(judges):
         for words in damped.warnings():
             log.warning("damped: %s", words)
-    return Split(inter, window.new, judges, start, targets, damped)
+    return Split(inter, window.new, judges, slates, chosen, start, targets, damped)
+
+
+def _judging_slates(config: Config, slates: pa.Table, *, until: int) -> npt.NDArray[np.bool_]:
+    """`[n]`: the newest of the slates whose labels could still change at `until`, within each user's share. None is learnt."""
+    time = slates["time"].to_numpy()
+    unlearnt = np.flatnonzero(time + config.data.attribution_seconds >= until)
+    user = np.unique(slates["user"].take(pa.array(unlearnt)).to_pylist(), return_inverse=True)[1]
+    chosen = np.zeros(len(time), bool)
+    chosen[unlearnt[newest_within_share(user, share=config.reward.user_share)][-config.retrain.gate_sample :]] = True
+    return chosen
+
+
+def _chosen(slates: pa.Table) -> tuple[pa.Array, pa.Array]:
+    """The pairs of user and item that earned something in these slates."""
+    row, item = flat(slates, "item")
+    earned = pc.greater(flat(slates, "reward")[1], 0)
+    return slates["user"].take(pa.array(row)).filter(earned), item.filter(earned)

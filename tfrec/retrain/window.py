@@ -44,6 +44,7 @@ class WindowContents:
     inter: Interactions  # up to the window's end, all behaviour of those who act in the window, and of a sample of other users
     new: npt.NDArray[np.bool_]  # [len(inter)], which events no model has learnt
     arrived: npt.NDArray[np.bool_]  # [len(inter)], which the popularity of the parent has not counted
+    shown: npt.NDArray[np.bool_]  # [len(inter)], which were acted on in a slate
     pool: npt.NDArray[np.bool_]  # [len(inter)], which are of the sample, and stand for the past
     base: pa.Table | None  # rewards from before there was a log, of all users
     slates: pa.Table  # of `slates.SLATES`, that were shown and have matured since the parent's last one
@@ -100,11 +101,12 @@ def read_window(config: Config, catalogue: Catalogue, intent: Intent, parent: Pa
     behaviour = merge_behaviour(_of(base, sample, fresh["user"], held), logged, after=intent.after,
                                 counted=counted, items=items, held_back=held, cap=rule.reward.cap, now=intent.now)
     inter = behaviour.inter
+    pool = sample.contain(pa.array(inter.users, pa.string()))[inter.user]
     slates, unusable = matured_slates(settled, upto=intent.upto, items=items, after=slates_until(parent),
                                       until=intent.now - rule.attribution_seconds, most=config.retrain.max_slates)
     found = WindowContents(
-        catalogue, inter, behaviour.new, behaviour.arrived, sample.contain(pa.array(inter.users, pa.string()))[inter.user], base,
-        slates, {why: count for why, count in left_out.items() if count},
+        catalogue, inter, behaviour.new, behaviour.arrived, behaviour.shown, pool, base, slates,
+        {why: count for why, count in left_out.items() if count},
         "".join(f"; {count} left out: {why}" for why, count in unusable.items()))
     log.info("window: %d new events of %d in all, %d matured slates%s", found.events, len(found.inter), len(slates),
              found.unusable)

@@ -88,6 +88,19 @@ def test_slice_and_split():
         inter.split(80)
 
 
+def test_events_among_pairs():
+    inter = Interactions.from_columns(list("abca"), list("xyzz"), range(4))
+
+    def among(*pairs):
+        users, items = zip(*pairs, strict=True) if pairs else ((), ())
+        return inter.among(pa.array(users, pa.string()), pa.array(items, pa.string())).tolist()
+
+    assert among(("a", "z"), ("b", "x"), ("c", "z"), ("nobody", "x"), ("a", "nothing"), (None, None), ("a", "z")) == [
+        False, False, True, True]
+    assert among() == [False] * 4
+    assert not inter.slice(0, 0).among(pa.array(["a"]), pa.array(["x"])).size
+
+
 def test_columns_of_different_lengths():
     with pytest.raises(DataError, match=r"one length, got \(2, 1, 2, 2, 2\)"):
         Interactions.from_columns(["a", "b"], ["x"], [1, 2])

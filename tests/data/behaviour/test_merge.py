@@ -18,8 +18,9 @@ def examples(*rows: Row) -> pa.Table:
 
 
 def merged(base, past, fresh, *, counted=1, **more):
-    """`past` is part 1 of the settled examples, and `fresh` part 2."""
+    """`past` is part 1 of the settled examples, and `fresh` part 2; what was `tapped` was in a slate."""
     parts = [rows.append_column("is_positive", pc.greater(rows["reward"], 0)).append_column(
+        "was_shown", pc.is_in(rows["action"], value_set=pa.array(["tapped"]))).append_column(
         "seq", pa.array([number] * len(rows), pa.int64())) for number, rows in ((1, past), (2, fresh))]
     return merge_behaviour(base, pa.concat_tables(parts), after=1, counted=counted, items=ITEMS, **more)
 
@@ -73,3 +74,10 @@ def test_what_was_read_and_not_counted_arrives_and_is_not_new(base):
     found = merged(base, past, examples(("c", "i2", 40, "buy", 3.0)), counted=0)
     assert told(found) == [("a", "i0", False), ("b", "i1", False), ("a", "i1", False), ("c", "i2", True)]
     assert found.arrived.tolist() == [False, False, True, True]
+
+
+def test_what_was_acted_on_in_a_slate_is_told(base):
+    past = examples(("a", "i1", 30, "tapped", 1.0), ("b", "i2", 31, "tapped", -1.0), ("b", "i2", 32, "click", 2.0))
+    found = merged(base, past, examples(("b", "i3", 40, "tapped", 1.0), ("b", "i1", 41, "tapped", 1.0)))
+    shown = {(user, item) for (user, item, _), was in zip(told(found), found.shown, strict=True) if was}
+    assert shown == {("a", "i1"), ("b", "i3"), ("b", "i1")}

@@ -146,7 +146,10 @@ def test_where_a_clock_ran_ahead_the_label_that_matured_counts(world: World, set
     advance(world, settled, now=1060)  # the clock is right again, and the label is open again
     advance(world, settled, now=1200)
     assert rows(settled) == [("slate:r1/a", 1050, "click", 1.0, 0)]
-    assert settled.behaviour(after=0, upto=9, sample=ALL)["reward"].to_pylist() == [1.0]
+    world.act("e2", 1300, "b")  # of no slate
+    advance(world, settled, now=1400)
+    behaviour = settled.behaviour(after=0, upto=9, sample=ALL)
+    assert (behaviour["reward"].to_pylist(), behaviour["was_shown"].to_pylist()) == ([1.0, 1.0], [True, False])
 
 
 def test_examples_of_another_rule_are_refused_by_name(world: World, settled: SettledExamples) -> None:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tfrec.data.items.catalogue import Catalogue
+from tfrec.data.items.positions import positions
 from tfrec.data.items.unknown_ids import LOOKED_AT
 from tfrec.data.readers.event_files import DEFAULT_ACTION
 from tfrec.errors import DataError
@@ -107,6 +108,12 @@ class Interactions:
     def where(self, chosen: npt.NDArray[np.bool_]) -> "Interactions":
         """The events where `chosen` `[n]` holds, with the same codes and vocabularies."""
         return self._of(chosen)
+
+    def among(self, users: pa.ChunkedArray | pa.Array, items: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.bool_]:
+        """`[n]`: which events are of one of these pairs, a user and an item beside each other."""
+        user, item = positions(users, self.users), positions(items, self.items)
+        known = (user >= 0) & (item >= 0)
+        return np.isin(self.user.astype(np.int64) * len(self.items) + self.item, user[known] * len(self.items) + item[known])
 
     def _of(self, events: Any) -> "Interactions":
         return replace(self, user=self.user[events], item=self.item[events], time=self.time[events],

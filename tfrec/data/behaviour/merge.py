@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec.data.behaviour.interactions import Interactions
-from tfrec.data.items.positions import positions
 from tfrec.data.labels.pair_rewards import ACTIONS, one_row_per_pair, positive_pairs
 
 _COLUMNS = [*ACTIONS.names, "is_positive"]
@@ -27,6 +26,7 @@ class MergedBehaviour:
     inter: Interactions
     new: npt.NDArray[np.bool_]  # [n], not learnt yet
     arrived: npt.NDArray[np.bool_]  # [n], not counted yet
+    shown: npt.NDArray[np.bool_]  # [n], acted on in a slate
 
 
 def merge_behaviour(base: pa.Table | None, logged: pa.Table, *, after: int, counted: int, items: Collection[str],
@@ -54,28 +54,21 @@ def merge_behaviour(base: pa.Table | None, logged: pa.Table, *, after: int, coun
         whole["user"], whole["item"], whole["time"].to_numpy(), items=list(items), action=whole["action"],
         weight=whole["reward"].to_numpy(), now=now,
     )
-    key = inter.user.astype(np.int64) * len(inter.items) + inter.item
 
     def unknown_to(part: int) -> npt.NDArray[np.bool_]:
         known = pairs(logged.filter(pc.less_equal(logged["seq"], part)))
-        return ~np.isin(key, _keys(inter, known["user"], known["item"]))
+        return ~inter.among(known["user"], known["item"])
 
     new = unknown_to(after)
     arrived = new if counted == after else unknown_to(counted)
     if held_back:
         users, names = zip(*held_back, strict=True)
-        new = new | np.isin(key, _keys(inter, pa.array(users, pa.string()), pa.array(names, pa.string())))
-    return MergedBehaviour(inter, new, arrived)
+        new = new | inter.among(pa.array(users, pa.string()), pa.array(names, pa.string()))
+    chosen = logged.filter(pc.and_(logged["was_shown"], logged["is_positive"]))
+    return MergedBehaviour(inter, new, arrived, inter.among(chosen["user"], chosen["item"]))
 
 
 def _with_positives(rewards: pa.Table) -> pa.Table:
     """Rewards of actions, and whether each is positive; actions without a reward are left out."""
     rows = rewards.select(ACTIONS.names).append_column("is_positive", pc.greater(rewards["reward"], 0))
     return rows.filter(pc.not_equal(rows["reward"], 0))
-
-
-def _keys(inter: Interactions, users: pa.ChunkedArray, items: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """A number for each (user, item) pair; pairs that `inter` does not know are left out."""
-    user, item = positions(users, inter.users), positions(items, inter.items)
-    known = (user >= 0) & (item >= 0)
-    return np.asarray(user[known] * len(inter.items) + item[known])

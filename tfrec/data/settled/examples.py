@@ -26,7 +26,7 @@ NEWEST = "QUALIFY ROW_NUMBER() OVER (PARTITION BY example_id ORDER BY seq DESC) 
 _IS_BEHAVIOUR = "(reward <> 0 OR positive_time IS NOT NULL)"
 _ACTION_COLUMNS = """
 "user", item, COALESCE(positive_time, time) AS time, COALESCE(positive_action, action) AS action, reward,
-positive_time IS NOT NULL AS is_positive, seq
+positive_time IS NOT NULL AS is_positive, source = 'slate' AS was_shown, seq
 """
 
 
@@ -82,7 +82,7 @@ class SettledExamples:
 
         Returns:
             `user`, `item`, `time` and `action` of the earliest positive outcome or else of the strongest, `reward`,
-            `is_positive`, and `seq`, the number of the part; in the order of time.
+            `is_positive`, `was_shown`, whether it was of a slate, and `seq`, the number of the part; in the order of time.
         """
         wanted = pa.table({"user": pa.array(sorted(set(users)), pa.string())})
         return self.query(f"""

@@ -49,11 +49,9 @@ DAY = 86_400  # seconds of a round
 SETTINGS_OF_ALL = (
     "model.dim=32", "model.history=20", "model.id_slots=1024", "model.dropout=0.1", "training.epochs=12", "serving.max_k=50",
     f"reward.weights={{{CLICKED}=1.0}}", "data.attribution_hours=0.5",
-    "retrain.objective=pointwise", "retrain.epochs=4", "retrain.learning_rate=0.01", "retrain.slate_batch=64",
-    # HR@10 asks which model finds what was clicked among the champion's own best ten, so it holds back whoever moves on from
-    # them. Where slates are drawn, their propensities judge: `retrain.value_margin` stays as it is
-    "retrain.gate_margin=1", "retrain.gate_floor=0", "retrain.forget_margin=1", "retrain.search_margin=1",
-    "retrain.gate_share=0.1", "retrain.gate_sample=500",
+    "retrain.epochs=4", "retrain.learning_rate=0.01", "retrain.slate_batch=64", "retrain.gate_share=0.1",
+    # the gate is the default one but for this: what people liked before the loop may be forgotten, as tastes change
+    "retrain.forget_margin=1",
     "gateway.temperature=0.5", "gateway.epsilon=0.1", "gateway.model_batch=64",
 )
 

@@ -17,7 +17,7 @@ from tfrec.models.prior_timeline import PriorTimeline
 from tfrec.models.recommender import MAX_ACTIONS, Recommender
 from tfrec.models.text_encoder import load_encoder
 from tfrec.training.slates.bandit_update import update_head
-from tfrec.training.slates.policy_scorer import PolicyScorer
+from tfrec.training.slates.policy_scorer import PolicyScorer, PolicyScores
 from tfrec.training.slates.position_bias import fit_position_bias
 
 
@@ -57,14 +57,14 @@ def window_arrays(
 
 @dataclass(frozen=True)
 class SlateWindow:
-    """What a retrain reads of slates: those before a moment are learnt, those after it judge.
+    """What a retrain reads of slates: those that it learns, and those that judge.
 
-    A label may change until its attribution window closes, so a slate is learnt only when that was before the moment: nothing
-    that judges is older than the end of what was learnt. Slates in between are left for the next run.
+    A label may change until its attribution window closes, so a slate is learnt only when that was before the moment from which
+    events judge. Of the others some judge, and all are left for the next run.
 
     Attributes:
         learnt: What is learnt from.
-        judged: What judges: slates that were drawn with propensities.
+        judged: What judges.
         scorer: Scores both.
         learnt_until: Seconds since 1970, the time of the newest slate that is learnt; 0 without one.
     """
@@ -75,22 +75,18 @@ class SlateWindow:
     learnt_until: int
 
     @classmethod
-    def of(cls, recommender: Recommender, slates: pa.Table, timeline: PriorTimeline, *, until: int,
-           now: int) -> "SlateWindow":
-        """The slates, split at `until`, seconds since 1970."""
+    def of(cls, recommender: Recommender, slates: pa.Table, timeline: PriorTimeline, *, until: int, now: int,
+           judges: npt.NDArray[np.bool_]) -> "SlateWindow":
+        """The slates whose labels cannot change from `until` on, seconds since 1970, and those among the others that judge."""
         arrays, log_p = window_arrays(recommender, slates, timeline, now=now)
         early = arrays.time + recommender.config.data.attribution_seconds < until
-        judges = (arrays.time >= until) & arrays.drawn & arrays.shown[:, 0]
         scorer = PolicyScorer(recommender, log_p, epsilon=recommender.config.gateway.epsilon_at(now))
         newest = int(arrays.time[early].max()) if early.any() else 0
-        return cls(arrays.take(early), arrays.take(judges), scorer, newest)
+        return cls(arrays.take(early), arrays.take(judges & ~early), scorer, newest)
 
-    def first_position_probabilities(self) -> npt.NDArray[np.float64]:
-        """`[judged]`: the probability of each slate's first item under the exploring policy, by the weights of now."""
-        if not len(self.judged):
-            return np.zeros(0)
-        found = np.concatenate([scores.log_pi[:, 0] for _, scores, _ in self.scorer.parts(self.judged)])
-        return np.exp(found.astype(np.float64))
+    def judged_scores(self) -> PolicyScores:
+        """Of what judges, by the weights of now."""
+        return self.scorer(self.judged)
 
     def teach_head(self, recommender: Recommender) -> None:
         """Update what the bandits know, under the weights that the recommender has now."""
