@@ -40,7 +40,7 @@ class PairAccuracy:
         return vars(self) | {"gap": None if self.gap is None else self.gap._asdict()}
 
 
-class Pairs(NamedTuple):
+class BalancedPairs(NamedTuple):
     """Pairs of items of the same slate, `[pairs]` each."""
 
     row: Ints  # of the slate
@@ -72,7 +72,7 @@ def compare_accuracy(reward: Floats, shown: NDArray[np.bool_], *, champion: Floa
     return PairAccuracy(slates, float(theirs.sum() / weight.sum()), float(ours.sum() / weight.sum()), gap)
 
 
-def balanced_pairs(reward: Floats, shown: NDArray[np.bool_]) -> Pairs:
+def balanced_pairs(reward: Floats, shown: NDArray[np.bool_]) -> BalancedPairs:
     """The pairs of different rewards, weighted so that both directions of each two positions have the same mass."""
     reward, shown = reward[:, :POSITIONS], shown[:, :POSITIONS]
     k = reward.shape[1]
@@ -80,10 +80,10 @@ def balanced_pairs(reward: Floats, shown: NDArray[np.bool_]) -> Pairs:
     count = np.bincount(better * k + worse, minlength=k * k).reshape(k, k)
     both = count + count.T
     share = np.divide(count.T, both, out=np.zeros((k, k)), where=both > 0)  # n m / (n + m), over the n of this direction
-    return Pairs(row, better, worse, share[better, worse])
+    return BalancedPairs(row, better, worse, share[better, worse])
 
 
-def _right(pairs: Pairs, scores: Floats) -> NDArray[np.float64]:
+def _right(pairs: BalancedPairs, scores: Floats) -> NDArray[np.float64]:
     """`[pairs]`: 1 where the better item has the higher score, .5 where both have the same."""
     better, worse = scores[pairs.row, pairs.better], scores[pairs.row, pairs.worse]
     return np.asarray((better > worse) + 0.5 * (better == worse), np.float64)
