@@ -64,12 +64,10 @@ def compare_accuracy(reward: Floats, shown: NDArray[np.bool_], *, champion: Floa
     slates = len(np.unique(pairs.row[pairs.weight > 0]))
     if slates < LEAST:
         return PairAccuracy(slates, 0.5, 0.5, None)
-    theirs, ours = (_right(pairs, scores) for scores in (champion, challenger))
-    theirs, ours, gained, weight = (
-        np.bincount(pairs.row, weights=each * pairs.weight, minlength=len(reward))
-        for each in (theirs, ours, ours - theirs, np.ones(len(ours))))
-    gap = UserBootstrap(users).ratio(np.zeros(len(reward)), gained, weight)
-    return PairAccuracy(slates, float(theirs.sum() / weight.sum()), float(ours.sum() / weight.sum()), gap)
+    theirs, ours, mass = (np.bincount(pairs.row, weights=right * pairs.weight, minlength=len(reward)) for right in (
+        _right(pairs, champion), _right(pairs, challenger), np.ones(len(pairs.row))))
+    gap = UserBootstrap(users).ratio(np.zeros(len(reward)), ours - theirs, mass)
+    return PairAccuracy(slates, float(theirs.sum() / mass.sum()), float(ours.sum() / mass.sum()), gap)
 
 
 def balanced_pairs(reward: Floats, shown: NDArray[np.bool_]) -> BalancedPairs:

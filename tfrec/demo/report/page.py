@@ -115,8 +115,8 @@ def _closed_loop(loop: Mapping[str, Any], replay: Finding) -> str:
         "<em>Static</em> keeps the first model, and goes on counting what is popular. <em>Greedy</em> shows its best guesses, "
         "<em>exploring</em> draws from them; both are retrained after each round on what their own people did. "
         "<em>Best slates</em> know each person's true tastes. Bands are 95% intervals over people. Of the exploring arm's "
-        f"{loop['retrains']['exploring']} retrains, {loop['promoted']['exploring']} went live; the gate judged them by the "
-        "estimated value of their policy alone.</p>"
+        f"{loop['retrains']['exploring']} retrains, {loop['promoted']['exploring']} went live; the gate asked who is right "
+        "about what people chose in the slates.</p>"
         f'<figure class="card"><h3>Expected clicks per request, by round</h3>{charts.reward_chart(loop)}</figure>'
         "<h2>The same system on recorded behaviour</h2>"
         f'<p class="note">A replay: what was shown cannot change what people did. {escape(replay.headline)} '
