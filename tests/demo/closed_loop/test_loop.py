@@ -37,8 +37,8 @@ def played(run: Path, forked: None, tiny_checkpoint: Path) -> Played:
                                       1_000_000 + np.arange(len(order)), items=names, action=["rating"] * len(order))
     # 500 slates, seven events and 40 films without a meaning tell a gate little: by its default margins it rejects by chance
     settings = ("retrain.gate_margin=1", "retrain.gate_floor=0", "retrain.search_margin=1", "retrain.pair_margin=1",
-                "retrain.keep_share=0", "retrain.value_margin=1000", f'text.encoder="{tiny_checkpoint}"', "text.max_tokens=12", "model.dim=16",
-                "training.epochs=2", "retrain.slate_batch=128", "retrain.epochs=3", "retrain.learning_rate=0.02")
+                "retrain.keep_share=0", "retrain.value_margin=1000", f'text.encoder="{tiny_checkpoint}"', "text.max_tokens=12",
+                "model.dim=16", "training.epochs=2", "retrain.slate_batch=128", "retrain.epochs=3", "retrain.learning_rate=0.02")
     plan = Plan(people=PEOPLE, least_ratings=20, rounds=ROUNDS, turns=TURNS, drift=0, arms=("static", "exploring"),
                 settings=settings)
     with eagerly(), exporting("recommend", "explore", "similar"), mock.patch("tfrec.demo.closed_loop.loop.Verifier"), \
