@@ -134,7 +134,8 @@ def one_retrain(run: Path, now: int, options: list[str]) -> dict[str, Any]:
     from tfrec.retrain import retrain
 
     began, cpu = time.monotonic(), time.process_time()
-    wide = ["retrain.gate_margin=1", "retrain.gate_floor=0", "retrain.forget_margin=1", "retrain.search_margin=1"]
+    wide = ["retrain.gate_margin=1", "retrain.gate_floor=0", "retrain.forget_margin=1", "retrain.search_margin=1",
+            "retrain.pair_margin=1", "retrain.keep_share=0", "retrain.value_margin=1000"]
     result = retrain(configured(run, *wide, *options), now=now)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     return {"outcome": result.outcome, "events": result.events, "seconds": round(time.monotonic() - began, 2),
