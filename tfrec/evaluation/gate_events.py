@@ -4,6 +4,7 @@ Whoever pushes an item also writes events that a model which has learnt the push
 to a share, and a burst does not count at all: many new users on one item that other users hardly touch. An event that is left out
 here is not lost; the next retrain learns it, or its own rules leave it out.
 """
+from bisect import bisect_left
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -88,10 +89,9 @@ def newest_within_share(user: NDArray[np.integer], *, share: float) -> Ints:
 def _most_of_one(user: NDArray[np.integer], *, share: float) -> int:
     """How many of the events of `user` `[n]` one user may have so that nobody is above `share` or, if larger, an equal share."""
     count = np.unique(user, return_counts=True)[1]
-    most = int(count.max(initial=1))
-    while most > 1:
+
+    def is_too_many(most: int) -> bool:  # and so are more, as the sum of what is left grows ever slower
         capped = np.minimum(count, most)
-        if most <= max(share * capped.sum(), capped.mean()):
-            break
-        most -= 1
-    return most
+        return bool(most > max(share * capped.sum(), capped.mean()))
+
+    return 1 + bisect_left(range(2, int(count.max(initial=1)) + 1), True, key=is_too_many)
