@@ -58,7 +58,7 @@ class Figures:
 
     newest: Comparison | None  # None when there is no event to compare on
     asked: Comparison | None = None  # of the newest events those that HR@10 decides by; None when slates decide alone
-    pairs: PairAccuracy | None = None
+    pairs: PairAccuracy | None = None  # where slates judge
     earlier: Comparison | None = None
     value: PolicyValue | None = None
     searches: SearchRanks | None = None
@@ -68,7 +68,7 @@ class Figures:
     @property
     def slates_judge(self) -> bool:
         """Whether there are slates enough to compare on."""
-        return self.pairs is not None and self.pairs.gap is not None
+        return self.pairs is not None
 
 
 def compare(challenger: NDArray[np.float64], others: Mapping[str, NDArray[np.float64]],
@@ -123,11 +123,13 @@ def measure(champion: Ranks | None, challenger: Ranks, baselines: Mapping[str, R
             raise UsageError(
                 f"gate: the challenger and {name} must be ranked on the same events, got {len(challenger)} and {len(ranks)}."
             )
+    if pairs is not None and pairs.gap is None:  # too few to tell
+        pairs = None
     on_searches = None if search is None else compare(search.challenger, {CHAMPION: search.champion}, search.users)
 
     def on(ours: Ranks, theirs: Mapping[str, Ranks], *, asked: bool) -> Comparison | None:
         kept = np.ones(len(ours), bool)
-        if asked and of_slates is not None and pairs is not None and pairs.gap is not None:
+        if asked and of_slates is not None and pairs is not None:
             kept = ~of_slates[ours.events]
             if kept.sum() < LEAST_ASKED:
                 return None

@@ -39,7 +39,7 @@ def figures_of(decision: Decision) -> dict[str, Any]:
     if figures.newest is None:
         return {"events": 0, "margin": margins.hit_rate}
     found = {**_compared(figures.newest, margins.hit_rate), "ndcg@10": figures.newest.ndcg}
-    if figures.pairs is not None and figures.slates_judge:
+    if figures.pairs is not None:
         found["pairs"] = figures.pairs.to_dict() | {"margin": margins.pairs}
         if figures.asked is not None:
             found["of_no_slate"] = _compared(figures.asked, margins.hit_rate)

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from tfrec.config import Config
 from tfrec.data.behaviour.histories import Histories
 from tfrec.data.behaviour.interactions import Interactions
-from tfrec.data.examples.slates import flat
+from tfrec.data.examples.slates import earned
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.evaluation import protocol
 from tfrec.evaluation.baselines import POPULARITY_7D
@@ -78,7 +78,7 @@ class Contest:
     def _measured(self) -> Measured:
         searches = rank_searches(self._searches, self._search, n_items=self._items)
         return Measured(self._rank(self._split.judges.events, self._scorer), self._rank(self._earlier, self._scorer),
-                        self._shown.judged_scores(), searches)
+                        self._shown.scorer(self._shown.judged), searches)
 
     def decision(self, parent: Manifest) -> Decision:
         """Whether the challenger may replace the champion.
@@ -122,10 +122,9 @@ def _earlier(config: Config, inter: Interactions, old: np.ndarray, histories: Hi
 
 def _searches(config: Config, catalogue: Catalogue, slates: pa.Table, *, since: int) -> Searches:
     """What people searched for and chose in the time that judges; with too little of it, the items' own texts."""
-    row, items = flat(slates, "item")
+    row, items = earned(slates)
     asked = slates.select(["query", "user", "time"]).take(pa.array(row)).append_column("item", items)
-    wanted = pc.and_(pc.greater(flat(slates, "reward")[1], 0), pc.greater_equal(asked["time"], since))
-    asked = asked.filter(pc.and_(wanted, pc.not_equal(asked["query"], "")))
+    asked = asked.filter(pc.and_(pc.greater_equal(asked["time"], since), pc.not_equal(asked["query"], "")))
     chosen = list(zip(*(asked[name].to_pylist() for name in ("query", "item", "user")), strict=True))
     searches = chosen_searches(chosen[-config.retrain.gate_sample :], catalogue)
     return searches if len(searches) >= MIN_SEARCHES else own_texts(catalogue, limit=MAX_OWN_TEXTS)

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tfrec.config import Config
 from tfrec.data.behaviour.damping import Damping, damping
 from tfrec.data.behaviour.interactions import Interactions
-from tfrec.data.examples.slates import flat
+from tfrec.data.examples.slates import earned
 from tfrec.evaluation.gate_events import GateEvents, gate_events, newest_within_share
 from tfrec.retrain.window import WindowContents
 from tfrec.training.replay import with_replay
@@ -35,6 +34,7 @@ class Split:
     slates: npt.NDArray[np.bool_]  # [slates of the window], which of them judge
     chosen: npt.NDArray[np.bool_]  # [len(inter)], which events people chose in those slates
     start: int  # of the first event that judges: those before it may be learnt
+    until: int  # seconds since 1970 at which the judging part begins; after all time when there is none
     targets: npt.NDArray[np.bool_]  # [start], which of those are learnt: new ones, and replayed old ones
     damping: Damping  # of their weights
 
@@ -47,11 +47,6 @@ class Split:
     def learnt(self) -> int:
         """How many of the new events are learnt."""
         return int((self.targets & self.new[: self.start]).sum())
-
-    @property
-    def until(self) -> int:
-        """Seconds since 1970 at which the judging part begins; after all time when there is none."""
-        return int(self.inter.time[self.start]) if self.start < len(self.inter) else END_OF_TIME
 
     @property
     def since(self) -> int:
@@ -90,8 +85,11 @@ def split_window(config: Config, window: WindowContents, *, seed: int) -> Split:
     inter, settings, user_share = window.inter, config.retrain, config.reward.user_share
     judges = gate_events(inter, window.new, share=settings.gate_share, limit=settings.gate_sample, user_share=user_share)
     start = int(judges.events[0]) if len(judges) else len(inter)
-    slates = _judging_slates(config, window.slates, until=int(inter.time[start]) if start < len(inter) else END_OF_TIME)
-    chosen = inter.among(*_chosen(window.slates.filter(pa.array(slates))))
+    until = int(inter.time[start]) if start < len(inter) else END_OF_TIME
+    slates = _judging_slates(config, window.slates, until=until)
+    row, item = earned(window.slates)
+    judging = pa.array(slates[row])
+    chosen = inter.among(window.slates["user"].take(pa.array(row)).filter(judging), item.filter(judging))
     before, new, learnable = inter.slice(0, start), window.new[:start], ~chosen[:start]
     targets = learnable & with_replay(
         before, new & learnable, ratio=settings.replay, length=config.model.history, seed=seed, evenness=settings.evenness,
@@ -100,7 +98,7 @@ def split_window(config: Config, window: WindowContents, *, seed: int) -> Split:
     if len(judges):
         for words in damped.warnings():
             log.warning("damped: %s", words)
-    return Split(inter, window.new, judges, slates, chosen, start, targets, damped)
+    return Split(inter, window.new, judges, slates, chosen, start, until, targets, damped)
 
 
 def _judging_slates(config: Config, slates: pa.Table, *, until: int) -> npt.NDArray[np.bool_]:
@@ -108,13 +106,6 @@ def _judging_slates(config: Config, slates: pa.Table, *, until: int) -> npt.NDAr
     time = slates["time"].to_numpy()
     unlearnt = np.flatnonzero(time + config.data.attribution_seconds >= until)
     user = np.unique(slates["user"].take(pa.array(unlearnt)).to_pylist(), return_inverse=True)[1]
-    chosen = np.zeros(len(time), bool)
-    chosen[unlearnt[newest_within_share(user, share=config.reward.user_share)][-config.retrain.gate_sample :]] = True
-    return chosen
-
-
-def _chosen(slates: pa.Table) -> tuple[pa.Array, pa.Array]:
-    """The pairs of user and item that earned something in these slates."""
-    row, item = flat(slates, "item")
-    earned = pc.greater(flat(slates, "reward")[1], 0)
-    return slates["user"].take(pa.array(row)).filter(earned), item.filter(earned)
+    judging = np.zeros(len(time), bool)
+    judging[unlearnt[newest_within_share(user, share=config.reward.user_share)][-config.retrain.gate_sample :]] = True
+    return judging

@@ -141,6 +141,13 @@ def flat(slates: pa.Table, column: str) -> tuple[npt.NDArray[np.int64], pa.Array
     return np.repeat(np.arange(len(lists)), sizes), pc.list_flatten(lists)
 
 
+def earned(slates: pa.Table) -> tuple[npt.NDArray[np.int64], pa.Array]:
+    """The items that earned something, one after the other, and the row of the slate that each is of."""
+    row, item = flat(slates, "item")
+    positive = pc.fill_null(pc.greater(flat(slates, "reward")[1], 0), False)
+    return row[positive.to_numpy(zero_copy_only=False)], item.filter(positive)
+
+
 def _cut(slates: pa.Table, positions: int | None) -> pa.Table:
     if positions is None or not slates.num_rows:
         return slates

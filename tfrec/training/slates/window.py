@@ -17,7 +17,7 @@ from tfrec.models.prior_timeline import PriorTimeline
 from tfrec.models.recommender import MAX_ACTIONS, Recommender
 from tfrec.models.text_encoder import load_encoder
 from tfrec.training.slates.bandit_update import update_head
-from tfrec.training.slates.policy_scorer import PolicyScorer, PolicyScores
+from tfrec.training.slates.policy_scorer import PolicyScorer
 from tfrec.training.slates.position_bias import fit_position_bias
 
 
@@ -77,16 +77,12 @@ class SlateWindow:
     @classmethod
     def of(cls, recommender: Recommender, slates: pa.Table, timeline: PriorTimeline, *, until: int, now: int,
            judges: npt.NDArray[np.bool_]) -> "SlateWindow":
-        """The slates whose labels cannot change from `until` on, seconds since 1970, and those among the others that judge."""
+        """The slates whose labels cannot change from `until` on, seconds since 1970, and those of the others that judge."""
         arrays, log_p = window_arrays(recommender, slates, timeline, now=now)
         early = arrays.time + recommender.config.data.attribution_seconds < until
         scorer = PolicyScorer(recommender, log_p, epsilon=recommender.config.gateway.epsilon_at(now))
         newest = int(arrays.time[early].max()) if early.any() else 0
-        return cls(arrays.take(early), arrays.take(judges & ~early), scorer, newest)
-
-    def judged_scores(self) -> PolicyScores:
-        """Of what judges, by the weights of now."""
-        return self.scorer(self.judged)
+        return cls(arrays.take(early), arrays.take(judges), scorer, newest)
 
     def teach_head(self, recommender: Recommender) -> None:
         """Update what the bandits know, under the weights that the recommender has now."""
