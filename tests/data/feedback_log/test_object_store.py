@@ -5,9 +5,12 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pyarrow as pa
@@ -82,12 +85,12 @@ def events(log: FeedbackLog) -> list[str]:
 
 
 def test_two_writers_of_which_one_is_killed_lose_nothing_and_repeat_nothing(url: str, tmp_path: Path) -> None:
-    other, killed = (start(WRITES, url, tmp_path / "wal", name, number) for name, number in (("h", 40), ("g", 1_000_000)))
-    assert killed.stdout is not None
-    acknowledged = [killed.stdout.readline().strip() for _ in range(200)]
-    killed.send_signal(signal.SIGKILL)
-    acknowledged += killed.communicate(timeout=100)[0].split()
-    other.communicate(timeout=100)
+    with start(WRITES, url, tmp_path / "wal", "h", 40) as other, start(WRITES, url, tmp_path / "wal", "g", 1_000_000) as killed:
+        assert killed.stdout is not None
+        acknowledged = [killed.stdout.readline().strip() for _ in range(200)]
+        killed.send_signal(signal.SIGKILL)
+        acknowledged += killed.communicate(timeout=100)[0].split()
+        other.communicate(timeout=100)
     assert other.returncode == 0
     log = FeedbackLog(url)
     with LogWriter(log, WriteAheadFile(tmp_path / "wal", "g")) as writer:
@@ -98,18 +101,29 @@ def test_two_writers_of_which_one_is_killed_lose_nothing_and_repeat_nothing(url:
     assert log.window(None, now=1).end["outcomes"] == {"g": len(found) - 40, "h": 40}
 
 
+def test_all_who_create_a_log_at_the_same_moment_open_it(url: str) -> None:
+    logs = [FeedbackLog(f"{url}/{n}") for n in range(5) for _ in range(6)]
+    together = Barrier(6, timeout=20)
+
+    def last_seq(log: FeedbackLog) -> int:
+        together.wait()
+        return log.last_seq("g")
+
+    with ThreadPoolExecutor(6) as threads:
+        assert list(threads.map(last_seq, logs)) == [0] * len(logs)
+
+
 def test_processes_that_replay_the_same_rows_write_them_once(url: str) -> None:
-    processes = [start(REPLAYS, url) for _ in range(3)]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    for process in processes:
-        process.communicate(timeout=100)
-        assert process.returncode == 0
+    with ExitStack() as running:
+        processes = [running.enter_context(start(REPLAYS, url)) for _ in range(3)]
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+    assert [process.returncode for process in processes] == [0] * 3
     assert sorted(events(FeedbackLog(url))) == sorted(f"e{k}" for k in range(1, 9))
 
 

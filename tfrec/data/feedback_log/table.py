@@ -4,7 +4,6 @@ Every commit carries the writer's newest sequence number as a Delta application 
 rows cannot both succeed: the second finds the number taken, looks again, and has nothing left to add. What a local table commits
 is on disk when the call returns; an object store keeps what it acknowledges.
 """
-import contextlib
 import random
 import re
 import time
@@ -19,13 +18,14 @@ import pyarrow.dataset
 import pyarrow.fs
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError
 
 from tfrec.data.feedback_log.column_reader import ColumnReader
 from tfrec.data.feedback_log.commits import ADVICE, Action, Commits
 from tfrec.data.feedback_log.compaction import TIERS, merge_small_files
+from tfrec.data.feedback_log.creation import open_or_create, properties_of
 from tfrec.data.feedback_log.outdated import MARK, Outdated, drop_outdated, drop_outdated_remote
-from tfrec.data.feedback_log.parquet_file import BOUNDED, write_parquet
+from tfrec.data.feedback_log.parquet_file import write_parquet
 from tfrec.data.feedback_log.schema import UnwritableRows
 from tfrec.data.readers.files import unreadable
 from tfrec.errors import DataError
@@ -225,13 +225,10 @@ class LogTable:
         """
         try:
             if self._commits is None:
-                with contextlib.suppress(TableNotFoundError):  # not asked beforehand: each question is a request
-                    return DeltaTable(self.uri)
-                DeltaTable.create(self.uri, schema=self.schema, mode="ignore", configuration=_properties(self.schema))
-            else:
-                self._commits.check()
-                if self._commits.newest() < 0:
-                    self._commits.create(self.schema, _properties(self.schema))
+                return open_or_create(self.uri, self.schema)
+            self._commits.check()
+            if self._commits.newest() < 0:
+                self._commits.create(self.schema, properties_of(self.schema))
             return DeltaTable(self.uri)
         except DeltaError as error:
             raise unreadable(self.uri, _brief(error), advice=ADVICE) from error
@@ -369,14 +366,6 @@ class LogTable:
                 raise DataError(f"{self.uri}: cannot be written ({_brief(error)}).") from error
             except OSError as error:
                 raise DataError(f"{self.uri}: cannot be written ({error}). Is the disk full?") from error
-
-
-def _properties(schema: pa.Schema) -> dict[str, str | None]:
-    return {
-        "delta.dataSkippingStatsColumns": ",".join(name for name in BOUNDED if name in schema.names),  # for other tools
-        "delta.deletedFileRetentionDuration": "interval 1 days",
-        "delta.logRetentionDuration": "interval 1 days",
-    }
 
 
 def _new(parts: Mapping[str, WriterRows], before: Mapping[str, int], schema: pa.Schema) -> tuple[pa.Table, dict[str, int]]:
