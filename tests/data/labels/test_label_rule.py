@@ -98,7 +98,7 @@ def test_the_rule_is_built_in_one_place():
 
 def test_hours_become_seconds_in_one_way():
     assert load_config(None, ["data.attribution_hours=8.2"]).data.attribution_seconds == 29_520
-    assert [path.name for path in PACKAGE.rglob("*.py") if "attribution_hours *" in path.read_text()] == ["config.py"]
+    assert [path.name for path in PACKAGE.rglob("*.py") if "attribution_hours *" in path.read_text()] == ["data.py"]
 
 
 def test_lengths_that_are_asked_for_must_be_given():

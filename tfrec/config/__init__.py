@@ -1,0 +1,17 @@
+"""The configuration: every setting of tfrec, with its default and its unit. A section is a file."""
+from tfrec.config.data import DataConfig
+from tfrec.config.gateway import GatewayConfig
+from tfrec.config.ingest import IngestConfig
+from tfrec.config.retrain import Objective, RetrainConfig
+from tfrec.config.reward import Rating, RewardConfig, WeightChange
+from tfrec.config.section import Section
+from tfrec.config.serving import ServingConfig
+from tfrec.config.settings import Config, load_config
+from tfrec.config.text import TextConfig, Tuning, TuningConfig
+from tfrec.config.training import Device, ModelConfig, TrainingConfig
+
+__all__ = [
+    "Config", "DataConfig", "Device", "GatewayConfig", "IngestConfig", "ModelConfig", "Objective", "Rating", "RetrainConfig",
+    "RewardConfig", "Section", "ServingConfig", "TextConfig", "TrainingConfig", "Tuning", "TuningConfig", "WeightChange",
+    "load_config",
+]

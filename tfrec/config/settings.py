@@ -1,0 +1,94 @@
+"""All settings, and how they are loaded.
+
+`load_config` reads a TOML file and `--set section.key=value` words into an immutable `Config`. A key that does not exist is an
+error that names the nearest key: a misspelt key that is silently ignored costs a training run.
+"""
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import tomli_w
+
+from tfrec import config_file
+from tfrec.config.data import DataConfig
+from tfrec.config.gateway import GatewayConfig
+from tfrec.config.ingest import IngestConfig
+from tfrec.config.retrain import RetrainConfig
+from tfrec.config.reward import RewardConfig
+from tfrec.config.section import Section
+from tfrec.config.serving import ServingConfig
+from tfrec.config.text import TextConfig, TuningConfig
+from tfrec.config.training import ModelConfig, TrainingConfig
+
+
+class Config(Section):
+    """All settings."""
+
+    run: Path = Path("runs/default")  # The work directory: checkpoints, exports, published versions and the feedback log.
+    data: DataConfig = DataConfig()
+    reward: RewardConfig = RewardConfig()
+    text: TextConfig = TextConfig()
+    tuning: TuningConfig = TuningConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    retrain: RetrainConfig = RetrainConfig()
+    serving: ServingConfig = ServingConfig()
+    gateway: GatewayConfig = GatewayConfig()
+    ingest: IngestConfig = IngestConfig()
+
+    @property
+    def log_dir(self) -> Path:
+        """The directory of the feedback log in the run directory. It is used if `data.log` names no other place."""
+        return self.run / "log"
+
+    @property
+    def log_uri(self) -> str:
+        """The directory or URL of the feedback log: what was shown, and what people did."""
+        return self.data.log or str(self.log_dir)
+
+    @property
+    def examples_dir(self) -> Path:
+        """The directory of the settled examples in the run directory. It is used if `data.examples` names no other place."""
+        return self.run / "examples"
+
+    @property
+    def examples_uri(self) -> str:
+        """The directory or URL of the settled examples: what the join made of the log."""
+        return self.data.examples or str(self.examples_dir)
+
+    @property
+    def models_dir(self) -> Path:
+        """The base path of the model, which the model server polls: a directory for each published version."""
+        return self.run / "models" / self.serving.model_name
+
+    def digest(self) -> str:
+        """SHA-256 of the settings, in hexadecimal. Equal settings have equal digests, however they were written."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+    def to_toml(self) -> str:
+        """Every setting as TOML, from which `load_config` makes an equal `Config`. TOML has no null: None is left out."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Load the configuration. The overrides win over the file, the file over the reward preset, and the preset over the defaults.
+
+    Args:
+        path: a TOML file, or None. Paths inside it are relative to the working directory.
+        overrides: words such as `training.batch_size=64`, in order. A value is read as TOML or, if it is none (`run=runs/a`), as
+            a string. `reward.weights.click=2` changes one entry of a table, and `reward.weights={click=2}` the whole table.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key or value in it or in `overrides` is wrong.
+    """
+    given = {} if path is None else config_file.read_toml(Path(path))
+    config = config_file.checked(Config, config_file.over_preset(given), where=str(path))
+    chosen = [word for word in overrides if word.partition("=")[0].strip() == "reward.preset"]
+    if chosen:  # a preset is beneath the file, also when an override names it
+        config = config_file.checked(Config, config_file.over_preset(config_file.overridden(given, chosen)), where="--set")
+    rest = [word for word in overrides if word not in chosen]
+    if rest:
+        table = config_file.overridden(config.model_dump(mode="json", exclude_none=True), rest)
+        config = config_file.checked(Config, config_file.over_preset(table), where="--set")
+    return config
