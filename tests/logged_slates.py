@@ -38,7 +38,7 @@ def reward_of(item: str) -> float:
 @contextmanager
 def short_lists() -> Iterator[None]:
     """Answers are drawn among a third of the catalogue, as they are among 200 of a real one."""
-    with mock.patch("tfrec.config.SHORTLIST", tiny.N_ITEMS // 3):
+    with mock.patch("tfrec.config.serving.SHORTLIST", tiny.N_ITEMS // 3):
         yield
 
 
