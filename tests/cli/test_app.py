@@ -42,11 +42,11 @@ def test_the_help_lists_exactly_the_commands(call):
     code, out, _ = call("--help")
     # a command is the first word of its line, or the first in the box that a terminal gets
     listed = re.findall(r"^(?:│ |  )([a-z]+) {2,}\S", out.partition("Commands")[2], re.MULTILINE)
-    commands = "demo pretrain tune train evaluate export retrain ingest join serve gateway publish pull rollback status ope"
+    commands = "demo pretrain tune train evaluate sweep export retrain ingest join serve gateway publish pull rollback status ope"
     assert (code, listed) == (0, commands.split())
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "sweep"])
 def test_data_that_is_not_named_is_asked_for(call, tmp_path, command):
     code, out, err = call(command, "--set", f"run={tmp_path / 'run'}")
     assert (code, out) == (2, "")
@@ -56,7 +56,7 @@ def test_data_that_is_not_named_is_asked_for(call, tmp_path, command):
     assert (code, str(absent) in err) == (1, True)
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "sweep"])
 def test_a_run_that_is_a_file_is_refused_before_work(call, tmp_path, command):
     (tmp_path / "run").write_text("mine")
     code, out, err = call(command, "--items", "no.csv", "--interactions", "no.csv", "--set", f"run={tmp_path / 'run'}")
@@ -86,6 +86,17 @@ def test_evaluate_sets_a_bad_row_aside_once_and_takes_every_item_for_a_candidate
     assert (code, given) == (0, [(["a", "b", "c"], [2, 0])])
     assert "1 bad row set aside" in err
     assert len((run / "quarantine-evaluate.jsonl").read_text().splitlines()) == 1
+
+
+
+def test_sweep_refuses_a_wrong_range_before_it_reads_anything(call, tmp_path):
+    files = ("--items", tmp_path / "no.csv", "--interactions", tmp_path / "no.csv", "--set", f"run={tmp_path / 'run'}")
+    code, out, err = call("sweep", *files, "--vary", "training.learning_rate=1..0.1")
+    assert (code, out) == (2, "")
+    assert "--vary: training.learning_rate expects a range such as 0.1..0.5" in err
+    code, _, err = call("sweep", *files, "--vary", "model.dims=32,64")
+    assert (code, "(nearest: 'model.dim')" in err) == (2, True)
+    assert call("sweep", "--trials", "0")[0] == 2
 
 
 def test_export_does_not_touch_what_is_there(call, tmp_path):

@@ -15,6 +15,7 @@ from tfrec.cli.publish import publish, rollback, status
 from tfrec.cli.pull import pull
 from tfrec.cli.retrain import retrain
 from tfrec.cli.serve import gateway, serve
+from tfrec.cli.sweep import sweep
 from tfrec.cli.text_encoder import pretrain, tune
 from tfrec.cli.train import train
 
@@ -39,7 +40,7 @@ def tfrec(
     terminal.log_to_standard_error()
 
 
-for command in (demo, pretrain, tune, train, evaluate, export, retrain, ingest, join):
+for command in (demo, pretrain, tune, train, evaluate, sweep, export, retrain, ingest, join):
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(serve)
 for command in (gateway, publish, pull, rollback, status, ope):

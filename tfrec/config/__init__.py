@@ -7,11 +7,12 @@ from tfrec.config.reward import Rating, RewardConfig, WeightChange
 from tfrec.config.section import Section
 from tfrec.config.serving import ServingConfig
 from tfrec.config.settings import Config, load_config
+from tfrec.config.sweep import SweepConfig
 from tfrec.config.text import TextConfig, Tuning, TuningConfig
 from tfrec.config.training import Device, ModelConfig, TrainingConfig
 
 __all__ = [
     "Config", "DataConfig", "Device", "GatewayConfig", "IngestConfig", "ModelConfig", "Objective", "Rating", "RetrainConfig",
-    "RewardConfig", "Section", "ServingConfig", "TextConfig", "TrainingConfig", "Tuning", "TuningConfig", "WeightChange",
-    "load_config",
+    "RewardConfig", "Section", "ServingConfig", "SweepConfig", "TextConfig", "TrainingConfig", "Tuning", "TuningConfig",
+    "WeightChange", "load_config",
 ]

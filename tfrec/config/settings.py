@@ -18,6 +18,7 @@ from tfrec.config.retrain import RetrainConfig
 from tfrec.config.reward import RewardConfig
 from tfrec.config.section import Section
 from tfrec.config.serving import ServingConfig
+from tfrec.config.sweep import SweepConfig
 from tfrec.config.text import TextConfig, TuningConfig
 from tfrec.config.training import ModelConfig, TrainingConfig
 
@@ -32,6 +33,7 @@ class Config(Section):
     tuning: TuningConfig = TuningConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
+    sweep: SweepConfig = SweepConfig()
     retrain: RetrainConfig = RetrainConfig()
     serving: ServingConfig = ServingConfig()
     gateway: GatewayConfig = GatewayConfig()

@@ -7,7 +7,9 @@ behaviour is the most telling and must not be left out. An interrupted training 
 import hashlib
 import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +47,42 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class _Inputs:
-    """What both passes learn from."""
+class TrainingInputs:
+    """What both passes learn from, and what the trials of a sweep share."""
 
     config: Config
     catalogue: Catalogue
     inter: Interactions
     text: npt.NDArray[np.float32]  # [n_items, text width]
     prior_weights: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, config: Config, catalogue: Catalogue, inter: Interactions) -> "TrainingInputs":
+        """Encode the texts that the run's cache lacks, and fit the weights of the popularity mixture.
+
+        Raises:
+            DataError: there are too few events to hold some back for validation.
+        """
+        made = cls(config, catalogue, inter, np.zeros((0, 0), np.float32), np.zeros(0))
+        if made.validation < 2 or made.validation == len(inter):
+            raise DataError(f"training needs at least {int(2 / config.training.validation_share)} events, got {len(inter)}.")
+        with bar("reading texts", total=len(catalogue)) as advance:
+            text = encode_catalogue(config, catalogue.texts, advance=advance)
+        prior_weights = fit_weights(inter, start=int((1 - PRIOR_SHARE) * len(inter)), stop=len(inter))
+        return replace(made, text=text, prior_weights=prior_weights)
+
+    @property
+    def validation(self) -> int:
+        """The index of the first event that validates."""
+        return len(self.inter) - int(self.config.training.validation_share * len(self.inter))
+
+    @property
+    def identity(self) -> str:
+        """Digest of everything that the training is a function of."""
+        sha = hashlib.sha256(f"{self.config.digest()}{self.catalogue.digest()}".encode())
+        for column in (self.inter.user, self.inter.item, self.inter.time, self.inter.weight):
+            sha.update(np.ascontiguousarray(column).tobytes())
+        return sha.hexdigest()
 
     def start(self, targets: npt.NDArray[np.bool_]) -> tuple[Recommender, Trainer, Any]:
         """An untrained recommender, its trainer on the events in `targets`, and an optimiser."""
@@ -74,60 +104,78 @@ def train(config: Config, catalogue: Catalogue, inter: Interactions, *, resume: 
         DataError: there are too few events to hold some back for validation.
     """
     began = time.monotonic()
-    validation = len(inter) - int(config.training.validation_share * len(inter))
-    if validation < 2 or validation == len(inter):
-        raise DataError(f"training needs at least {int(2 / config.training.validation_share)} events, got {len(inter)}.")
-    with bar("reading texts", total=len(catalogue)) as advance:
-        text = encode_catalogue(config, catalogue.texts, advance=advance)
+    inputs = TrainingInputs.of(config, catalogue, inter)
     encoded = time.monotonic()
-    prior_weights = fit_weights(inter, start=int((1 - PRIOR_SHARE) * len(inter)), stop=len(inter))
-    inputs = _Inputs(config, catalogue, inter, text, prior_weights)
     strategy = choose_strategy(config.training.device)
     log.info("training on %s: %d events, %d items", describe(strategy), len(inter), len(catalogue))
     with strategy.scope():
-        state = TrainingState(config.run / "train", identity=_identity(config, catalogue, inter), resume=resume)
-        epochs, beta = _choose_epochs_and_beta(inputs, validation, state)
+        state = TrainingState(config.run / "train", identity=inputs.identity, resume=resume)
+        epochs, beta = _choose_epochs_and_beta(inputs, state)
         recommender, optimizer = _train_on_all(inputs, epochs, state)
     recommender.model.beta.assign(beta)
-    recommender.timeline = PriorTimeline.of(inter, weights=prior_weights)
+    recommender.timeline = PriorTimeline.of(inter, weights=inputs.prior_weights)
     recommender.prior = recommender.timeline.prior.copy()
     state.clear()
     log.info("trained %d epochs; popularity weighs %.2f", epochs, beta)
     return Trained(recommender, optimizer, epochs, time.monotonic() - began, encoded - began)
 
 
-def _choose_epochs_and_beta(inputs: _Inputs, validation: int, state: TrainingState) -> tuple[int, float]:
-    """The first pass: train without the validation events until they are predicted no better."""
+def _choose_epochs_and_beta(inputs: TrainingInputs, state: TrainingState) -> tuple[int, float]:
     if (known := state.result("choose")) is not None:
         return int(known["epochs"]), float(known["beta"])
-    training, run = inputs.config.training, inputs.config.run
-    recommender, trainer, optimizer = inputs.start(np.arange(len(inputs.inter)) < validation)
-    validator = Validator(recommender, inputs.inter, validation, inputs.prior_weights)
+    curve = first_pass(inputs, state, log_dir=inputs.config.run / "tensorboard" / "choose")
+    best = best_epoch(curve)
+    beta, figures = best_beta(curve[max(best - 1, 0) : best + 2])
+    log.info("NDCG@10 by weight of popularity, against 1: %s", figures)
+    state.finish("choose", {"epochs": best + 1, "beta": beta})
+    return best + 1, beta
+
+
+def first_pass(inputs: TrainingInputs, state: TrainingState, *, log_dir: Path | None = None,
+               report: Callable[[int, float], bool] | None = None) -> list[Validation]:
+    """Train without the validation events until they are predicted no better; return the figures of each epoch.
+
+    Args:
+        inputs: what is learnt.
+        state: of the training; the pass goes on from its last finished epoch.
+        log_dir: where TensorBoard's logs go; None writes none.
+        report: called with the number and the score of each epoch, also of those that are finished already; False ends the pass.
+            The caller shows the progress then, and this function does not.
+    """
+    training = inputs.config.training
+    recommender, trainer, optimizer = inputs.start(np.arange(len(inputs.inter)) < inputs.validation)
+    validator = Validator(recommender, inputs.inter, inputs.validation, inputs.prior_weights)
     first, saved = state.restore("choose", recommender, optimizer)
     curve = [Validation(*epoch) for epoch in saved]
     stopping = EarlyStopping(patience=training.patience, scores=[epoch.log_likelihood for epoch in curve])
+
+    def goes_on(epoch: int) -> bool:
+        return report is None or report(epoch, curve[epoch].log_likelihood)
 
     def after(epoch: int, loss: float) -> bool:
         recommender.model.average.swap()
         curve.append(validator.evaluate())
         recommender.model.average.swap()
         stopping.record(curve[-1].log_likelihood)
-        log.info("epoch %d: loss %.4f, validation log-likelihood %.4f%s", epoch + 1, loss, curve[-1].log_likelihood,
-                 " *" if stopping.improved else "")
+        if report is None:
+            log.info("epoch %d: loss %.4f, validation log-likelihood %.4f%s", epoch + 1, loss, curve[-1].log_likelihood,
+                     " *" if stopping.improved else "")
         state.save("choose", recommender, optimizer, epoch + 1, curve)
-        return not stopping.should_stop
+        return goes_on(epoch) and not stopping.should_stop
 
-    if not stopping.should_stop:
-        with bar("finding the number of epochs", total=trainer.steps * (training.epochs - first)) as advance:
-            trainer.run(optimizer, epochs=range(first, training.epochs), advance=advance, after=after,
-                        log_dir=run / "tensorboard" / "choose")
-    beta, figures = best_beta(curve[max(stopping.best - 1, 0) : stopping.best + 2])
-    log.info("NDCG@10 by weight of popularity, against 1: %s", figures)
-    state.finish("choose", {"epochs": stopping.best + 1, "beta": beta})
-    return stopping.best + 1, beta
+    if all(goes_on(epoch) for epoch in range(first)) and not stopping.should_stop and first < training.epochs:
+        total = trainer.steps * (training.epochs - first)
+        with bar("finding the number of epochs", total=total) if report is None else nullcontext() as advance:
+            trainer.run(optimizer, epochs=range(first, training.epochs), advance=advance, after=after, log_dir=log_dir)
+    return curve
 
 
-def _train_on_all(inputs: _Inputs, epochs: int, state: TrainingState) -> tuple[Recommender, Any]:
+def best_epoch(curve: Sequence[Validation]) -> int:
+    """The index of the epoch with the best score, the first of several equal ones."""
+    return EarlyStopping(patience=1, scores=[epoch.log_likelihood for epoch in curve]).best
+
+
+def _train_on_all(inputs: TrainingInputs, epochs: int, state: TrainingState) -> tuple[Recommender, Any]:
     """The second pass: train on all events. The weights are left at their moving average."""
     recommender, trainer, optimizer = inputs.start(np.ones(len(inputs.inter), bool))
     first, curve = state.restore("fit", recommender, optimizer)
@@ -141,14 +189,6 @@ def _train_on_all(inputs: _Inputs, epochs: int, state: TrainingState) -> tuple[R
                     log_dir=inputs.config.run / "tensorboard" / "fit")
     recommender.model.average.swap()
     return recommender, optimizer
-
-
-def _identity(config: Config, catalogue: Catalogue, inter: Interactions) -> str:
-    """Digest of everything that the training is a function of."""
-    sha = hashlib.sha256(f"{config.digest()}{catalogue.digest()}".encode())
-    for column in (inter.user, inter.item, inter.time, inter.weight):
-        sha.update(np.ascontiguousarray(column).tobytes())
-    return sha.hexdigest()
 
 
 def checkpoint_dir(config: Config) -> Path:
