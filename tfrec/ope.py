@@ -15,10 +15,11 @@ import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
-from tfrec.client.contract import FILTERS, HISTORY
+from tfrec.client.contract import CONTEXT, FILTERS, HISTORY
 from tfrec.client.inputs import UNKNOWN_AGE, padded, recommend_inputs
 from tfrec.config import Config
 from tfrec.data.examples.slates import drawn_slates
+from tfrec.data.feedback_log.contexts import context_values
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.readers.quarantine import Quarantine
@@ -130,18 +131,20 @@ def _slates(
 
 def _probabilities(graph: Graph, slates: pa.Table, judged: _Judged) -> list[list[float]]:
     """The probability of each item of each slate, given the earlier ones, under the judged policy."""
-    found = []
+    found, reads_context = [], bool(graph.features.width)
     with bar("judging", total=len(slates)) as advance:
         for start in range(0, len(slates), _AT_ONCE):
             some = {name: column.to_pylist() for name, column in zip(
                 slates.column_names, slates.slice(start, _AT_ONCE).columns, strict=True)}
-            log_pi = graph.log_propensities({name: tf.constant(array) for name, array in _inputs(some, judged).items()}).numpy()
+            some["context"] = graph.features.readable(context_values(slates["context"].slice(start, _AT_ONCE)))
+            inputs = _inputs(some, judged, reads_context=reads_context)
+            log_pi = graph.log_propensities({name: tf.constant(array) for name, array in inputs.items()}).numpy()
             found += [np.exp(row[: len(items)]).tolist() for items, row in zip(some["item"], log_pi, strict=True)]
             advance(len(some["item"]))
     return found
 
 
-def _inputs(slates: Mapping[str, list[Any]], judged: _Judged) -> dict[str, np.ndarray]:
+def _inputs(slates: Mapping[str, list[Any]], judged: _Judged, *, reads_context: bool) -> dict[str, np.ndarray]:
     """The requests of slates as they were served, the slates, and the judged policy."""
     ages = [[UNKNOWN_AGE if then < 0 else max(0, asked - then) for then in times]
             for asked, times in zip(slates["time"], _lists(slates["history_time"]), strict=True)]
@@ -150,8 +153,9 @@ def _inputs(slates: Mapping[str, list[Any]], judged: _Judged) -> dict[str, np.nd
         history_age_s=ages, query=slates["query"], prior=[Override(items, np.array(log_p, np.float32)) for items, log_p in sent],
         history=_lists(slates["history"]), history_action=_lists(slates["history_action"]), exclude=_lists(slates["exclude"]),
         allow_tags=_lists(slates["allow_tags"]), deny_tags=_lists(slates["deny_tags"]),
+        time=slates["time"], context=slates["context"],
     )
-    return {name: asked[name] for name in HISTORY | FILTERS} | {
+    return {name: asked[name] for name in HISTORY | FILTERS | (CONTEXT if reads_context else {})} | {
         # `padded` puts a column in front, and the first item of a slate is its first column
         "slate": padded(slates["item"], "")[:, 1:],
         "temperature": np.full(len(slates["item"]), judged.temperature, np.float32),

@@ -21,8 +21,9 @@ import tfrec
 from tests.docs.pages import BLOCKS, MARKS, PAGES, ROOT, Block, anchors, block, blocks, links, rows, words_in_backticks
 from tests.test_imports import ROOMS
 from tfrec.cli.app import app
-from tfrec.config import Config, load_config
+from tfrec.config import Config, FeaturesConfig, load_config
 from tfrec.data.behaviour.interaction_files import read_interactions
+from tfrec.data.behaviour.user_table import read_users
 from tfrec.data.items.catalogue import read_catalogue
 from tfrec.gateway.http import schemas
 from tfrec.model_server.options import ServeOptions, parse_flags
@@ -124,7 +125,7 @@ def test_settings_in_toml_are_read(one: Block, tmp_path: Path) -> None:
 
 
 def test_rows_of_data_are_read(tmp_path: Path) -> None:
-    (item,), (event,) = blocks("json"), blocks("csv")
+    (item,), (event, user) = blocks("json"), blocks("csv")
     (tmp_path / "items.jsonl").write_text(item.text)
     (tmp_path / "interactions.csv").write_text(event.text)
     catalogue = read_catalogue(tmp_path / "items.jsonl")
@@ -132,6 +133,9 @@ def test_rows_of_data_are_read(tmp_path: Path) -> None:
     assert (film.text, film.numeric) == ({"title": "Stigmata", "genres": "Drama, Thriller"}, {"year": 1999.0})
     inter = read_interactions(tmp_path / "interactions.csv", catalogue=catalogue, quarantine=None)
     assert (len(inter), inter.users, inter.actions) == (1, ("359",), ("view",))
+    (tmp_path / "users.csv").write_text(user.text)
+    declared = FeaturesConfig(user={"age": "number", "plan": "category"}, users=tmp_path / "users.csv")
+    assert read_users(declared) == {"359": {"age": "35", "plan": "gold"}}
 
 
 def test_the_shop_of_films_can_be_written(tmp_path: Path) -> None:

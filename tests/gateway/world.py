@@ -17,6 +17,7 @@ from tfrec.data.labels.label_rule import LabelRule
 from tfrec.gateway.app import create_app
 from tfrec.gateway.fleet.peers import NoPeers, Peers
 from tfrec.gateway.history import UserHistories
+from tfrec.gateway.http.declared_features import DeclaredFeatures
 from tfrec.gateway.http.keys import Keys
 from tfrec.gateway.http.time_limits import TimeLimits
 from tfrec.gateway.metrics import Metrics
@@ -39,7 +40,7 @@ class World:
 
     def __init__(self, root: Path, model_server: str, settings: GatewayConfig | None = None, *,
                  counted: RewardConfig | None = None, limits: TimeLimits | None = None, ready_seconds: float = 1.0,
-                 peers: Peers | None = None, writer: str = "gateway") -> None:
+                 peers: Peers | None = None, writer: str = "gateway", features: DeclaredFeatures | None = None) -> None:
         settings = settings or GatewayConfig()
         self.now = NOW + 0.9
         self.is_fresh = False  # else outcomes move scores in every test
@@ -62,6 +63,7 @@ class World:
             pseudonyms=KEY,
             metrics=self.metrics,
             peers=peers,
+            features=features,
             explore=settings.explore,
             clock=lambda: self.now,
         )

@@ -8,7 +8,7 @@ from unittest import mock
 import numpy as np
 
 from tfrec.client.tensors import text_array
-from tfrec.config import Config, ModelConfig, ServingConfig, TextConfig
+from tfrec.config import Config, FeaturesConfig, ModelConfig, ServingConfig, TextConfig
 from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Item
@@ -50,13 +50,15 @@ def interactions(items: Catalogue, *, events: int = 300, users: int = 15, seed: 
     )
 
 
-def recommender(run: Path, checkpoint: str, *, items: Catalogue | None = None) -> Recommender:
+def recommender(run: Path, checkpoint: str, *, items: Catalogue | None = None,
+                features: FeaturesConfig | None = None) -> Recommender:
     """Untrained, but with weights that are all different from zero, and popularity from the first half of `interactions`."""
     config = Config(
         run=run,
         text=TextConfig(encoder=checkpoint, max_tokens=12),
         model=ModelConfig(dim=8, layers=1, heads=2, history=LENGTH, id_slots=32),
         serving=ServingConfig(max_k=70),
+        features=features or FeaturesConfig(),
     )
     items = items or catalogue()
     text = TextEncoder(checkpoint, max_tokens=config.text.max_tokens).encode(items.texts, batch_size=16)
@@ -65,6 +67,9 @@ def recommender(run: Path, checkpoint: str, *, items: Catalogue | None = None) -
     rng = np.random.default_rng(2)
     for weight in (*made.model.items.trainable_weights, *made.model.queries.trainable_weights, made.model.mean_query):
         weight.assign_add(rng.normal(0, 0.2, weight.shape).astype(np.float32))
+    if made.model.context is not None:
+        made.model.context.table.assign(rng.normal(0, 0.5, made.model.context.table.shape))
+        made.model.context.mean.assign(rng.normal(0, 0.1, made.model.context.mean.shape))
     made.model.beta.assign(0.8)
     half = len(inter) // 2
     made.prior.update(inter.item[:half], inter.time[:half])

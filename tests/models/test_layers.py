@@ -10,6 +10,7 @@ import tensorflow as tf
 import tfrec.models
 from tfrec.models.bert.bert import Bert, BertLayer
 from tfrec.models.bert.peft_layers import Adapted, LowRank, Prefix
+from tfrec.models.context.context_tower import ContextTower
 from tfrec.models.item_tower import ItemTower
 from tfrec.models.query_tower import CausalBlock, QueryTower
 from tfrec.models.retrieval_task import CorrectedRetrieval
@@ -19,6 +20,7 @@ LAYERS = {
     Bert: {"vocabulary": 9, "width": 4, "heads": 2, "inner": 6, "layers": 2, "positions": 7, "epsilon": 1e-6, "pad": 1},
     BertLayer: {"width": 4, "heads": 2, "inner": 6, "epsilon": 1e-6},
     CausalBlock: {"dim": 4, "heads": 2, "rate": 0.3},
+    ContextTower: {"dim": 4, "rows": [3, 2], "rate": 0.3},
     CorrectedRetrieval: {},
     ItemTower: {"dim": 4, "text_width": 5, "feature_width": 3, "slots": 6, "id_dropout": 0.25},
     Prefix: {"length": 3, "heads": 2, "size": 4},

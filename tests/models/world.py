@@ -106,7 +106,8 @@ def slates(n: int = SLATES, *, seed: int = 0, longest: int = POSITIONS, **change
     made = {
         "user": row.astype(np.int32) % 20, "time": row * 60, "history": history,
         "action": np.zeros((n, 6), np.int32), "gap": np.where(history >= 0, 60, -1),
-        "query": np.zeros((n, WIDTH), np.float32), "excluded": Ragged.of([np.arange(22, ITEMS)] * n),
+        "query": np.zeros((n, WIDTH), np.float32), "context": np.zeros((n, 0), np.float32),
+        "excluded": Ragged.of([np.arange(22, ITEMS)] * n),
         "tags": TagFilters.of([((), ()) if k % 5 else ((), ("nowhere",)) for k in row], tags),
         "live_item": Ragged.of(live), "live_log_p": Ragged.of([-3.0 - 0.1 * one for one in live], np.float32),
         "item": item, "log_propensity": np.where(shown, log_pi, np.inf).astype(np.float32),

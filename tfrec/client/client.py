@@ -12,12 +12,14 @@ from typing import Unpack
 
 import numpy as np
 
+from tfrec.client.contract import CONTEXT, READS_CONTEXT
 from tfrec.client.inputs import (
     NO_SCORE,
     Arrays,
     HistoryInputs,
     RecommendInputs,
     check_rows,
+    context_inputs,
     history_inputs,
     one_per_row,
     padded,
@@ -59,6 +61,7 @@ class Client:
         self._transport = Transport(address, timeout=timeout, attempts=attempts)
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._transport.channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._transport.channel)
+        self._takes_context: dict[tuple[int | None, str], bool] = {}  # versions and labels of which it is known
 
     def recommend(self, *, version: int | None = None, label: str = "", **asked: Unpack[RecommendInputs]) -> list[Recommendation]:
         """Return the best `k` items for each history and query; either may be empty.
@@ -167,20 +170,27 @@ class Client:
     ) -> Prediction:
         """Call any signature with arrays. Text must be an array of bytes objects (`tensors.text_array`).
 
+        A version with features gets the inputs `contract.CONTEXT` also where they are not given, as not known; one without does
+        not get them where they are.
+
         Raises:
             LabelNotServed: no version has `label`.
             RequestFailed: any other failure.
         """
-        request = predict_pb2.PredictRequest(model_spec=self._spec(version, label))
-        request.model_spec.signature_name = signature
-        for name, array in inputs.items():
-            request.inputs[name].CopyFrom(to_proto(array))
+        reads, key = signature in READS_CONTEXT, (version, label)
+        sent = _with_context(inputs, self._takes_context.get(key)) if reads else inputs
         try:
-            response = self._transport.call(self._predictions.Predict, request)
+            response = self._call(signature, sent, self._spec(version, label))
         except RequestFailed as error:
-            if error.code == "INVALID_ARGUMENT" and not self._is_served(request.model_spec):
+            if error.code != "INVALID_ARGUMENT" or not (label or reads):
+                raise
+            takes = self._found_to_take_context(self._spec(version, label))
+            if takes is None:
                 raise LabelNotServed(str(error), code=error.code) from error
-            raise
+            if not reads or takes == (CONTEXT.keys() <= sent.keys()):
+                raise
+            self._takes_context[key] = takes  # a version with other features has come
+            response = self._call(signature, _with_context(inputs, takes), self._spec(version, label))
         outputs = {name: from_proto(proto) for name, proto in response.outputs.items()}
         return Prediction(outputs, response.model_spec.version.value)
 
@@ -209,20 +219,35 @@ class Client:
             spec.version_label = label
         return spec
 
-    def _is_served(self, spec: model_pb2.ModelSpec) -> bool:
-        """Whether some version has the label of `spec`, if it has one.
+    def _call(self, signature: str, inputs: Mapping[str, np.ndarray], spec: model_pb2.ModelSpec) -> predict_pb2.PredictResponse:
+        request = predict_pb2.PredictRequest(model_spec=spec)
+        request.model_spec.signature_name = signature
+        for name, array in inputs.items():
+            request.inputs[name].CopyFrom(to_proto(array))
+        return self._transport.call(self._predictions.Predict, request)
+
+    def _found_to_take_context(self, spec: model_pb2.ModelSpec) -> bool | None:
+        """Whether the version of `spec` has the inputs `contract.CONTEXT`; None if no version has its label.
 
         TensorFlow Serving answers INVALID_ARGUMENT for an unknown label and for a wrong input alike, and its text is no
         contract. A request for metadata has no inputs: if it is invalid, the label is the cause.
         """
-        if not spec.version_label:
-            return True
         request = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=spec, metadata_field=["signature_def"])
         try:
-            self._transport.call(self._predictions.GetModelMetadata, request)
+            response = self._transport.call(self._predictions.GetModelMetadata, request)
         except RequestFailed as error:
-            return error.code != "INVALID_ARGUMENT"
-        return True
+            return None if spec.version_label and error.code == "INVALID_ARGUMENT" else False
+        found = get_model_metadata_pb2.SignatureDefMap()
+        response.metadata["signature_def"].Unpack(found)
+        return {*found.signature_def["recommend"].inputs} >= CONTEXT.keys()
+
+
+def _with_context(inputs: Mapping[str, np.ndarray], takes: bool | None) -> Mapping[str, np.ndarray]:
+    """The inputs with those of a context, which is unknown, or without any; as they are, where nobody knows what is taken."""
+    if takes is None or takes == (CONTEXT.keys() <= inputs.keys()):
+        return inputs
+    rest = {name: array for name, array in inputs.items() if name not in CONTEXT}
+    return rest | context_inputs(len(inputs["history"])) if takes else rest
 
 
 def _bandit_inputs(signature: str, alpha: float | Sequence[float], asked: RecommendInputs) -> Arrays:

@@ -56,6 +56,7 @@ COUNT, SEED, AGES = TensorKind("int32", 1), TensorKind("int64", 1), TensorKind("
 NUMBER, NUMBERS = TensorKind("float32", 1), TensorKind("float32", 2)
 
 HISTORY: TensorKinds = {"history": TEXTS, "history_action": TEXTS, "history_age_s": AGES, "query": TEXT}
+CONTEXT: TensorKinds = {"time": SEED, "context_name": TEXTS, "context_value": TEXTS}  # of models with features
 PRIOR: TensorKinds = {"prior_items": TEXTS, "prior_log_p": NUMBERS}
 FILTERS: TensorKinds = {"exclude": TEXTS, "allow_tags": TEXTS, "deny_tags": TEXTS} | PRIOR
 RECOMMEND: TensorKinds = HISTORY | {"k": COUNT} | FILTERS
@@ -80,11 +81,25 @@ SIGNATURES: dict[str, tuple[TensorKinds, TensorKinds]] = {  # name: inputs, outp
 }
 
 
+READS_CONTEXT = ("recommend", "explore", "thompson", "linucb", "rank", "explain")  # signatures that take `CONTEXT`, where any do
+
+
+def signatures(*, context: bool) -> dict[str, tuple[TensorKinds, TensorKinds]]:
+    """Inputs and outputs by name, of models that read a `context` or of those that do not."""
+    return {name: (inputs | CONTEXT if context and name in READS_CONTEXT else inputs, outputs)
+            for name, (inputs, outputs) in SIGNATURES.items()}
+
+
+def takes_context(found: Mapping[str, Signature]) -> bool:
+    """Whether signatures are those of a model with features."""
+    return "recommend" in found and CONTEXT.keys() <= found["recommend"].inputs.keys()
+
+
 def difference(found: Mapping[str, Signature]) -> str:
-    """The first thing in which the signatures `found` differ from `SIGNATURES`, in words; "" when they agree."""
+    """The first thing in which the signatures `found` differ from `signatures`, in words; "" when they agree."""
     if found.keys() != SIGNATURES.keys():
         return f"expected the signatures {sorted(SIGNATURES)}, got {sorted(found)}"
-    for name, (inputs, outputs) in SIGNATURES.items():
+    for name, (inputs, outputs) in signatures(context=takes_context(found)).items():
         for side, expected, got in (("inputs", inputs, found[name].inputs), ("outputs", outputs, found[name].outputs)):
             kinds = {alias: TensorKind(spec.dtype, len(spec.shape)) for alias, spec in got.items()}
             if kinds.keys() != expected.keys():

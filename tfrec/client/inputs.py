@@ -3,13 +3,14 @@
 Rows are padded to the longest, and text becomes bytes. Requests are checked here, before they are sent: the server would say
 less about what is wrong, or answer another question.
 """
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, Required, TypedDict, Unpack
 
 import numpy as np
 
 from tfrec.client.tensors import text_array
+from tfrec.config.features import UNKNOWN_TIME
 from tfrec.errors import UsageError
 from tfrec.models.popularity_prior import Override
 
@@ -29,6 +30,8 @@ class HistoryInputs(TypedDict, total=False):
     history_action: Sequence[Sequence[str]] | None  # one for each event of `history`
     history_age_s: Sequence[Sequence[int]] | None  # one for each event of `history`, in seconds before now
     prior: Sequence[Override] | None  # for each history, items and the log p that replaces the exported one
+    time: Sequence[int] | None  # of each request, in seconds since 1970
+    context: Sequence[Mapping[str, str]] | None  # of each request, the values of `[features]` by name
 
 
 class RecommendInputs(HistoryInputs, total=False):
@@ -47,17 +50,31 @@ def history_inputs(
     history_action: Sequence[Sequence[str]] | None = None,
     history_age_s: Sequence[Sequence[int]] | None = None,
     prior: Sequence[Override] | None = None,
+    time: Sequence[int] | None = None,
+    context: Sequence[Mapping[str, str]] | None = None,
 ) -> Arrays:
-    """The inputs that every signature with a history has; see `HistoryInputs`."""
+    """The inputs that every signature with a history has; see `HistoryInputs`. With a time or a context, those of both."""
     none: Sequence[Sequence[Any]] = [()] * len(history)
+    known = {} if time is None and context is None else context_inputs(len(history), time=time, context=context)
     prior_items = [override.ids for override in prior or ()] or none
-    return {
+    return known | {
         "history": padded(history, "", like=history),
         "history_action": padded(history_action or none, "", like=history),
         "history_age_s": padded(history_age_s or none, UNKNOWN_AGE, like=history),
         "query": text_array([""] * len(history) if query is None else list(query)),
         "prior_items": padded(prior_items, ""),
         "prior_log_p": padded([override.log_p.tolist() for override in prior or ()] or none, 0.0, like=prior_items),
+    }
+
+
+def context_inputs(n: int, *, time: Sequence[int] | None = None, context: Sequence[Mapping[str, str]] | None = None) -> Arrays:
+    """The inputs `contract.CONTEXT` of `n` requests; what is not given is not known."""
+    rows: Sequence[Mapping[str, str]] = [{}] * n if context is None else context
+    names = [list(row) for row in rows]
+    return {
+        "time": np.array([UNKNOWN_TIME] * n if time is None else time, np.int64),
+        "context_name": padded(names, ""),
+        "context_value": padded([list(row.values()) for row in rows], "", like=names),
     }
 
 

@@ -1,5 +1,6 @@
 """The configuration: every setting of tfrec, with its default and its unit. A section is a file."""
 from tfrec.config.data import DataConfig
+from tfrec.config.features import FeaturesConfig, Kind
 from tfrec.config.gateway import GatewayConfig
 from tfrec.config.ingest import IngestConfig
 from tfrec.config.retrain import Objective, RetrainConfig
@@ -12,7 +13,7 @@ from tfrec.config.text import TextConfig, Tuning, TuningConfig
 from tfrec.config.training import Device, ModelConfig, TrainingConfig
 
 __all__ = [
-    "Config", "DataConfig", "Device", "GatewayConfig", "IngestConfig", "ModelConfig", "Objective", "Rating", "RetrainConfig",
-    "RewardConfig", "Section", "ServingConfig", "SweepConfig", "TextConfig", "TrainingConfig", "Tuning", "TuningConfig",
-    "WeightChange", "load_config",
+    "Config", "DataConfig", "Device", "FeaturesConfig", "GatewayConfig", "IngestConfig", "Kind", "ModelConfig", "Objective",
+    "Rating", "RetrainConfig", "RewardConfig", "Section", "ServingConfig", "SweepConfig", "TextConfig", "TrainingConfig",
+    "Tuning", "TuningConfig", "WeightChange", "load_config",
 ]

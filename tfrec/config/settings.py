@@ -12,6 +12,7 @@ import tomli_w
 
 from tfrec import config_file
 from tfrec.config.data import DataConfig
+from tfrec.config.features import FeaturesConfig
 from tfrec.config.gateway import GatewayConfig
 from tfrec.config.ingest import IngestConfig
 from tfrec.config.retrain import RetrainConfig
@@ -32,6 +33,7 @@ class Config(Section):
     text: TextConfig = TextConfig()
     tuning: TuningConfig = TuningConfig()
     model: ModelConfig = ModelConfig()
+    features: FeaturesConfig = FeaturesConfig()
     training: TrainingConfig = TrainingConfig()
     sweep: SweepConfig = SweepConfig()
     retrain: RetrainConfig = RetrainConfig()

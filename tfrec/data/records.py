@@ -64,6 +64,11 @@ class Context(Record):
     device: _Short = ""
     profile: dict[_Short, _Short] = Field({}, max_length=100)
 
+    def values(self) -> dict[str, str]:
+        """What is known, by name: the profile, `place` and `device`. An empty text is nothing."""
+        found = self.profile | {name: value for name in ("place", "device") if (value := getattr(self, name))}
+        return {name: value for name, value in found.items() if value}
+
 
 class Impression(Record):
     """One answered request, with everything that was known and shown when it was answered."""

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from tfrec.client.client import Client
 from tfrec.config import Config, GatewayConfig
 from tfrec.data.behaviour.first_seen import first_seen_in_file
+from tfrec.data.behaviour.user_table import read_users
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
 from tfrec.data.feedback_log.writer import LogWriter
@@ -26,6 +27,7 @@ from tfrec.gateway.fleet.peers import NoPeers, Peers
 from tfrec.gateway.fleet.redis_peers import RedisPeers
 from tfrec.gateway.history import UserHistories
 from tfrec.gateway.http.connections import Connections, open_files
+from tfrec.gateway.http.declared_features import DeclaredFeatures
 from tfrec.gateway.http.keys import EXPLAIN, ROLES, Keys
 from tfrec.gateway.http.time_limits import TimeLimits
 from tfrec.gateway.metrics import Metrics
@@ -78,6 +80,7 @@ def serve_gateway(
             pseudonyms=pseudonyms,
             metrics=metrics,
             peers=peers,
+            features=DeclaredFeatures(config.features, read_users(config.features, key=pseudonyms.of)),
             explore=settings.explore,
             clock=wall,
         )

@@ -11,15 +11,17 @@ from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
+from tfrec.config import FeaturesConfig
 from tfrec.data.behaviour.first_seen import first_seen
 from tfrec.data.behaviour.newest_outcomes import first_positives, newest_outcomes
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.writer import LogWriter
-from tfrec.data.records import Impression, Outcome, Shown
+from tfrec.data.records import Context, Impression, Outcome, Shown
 from tfrec.gateway.dedupe import Deduplicator
 from tfrec.gateway.fleet.peers import NoPeers, Peers, Recorded
 from tfrec.gateway.grouping import answer_by_group
 from tfrec.gateway.history import UserHistories
+from tfrec.gateway.http.declared_features import DeclaredFeatures
 from tfrec.gateway.http.schemas import (
     Answered,
     EventWeight,
@@ -55,14 +57,15 @@ class Gateway:
         pseudonyms: names users in memory and on disk.
         metrics: counts outcomes and records.
         peers: the other gateways of the run; none by default.
+        features: what models read of person and moment; by default nothing.
         explore: whether recommendations explore if the request does not say.
         clock: seconds since 1970.
     """
 
     def __init__(
         self, writer: LogWriter, router: Router, *, popularity: PopularityByLabel, histories: UserHistories,
-        pseudonyms: Pseudonyms, metrics: Metrics, peers: Peers | None = None, explore: bool = False,
-        clock: Callable[[], float] = time.time,
+        pseudonyms: Pseudonyms, metrics: Metrics, peers: Peers | None = None,
+        features: DeclaredFeatures | None = None, explore: bool = False, clock: Callable[[], float] = time.time,
     ) -> None:
         self._writer = writer
         self._router = router
@@ -72,6 +75,7 @@ class Gateway:
         self._metrics = metrics
         self._dedupe = Deduplicator()
         self._peers = peers or NoPeers()
+        self._features = features or DeclaredFeatures(FeaturesConfig())
         self._explore = explore
         self._clock = clock
         metrics.log_behind(writer.behind)
@@ -180,17 +184,23 @@ class Gateway:
         now = int(self._clock())
         self._peers.catch_up()
         ids = [uuid.uuid4().hex for _ in bodies]
-        requests = [self._slate_request(body, request_id, now) for request_id, body in zip(ids, bodies, strict=True)]
+        contexts = [self._context(body.context, body.user or request_id) for request_id, body in zip(ids, bodies, strict=True)]
+        requests = [self._slate_request(body, request_id, now, context)
+                    for request_id, body, context in zip(ids, bodies, contexts, strict=True)]
         answers = self._router.recommend(requests, popular=popular)
-        impressions = [_impression(request_id, body, one, answer)
-                       for request_id, body, one, answer in zip(ids, bodies, requests, answers, strict=True) if answer.items]
+        impressions = [_impression(request_id, context, one, answer)
+                       for request_id, context, one, answer in zip(ids, contexts, requests, answers, strict=True) if answer.items]
         if impressions:  # there is nothing to learn from a slate without items
             self._writer.impression(*impressions)
         return [RecommendAnswer(request_id=request_id, model_version=answer.version, items=_ranked(answer.items, answer.scores),
                                 policy=answer.policy, label=answer.label, fallback=answer.fallback)
                 for request_id, answer in zip(ids, answers, strict=True)]
 
-    def _slate_request(self, body: RecommendRequest | SearchRequest, request_id: str, now: int) -> SlateRequest:
+    def _context(self, sent: Context, user: str) -> Context:
+        """The context of a request as it is served and logged."""
+        return self._features.completed(sent, self._pseudonyms.of(user))
+
+    def _slate_request(self, body: RecommendRequest | SearchRequest, request_id: str, now: int, context: Context) -> SlateRequest:
         user = self._pseudonyms.of(body.user or request_id)
         known = known_history(self._histories, user, body.history, before=body.time)
         return SlateRequest(
@@ -205,6 +215,7 @@ class Gateway:
             label=body.label,
             explore=self._explore if body.explore is None else body.explore,
             seed=int(request_id[:15], 16),  # 60 random bits, which the log holds too
+            features=self._features.read(context),
         )
 
     def _explained(self, body: ExplainRequest, now: int) -> SlateRequest:
@@ -212,7 +223,8 @@ class Gateway:
         known = known_history(self._histories, user, body.history, before=body.time)
         history = known.events[-self._histories.max_events :]
         return SlateRequest(user=user, time=_time(body.time, now), query=body.query, k=1, history=history, exclude=(),
-                            allow_tags=(), deny_tags=(), label=body.label, explore=False, seed=0)
+                            allow_tags=(), deny_tags=(), label=body.label, explore=False, seed=0,
+                            features=self._features.read(self._context(body.context, body.user)))
 
     def _outcome(self, body: OutcomeRequest, now: int) -> Outcome:
         return Outcome(
@@ -231,7 +243,7 @@ def _time(claimed: int | None, now: int) -> int:
     return now if claimed is None else min(claimed, now)
 
 
-def _impression(request_id: str, body: RecommendRequest | SearchRequest, asked: SlateRequest, answer: SlateAnswer) -> Impression:
+def _impression(request_id: str, context: Context, asked: SlateRequest, answer: SlateAnswer) -> Impression:
     ranked = enumerate(zip(answer.items, answer.scores, answer.log_propensities, strict=True))
     return Impression(
         request_id=request_id,
@@ -247,7 +259,7 @@ def _impression(request_id: str, body: RecommendRequest | SearchRequest, asked: 
         prior_items=() if answer.live is None else tuple(answer.live.ids),
         # 5 digits: an error of 1e-5 in log p changes no probability that matters
         prior_log_p=() if answer.live is None else tuple(round(log_p, 5) for log_p in answer.live.log_p.tolist()),
-        context=body.context,
+        context=context,
         slate=tuple(Shown(item=item, position=position, score=score, log_propensity=log_pi)
                     for position, (item, score, log_pi) in ranked),
         policy=answer.policy,

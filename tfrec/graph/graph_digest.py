@@ -39,6 +39,7 @@ def graph_digest(recommender: Recommender, weights: Variables, catalogue: Variab
         "model": config.model.model_dump(mode="json"), "text": config.text.model_dump(mode="json"),
         "encoder": fingerprint(config.text.encoder), "actions": recommender.actions, "max_k": config.serving.max_k,
         "index": index, "shortlist": shortlist, "signatures": sorted(signatures),
+        "features": config.features.model_dump(mode="json", exclude={"users", "dropout"}), "knots": recommender.requests.knots,
         "weights": {name: [variable.dtype.name, variable.shape.as_list()] for name, variable in weights.items()},
         "catalogue": {name: [variable.dtype.name, variable.shape.as_list()] for name, variable in catalogue.items()},
     }

@@ -1,6 +1,6 @@
 """Turns the strings of a request into the vector that is multiplied with item vectors, in the graph, as training does.
 
-    u = behaviour(history, actions, ages) + scale_query(text)
+    u = behaviour(history, actions, ages) + scale_query(text) + scale_context(person and moment)
     beta: the weight of popularity beside it, which is another one when the request has a query
 
 A history may have pads, unknown items, and more events than are read.
@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfrec.client.contract import HISTORY, TensorKind
+from tfrec.client.contract import CONTEXT, HISTORY, TensorKind
 from tfrec.client.inputs import UNKNOWN_AGE
+from tfrec.config.features import UNKNOWN_TIME
 from tfrec.graph.exact_index import ExactIndex, Lookup
 from tfrec.models.pretrained.prompts import ROLES, Role
 from tfrec.models.recommender import MAX_ACTIONS, Recommender
@@ -50,7 +51,8 @@ class QueryReader:
     """
 
     def __init__(self, recommender: Recommender, encoder: TextEncoder, index: ExactIndex) -> None:
-        self.model, self.encoder = recommender.model, encoder
+        self.model, self.encoder, self._requests = recommender.model, encoder, recommender.requests
+        self.kinds = HISTORY | (CONTEXT if recommender.requests.width else {})
         self._index = index
         self.length = recommender.config.model.history
         # an event without an action is read as the first action that the model has met
@@ -63,24 +65,34 @@ class QueryReader:
         self.encode = dict(zip(ROLES, (one, one if prompts.query == prompts.item else other), strict=True))
         self.pool = function(encoder.pool, input_signature=[_CODES])
         self.behaviour = function(self._behaviour, input_signature=[Events(_CODES, _CODES, _CODES, _AGES)])
-        self._read_history = function(self._read, input_signature=[tensor_specs(HISTORY)])
+        self._read_history = function(self._read, input_signature=[tensor_specs(self.kinds)])
 
     def read(self, inputs: Inputs) -> tuple[tf.Tensor, tf.Tensor]:
         """Query vectors `[batch, dim]`, and the weight of popularity beside them `[batch]`.
 
-        Actions and ages that a signature does not take are read as unknown.
+        What a signature does not take is read as unknown.
         """
         history = inputs["history"]
         unknown_ages = tf.fill(tf.shape(history), tf.constant(UNKNOWN_AGE, tf.int64))
-        complete = {"history_action": tf.zeros_like(history), "history_age_s": unknown_ages} | inputs
-        u, beta = self._read_history({name: complete[name] for name in HISTORY})
+        batch = tf.shape(history)[0]
+        none = tf.zeros([batch, 0], tf.string)
+        unknown = {"time": tf.fill([batch], tf.constant(UNKNOWN_TIME, tf.int64)), "context_name": none, "context_value": none}
+        complete = {"history_action": tf.zeros_like(history), "history_age_s": unknown_ages} | unknown | inputs
+        u, beta = self._read_history({name: complete[name] for name in self.kinds})
         return u, beta
 
     def _read(self, inputs: Inputs) -> tuple[tf.Tensor, tf.Tensor]:
         text = self.encode["query"](inputs["query"])
         searched = tf.reduce_any(text != 0.0, axis=-1)
         u = self.behaviour(self.events(inputs)) + self.model.scale_query(text)
+        if self._requests.width:
+            same_shape("context_name", inputs["context_name"], context_value=inputs["context_value"])
+            u += self.model.scale_context(self.positions(inputs))
         return u, tf.where(searched, SEARCH_BETA, self.model.beta)
+
+    def positions(self, inputs: Inputs) -> tf.Tensor:
+        """What the model reads of person and moment, `[batch, features]`."""
+        return self._requests.positions(inputs["time"], inputs["context_name"], inputs["context_value"])
 
     def _encode(self, texts: tf.Tensor, *, role: Role) -> tf.Tensor:
         """Text vectors `[batch, text_width]`. Empty texts cost nothing and give zero."""

@@ -21,7 +21,10 @@ def encoder_weights(encoder: TextEncoder) -> Variables:
 def tower_weights(recommender: Recommender) -> Variables:
     """Whatever training changes in the served graph: the towers, the scales between them, and the bandits' head."""
     model, head = recommender.model, recommender.head
-    layers = {f"{part}_{number}": variable for part, layer in (("items", model.items), ("queries", model.queries))
+    parts: dict[str, tf.Module] = {"items": model.items, "queries": model.queries}
+    if model.context is not None:
+        parts["context"] = model.context
+    layers = {f"{part}_{number}": variable for part, layer in parts.items()
               for number, variable in enumerate(layer.variables)}
     return layers | {
         "log_scale": model.log_scale, "search_scale": model.search_scale, "mean_query": model.mean_query, "beta": model.beta,

@@ -6,6 +6,7 @@ method takes the inputs by name; every input has the batch as its first dimensio
     history, history_action, history_age_s `[batch, L]`, query `[batch]`   say who asks and for what
     exclude, allow_tags, deny_tags                                         hide items
     prior_items, prior_log_p                                               replace the popularity of some items
+    time `[batch]`, context_name, context_value `[batch, n]`               say what is known of person and moment (`[features]`)
 
 A position of an answer without an item has the id `""` and the lowest float as its score (`inputs.NO_SCORE`); so has an unknown
 item. The signatures are written by hand, since Keras' own freeze `k` and call the outputs `output_1`. The graph is traced from
@@ -16,7 +17,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfrec.client.contract import FILTERS, HISTORY, POLICY, SIGNATURES, TEXTS
+from tfrec.client.contract import FILTERS, POLICY, TEXTS, signatures
 from tfrec.client.inputs import NO_SCORE
 from tfrec.graph.bandits import linucb, thompson
 from tfrec.graph.exact_index import LOWEST, Filters
@@ -47,7 +48,7 @@ class Graph:
         self._index, self.measured = choose_index(recommender, given=given)
         self._index.weigh(recommender.explored_mass())
         self._reader = QueryReader(recommender, encoder, self._index)
-        self._head = recommender.head
+        self._head, self.features = recommender.head, recommender.requests
         self.catalogue_state = self._index.state  # the variables that a delta replaces
         self._recommender, self.encoder_weights = recommender, encoder_weights(encoder)
         self.tower_weights = tower_weights(recommender)
@@ -60,10 +61,10 @@ class Graph:
         )
         self.functions = {
             name: function(getattr(self, name), input_signature=[tensor_specs(inputs)])
-            for name, (inputs, _) in SIGNATURES.items()
+            for name, (inputs, _) in signatures(context=bool(recommender.requests.width)).items()
         }
         # no signature: off-policy evaluation calls it in memory
-        judged = tensor_specs(HISTORY | FILTERS | POLICY | {"slate": TEXTS})
+        judged = tensor_specs(self._reader.kinds | FILTERS | POLICY | {"slate": TEXTS})
         self.log_propensities = function(self._log_propensities, input_signature=[judged])
 
     def signatures(self) -> dict[str, Any]:

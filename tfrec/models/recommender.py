@@ -4,16 +4,20 @@ Training makes it from a configuration and a catalogue, checkpoints write and re
 turns it into a graph. Its catalogue may grow, since an item's row needs only its text and features.
 """
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tfrec.config import Config
+from tfrec.config import Config, FeaturesConfig
+from tfrec.data.behaviour.interactions import Interactions
+from tfrec.data.behaviour.user_table import UserTable
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.items.item_features import ItemFeatures
 from tfrec.models.bayesian_head import BayesianHead
+from tfrec.models.context.context_tower import ContextTower
+from tfrec.models.context.request_features import RequestFeatures
 from tfrec.models.item_tower import ItemTower
 from tfrec.models.popularity_prior import PopularityPrior
 from tfrec.models.prior_timeline import PriorTimeline
@@ -24,6 +28,7 @@ from tfrec.models.text_encoder import identity, load_encoder
 from tfrec.models.two_tower import TwoTower
 
 TEXT_VECTORS = "text_vectors.npz"  # in a run directory
+_MOMENT = 900  # seconds; offsets of time zones are multiples of it, so hour and weekday change with one
 MAX_ACTIONS = 16  # codes that the query tower tells apart; shapes must not depend on how many a log has had so far
 
 
@@ -42,6 +47,8 @@ class Recommender:
         timeline: How popular they were, for the next retrain to go on from.
         model: The towers.
         head: What the bandits know.
+        requests: How person and moment become features.
+        users: What is known about users, by the names that the behaviour has for them.
     """
 
     config: Config
@@ -54,16 +61,19 @@ class Recommender:
     timeline: PriorTimeline
     model: TwoTower
     head: BayesianHead
+    requests: RequestFeatures = field(default_factory=lambda: RequestFeatures(FeaturesConfig()))
+    users: UserTable = field(default_factory=dict)
 
     @classmethod
     def build(cls, config: Config, catalogue: Catalogue, text: npt.NDArray[np.float32], *,
-              actions: Sequence[str]) -> "Recommender":
+              actions: Sequence[str], users: UserTable | None = None) -> "Recommender":
         """A model before any training: near texts are near, popularity is uniform, no item has a residual."""
-        features = ItemFeatures.fit(catalogue.items)
+        features, users = ItemFeatures.fit(catalogue.items), users or {}
         model = towers(config, text_width=text.shape[1], feature_width=features.width)
         model.items.start_from(text)
         made = cls(config, catalogue, text, features, np.zeros(len(catalogue), np.int32), tuple(actions),
-                   PopularityPrior(len(catalogue)), PriorTimeline.empty(len(catalogue)), model, BayesianHead(config.model.dim))
+                   PopularityPrior(len(catalogue)), PriorTimeline.empty(len(catalogue)), model, BayesianHead(config.model.dim),
+                   RequestFeatures(config.features).met(users.values()), users)
         made.refresh()
         return made
 
@@ -97,6 +107,16 @@ class Recommender:
         codes = {name: code for code, name in enumerate(self.actions[: MAX_ACTIONS - 1])}
         return np.array([codes.get(name, MAX_ACTIONS - 1) for name in actions], np.int32)
 
+    def event_context(self, inter: Interactions) -> npt.NDArray[np.float32]:
+        """What was known of person and moment at each event, `[len(inter), features]`: the time, and the columns of the user."""
+        if not self.requests.width:
+            return np.zeros((len(inter), 0), np.float32)
+        of_users = self.requests.of([self.users.get(user, {}) for user in inter.users])
+        moments, moment = np.unique(inter.time // _MOMENT, return_inverse=True)
+        of_moments = self.requests.of([{}] * len(moments), moments * _MOMENT)
+        is_moment = np.arange(self.requests.width) < len(self.requests.config.time)
+        return np.where(is_moment, of_moments[moment], of_users[inter.user])
+
     def explored_mass(self) -> npt.NDArray[np.float32]:
         """The mass of each item in the part of exploration that is left to chance, `[n_items]`.
 
@@ -127,7 +147,11 @@ def towers(config: Config, *, text_width: int, feature_width: int) -> TwoTower:
                       name="items")
     queries = QueryTower(dim=m.dim, layers=m.layers, heads=m.heads, length=m.history, actions=MAX_ACTIONS, rate=m.dropout,
                          name="queries")
-    return TwoTower(items, queries, temperature=m.temperature, negatives=config.training.negatives, seed=config.training.seed)
+    context, rows = None, RequestFeatures(config.features).rows
+    if rows:
+        context = ContextTower(dim=m.dim, rows=rows, rate=config.features.dropout, name="context")
+    return TwoTower(items, queries, temperature=m.temperature, negatives=config.training.negatives, seed=config.training.seed,
+                    context=context)
 
 
 def encode_catalogue(

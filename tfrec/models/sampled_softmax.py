@@ -23,7 +23,8 @@ class Negatives(NamedTuple):
 
 def proposal(log_p: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
     """Chance of each item to be drawn, `[n_items]`: half by popularity `log_p`, half uniform."""
-    return 0.5 * np.exp(log_p - np.logaddexp.reduce(log_p)) + 0.5 / len(log_p)
+    chance: npt.NDArray[np.floating] = 0.5 * np.exp(log_p - np.logaddexp.reduce(log_p)) + 0.5 / len(log_p)
+    return chance
 
 
 def draw_negatives(q: tf.Tensor, q_below: tf.Tensor, seed: tf.Tensor, *, count: int,

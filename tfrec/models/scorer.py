@@ -59,6 +59,7 @@ class Scorer:
         self._inter, self._recommender = inter, recommender
         self._histories = histories or Histories(inter)
         self._codes, self._newcomer = recommender.action_codes(inter.actions), by_newcomers(inter)
+        self._context = recommender.event_context(inter)
         self._first = (prior or recommender.prior).copy()
         self._start, self._rolls, self._timeline = counted, rolls, timeline
         self._restart()
@@ -77,7 +78,7 @@ class Scorer:
         return self.similarity(events) + beta * self.log_p(events)
 
     def similarity(self, events: Ints) -> FloatArray:
-        """The part of the score that the history gives, `[batch, n_items]`."""
+        """The part of the score that history, person and moment give, `[batch, n_items]`."""
         length = self._recommender.config.model.history
         found = self._histories.padded(events, length=length)
         count = (found >= 0).sum(1)
@@ -90,7 +91,8 @@ class Scorer:
         behaviour = (np.where(known, self._inter.item[found], 0), self._codes[self._inter.action[found]],
                      np.where(known, following - time, 0), count)
         of_histories = self._recommender.model.history_scores
-        scores: FloatArray = of_histories(self._items, *(a.astype(np.int64) for a in behaviour)).numpy()
+        item, action, gap, number = (array.astype(np.int64) for array in behaviour)
+        scores: FloatArray = of_histories(self._items, item, action, gap, number, self._context[events]).numpy()
         return scores
 
     def log_p(self, events: Ints) -> FloatArray:

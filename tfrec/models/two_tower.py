@@ -23,6 +23,7 @@ import tensorflow_recommenders as tfrs
 
 import tfrec.models.bert.precision  # noqa: F401  products are in whole float32
 from tfrec.models.anchor import Anchor
+from tfrec.models.context.context_tower import MEAN_MOMENTUM, ContextTower
 from tfrec.models.dropout import Noise
 from tfrec.models.item_store import ItemStore
 from tfrec.models.item_tower import ItemTower
@@ -37,7 +38,6 @@ SEARCH_WEIGHT = 0.2  # of the text-query loss beside the next-item loss
 SEARCH_NOISE = 0.3  # share of text dimensions hidden when an item's own text stands in for a query
 SEARCH_BETA = 0.3  # a query says more than a history does about what is wanted, so popularity says less
 UNKNOWN_GAPS = 0.1  # share of windows whose times are hidden
-MEAN_MOMENTUM = 0.98  # of the moving mean query
 
 keras = tf.keras
 Batch = dict[str, tf.Tensor]
@@ -76,6 +76,7 @@ class TwoTower(tfrs.Model):
         negatives: Number of negatives that a step draws. A catalogue of up to `WHOLE_CATALOGUE` times as many is used whole.
         seed: Seed of noise and negatives.
         search_weight: Weight of the text-query loss beside the next-item loss.
+        context: What person and moment add to a query vector; None for a model that does not read them.
 
     Attributes:
         store: The arrays that the catalogue and the prior bring.
@@ -86,9 +87,9 @@ class TwoTower(tfrs.Model):
     """
 
     def __init__(self, items: ItemTower, queries: QueryTower, *, temperature: float, negatives: int, seed: int,
-                 search_weight: float = SEARCH_WEIGHT) -> None:
+                 search_weight: float = SEARCH_WEIGHT, context: ContextTower | None = None) -> None:
         super().__init__()
-        self.items, self.queries = items, queries
+        self.items, self.queries, self.context = items, queries, context
         self.negatives, self.seed, self.search_weight = negatives, seed, search_weight
         dim = items.sizes["dim"]
         first = tf.VariableAggregation.ONLY_FIRST_REPLICA
@@ -102,9 +103,10 @@ class TwoTower(tfrs.Model):
         self.task = CorrectedRetrieval()
         self.traced = Traced()
         queries(tf.zeros([1, 1, dim]), tf.zeros([1, 1], tf.int32), tf.zeros([1, 1], tf.int64))  # makes its weights
-        towers = [*items.trainable_weights, *queries.trainable_weights]
+        towers = [*items.trainable_weights, *queries.trainable_weights, *([] if context is None else context.trainable_weights)]
         self.store = ItemStore()
-        self.average = WeightAverage([*towers, self.log_scale, self.search_scale, self.mean_query])
+        self.average = WeightAverage([*towers, self.log_scale, self.search_scale, self.mean_query,
+                                      *([] if context is None else [context.mean])])
         self.anchor = Anchor(towers)
 
     @property
@@ -142,11 +144,18 @@ class TwoTower(tfrs.Model):
         v = tf.math.l2_normalize(self.items.text_part(text), axis=-1)
         return v * present * self.search_scale * tf.exp(self.log_scale)
 
+    def scale_context(self, positions: tf.Tensor) -> tf.Tensor:
+        """What person and moment add to a query vector, `[n, dim]`, of `positions` `[n, features]`; zero without features."""
+        if self.context is None:
+            return tf.zeros([tf.shape(positions)[0], self.items.sizes["dim"]])
+        return self.context(positions) * tf.exp(self.log_scale)
+
     def request_vectors(self, inputs: Batch, look_up: LookUp) -> tuple[tf.Tensor, tf.Tensor]:
         """The query vectors of requests `[batch, dim]`, scaled, and popularity's weight in their scores `[batch, 1]`; no noise.
 
         Args:
-            inputs: `history`, `action`, `gap` `[batch, L]` and `query` `[batch, text_width]` of `SlateArrays`.
+            inputs: `history`, `action`, `gap` `[batch, L]`, `query` `[batch, text_width]` and `context` `[batch, features]` of
+                `SlateArrays`.
             look_up: Gives the vectors of catalogue positions.
         """
         batch, length = tf.unstack(tf.shape(inputs["history"]))
@@ -155,11 +164,13 @@ class TwoTower(tfrs.Model):
         count = tf.reduce_sum(tf.cast(inputs["history"] >= 0, tf.int32), axis=1)
         newest = self.queries(history, inputs["action"], inputs["gap"], at=tf.maximum(count - 1, 0))[:, 0]
         u = tf.where(count[:, None] > 0, self.scale_behaviour(newest), 0.0) + self.scale_query(inputs["query"])
+        if self.context is not None:
+            u += self.scale_context(inputs["context"])
         searched = tf.reduce_any(inputs["query"] != 0.0, axis=1, keepdims=True)
         return u, tf.where(searched, SEARCH_BETA, self.beta)
 
-    def history_scores(self, items: tf.Tensor, item: tf.Tensor, action: tf.Tensor, gap: tf.Tensor,
-                       count: tf.Tensor) -> tf.Tensor:
+    def history_scores(self, items: tf.Tensor, item: tf.Tensor, action: tf.Tensor, gap: tf.Tensor, count: tf.Tensor,
+                       context: tf.Tensor) -> tf.Tensor:
         """`<u, v>` `[batch, n_items]` of histories and all items; traced once, for batches and catalogues of any size.
 
         Args:
@@ -168,18 +179,21 @@ class TwoTower(tfrs.Model):
             action: `[batch, length]`, codes.
             gap: `[batch, length]`, seconds to the following event.
             count: `[batch]`, events of each history.
+            context: `[batch, features]`, positions of `RequestFeatures`.
         """
         words = tf.TensorSpec([None, None], tf.int64)
         signature = [tf.TensorSpec([None, self.items.sizes["dim"]], tf.float32), words, words, words,
-                     tf.TensorSpec([None], tf.int64)]
-        found: tf.Tensor = self.traced.of("history_scores", self._scored_histories, signature)(items, item, action, gap, count)
+                     tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, None], tf.float32)]
+        of = self.traced.of("history_scores", self._scored_histories, signature)
+        found: tf.Tensor = of(items, item, action, gap, count, context)
         return found
 
     def _scored_histories(self, items: tf.Tensor, item: tf.Tensor, action: tf.Tensor, gap: tf.Tensor,
-                          count: tf.Tensor) -> tf.Tensor:
+                          count: tf.Tensor, context: tf.Tensor) -> tf.Tensor:
         at = tf.cast(tf.maximum(count - 1, 0), tf.int32)
         newest = self.queries(tf.gather(items, item), tf.cast(action, tf.int32), gap, at=at)[:, 0]
-        return tf.matmul(tf.where(count[:, None] > 0, self.scale_behaviour(newest), 0.0), items, transpose_b=True)
+        u = tf.where(count[:, None] > 0, self.scale_behaviour(newest), 0.0) + self.scale_context(context)
+        return tf.matmul(u, items, transpose_b=True)
 
     # -- training
 
@@ -200,7 +214,8 @@ class TwoTower(tfrs.Model):
 
         Args:
             inputs: Arrays `[batch, length]`: those of `sequences.Windows`; `snapshot`, the newest snapshot of the prior before
-                each target; `log_p`, the target's own popularity then.
+                each target; `log_p`, the target's own popularity then; and of a model with features `context`
+                `[batch, length, features]`, what was known when each target was chosen.
             training: Whether noise is on, and the anchor.
         """
         draws = self._draws(training)
@@ -208,6 +223,8 @@ class TwoTower(tfrs.Model):
         u = self._queries(inputs, look_up, draws.noise)
         positions = self._positions(inputs, look_up, negatives)
         u = self._centred(u, positions) if training else self.scale_behaviour(u)
+        if self.context is not None:
+            u += self._of_context(self.context, inputs["context"], positions, draws.noise)
         loss = self._next_item_loss(inputs, u, positions) + self._search_loss(inputs, u, positions, draws)
         return loss + self.anchor.penalty() if training else loss
 
@@ -253,6 +270,19 @@ class TwoTower(tfrs.Model):
         moved = MEAN_MOMENTUM * self.mean_query + (1 - MEAN_MOMENTUM) * mean
         self.mean_query.assign(tf.where(positions.total > 0, moved, self.mean_query))
         return (u - mean) * tf.exp(self.log_scale)
+
+    def _of_context(self, tower: ContextTower, at: tf.Tensor, positions: _Positions, noise: Noise | None) -> tf.Tensor:
+        """What the context `at` `[batch, length, features]` adds to each query `[M, dim]`; in training less the batch's means."""
+        at = tf.reshape(tower.hidden(at, noise), [-1, len(tower.rows)])
+        if noise is None:
+            return self.scale_context(at)
+        known, parts = tower.parts(at)
+        weight = known * positions.weight[:, None, None]
+        count = sum_over_replicas(tf.reduce_sum(weight, axis=0))
+        mean = sum_over_replicas(tf.reduce_sum(parts * weight, axis=0)) / tf.maximum(count, 1e-6)
+        moved = MEAN_MOMENTUM * tower.mean + (1 - MEAN_MOMENTUM) * mean
+        tower.mean.assign(tf.where(count > 0, moved, tower.mean))
+        return tf.reduce_sum((parts - mean) * known, axis=1) * tf.exp(self.log_scale)
 
     def _next_item_loss(self, inputs: Batch, u: tf.Tensor, positions: _Positions) -> tf.Tensor:
         """The mean loss of queries `u` `[M, dim]`, each against the item that was chosen next."""

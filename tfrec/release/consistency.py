@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfrec.client.contract import difference
+from tfrec.client.contract import difference, takes_context
 from tfrec.client.warmup import read_signatures
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.items.catalogue_cache import cached_catalogue
@@ -62,6 +62,8 @@ def check_artefacts(version_dir: str | Path, manifest: Manifest, *, sample: int 
         chosen = np.unique(np.linspace(0, len(catalogue) - 1, min(sample, len(catalogue))).astype(np.int64))
         model = checkpoint.load_items(root / CHECKPOINT, chosen.tolist())
         _check_weights(weights, model)
+        if takes_context(manifest.signatures) != bool(model.requests.width):
+            raise ServingError("saved_model.pb: the graph and the checkpoint's [features] differ in whether a context is read")
         _check_vectors(served, model, tolerance=tolerance)
         return _answers(model, prior.log_p()[chosen], tolerance=tolerance, catalogue=catalogue)
     except ServingError as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfrec.client.contract import FILTERS, SIGNATURES
+from tfrec.client.contract import FILTERS, signatures
 from tfrec.client.inputs import UNKNOWN_AGE
 from tfrec.client.warmup import Request
 from tfrec.config import Config
@@ -29,7 +29,9 @@ def cold_signatures(config: Config) -> set[str]:
 
 def recorded_requests(recommender: Recommender) -> list[Request]:
     """The requests of an export, the same for the same recommender."""
-    return [*_lone_requests(recommender), *_with_and_without_query("recommend", _inputs(recommender, _BATCH))]
+    takes = {name: inputs for name, (inputs, _) in signatures(context=bool(recommender.requests.width)).items()}
+    return [Request(request.signature, {name: request.inputs[name] for name in takes[request.signature]})
+            for request in (*_lone_requests(recommender), *_with_and_without_query("recommend", _inputs(recommender, _BATCH)))]
 
 
 def asked_of_shared(requests: list[Request]) -> list[Request]:
@@ -46,6 +48,7 @@ def _lone_requests(recommender: Recommender) -> list[Request]:
     inputs = _inputs(recommender, 1)
     none = np.zeros([1, 0], object)
     unfiltered = inputs | dict.fromkeys(FILTERS, none) | {"prior_log_p": np.zeros([1, 0], np.float32)}
+    unfiltered |= {"time": np.full(1, -1, np.int64), "context_name": none, "context_value": none}  # nor is anybody known
     searched = inputs | {"query": inputs["text"]}
     return [
         *_with_and_without_query("recommend", inputs),
@@ -62,7 +65,7 @@ def _with_and_without_query(signature: str, inputs: Inputs) -> list[Request]:
 
 
 def _request(signature: str, inputs: Inputs) -> Request:
-    return Request(signature, {name: inputs[name] for name in SIGNATURES[signature][0]})
+    return Request(signature, inputs)
 
 
 def _inputs(recommender: Recommender, batch: int) -> Inputs:
@@ -70,7 +73,7 @@ def _inputs(recommender: Recommender, batch: int) -> Inputs:
     ids, texts = recommender.catalogue.ids.tolist(), [text or "a" for text in recommender.catalogue.texts]
     behaviour = _behaviour(recommender, batch)
     items, none = [ids[row % len(ids)] for row in range(batch)], np.zeros([batch, 0], object)
-    return behaviour | {
+    return behaviour | _context(recommender, batch) | {
         "query": [""] * batch,
         "k": np.full(batch, _K, np.int32),
         "exclude": behaviour["history"], "allow_tags": none, "deny_tags": none,
@@ -80,6 +83,17 @@ def _inputs(recommender: Recommender, batch: int) -> Inputs:
         "alpha": np.ones(batch, np.float32), "seed": np.arange(batch, dtype=np.int64),
         "candidates": behaviour["history"], "item": items, "text": [texts[row % len(ids)] for row in range(batch)],
     }
+
+
+def _context(recommender: Recommender, batch: int) -> Inputs:
+    """A moment, and a value of each feature; the last row has none."""
+    kinds = recommender.config.features.named
+    names = np.array([list(kinds)] * batch, object).reshape(batch, len(kinds))
+    values = np.array([[str(row) if kind == "number" else f"{name} {row}" for name, kind in kinds.items()]
+                       for row in range(batch)], object).reshape(batch, len(kinds))
+    if batch > 1:
+        names[-1] = values[-1] = ""
+    return {"time": np.arange(batch, dtype=np.int64) * 40_000, "context_name": names, "context_value": values}
 
 
 def _behaviour(recommender: Recommender, batch: int) -> Inputs:

@@ -13,7 +13,11 @@ from typing import Any
 import tensorflow as tf
 
 from tfrec.config import Config, Device
+from tfrec.data.behaviour.user_table import UserTable, read_users
 from tfrec.data.items.catalogue import Catalogue
+from tfrec.data.readers.files import contents_digest
+from tfrec.data.readers.quarantine import Quarantine
+from tfrec.gateway.pseudonym import load_pseudonyms
 from tfrec.models.recommender import Recommender
 from tfrec.release.verify import Verifier
 from tfrec.training import checkpoint
@@ -41,6 +45,7 @@ class Session:
         self._held = ExitStack()
         self._verifier: Verifier | None = None
         self._model: tuple[Recommender, Any] | None = None
+        self._known_users: tuple[str, UserTable] | None = None
         self._strategies: dict[Device, tf.distribute.Strategy] = {}
 
     def __enter__(self) -> "Session":
@@ -77,8 +82,20 @@ class Session:
             onto, optimizer = None, optimiser(config, learning_rate=config.retrain.learning_rate)
         recommender, _ = checkpoint.load(directory, config, catalogue=catalogue, optimizer=optimizer, onto=onto)
         optimizer.learning_rate = config.retrain.learning_rate  # and not the parent's
+        recommender.users = self._users(config)
         self._model = recommender, optimizer
         return recommender, optimizer
+
+    def _users(self, config: Config) -> UserTable:
+        """What is known about users, by the names that the log has for them; read again when the file has changed."""
+        file = config.features.users
+        if file is None:
+            return {}
+        digest = contents_digest(file)
+        if self._known_users is None or self._known_users[0] != digest:
+            quarantine = Quarantine(config.run / "retrain" / "quarantine-users.jsonl")
+            self._known_users = digest, read_users(config.features, key=load_pseudonyms(config.run).of, quarantine=quarantine)
+        return self._known_users[1]
 
     def verifier(self) -> Verifier:
         """The verifier, which gets ready from the first call on."""

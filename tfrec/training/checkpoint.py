@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tfrec.config import Config
+from tfrec.config import Config, FeaturesConfig
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.items.catalogue_cache import cached_catalogue
 from tfrec.data.items.item_features import ItemFeatures
@@ -22,6 +22,7 @@ from tfrec.data.readers.quarantine import Quarantine
 from tfrec.data.staging import recover, replace_directory, staging
 from tfrec.errors import DataError, ModelError
 from tfrec.models.bayesian_head import BayesianHead
+from tfrec.models.context.request_features import RequestFeatures
 from tfrec.models.item_store import capacity_for
 from tfrec.models.popularity_prior import PopularityPrior
 from tfrec.models.pretrained.checkpoint_files import fingerprint
@@ -30,7 +31,7 @@ from tfrec.models.recommender import Recommender, encode_catalogue, towers
 from tfrec.models.text_encoder import load_encoder
 
 FORMAT = 3
-UNCHECKED_SETTINGS = ("batch_size", "tuning")  # no vector depends on them
+UNCHECKED_SETTINGS = ("batch_size", "tuning", "users")  # no vector depends on them
 CATALOGUE_FILES = frozenset({"slots.npz", "prior.npz", "catalogue.jsonl"})
 
 
@@ -40,6 +41,7 @@ def _trackable(recommender: Recommender, optimizer: tf.keras.optimizers.Optimize
     variables = {"log_scale": m.log_scale, "search_scale": m.search_scale, "mean_query": m.mean_query, "beta": m.beta,
                  "steps": m.steps, "averaged": m.average.count}
     optional = {"optimizer": optimizer} if optimizer is not None else {}
+    optional |= {"context": m.context} if m.context is not None else {}
     return tf.train.Checkpoint(items=m.items, queries=m.queries, head=recommender.head, average=m.average.values,
                                **variables, **optional)
 
@@ -67,6 +69,8 @@ def save(directory: Path, recommender: Recommender, *, meta: dict[str, Any] | No
             "optimizer": optimizer is not None,
             "model": recommender.config.model.model_dump(mode="json"),
             "text": recommender.config.text.model_dump(mode="json"),
+            "request_features": recommender.config.features.model_dump(mode="json"),
+            "knots": recommender.requests.knots,
             "encoder": fingerprint(recommender.config.text.encoder),
             "meta": meta or {},
         }))
@@ -135,7 +139,8 @@ def load_items(directory: Path, items: Sequence[int]) -> Recommender:
         ModelError: as for `load`.
     """
     description = _read_description(directory)
-    config = Config.model_validate({"model": description["model"], "text": description["text"]})
+    config = Config.model_validate({"model": description["model"], "text": description["text"],
+                                    "features": description.get("request_features", {})})
     _check_encoder(directory, description, config, "Put them back.")
     known = cached_catalogue(directory / "catalogue.jsonl")
     chosen = Catalogue([known.items[item] for item in items])
@@ -158,7 +163,8 @@ def _untrained(description: dict[str, Any], config: Config, catalogue: Catalogue
     else:
         model = towers(config, text_width=description["text_width"], feature_width=features.width)
         head = BayesianHead(config.model.dim)
-    return Recommender(config, catalogue, text, features, slot, tuple(description["actions"]), prior, timeline, model, head)
+    return Recommender(config, catalogue, text, features, slot, tuple(description["actions"]), prior, timeline, model, head,
+                       RequestFeatures(config.features, description.get("knots")))
 
 
 def read_weights(directory: Path, recommender: Recommender, optimizer: tf.keras.optimizers.Optimizer | None) -> None:
@@ -175,8 +181,9 @@ def read_weights(directory: Path, recommender: Recommender, optimizer: tf.keras.
 
 
 def _check_configuration(directory: Path, description: dict[str, Any], config: Config) -> None:
-    for section in ("model", "text"):
-        settings, saved = getattr(config, section).model_dump(mode="json"), description[section]
+    for section, key in (("model", "model"), ("text", "text"), ("features", "request_features")):
+        settings = getattr(config, section).model_dump(mode="json")
+        saved = description.get(key, FeaturesConfig().model_dump(mode="json"))  # of a checkpoint from before there were any
         differing = {k: (saved.get(k), v) for k, v in settings.items() if saved.get(k) != v and k not in UNCHECKED_SETTINGS}
         if differing:
             words = ", ".join(f"{section}.{k} = {new!r}, the checkpoint has {old!r}" for k, (old, new) in differing.items())

@@ -76,7 +76,7 @@ class Trainer:
         one_shape = (one_shape or isinstance(strategy, tf.distribute.TPUStrategy) or len(found) <= FEW_BATCHES * batch_size)
         self.batches = WindowBatches(
             found, recommender.action_codes(inter.actions), snapshot, log_p[snapshot, inter.item], batch_size=batch_size,
-            replicas=strategy.num_replicas_in_sync, one_shape=one_shape)
+            context=recommender.event_context(inter), replicas=strategy.num_replicas_in_sync, one_shape=one_shape)
         self.steps = self.batches.steps  # optimiser steps in an epoch
 
     def run(self, optimizer: keras.optimizers.Optimizer, *, epochs: range, advance: Advance | None = None,

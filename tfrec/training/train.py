@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ import numpy.typing as npt
 
 from tfrec.config import Config
 from tfrec.data.behaviour.interactions import Interactions
+from tfrec.data.behaviour.user_table import UserTable, read_users
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.errors import DataError
+from tfrec.models.context.request_features import warn_of_features
 from tfrec.models.prior_timeline import PriorTimeline
 from tfrec.models.prior_weights import fit_weights
 from tfrec.models.recommender import Recommender, encode_catalogue
@@ -55,21 +57,24 @@ class TrainingInputs:
     inter: Interactions
     text: npt.NDArray[np.float32]  # [n_items, text width]
     prior_weights: npt.NDArray[np.float64]
+    users: UserTable = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: Config, catalogue: Catalogue, inter: Interactions) -> "TrainingInputs":
-        """Encode the texts that the run's cache lacks, and fit the weights of the popularity mixture.
+        """Encode the texts that the run's cache lacks, fit the weights of the popularity mixture, and read the users file.
 
         Raises:
-            DataError: there are too few events to hold some back for validation.
+            DataError: there are too few events to hold some back for validation, or the users file cannot be used.
         """
         made = cls(config, catalogue, inter, np.zeros((0, 0), np.float32), np.zeros(0))
         if made.validation < 2 or made.validation == len(inter):
             raise DataError(f"training needs at least {int(2 / config.training.validation_share)} events, got {len(inter)}.")
+        users = read_users(config.features)
+        warn_of_features(config.features, [users.get(user, {}) for user in inter.users], where="users")
         with bar("reading texts", total=len(catalogue)) as advance:
             text = encode_catalogue(config, catalogue.texts, advance=advance)
         prior_weights = fit_weights(inter, start=int((1 - PRIOR_SHARE) * len(inter)), stop=len(inter))
-        return replace(made, text=text, prior_weights=prior_weights)
+        return replace(made, text=text, prior_weights=prior_weights, users=users)
 
     @property
     def validation(self) -> int:
@@ -80,13 +85,15 @@ class TrainingInputs:
     def identity(self) -> str:
         """Digest of everything that the training is a function of."""
         sha = hashlib.sha256(f"{self.config.digest()}{self.catalogue.digest()}".encode())
+        sha.update(repr(sorted(self.users.items())).encode() if self.users else b"")
         for column in (self.inter.user, self.inter.item, self.inter.time, self.inter.weight):
             sha.update(np.ascontiguousarray(column).tobytes())
         return sha.hexdigest()
 
     def start(self, targets: npt.NDArray[np.bool_]) -> tuple[Recommender, Trainer, Any]:
         """An untrained recommender, its trainer on the events in `targets`, and an optimiser."""
-        recommender = Recommender.build(self.config, self.catalogue, self.text, actions=self.inter.actions)
+        recommender = Recommender.build(self.config, self.catalogue, self.text, actions=self.inter.actions,
+                                        users=self.users)
         trainer = Trainer(recommender, self.inter, targets, prior_weights=self.prior_weights)
         return recommender, trainer, optimiser(self.config, learning_rate=self.config.training.learning_rate)
 
@@ -101,7 +108,7 @@ def train(config: Config, catalogue: Catalogue, inter: Interactions, *, resume: 
         resume: whether to go on with an interrupted training of the same data and configuration.
 
     Raises:
-        DataError: there are too few events to hold some back for validation.
+        DataError: there are too few events to hold some back for validation, or the users file cannot be used.
     """
     began = time.monotonic()
     inputs = TrainingInputs.of(config, catalogue, inter)

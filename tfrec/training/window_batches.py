@@ -22,13 +22,15 @@ class WindowBatches:
         codes: `[actions]`, the model's code of each action code in the windows.
         snapshot: `[events]`, the newest prior snapshot before each event.
         log_p: `[events]`, log p of each event's own item in that snapshot.
+        context: `[events, features]`, what was known of person and moment; by default there are no features.
         batch_size: number of full-length windows in a batch, over all replicas.
         replicas: the number of windows in each batch is a multiple of this.
         one_shape: whether all batches have the full length.
     """
 
     def __init__(self, windows: Windows, codes: npt.NDArray[np.int32], snapshot: npt.NDArray[np.int32],
-                 log_p: npt.NDArray[np.float32], *, batch_size: int, replicas: int = 1, one_shape: bool = False) -> None:
+                 log_p: npt.NDArray[np.float32], *, batch_size: int, replicas: int = 1, one_shape: bool = False,
+                 context: npt.NDArray[np.float32] | None = None) -> None:
         full = windows.item.shape[1]
         lengths = [full]
         while not one_shape and lengths[-1] > SHORTEST:
@@ -37,6 +39,7 @@ class WindowBatches:
         self._rows = [max(replicas, batch_size * full // length // replicas * replicas) for length in self._lengths]
         self._shape_of_window = np.searchsorted(self._lengths, windows.used)
         self._windows, self._codes, self._snapshot, self._log_p = windows, codes, snapshot, log_p
+        self._context = context if context is not None and context.shape[1] else None
         self._static_shape = (self._rows[-1], full) if one_shape else (None, None)
         self.steps = len(self._split(np.random.default_rng(0)))  # batches in each epoch
 
@@ -45,6 +48,8 @@ class WindowBatches:
         dtypes = {"item": tf.int32, "action": tf.int32, "gap": tf.int64, "target": tf.int32, "read_at": tf.int32,
                   "weight": tf.float32, "snapshot": tf.int32, "log_p": tf.float32}
         signature = {name: tf.TensorSpec(self._static_shape, dtype) for name, dtype in dtypes.items()}
+        if self._context is not None:
+            signature["context"] = tf.TensorSpec((*self._static_shape, self._context.shape[1]), tf.float32)
         rng = np.random.default_rng([seed, epoch])
         parts = self._split(rng)
         order = rng.permutation(len(parts))
@@ -72,7 +77,8 @@ class WindowBatches:
         picked = self._windows.take(np.resize(windows, rows))
         event, weight = picked.event[:, :length], picked.weight[:, :length].copy()
         weight[len(windows) :] = 0
-        return {
+        context = {} if self._context is None else {"context": self._context[event]}
+        return context | {
             "item": picked.item[:, :length],
             "action": self._codes[picked.action[:, :length]],
             "gap": picked.gap[:, :length],

@@ -99,7 +99,8 @@ class Exam:
                                  np.roll(times, -1, axis=1), log.time[part][:, None])
             batch = {"history": history.astype(np.int32), "gap": np.where(known, np.maximum(following - times, 0), -1),
                      "action": np.where(log.is_base[part], long_view, click).astype(np.int32) * known,
-                     "query": np.zeros((len(part), recommender.text.shape[1]), np.float32)}
+                     "query": np.zeros((len(part), recommender.text.shape[1]), np.float32),
+                     "context": recommender.requests.of([log.known_of(row) for row in part.tolist()], log.time[part])}
             u, _ = model.request_vectors(batch, lambda at: table[at])
             found[start : start + AT_ONCE] = (u.numpy() * table[log.item[part]]).sum(1)
         return found

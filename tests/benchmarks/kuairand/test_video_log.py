@@ -19,7 +19,7 @@ def log(tmp_path: Path) -> VideoLog:
     at = FIRST_DAY * MS
     shown = {"user_id": [1, 2, 1, 1], "video_id": [10, 10, 12, 11], "time_ms": [at, at + 5, at + 5, at + 5]}
     happened = {"is_click": [1, 0, 0, 1], "long_view": [1, 0, 0, 0], "is_hate": [0, 0, 1, 0]}
-    rest = dict.fromkeys(("is_like", "is_follow", "is_comment", "is_forward"), [0] * 4)
+    rest = dict.fromkeys(("is_like", "is_follow", "is_comment", "is_forward", "tab"), [0] * 4)
     before = {"user_id": [1], "last_time_ms": [at], "long_watch_seq": [[12, 99, 11, 12]]}
     pq.write_table(pa.table(videos), tmp_path / "videos.parquet")
     pq.write_table(pa.table(shown | happened | rest | {"play_time_ms": [9000, 0, 0, 1000]}), tmp_path / "impressions.parquet")

@@ -5,6 +5,8 @@ BY-SA 4.0), in order of time. Impressions of one user in one millisecond are one
 text, so an item's text is made of its tags, kinds and length. What people watched long before has an order and a last time; its
 times are made up, `SPACING` apart. There are no propensities, as the app's own policy showed everything.
 """
+import csv
+import gzip
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tfrec.data.items.catalogue import Catalogue
-from tfrec.data.records import Impression, Item, Outcome, Shown
+from tfrec.data.records import Context, Impression, Item, Outcome, Shown
 
 FIRST_DAY = 1_650_816_000  # midnight in China of 25 April 2022
 SPACING = 3600  # seconds between the events from before the log, whose times are not known
@@ -23,6 +25,8 @@ LENGTHS = (7, 15, 30, 60, 120, 240)  # seconds: classes of a video's length
 ACTIONS = {"click": "is_click", "long_view": "long_view", "like": "is_like", "follow": "is_follow", "comment": "is_comment",
            "forward": "is_forward", "hate": "is_hate"}  # by column
 WEIGHTS = {"click": 1.0, "long_view": 1.0, "like": 1.0, "follow": 1.0, "comment": 1.0, "forward": 1.0, "hate": -2.0}
+USER = {"user_active_degree": "category", "is_video_author": "category", "register_days": "number", "follow_user_num": "number",
+        "fans_user_num": "number", "friend_user_num": "number", **{f"onehot_feat{n}": "category" for n in (1, 2, 3, 7, 8)}}
 PAD = -1
 
 
@@ -56,6 +60,8 @@ class VideoLog:
         history_time: `[n, L]`, seconds since 1970.
         is_base: `[n, L]`, which of them are from before the log.
         base: What people did before the log: user, item and time of each long view.
+        tab: `[n]`, the part of the app that showed the video.
+        users: Columns of the file of users, by number of the user.
     """
 
     catalogue: Catalogue
@@ -70,6 +76,12 @@ class VideoLog:
     history_time: np.ndarray
     is_base: np.ndarray
     base: tuple[np.ndarray, np.ndarray, np.ndarray]
+    tab: np.ndarray
+    users: dict[int, dict[str, str]]
+
+    def known_of(self, row: int) -> dict[str, str]:
+        """What was known of person and moment when a video was shown: the part of the app, and columns of the file of users."""
+        return {"tab": str(self.tab[row])} | self.users.get(int(self.user[row]), {})
 
     def __len__(self) -> int:
         return len(self.time)
@@ -96,6 +108,7 @@ class VideoLog:
             user, time, known = pseudonyms[int(self.user[first])], int(self.time[first]), self.history[first] != PAD
             shown.append(Impression(
                 request_id=request_id, time=time, user=user, policy="app", model_version=0,
+                context=Context(profile=self.known_of(int(first))),
                 history=[ids[i] for i in self.history[first][known]], history_time=self.history_time[first][known].tolist(),
                 history_action=["long_view" if base else "click" for base in self.is_base[first][known]],
                 slate=[Shown(item=ids[self.item[row]], position=position, score=0.0) for position, row in enumerate(rows)]))
@@ -127,7 +140,14 @@ def read(directory: Path, *, length: int) -> VideoLog:
     base = _base(directory, catalogue, length)
     positive = outcomes["click"] | outcomes["long_view"]
     return VideoLog(catalogue, user, item, time, (time - FIRST_DAY) // 86_400, request, outcomes, table["play_time_ms"] / 1000,
-                    *histories(user, item, time, positive, base, length=length), base)
+                    *histories(user, item, time, positive, base, length=length), base, table["tab"], _users(directory))
+
+
+def _users(directory: Path) -> dict[int, dict[str, str]]:
+    if not (file := directory / "users.csv.gz").exists():
+        return {}
+    with gzip.open(file, "rt", encoding="utf-8") as text:
+        return {int(row["user_id"]): {name: row[name] for name in USER if row[name]} for row in csv.DictReader(text)}
 
 
 def _base(directory: Path, catalogue: Catalogue, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

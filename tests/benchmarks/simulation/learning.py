@@ -88,7 +88,8 @@ def slates_of(found: dict[str, np.ndarray]) -> SlateArrays:
     """Requests of people who are not shown what they have had, a day ago."""
     n, nothing = len(found["user"]), Ragged.of([[]] * len(found["user"]))
     return SlateArrays(
-        **found, excluded=Ragged.of([row[row != PAD] for row in found["history"]]), tags=TagFilters.of([((), ())] * n, {}),
+        **found, context=np.zeros((n, 0), np.float32),
+        excluded=Ragged.of([row[row != PAD] for row in found["history"]]), tags=TagFilters.of([((), ())] * n, {}),
         live_item=nothing, live_log_p=Ragged.of([[]] * n, np.float32), elapsed=np.full(n, DAY, np.float32),
         snapshot=np.zeros(n, np.int32))
 

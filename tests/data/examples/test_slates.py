@@ -10,7 +10,7 @@ from tfrec.config import RewardConfig
 from tfrec.data.examples.slates import SLATES, drawn_slates, matured_slates
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.labels.label_rule import LabelRule
-from tfrec.data.records import Impression, Outcome, Shown
+from tfrec.data.records import Context, Impression, Outcome, Shown
 from tfrec.data.settled.examples import SettledExamples
 from tfrec.data.settled.settle import settle
 
@@ -77,7 +77,7 @@ def test_slates_that_were_drawn_come_with_what_they_earned(log: FeedbackLog) -> 
     assert {name: a[name] for name in a if name not in ("item", "log_propensity", "reward", "converted", "delay")} == {
         "request_id": "a", "time": THEN, "user": "u", "query": "q", "history": ["h"], "history_action": ["view"],
         "history_time": [5], "exclude": ["h"], "allow_tags": ["t"], "deny_tags": ["d"], "prior_items": ["x", "z"],
-        "prior_log_p": [-1.5, -2.5],
+        "prior_log_p": [-1.5, -2.5], "context": Context().model_dump_json(),
     }  # fmt: skip
     assert b["prior_items"] == []
     assert positions(a) == [("x", -1.0, 0.0, False, 0), ("y", -0.5, 2.0, False, 60), ("z", 0.0, 0.0, False, 0)]

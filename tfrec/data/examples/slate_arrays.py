@@ -21,7 +21,8 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class SlateArrays:
-    """`n` requests in the order of time: `L` events of history, `K` positions of a slate, `W` text width.
+    """`n` requests in the order of time: `L` events of history, `K` positions of a slate, `W` text width, `F` features of
+    person and moment.
 
     Raises:
         DataError: a reward is not finite, a log propensity is above 0, or the arrays differ in length.
@@ -33,6 +34,7 @@ class SlateArrays:
     action: Ints  # [n, L] the model's action codes
     gap: npt.NDArray[np.int64]  # [n, L] seconds until the next event, of the newest one until the request; -1 unknown
     query: Floats  # [n, W] text vector; zero without a query
+    context: Floats  # [n, F] positions of `RequestFeatures`; NaN unknown
     excluded: Ragged  # [n] catalogue positions that must not be shown
     tags: TagFilters  # [n]
     live_item: Ragged  # [n] catalogue positions whose popularity was sent along,

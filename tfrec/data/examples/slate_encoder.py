@@ -47,8 +47,8 @@ class SlateEncoder:
     now: int
     attribution_seconds: int
 
-    def encode(self, slates: pa.Table) -> SlateArrays:
-        """Encode a table of `slates.SLATES`, in the order of time.
+    def encode(self, slates: pa.Table, context: Floats) -> SlateArrays:
+        """Encode a table of `slates.SLATES`, in the order of time; `context` `[n, features]` is what is known of each request.
 
         An item that has left the catalogue is `PAD` in a slate, and is dropped from histories and lists.
 
@@ -61,6 +61,7 @@ class SlateEncoder:
             user=_codes(slates["user"]),
             time=time,
             query=self._queries(slates["query"]),
+            context=context,
             excluded=self._excluded(slates),
             tags=self._tags(slates),
             elapsed=np.minimum(self.now - time, self.attribution_seconds).astype(np.float32),

@@ -25,6 +25,7 @@ _REQUEST = [
     ("deny_tags", pa.list_(pa.string())),
     ("prior_items", pa.list_(pa.string())),  # live popularity that was sent along,
     ("prior_log_p", pa.list_(pa.float32())),  # and its log p
+    ("context", pa.string()),  # JSON of `records.Context`
 ]
 _SHOWN = [
     ("item", pa.string()),

@@ -60,7 +60,7 @@ def check_sizes(bodies: Sequence[BaseModel], *, is_list: bool, max_k: int, max_c
         if getattr(body, "k", 0) > max_k:
             raise RequestRefused(422, f"Input should be less than or equal to {max_k}", field=f"{where}k")
         if (size := _context_bytes(body)) > max_context_bytes:
-            message = f"A context may have {max_context_bytes} bytes, got {size}. No model reads it."
+            message = f"A context may have {max_context_bytes} bytes, got {size}. The log keeps it with every item."
             raise RequestRefused(422, message, field=f"{where}context")
 
 

@@ -33,6 +33,8 @@ Id = Annotated[str, GetPydanticSchema(_id_schema, lambda schema, handler: handle
 
 _HISTORY = "What the user did, oldest first. If it is not given, the gateway uses what it has recorded for this user."
 _TIME = "When this happened, in seconds since 1970. Now, if it is not given. A time in the future counts as now."
+_CONTEXT = ("What is known of the person and the moment. It is logged. The model reads what the `features` section of the "
+            "configuration declares.")
 _MODEL_VERSION = "The version of the model that answered."
 
 
@@ -59,7 +61,7 @@ class _SlateBody(_Body):
     allow_tags: list[Id] = Field([], max_length=_MAX_TAGS, description="If it is not empty, only items with one of these tags "
                                  "are returned.")
     deny_tags: list[Id] = Field([], max_length=_MAX_TAGS, description="Items with one of these tags are not returned.")
-    context: Context = Field(Context(), description="Where the request came from. It is logged, and no model reads it.")
+    context: Context = Field(Context(), description=_CONTEXT)
     time: Seconds | None = Field(None, description="When the user asked, in seconds since 1970. If it is given, the gateway uses "
                                  "only what it recorded for earlier seconds. Now, if it is not given.")
     explore: bool | None = Field(None, description="Whether the items are chosen by the exploring policy, to learn from the "
@@ -111,6 +113,7 @@ class ExplainRequest(_Body):
     item: Id = Field(description="The item whose score is explained.")
     query: str = Field("", max_length=_MAX_QUERY, description="The text that the user searches for.")
     history: list[HistoryEvent] | None = Field(None, max_length=_MAX_HISTORY, description=_HISTORY)
+    context: Context = Field(Context(), description="What is known of the person and the moment, as in a request for items.")
     time: Seconds | None = Field(None, description="The time that the score is for, in seconds since 1970. If it is given, the "
                                  "gateway uses only what it recorded for earlier seconds. Now, if it is not given.")
     label: str = Field("", max_length=512, description="The label of the model version that answers. If it is empty, the version "

@@ -25,7 +25,14 @@ def history_inputs_of(requests: Sequence[SlateRequest], prior: Override | None) 
         history_age_s=[[_age(event, one.time) for event in one.history] for one in requests],
         prior=None if prior is None else [prior] * len(requests),
         query=[one.query for one in requests],
+        **_person_and_moment(requests),
     )
+
+
+def _person_and_moment(requests: Sequence[SlateRequest]) -> HistoryInputs:
+    """What is known of person and moment; nothing where no feature is declared."""
+    known = [one.features for one in requests if one.features is not None]
+    return {"time": [one.time for one in requests], "context": known} if known else {}  # type: ignore[typeddict-item]
 
 
 def ask_for_slates(

@@ -1,5 +1,5 @@
 """A request for a slate as the router takes it, and the slate that answers it."""
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tfrec.gateway.past_events import PastEvent
@@ -21,6 +21,7 @@ class SlateRequest:
     label: str  # the version label that the caller named; "" if none
     explore: bool
     seed: int  # of a slate that is drawn at random
+    features: Mapping[str, str] | None = None  # what is known of person and moment, by name; None: nothing is declared
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfrec.data.examples.slate_arrays import SlateArrays
 from tfrec.training.dataset_from_function import dataset_from_function
 
-STATE = ("history", "action", "gap", "query")  # of a request, before anything is shown
+STATE = ("history", "action", "gap", "query", "context")  # of a request, before anything is shown
 _CHOICE = ("log_p", "shortlist", "shortlist_log_p")  # of `Candidates`, that scores are made of
 _LABELS = ("item", "log_propensity", "reward", "converted", "elapsed")
 

@@ -56,9 +56,10 @@ class PolicyScorer:
         self._shortlist = min(shortlist or config.serving.shortlist, len(recommender.catalogue))
         length, width, dim = config.model.history, recommender.text.shape[1], config.model.dim
         shapes = {"history": [None, length], "action": [None, length], "gap": [None, length], "query": [None, width],
+                  "context": [None, recommender.requests.width],
                   "item": [None, None], "snapshot": [None], "may_come": [None, None], "live_at": [None, 2],
                   "live_log_p": [None]}
-        kinds = {"gap": tf.int64, "query": tf.float32, "may_come": tf.bool, "live_log_p": tf.float32}
+        kinds = {"gap": tf.int64, "query": tf.float32, "context": tf.float32, "may_come": tf.bool, "live_log_p": tf.float32}
         signature = {name: tf.TensorSpec(shape, kinds.get(name, tf.int32), name) for name, shape in shapes.items()}
         table, mass, by_snapshot = (tf.TensorSpec(shape) for shape in ([None, dim], [None], [None, None]))
         # of any size in one trace, which other scorers of this model share

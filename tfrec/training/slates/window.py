@@ -12,7 +12,9 @@ import pyarrow.compute as pc
 
 from tfrec.data.examples.slate_arrays import SlateArrays
 from tfrec.data.examples.slate_encoder import SlateEncoder
+from tfrec.data.feedback_log.contexts import context_values
 from tfrec.data.items.tag_filters import positions_by_tag
+from tfrec.models.context.request_features import warn_of_features
 from tfrec.models.prior_timeline import PriorTimeline
 from tfrec.models.recommender import MAX_ACTIONS, Recommender
 from tfrec.models.text_encoder import load_encoder
@@ -52,7 +54,20 @@ def window_arrays(
         now=now,
         attribution_seconds=config.data.attribution_seconds,
     )
-    return encoder.encode(slates), known.log_p
+    return encoder.encode(slates, _contexts(recommender, slates)), known.log_p
+
+
+def _contexts(recommender: Recommender, slates: pa.Table) -> npt.NDArray[np.float32]:
+    """What was known of person and moment at each request `[n, features]`, as it was served.
+
+    Numbers that no training has met until now get their quantiles here.
+    """
+    if not recommender.requests.width:
+        return np.zeros((len(slates), 0), np.float32)
+    values = context_values(slates["context"])
+    recommender.requests = recommender.requests.met(values)
+    warn_of_features(recommender.config.features, values, where="slates of the window")
+    return recommender.requests.of(values, slates["time"].to_numpy())
 
 
 @dataclass(frozen=True)
