@@ -190,8 +190,18 @@ def test_sweep_tries_settings_and_leaves_the_run_as_it_is(call: Call) -> None:
     assert {path.name for path in RUN.iterdir()} == {"sweep", "text_vectors.npz"}
 
 
+def test_a_profile_says_where_the_time_went(call: Call) -> None:
+    (train,) = lines("docs/train.md", "tfrec train --config shop.toml --profile")
+    code, out, _ = call(f"{train} --json")
+    assert (code, out["epochs"]) == (0, 1)
+    assert {"steps", "tracing", "validation", "preparation"} <= {row["part"] for row in out["profile"]}
+    assert re.match(r"\d+ steps of [\d.]+ ms waited [\d.]+ ms each for their batch: the input pipeline is ", out["input"])
+    assert len(list(Path(out["tensorboard"]).rglob("*.xplane.pb"))) == 1
+    shutil.rmtree(RUN)
+
+
 def test_train_leaves_a_checkpoint_and_export_a_saved_model_that_publish_verifies(call: Call) -> None:
-    train, export, publish = lines("docs/train.md", "tfrec train")
+    train, export, publish = lines("docs/train.md", "tfrec train --config shop.toml\ntfrec export")
     code, out, _ = call(f"{train} --json")
     assert (code, out["items"], out["epochs"], Path(out["checkpoint"])) == (0, ITEMS, 1, RUN / "checkpoint")
     assert (RUN / "checkpoint" / "checkpoint.json").is_file()

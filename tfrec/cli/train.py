@@ -16,6 +16,7 @@ def train(
     interactions: Events = None,
     skip_bad_rows: SkipBadRows = False,
     restart: Annotated[bool, typer.Option("--restart", help="Do not continue an interrupted training.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Say where the time goes, and write a TensorBoard profile.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a model on a catalogue and past behaviour, and save it as the run's checkpoint.
@@ -28,13 +29,17 @@ def train(
     catalogue, inter = read_dataset(config, items, interactions, skip_bad_rows=skip_bad_rows, command="train")
     load_tensorflow()
     from tfrec.training import checkpoint
+    from tfrec.training.profile import Profile
     from tfrec.training.train import checkpoint_dir, train
 
-    trained = train(config, catalogue, inter, resume=not restart)
+    watched = Profile(config.run / "tensorboard" / "profile" if profile else None)
+    trained = train(config, catalogue, inter, resume=not restart, profile=watched)
     directory = checkpoint.save(checkpoint_dir(config), trained.recommender, optimizer=trained.optimizer,
                                 meta={"trained_at": int(time.time())})
+    went = watched.report() if profile else {}
     terminal.show(
         {"checkpoint": directory, "events": len(inter), "items": len(catalogue), "epochs": trained.epochs,
-         "train_seconds": round(trained.seconds, 1), "popularity_weight": float(trained.recommender.model.beta.numpy())},
+         "train_seconds": round(trained.seconds, 1), "popularity_weight": float(trained.recommender.model.beta.numpy()),
+         **({"input": went["input"], "tensorboard": watched.log_dir, "profile": went["parts"]} if profile else {})},
         as_json=as_json,
     )

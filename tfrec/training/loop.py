@@ -4,7 +4,7 @@ Training from scratch and retraining differ only in which events are targets, in
 Each epoch is one Keras `fit`, so strategies, TensorBoard and XLA work as for any Keras model: `fit` calls `TwoTower.train_step`
 with each batch, and that computes `TwoTower.compute_loss`, applies the gradients and moves the average of the weights.
 """
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -80,11 +80,12 @@ class Trainer:
         self.steps = self.batches.steps  # optimiser steps in an epoch
 
     def run(self, optimizer: keras.optimizers.Optimizer, *, epochs: range, advance: Advance | None = None,
-            log_dir: Path | None = None, after: Callable[[int, float], bool] | None = None) -> None:
+            log_dir: Path | None = None, after: Callable[[int, float], bool] | None = None,
+            callbacks: Sequence[keras.callbacks.Callback] = ()) -> None:
         """Train; the arguments are those of `fit`. The state of the optimiser goes on from where it is."""
         optimizer.build(self.recommender.model.trainable_variables)  # left to the first step, it would be traced twice
         fit(self.recommender.model, optimizer, self.batches.epoch, self.recommender.config.training, epochs=epochs,
-            advance=advance, log_dir=log_dir, after=after)
+            advance=advance, log_dir=log_dir, after=after, callbacks=callbacks)
 
 
 def give_slots(recommender: Recommender, inter: Interactions, timeline: PriorTimeline | None = None, *,
@@ -109,7 +110,7 @@ def give_slots(recommender: Recommender, inter: Interactions, timeline: PriorTim
 def fit(
     model: keras.Model, optimizer: keras.optimizers.Optimizer, batches: Callable[[int, int], tf.data.Dataset],
     training: TrainingConfig, *, epochs: range, advance: Advance | None = None, log_dir: Path | None = None,
-    after: Callable[[int, float], bool] | None = None,
+    after: Callable[[int, float], bool] | None = None, callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> None:
     """Train `model` for the epochs numbered in `epochs`.
 
@@ -122,17 +123,18 @@ def fit(
         advance: called after each step.
         log_dir: where TensorBoard's logs go; None writes none.
         after: called after each epoch with its number and mean loss; False ends the training.
+        callbacks: of Keras, beside those of the progress and of TensorBoard.
     """
     jit = compiles(training.jit_compile, on_gpu=False)
     traced_for = f"{jit} {model.constants}"
     if getattr(model, "optimizer", None) is not optimizer or getattr(model, "traced_for", "") != traced_for:
         model.compile(optimizer=optimizer, jit_compile=jit)  # which throws a traced step away
         model.traced_for = traced_for
-    callbacks: list[keras.callbacks.Callback] = [StepProgress(advance)] if advance else []
+    called = [*callbacks, *([StepProgress(advance)] if advance else [])]
     if log_dir is not None:
-        callbacks.append(keras.callbacks.TensorBoard(str(log_dir), write_graph=False, profile_batch=0))
+        called.append(keras.callbacks.TensorBoard(str(log_dir), write_graph=False, profile_batch=0))
     for epoch in epochs:
-        history = model.fit(batches(training.seed, epoch), epochs=epoch + 1, initial_epoch=epoch, verbose=0, callbacks=callbacks)
+        history = model.fit(batches(training.seed, epoch), epochs=epoch + 1, initial_epoch=epoch, verbose=0, callbacks=called)
         if after is not None and not after(epoch, float(history.history["loss"][-1])):
             return
 

@@ -28,6 +28,7 @@ from tfrec.models.recommender import Recommender, encode_catalogue
 from tfrec.training.devices import choose_strategy, describe
 from tfrec.training.early_stopping import EarlyStopping
 from tfrec.training.loop import Trainer, optimiser
+from tfrec.training.profile import PREPARATION, SAVING, TEXTS, VALIDATION, PassProfile, Profile
 from tfrec.training.progress import bar
 from tfrec.training.training_state import TrainingState
 from tfrec.training.validation import Validation, Validator, best_beta
@@ -58,22 +59,24 @@ class TrainingInputs:
     text: npt.NDArray[np.float32]  # [n_items, text width]
     prior_weights: npt.NDArray[np.float64]
     users: UserTable = field(default_factory=dict)
+    profile: Profile = field(default_factory=Profile)
 
     @classmethod
-    def of(cls, config: Config, catalogue: Catalogue, inter: Interactions) -> "TrainingInputs":
+    def of(cls, config: Config, catalogue: Catalogue, inter: Interactions, profile: Profile) -> "TrainingInputs":
         """Encode the texts that the run's cache lacks, fit the weights of the popularity mixture, and read the users file.
 
         Raises:
             DataError: there are too few events to hold some back for validation, or the users file cannot be used.
         """
-        made = cls(config, catalogue, inter, np.zeros((0, 0), np.float32), np.zeros(0))
+        made = cls(config, catalogue, inter, np.zeros((0, 0), np.float32), np.zeros(0), profile=profile)
         if made.validation < 2 or made.validation == len(inter):
             raise DataError(f"training needs at least {int(2 / config.training.validation_share)} events, got {len(inter)}.")
         users = read_users(config.features)
         warn_of_features(config.features, [users.get(user, {}) for user in inter.users], where="users")
-        with bar("reading texts", total=len(catalogue)) as advance:
+        with bar("reading texts", total=len(catalogue)) as advance, profile.part(TEXTS):
             text = encode_catalogue(config, catalogue.texts, advance=advance)
-        prior_weights = fit_weights(inter, start=int((1 - PRIOR_SHARE) * len(inter)), stop=len(inter))
+        with profile.part(PREPARATION):
+            prior_weights = fit_weights(inter, start=int((1 - PRIOR_SHARE) * len(inter)), stop=len(inter))
         return replace(made, text=text, prior_weights=prior_weights, users=users)
 
     @property
@@ -92,13 +95,15 @@ class TrainingInputs:
 
     def start(self, targets: npt.NDArray[np.bool_]) -> tuple[Recommender, Trainer, Any]:
         """An untrained recommender, its trainer on the events in `targets`, and an optimiser."""
-        recommender = Recommender.build(self.config, self.catalogue, self.text, actions=self.inter.actions,
-                                        users=self.users)
-        trainer = Trainer(recommender, self.inter, targets, prior_weights=self.prior_weights)
+        with self.profile.part(PREPARATION):
+            recommender = Recommender.build(self.config, self.catalogue, self.text, actions=self.inter.actions,
+                                            users=self.users)
+            trainer = Trainer(recommender, self.inter, targets, prior_weights=self.prior_weights)
         return recommender, trainer, optimiser(self.config, learning_rate=self.config.training.learning_rate)
 
 
-def train(config: Config, catalogue: Catalogue, inter: Interactions, *, resume: bool = True) -> Trained:
+def train(config: Config, catalogue: Catalogue, inter: Interactions, *, resume: bool = True,
+          profile: Profile | None = None) -> Trained:
     """Train a recommender on all events of `inter`.
 
     Args:
@@ -106,12 +111,13 @@ def train(config: Config, catalogue: Catalogue, inter: Interactions, *, resume: 
         catalogue: the items, by which `inter` is coded.
         inter: behaviour in protocol order.
         resume: whether to go on with an interrupted training of the same data and configuration.
+        profile: where the seconds of each part are entered.
 
     Raises:
         DataError: there are too few events to hold some back for validation, or the users file cannot be used.
     """
     began = time.monotonic()
-    inputs = TrainingInputs.of(config, catalogue, inter)
+    inputs = TrainingInputs.of(config, catalogue, inter, profile or Profile())
     encoded = time.monotonic()
     strategy = choose_strategy(config.training.device)
     log.info("training on %s: %d events, %d items", describe(strategy), len(inter), len(catalogue))
@@ -151,7 +157,9 @@ def first_pass(inputs: TrainingInputs, state: TrainingState, *, log_dir: Path | 
     """
     training = inputs.config.training
     recommender, trainer, optimizer = inputs.start(np.arange(len(inputs.inter)) < inputs.validation)
-    validator = Validator(recommender, inputs.inter, inputs.validation, inputs.prior_weights)
+    profile, watched = inputs.profile, PassProfile(inputs.profile, trainer.batches, traced=True)
+    with profile.part(PREPARATION):
+        validator = Validator(recommender, inputs.inter, inputs.validation, inputs.prior_weights)
     first, saved = state.restore("choose", recommender, optimizer)
     curve = [Validation(*epoch) for epoch in saved]
     stopping = EarlyStopping(patience=training.patience, scores=[epoch.log_likelihood for epoch in curve])
@@ -160,20 +168,24 @@ def first_pass(inputs: TrainingInputs, state: TrainingState, *, log_dir: Path | 
         return report is None or report(epoch, curve[epoch].log_likelihood)
 
     def after(epoch: int, loss: float) -> bool:
-        recommender.model.average.swap()
-        curve.append(validator.evaluate())
-        recommender.model.average.swap()
+        with profile.part(VALIDATION):
+            recommender.model.average.swap()
+            curve.append(validator.evaluate())
+            recommender.model.average.swap()
         stopping.record(curve[-1].log_likelihood)
         if report is None:
             log.info("epoch %d: loss %.4f, validation log-likelihood %.4f%s", epoch + 1, loss, curve[-1].log_likelihood,
                      " *" if stopping.improved else "")
-        state.save("choose", recommender, optimizer, epoch + 1, curve)
+        with profile.part(SAVING):
+            state.save("choose", recommender, optimizer, epoch + 1, curve)
         return goes_on(epoch) and not stopping.should_stop
 
     if all(goes_on(epoch) for epoch in range(first)) and not stopping.should_stop and first < training.epochs:
         total = trainer.steps * (training.epochs - first)
         with bar("finding the number of epochs", total=total) if report is None else nullcontext() as advance:
-            trainer.run(optimizer, epochs=range(first, training.epochs), advance=advance, after=after, log_dir=log_dir)
+            trainer.run(optimizer, epochs=range(first, training.epochs), advance=advance, after=after, log_dir=log_dir,
+                        callbacks=[watched.callback])
+        watched.finish()
     return curve
 
 
@@ -187,13 +199,17 @@ def _train_on_all(inputs: TrainingInputs, epochs: int, state: TrainingState) -> 
     recommender, trainer, optimizer = inputs.start(np.ones(len(inputs.inter), bool))
     first, curve = state.restore("fit", recommender, optimizer)
 
+    watched = PassProfile(inputs.profile, trainer.batches, traced=False)
+
     def after(epoch: int, loss: float) -> bool:
-        state.save("fit", recommender, optimizer, epoch + 1, curve)
+        with inputs.profile.part(SAVING):
+            state.save("fit", recommender, optimizer, epoch + 1, curve)
         return True
 
     with bar("training", total=trainer.steps * (epochs - first)) as advance:
         trainer.run(optimizer, epochs=range(first, epochs), advance=advance, after=after,
-                    log_dir=inputs.config.run / "tensorboard" / "fit")
+                    log_dir=inputs.config.run / "tensorboard" / "fit", callbacks=[watched.callback])
+    watched.finish()
     recommender.model.average.swap()
     return recommender, optimizer
 

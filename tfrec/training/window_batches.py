@@ -4,6 +4,8 @@ Windows of similar length share a batch, so that a log of short histories is not
 with about the same number of positions; with `one_shape` (a TPU) all have the full length. A batch that is not full is filled up
 with windows of weight 0, so no window is dropped and each shape is compiled once.
 """
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
@@ -41,6 +43,7 @@ class WindowBatches:
         self._windows, self._codes, self._snapshot, self._log_p = windows, codes, snapshot, log_p
         self._context = context if context is not None and context.shape[1] else None
         self._static_shape = (self._rows[-1], full) if one_shape else (None, None)
+        self.made: Callable[[int], None] | None = None  # is told the number of each batch of an epoch that is ready
         self.steps = len(self._split(np.random.default_rng(0)))  # batches in each epoch
 
     def epoch(self, seed: int, epoch: int) -> tf.data.Dataset:
@@ -56,7 +59,10 @@ class WindowBatches:
 
         def make_batch(step: int) -> dict[str, np.ndarray]:
             shape, windows = parts[order[step]]
-            return self._batch(windows, rows=self._rows[shape], length=self._lengths[shape])
+            batch = self._batch(windows, rows=self._rows[shape], length=self._lengths[shape])
+            if self.made is not None:
+                self.made(step)
+            return batch
 
         return dataset_from_function(make_batch, signature, steps=self.steps)
 

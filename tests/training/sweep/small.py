@@ -5,6 +5,7 @@ from optuna.trial import FrozenTrial
 
 from tests.models import world
 from tfrec.config import Config
+from tfrec.training.profile import Profile
 from tfrec.training.sweep.search import ended, sweep
 from tfrec.training.sweep.space import search_space
 from tfrec.training.train import TrainingInputs
@@ -20,7 +21,7 @@ def config(run: Path) -> Config:
 
 def inputs(run: Path) -> TrainingInputs:
     world.keep_vectors(config(run), ITEMS, world.text_vectors(40))
-    return TrainingInputs.of(config(run), ITEMS, INTER)
+    return TrainingInputs.of(config(run), ITEMS, INTER, Profile())
 
 
 def swept(run: Path, *, trials: int, varied: tuple[str, ...] = VARIED, restart: bool = False) -> list[FrozenTrial]:

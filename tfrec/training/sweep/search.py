@@ -6,6 +6,7 @@ function of the seed and of the trials that have ended. So a sweep that was kill
 was running draws the same settings again, and goes on from its last finished epoch.
 """
 import fcntl
+import gc
 import hashlib
 import json
 import logging
@@ -29,6 +30,7 @@ from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.errors import TfrecError
 from tfrec.training.devices import choose_strategy
+from tfrec.training.profile import Profile
 from tfrec.training.progress import bar
 from tfrec.training.sweep.space import Choices, Scalar, Space, Span, present, settled
 from tfrec.training.train import TrainingInputs, best_epoch, first_pass
@@ -66,7 +68,7 @@ def sweep(config: Config, catalogue: Catalogue, inter: Interactions, space: Spac
     """
     directory = config.run / "sweep"
     with _alone(directory), _storage(directory / "trials.sqlite3") as storage:
-        inputs = TrainingInputs.of(config, catalogue, inter)
+        inputs = TrainingInputs.of(config, catalogue, inter, Profile())
         study = _study(storage, _identity(inputs, space), restart)
         _end_interrupted(study, storage)
         began, before = time.monotonic(), len(ended(_trials(study)))
@@ -75,6 +77,7 @@ def sweep(config: Config, catalogue: Catalogue, inter: Interactions, space: Spac
             while (done := len(ended(_trials(study)))) < trials:
                 _Trial(study, inputs, space, done).run(directory / "trial")
                 advance(1)
+                gc.collect()  # models are cycles of few objects and much memory, which Python would keep for several trials
                 _tell(ended(_trials(study)), trials, seconds=(time.monotonic() - began) / (done + 1 - before))
         shutil.rmtree(directory / "trial", ignore_errors=True)
         return study.get_trials()
