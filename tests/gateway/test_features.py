@@ -65,6 +65,10 @@ def address(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
     options = ServeOptions(port=free_port(), model_config_file=str(config), enable_model_warmup=False)
     running = EmbeddedServer(options, stopping=threading.Event())
     running.start()
+    with Client(f"127.0.0.1:{options.port}", model="tiny", timeout=120.0) as client:  # a first answer takes its time
+        client.recommend(history=[[]])
+        client.rank(history=[["i3"], []], candidates=[["i5"], ["i6"]])
+        client.explain(history=[[]], item=["i5"])
     yield f"127.0.0.1:{options.port}"
     running.stop()
 
@@ -156,7 +160,7 @@ def test_a_number_may_be_of_a_place_too() -> None:
 @pytest.fixture(params=[3, 4])
 def ask(request: pytest.FixtureRequest, address: str) -> Iterator[Callable[..., list[tuple[float, ...]]]]:
     """Ask the version without features, and that with them."""
-    with Client(address, model="tiny") as client:
+    with Client(address, model="tiny", timeout=30.0) as client:
         yield lambda **more: client.rank(history=[["i3"], []], candidates=[["i5"], ["i6"]], version=request.param, **more)
 
 
@@ -170,7 +174,7 @@ def test_a_client_asks_versions_with_and_without_features_alike(ask: Callable[..
 
 def test_the_server_names_a_feature_of_the_wrong_kind(address: str) -> None:
     wrong = r"the feature basket must be a number, got\] .*many"
-    with Client(address, model="tiny") as client, pytest.raises(RequestFailed, match=wrong):
+    with Client(address, model="tiny", timeout=30.0) as client, pytest.raises(RequestFailed, match=wrong):
         client.rank(history=[[]], candidates=[["i5"]], context=[{"basket": "many"}], version=4)
 
 

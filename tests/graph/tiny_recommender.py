@@ -68,7 +68,7 @@ def recommender(run: Path, checkpoint: str, *, items: Catalogue | None = None,
     for weight in (*made.model.items.trainable_weights, *made.model.queries.trainable_weights, made.model.mean_query):
         weight.assign_add(rng.normal(0, 0.2, weight.shape).astype(np.float32))
     if made.model.context is not None:
-        made.model.context.table.assign(rng.normal(0, 0.5, made.model.context.table.shape))
+        made.model.context.table.assign(rng.normal(0, 5.0, made.model.context.table.shape))
         made.model.context.mean.assign(rng.normal(0, 0.1, made.model.context.mean.shape))
     made.model.beta.assign(0.8)
     half = len(inter) // 2

@@ -50,12 +50,14 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--arm", nargs="*", help="by default all")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     catalogue, inter, users = read(args.data, args.work)
     arms = {"without": FeaturesConfig(), "moment": FeaturesConfig(time=("hour", "weekday")),
             "person": FeaturesConfig(user=USER, users=users),
             "both": FeaturesConfig(time=("hour", "weekday"), user=USER, users=users)}
+    arms = {name: arms[name] for name in args.arm or arms}
     evaluated, histories = evaluated_events(inter), Histories(inter)
     few = histories.count(evaluated.events) <= FEW
     print(f"{len(inter)} events, {len(evaluated)} evaluated, {few.sum()} of them first clicks")
@@ -72,7 +74,7 @@ def main() -> None:
                               "first clicks hr@10": round(float((rank[few] <= 10).mean()), 4)}), flush=True)
     for what, rows in (("all", np.ones(len(few), bool)), ("first clicks", few)):
         for seed in range(args.seeds):
-            card = scorecard({name: take(ranks[seed], rows) for name, ranks in found.items()}, against="without").to_dict()
+            card = scorecard({name: take(ranks[seed], rows) for name, ranks in found.items()}, against=next(iter(arms))).to_dict()
             for name, row in card.items():
                 gap = row.get("difference", {})
                 print(json.dumps({"events": what, "seed": seed, "arm": name, **{key: row[key] for key in ("hr@10", "ndcg@10")},

@@ -11,7 +11,7 @@ from tests.models.world import batch, catalogue, config, interactions, text_vect
 from tfrec.client.inputs import context_inputs
 from tfrec.config import Config, FeaturesConfig
 from tfrec.data.behaviour.interactions import Interactions
-from tfrec.models.context.context_tower import ContextTower
+from tfrec.models.context.context_tower import STEP, ContextTower
 from tfrec.models.context.request_features import KNOTS, RequestFeatures, warn_of_features
 from tfrec.models.dropout import Noise
 from tfrec.models.recommender import Recommender
@@ -117,7 +117,7 @@ def test_what_is_declared_and_not_sent_or_of_a_wrong_kind_is_said(caplog: pytest
 
 def tower(**more: Any) -> ContextTower:
     made = ContextTower(dim=3, rows=[4, 2], rate=more.pop("rate", 0.5))
-    made.table.assign(np.arange(18, dtype=np.float32).reshape(6, 3))
+    made.table.assign(np.arange(18, dtype=np.float32).reshape(6, 3) / STEP)
     return made
 
 
@@ -125,7 +125,7 @@ def test_what_is_not_known_adds_nothing_and_a_place_between_two_rows_has_a_share
     made = tower()
     made.mean.assign([[1, 1, 1], [2, 2, 2]])
     found = made(tf.constant([[NAN, NAN], [1.25, NAN], [NAN, 1.0], [99.0, -5.0]])).numpy()
-    assert_allclose(found, [[0, 0, 0], [2.75, 3.75, 4.75], [13, 14, 15], [9 + 12 - 3, 10 + 13 - 3, 11 + 14 - 3]])
+    assert_allclose(found, [[0, 0, 0], [2.75, 3.75, 4.75], [13, 14, 15], [9 + 12 - 3, 10 + 13 - 3, 11 + 14 - 3]], rtol=1e-5)
 
 
 def test_training_hides_features_of_a_window_alike_and_sometimes_all() -> None:
