@@ -64,25 +64,27 @@ def test_a_run_that_is_a_file_is_refused_before_work(call, tmp_path, command):
     assert "is no directory that this user may write to" in err
 
 
-def test_evaluate_knows_one_protocol(call):
-    code, out, err = call("evaluate", "--protocol", "leave-one-out")
+def test_evaluate_knows_two_protocols(call):
+    code, out, err = call("evaluate", "--protocol", "leave-two-out")
     assert (code, out) == (2, "")
-    assert "--protocol must be prequential, got 'leave-one-out'." in err
+    assert "--protocol must be prequential or leave-one-out, got 'leave-two-out'." in err
 
 
-def test_evaluate_sets_a_bad_row_aside_once_and_takes_every_item_for_a_candidate(call, tmp_path, monkeypatch):
+@pytest.mark.parametrize("protocol", ["prequential", "leave_one_out"])
+def test_evaluate_sets_a_bad_row_aside_once_and_takes_every_item_for_a_candidate(call, tmp_path, monkeypatch, protocol):
     (tmp_path / "items.csv").write_text("item,text\na,first\nb,second\n")
     (tmp_path / "log.csv").write_text("user,item,time\nu,c,5\nu,b,soon\nu,a,7\n")
     given = []
 
-    def prequential(config, catalogue, inter):
+    def evaluated(config, catalogue, inter):
         given.append((catalogue.ids.tolist(), inter.item.tolist()))
         return SimpleNamespace(to_dict=dict)
 
-    monkeypatch.setattr("tfrec.evaluation.prequential.prequential", prequential)
+    monkeypatch.setattr(f"tfrec.evaluation.{protocol}.{protocol}", evaluated)
     run = tmp_path / "run"
     files = ("--items", tmp_path / "items.csv", "--interactions", tmp_path / "log.csv")
-    code, _, err = call("evaluate", *files, "--skip-bad-rows", "--set", f"run={run}", "--json")
+    words = ("--protocol", protocol.replace("_", "-"))
+    code, _, err = call("evaluate", *files, *words, "--skip-bad-rows", "--set", f"run={run}", "--json")
     assert (code, given) == (0, [(["a", "b", "c"], [2, 0])])
     assert "1 bad row set aside" in err
     assert len((run / "quarantine-evaluate.jsonl").read_text().splitlines()) == 1

@@ -60,16 +60,19 @@ class TrainingInputs:
     prior_weights: npt.NDArray[np.float64]
     users: UserTable = field(default_factory=dict)
     profile: Profile = field(default_factory=Profile)
+    chosen: npt.NDArray[np.bool_] | None = None  # [n_events] those that validate; None: the newest share
 
     @classmethod
-    def of(cls, config: Config, catalogue: Catalogue, inter: Interactions, profile: Profile) -> "TrainingInputs":
+    def of(cls, config: Config, catalogue: Catalogue, inter: Interactions, profile: Profile,
+           chosen: npt.NDArray[np.bool_] | None = None) -> "TrainingInputs":
         """Encode the texts that the run's cache lacks, fit the weights of the popularity mixture, and read the users file.
 
         Raises:
             DataError: there are too few events to hold some back for validation, or the users file cannot be used.
         """
-        made = cls(config, catalogue, inter, np.zeros((0, 0), np.float32), np.zeros(0), profile=profile)
-        if made.validation < 2 or made.validation == len(inter):
+        made = cls(config, catalogue, inter, np.zeros((0, 0), np.float32), np.zeros(0), profile=profile, chosen=chosen)
+        learnt = int((~made.validates).sum())
+        if learnt < 2 or learnt == len(inter):
             raise DataError(f"training needs at least {int(2 / config.training.validation_share)} events, got {len(inter)}.")
         users = read_users(config.features)
         warn_of_features(config.features, [users.get(user, {}) for user in inter.users], where="users")
@@ -80,15 +83,19 @@ class TrainingInputs:
         return replace(made, text=text, prior_weights=prior_weights, users=users)
 
     @property
-    def validation(self) -> int:
-        """The index of the first event that validates."""
-        return len(self.inter) - int(self.config.training.validation_share * len(self.inter))
+    def validates(self) -> npt.NDArray[np.bool_]:
+        """Whether each event validates, `[n_events]`."""
+        if self.chosen is not None:
+            return self.chosen
+        first = len(self.inter) - int(self.config.training.validation_share * len(self.inter))
+        return np.arange(len(self.inter)) >= first
 
     @property
     def identity(self) -> str:
         """Digest of everything that the training is a function of."""
         sha = hashlib.sha256(f"{self.config.digest()}{self.catalogue.digest()}".encode())
         sha.update(repr(sorted(self.users.items())).encode() if self.users else b"")
+        sha.update(b"" if self.chosen is None else self.chosen.tobytes())
         for column in (self.inter.user, self.inter.item, self.inter.time, self.inter.weight):
             sha.update(np.ascontiguousarray(column).tobytes())
         return sha.hexdigest()
@@ -103,7 +110,7 @@ class TrainingInputs:
 
 
 def train(config: Config, catalogue: Catalogue, inter: Interactions, *, resume: bool = True,
-          profile: Profile | None = None) -> Trained:
+          profile: Profile | None = None, validates: npt.NDArray[np.bool_] | None = None) -> Trained:
     """Train a recommender on all events of `inter`.
 
     Args:
@@ -112,12 +119,14 @@ def train(config: Config, catalogue: Catalogue, inter: Interactions, *, resume: 
         inter: behaviour in protocol order.
         resume: whether to go on with an interrupted training of the same data and configuration.
         profile: where the seconds of each part are entered.
+        validates: `[len(inter)]`, the events that choose the number of epochs and are never learnt. By default the newest share
+            of all events chooses, and is learnt afterwards.
 
     Raises:
         DataError: there are too few events to hold some back for validation, or the users file cannot be used.
     """
     began = time.monotonic()
-    inputs = TrainingInputs.of(config, catalogue, inter, profile or Profile())
+    inputs = TrainingInputs.of(config, catalogue, inter, profile or Profile(), validates)
     encoded = time.monotonic()
     strategy = choose_strategy(config.training.device)
     log.info("training on %s: %d events, %d items", describe(strategy), len(inter), len(catalogue))
@@ -156,10 +165,10 @@ def first_pass(inputs: TrainingInputs, state: TrainingState, *, log_dir: Path | 
             The caller shows the progress then, and this function does not.
     """
     training = inputs.config.training
-    recommender, trainer, optimizer = inputs.start(np.arange(len(inputs.inter)) < inputs.validation)
+    recommender, trainer, optimizer = inputs.start(~inputs.validates)
     profile, watched = inputs.profile, PassProfile(inputs.profile, trainer.batches, traced=True)
     with profile.part(PREPARATION):
-        validator = Validator(recommender, inputs.inter, inputs.validation, inputs.prior_weights)
+        validator = Validator(recommender, inputs.inter, inputs.validates, inputs.prior_weights)
     first, saved = state.restore("choose", recommender, optimizer)
     curve = [Validation(*epoch) for epoch in saved]
     stopping = EarlyStopping(patience=training.patience, scores=[epoch.log_likelihood for epoch in curve])
@@ -195,8 +204,9 @@ def best_epoch(curve: Sequence[Validation]) -> int:
 
 
 def _train_on_all(inputs: TrainingInputs, epochs: int, state: TrainingState) -> tuple[Recommender, Any]:
-    """The second pass: train on all events. The weights are left at their moving average."""
-    recommender, trainer, optimizer = inputs.start(np.ones(len(inputs.inter), bool))
+    """The second pass: train on all events that may be learnt. The weights are left at their moving average."""
+    learnt = np.ones(len(inputs.inter), bool) if inputs.chosen is None else ~inputs.chosen
+    recommender, trainer, optimizer = inputs.start(learnt)
     first, curve = state.restore("fit", recommender, optimizer)
 
     watched = PassProfile(inputs.profile, trainer.batches, traced=False)

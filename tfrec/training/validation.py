@@ -33,27 +33,29 @@ class Validator:
     """Scores the validation events with the recommender's present weights.
 
     Args:
-        recommender: its prior is replaced by the counts of the events before `validation`.
+        recommender: its prior is replaced by the counts of the events that do not validate.
         inter: all events, in protocol order.
-        validation: index of the first validation event.
+        validates: `[len(inter)]`, the validation events. Popularity rolls over them where they are the newest; else it stands
+            still.
         prior_weights: of the popularity mixture.
 
     Raises:
         DataError: no validation event has an earlier event of the same user.
     """
 
-    def __init__(self, recommender: Recommender, inter: Interactions, validation: int,
+    def __init__(self, recommender: Recommender, inter: Interactions, validates: npt.NDArray[np.bool_],
                  prior_weights: npt.NDArray[np.float64]) -> None:
         histories = Histories(inter)
-        events = np.arange(validation, len(inter))
+        events = np.flatnonzero(validates)
+        are_newest = len(events) > 0 and len(events) == len(inter) - events[0]
         events = events[histories.count(events) > 0]
         if not len(events):
             raise DataError("no user has events both before and in the validation part. Raise training.validation_share.")
         self._events = events[np.linspace(0, len(events), min(VALIDATED, len(events)), endpoint=False).astype(np.int64)]
         self._item = inter.item[self._events]
         self._seen = [inter.item[histories.of(event)] for event in self._events]
-        recommender.prior = PopularityPrior.counted(inter, validation, weights=prior_weights)
-        self._scorer = Scorer(recommender, inter, counted=validation, histories=histories)
+        recommender.prior = PopularityPrior.counted(inter.where(~validates), weights=prior_weights)
+        self._scorer = Scorer(recommender, inter, counted=int(np.argmax(validates)), rolls=are_newest, histories=histories)
         self._log_p = self._scorer.log_p(self._events)
 
     def evaluate(self) -> Validation:
