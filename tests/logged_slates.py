@@ -10,10 +10,11 @@ import numpy as np
 
 from tests.graph import tiny_recommender as tiny
 from tests.once import once
+from tfrec.client.slate_options import Bounds, bound_inputs
 from tfrec.client.tensors import text_array
 from tfrec.config import Config, GatewayConfig, RewardConfig
 from tfrec.data.feedback_log.log import FeedbackLog
-from tfrec.data.records import Impression, Outcome, Shown
+from tfrec.data.records import Impression, Outcome, ServedContext, Shown
 from tfrec.model_server.saved_model import SavedModel
 from tfrec.models.recommender import Recommender
 from tfrec.release.export import export
@@ -42,11 +43,16 @@ def short_lists() -> Iterator[None]:
         yield
 
 
+def bounds(row: int) -> Bounds:
+    """Of a request, by number."""
+    return {"year": (1975.0, None)} if row % 7 == 2 else {}
+
+
 def explored(
     served: SavedModel, *, rows: int, seed: int, lengths: Sequence[int], temperature: float, epsilon: float
 ) -> dict[str, np.ndarray]:
     """Slates of these lengths in turn, for people of three kinds: with behaviour, with a query, and with items and tags that they
-    do not want; each fifth with live popularity."""
+    do not want; each fifth with live popularity, each seventh of films from 1975 on."""
     kinds, live = np.arange(rows) % 3, np.arange(rows) % 5 == 0
     asked = tiny.request(
         [["i3", "i9"] if kind == 0 else ["", "i4"] for kind in kinds],
@@ -59,9 +65,10 @@ def explored(
         prior_log_p=np.where(live[:, None], [*LIVE.values()], 0).astype(np.float32),
         k=np.resize(np.array(lengths, np.int32), rows),
     )
+    asked |= bound_inputs([bounds(row) for row in range(rows)], rows)
     policy = {"temperature": np.full(rows, temperature, np.float32), "epsilon": np.full(rows, epsilon, np.float32),
               "seed": np.arange(seed, seed + rows)}
-    return asked | served.run("explore", asked | policy)
+    return asked | served.run("explore", tiny.only("explore", asked | policy))
 
 
 def logged_run(
@@ -97,6 +104,7 @@ def logged_run(
             history_time=[then - age for _, _, age in events],
             exclude=[item.decode() for item in found["exclude"][row] if item],
             deny_tags=[tag.decode() for tag in found["deny_tags"][row] if tag],
+            context=ServedContext(bounds=dict(bounds(row))),
             prior_items=[item.decode() for item in found["prior_items"][row] if item],
             prior_log_p=[log_p for item, log_p in zip(
                 found["prior_items"][row], found["prior_log_p"][row].tolist(), strict=True) if item],

@@ -1,9 +1,9 @@
 """Off-policy evaluation: what a version would have earned, had it explored where another one did.
 
 Slates that were drawn by a policy which knows its propensities are weighted by how likely the judged version would have drawn
-them for the same request: history, query, exclusions, tags and live popularity as served, all other popularity as the version
-has it. Only matured rewards count, as in training. A version may have learnt the rewards of slates that were shown before its
-training ended, so these are left out.
+them for the same request: history, query, exclusions, tags, bounds and live popularity as served, all other popularity as the
+version has it. Only matured rewards count, as in training. A version may have learnt the rewards of slates that were shown before
+its training ended, so these are left out.
 """
 from collections import Counter
 from collections.abc import Mapping
@@ -16,13 +16,15 @@ import pyarrow as pa
 import tensorflow as tf
 
 from tfrec.client.contract import CONTEXT, FILTERS, HISTORY
-from tfrec.client.inputs import UNKNOWN_AGE, padded, recommend_inputs
+from tfrec.client.inputs import UNKNOWN_AGE, recommend_inputs
+from tfrec.client.padding import padded
 from tfrec.config import Config
 from tfrec.data.examples.slates import drawn_slates
 from tfrec.data.feedback_log.contexts import context_values
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.readers.quarantine import Quarantine
+from tfrec.data.records import bounds_of
 from tfrec.data.settled.examples import SettledExamples
 from tfrec.data.settled.settle import settle
 from tfrec.errors import DataError, UsageError
@@ -136,6 +138,7 @@ def _probabilities(graph: Graph, slates: pa.Table, judged: _Judged) -> list[list
         for start in range(0, len(slates), _AT_ONCE):
             some = {name: column.to_pylist() for name, column in zip(
                 slates.column_names, slates.slice(start, _AT_ONCE).columns, strict=True)}
+            some["bounds"] = [{column: (least, most) for column, least, most in bounds_of(text)} for text in some["context"]]
             some["context"] = graph.features.readable(context_values(slates["context"].slice(start, _AT_ONCE)))
             inputs = _inputs(some, judged, reads_context=reads_context)
             log_pi = graph.log_propensities({name: tf.constant(array) for name, array in inputs.items()}).numpy()
@@ -153,7 +156,7 @@ def _inputs(slates: Mapping[str, list[Any]], judged: _Judged, *, reads_context: 
         history_age_s=ages, query=slates["query"], prior=[Override(items, np.array(log_p, np.float32)) for items, log_p in sent],
         history=_lists(slates["history"]), history_action=_lists(slates["history_action"]), exclude=_lists(slates["exclude"]),
         allow_tags=_lists(slates["allow_tags"]), deny_tags=_lists(slates["deny_tags"]),
-        time=slates["time"], context=slates["context"],
+        time=slates["time"], context=slates["context"], bounds=slates["bounds"],
     )
     return {name: asked[name] for name in HISTORY | FILTERS | (CONTEXT if reads_context else {})} | {
         # `padded` puts a column in front, and the first item of a slate is its first column

@@ -33,8 +33,7 @@ def head() -> BayesianHead:
 
 
 def filters(rows: int, exclude: str = "") -> Filters:
-    none = tf.zeros([rows, 0], tf.string)
-    return Filters(tf.fill([rows, 1], exclude), none, none, none, tf.zeros([rows, 0]))
+    return Filters.of(rows, exclude=tf.fill([rows, 1], exclude))
 
 
 def ask(policy: Any, head: BayesianHead, rows: int, k: int, *, alpha: float, exclude: str = "", **more: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
+from tfrec.client.contract import FILTERS
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Item
 from tfrec.errors import ModelError
@@ -28,8 +29,7 @@ INDEX = ExactIndex(CATALOGUE, VECTORS, LOG_P, max_k=6)
 
 def filters(rows: int = 1, **some: list[list[str]] | list[list[float]]) -> Filters:
     values = {name: some.get(name, [[]] * rows) for name in Filters._fields}
-    log_p = tf.constant(values.pop("prior_log_p"), tf.float32)
-    return Filters(**{name: tf.constant(value, tf.string) for name, value in values.items()}, prior_log_p=log_p)
+    return Filters(**{name: tf.constant(value, FILTERS[name].dtype) for name, value in values.items()})
 
 
 def search(

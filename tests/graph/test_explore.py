@@ -31,8 +31,7 @@ def _drawer(shortlist: int) -> Any:
     def draw(
         u: tf.Tensor, k: tf.Tensor, exclude: tf.Tensor, deny: tf.Tensor, policy: Policy, seed: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        none = tf.zeros([tf.shape(u)[0], 0], tf.string)
-        filters = Filters(exclude, none, deny, none, tf.zeros(tf.shape(none)))
+        filters = Filters.of(tf.shape(u)[0], exclude=exclude, deny_tags=deny)
         return explore(INDEX, u, k, beta=tf.zeros_like(u[:, 0]), filters=filters, policy=policy, seed=seed, shortlist=shortlist)
 
     texts = tf.TensorSpec([None, None], tf.string)
@@ -142,9 +141,8 @@ def test_the_propensities_of_all_slates_sum_to_one(
 ) -> None:
     slates = np.array(list(permutations(may(tuple(exclude)), k)), np.int32)
     rows = len(slates)
-    none = tf.zeros([rows, 0], tf.string)
     excluded = tf.constant([sorted(exclude)] * rows, tf.string, [rows, len(exclude)])
-    filters = Filters(excluded, none, none, none, tf.zeros([rows, 0]))
+    filters = Filters.of(rows, exclude=excluded)
     INDEX.weigh(np.random.default_rng(seed).uniform(0.1, 3, N))
     try:
         log_pi = log_propensities(
@@ -238,8 +236,7 @@ def test_on_an_index_of_lists() -> None:
                           shallow=some, deep=some)
     u, beta, k = tf.constant(rng.normal(size=(rows, 4)), tf.float32), tf.ones([rows]), tf.fill([rows], 20)
     excluded = [f"i{i}" for i in range(1, 40)]
-    none = tf.zeros([rows, 0], tf.string)
-    filters = Filters(tf.constant([excluded] * rows), none, none, none, tf.zeros(tf.shape(none)))
+    filters = Filters.of(rows, exclude=tf.constant([excluded] * rows))
     found = index.search(u, k, beta=beta, filters=filters)["items"].numpy()
     left = sum(item.available and item.id not in excluded for item in catalogue.items)
     for epsilon in (0.0, 1.0):

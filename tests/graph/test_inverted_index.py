@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
+from tfrec.client.contract import FILTERS
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Item
 from tfrec.graph.clustering import centroids, layout
@@ -43,9 +44,7 @@ LITTLE = inverted(ProbeLimits(12, 9.0), ALL)
 
 def filters(rows: int, **some: list[list[str]] | list[list[float]]) -> Filters:
     values = {name: some.get(name, [[]] * rows) for name in Filters._fields}
-    log_p = tf.constant(values.pop("prior_log_p"), tf.float32, [rows, len(values["prior_items"][0])])
-    return Filters(**{name: tf.constant(value, tf.string, [rows, len(value[0])]) for name, value in values.items()},
-                  prior_log_p=log_p)
+    return Filters(**{name: tf.constant(value, FILTERS[name].dtype, [rows, len(value[0])]) for name, value in values.items()})
 
 
 Answer = tuple[list[list[bytes]], np.ndarray]
@@ -58,9 +57,8 @@ def search(index: ExactIndex, u: np.ndarray, k: list[int], *, beta: float, asked
 
 def traced(index: ExactIndex) -> Callable[..., Answer]:
     """`search` of an index as a graph: traced once for all shapes, as it is served, and then much faster than eagerly."""
-    texts = tf.TensorSpec([None, None], tf.string)
     spec = [tf.TensorSpec([None, 6]), tf.TensorSpec([None], tf.int32), tf.TensorSpec([None]),
-            Filters(texts, texts, texts, texts, tf.TensorSpec([None, None]))]
+            Filters(**{name: tf.TensorSpec([None, None], kind.dtype) for name, kind in FILTERS.items()})]
 
     @tf.function(input_signature=spec, autograph=False)
     def graph(u: tf.Tensor, k: tf.Tensor, beta: tf.Tensor, asked: Filters) -> dict[str, tf.Tensor]:

@@ -13,9 +13,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.protobuf import saved_model_pb2
 
-from tests.graph.tiny_recommender import GONE, N_ITEMS, by_item, request
+from tests.graph.tiny_recommender import GONE, N_ITEMS, by_item, only, request
 from tfrec.client.client import Client
 from tfrec.client.inputs import NO_SCORE, recommend_inputs
+from tfrec.client.slate_options import bound_inputs, reranking_inputs
 from tfrec.client.tensors import text_array
 from tfrec.errors import UsageError
 from tfrec.model_server.batching import pad_to_same_shape
@@ -80,15 +81,17 @@ def requests() -> dict[str, dict[str, np.ndarray]]:
         prior_items=items(2),
         prior_log_p=rng.normal(-3, 2, [ROWS, 2]).astype(np.float32),
     )
+    full |= bound_inputs([{}, {"year": (1960.0, None)}, {"year": (None, 1999.5), "colour": (None, None)}] * 4, ROWS)
+    full |= reranking_inputs(rng.choice([0, 0, 0.2, 0.9], ROWS).tolist(), [{}, {}, {"": 2}, {"ev": 3, "tens": 1}] * 3, ROWS)
     policy = exploring(ROWS, temperature=rng.choice([0, 0.5, 2], ROWS), epsilon=rng.choice([0, 0.4, 1], ROWS),
                        seed=rng.integers(2**60, size=ROWS))
     behaviour = {name: full[name] for name in ("history", "history_action", "history_age_s", "query")}
     prior = {name: full[name] for name in ("prior_items", "prior_log_p")}
     return {
         "recommend": full,
-        "explore": full | policy,
-        "thompson": full | {"alpha": rng.choice([0, 1, 9], ROWS).astype(np.float32), "seed": policy["seed"]},
-        "linucb": full | {"alpha": rng.choice([0, 1, 9], ROWS).astype(np.float32)},
+        "explore": only("explore", full | policy),
+        "thompson": only("thompson", full | {"alpha": rng.choice([0, 1, 9], ROWS).astype(np.float32), "seed": policy["seed"]}),
+        "linucb": only("linucb", full | {"alpha": rng.choice([0, 1, 9], ROWS).astype(np.float32)}),
         "rank": behaviour | prior | {"candidates": items(4)},
         "explain": behaviour | prior | {"item": items(1)[:, 0]},
         "serving_default": {name: full[name] for name in ("history", "query", "k")},
@@ -162,7 +165,7 @@ def test_ranked_candidates_have_the_scores_of_recommend(served: SavedModel) -> N
 def test_without_chance_explore_is_recommend_and_sure_of_it(served: SavedModel) -> None:
     asked = request([["i3", "i9"], ["i4"]], exclude=[["i1"], [""]], k=np.array([60, 4], np.int32))
     plain = served.run("recommend", asked)
-    answer = served.run("explore", asked | exploring(2, temperature=[0, 0], epsilon=[0, 0]))
+    answer = served.run("explore", only("explore", asked | exploring(2, temperature=[0, 0], epsilon=[0, 0])))
     assert_array_equal(answer["items"], plain["items"])
     assert_allclose(answer["scores"], plain["scores"], atol=1e-5)
     assert_allclose(answer["log_propensities"], np.where(plain["items"] == b"", NO_SCORE, 0.0))
@@ -170,7 +173,7 @@ def test_without_chance_explore_is_recommend_and_sure_of_it(served: SavedModel) 
 
 def test_what_is_excluded_or_denied_is_never_drawn(served: SavedModel) -> None:
     asked = request([["i3"]] * 50, deny_tags=[["even"]] * 50, exclude=[["i1", "i3"]] * 50)
-    answer = served.run("explore", asked | exploring(50, epsilon=np.ones(50)))
+    answer = served.run("explore", only("explore", asked | exploring(50, epsilon=np.ones(50))))
     odd = {f"i{n}" for n in range(5, N_ITEMS, 2) if n != GONE}
     assert [set(by_item(answer, row)) for row in range(50)] == [odd] * 50
     assert len({tuple(row) for row in answer["items"].tolist()}) == 50
@@ -205,7 +208,7 @@ def test_the_client_explores(client: Client, served: SavedModel) -> None:
     first, second = client.explore(history=[["i3", "i9"], []], seed=[8, 9], k=[3, 2], temperature=[1.0, 0.0], epsilon=0.3,
                                    exclude=[["i1"], []])
     asked = request([["i3", "i9"]], exclude=[["i1"]], k=np.array([3], np.int32)) | exploring(1, seed=[8])
-    expected = served.run("explore", asked)
+    expected = served.run("explore", only("explore", asked))
     assert list(first.items) == [item.decode() for item in expected["items"][0]]
     assert_allclose(first.scores, expected["scores"][0], rtol=1e-5)
     assert_allclose(first.log_propensities, expected["log_propensities"][0], rtol=1e-5)

@@ -7,6 +7,8 @@ from unittest import mock
 
 import numpy as np
 
+from tfrec.client.contract import SIGNATURES
+from tfrec.client.slate_options import nothing_asked
 from tfrec.client.tensors import text_array
 from tfrec.config import Config, FeaturesConfig, ModelConfig, ServingConfig, TextConfig
 from tfrec.data.behaviour.interactions import Interactions
@@ -105,8 +107,14 @@ def request(history: list[list[str]], **more: Any) -> dict[str, np.ndarray]:
         "k": np.full(rows, N_ITEMS, np.int32),
         **dict.fromkeys(("exclude", "allow_tags", "deny_tags", "prior_items"), none),
         "prior_log_p": np.zeros([rows, 0], np.float32),
+        **nothing_asked(rows),
     }
     return given | {name: value if isinstance(value, np.ndarray) else text_array(value) for name, value in more.items()}
+
+
+def only(signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Those of the inputs that a signature takes."""
+    return {name: inputs[name] for name in SIGNATURES[signature][0]}
 
 
 def by_item(answer: dict[str, np.ndarray], row: int = 0) -> dict[str, float]:

@@ -13,19 +13,24 @@ import numpy as np
 import pytest
 
 from tests.graph.tiny_recommender import N_ITEMS, by_item, exporting, request
+from tfrec.client.contract import OPTIONAL
+from tfrec.client.slate_options import Bounds, bound_inputs
+from tfrec.client.warmup import Request, record_probes
 from tfrec.config import Config
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.records import Outcome
 from tfrec.errors import UsageError
 from tfrec.graph import index_choice
+from tfrec.graph.signatures import Graph
 from tfrec.model_server.saved_model import SavedModel
 from tfrec.models.recommender import Recommender
+from tfrec.models.text_encoder import load_encoder
 from tfrec.release import delta, publish
 from tfrec.release.delta import publish_delta
 from tfrec.release.export import export
 from tfrec.release.lineage import Lineage
 from tfrec.release.manifest import CHECKPOINT, read_manifest
-from tfrec.release.popularity_files import read_hidden, read_prior
+from tfrec.release.popularity_files import read_columns, read_hidden, read_prior
 from tfrec.release.probes import probe_difference
 from tfrec.release.publish import newest_dir
 from tfrec.training import checkpoint
@@ -79,7 +84,7 @@ def rows(path: Path, *items: dict[str, object]) -> Path:
 @pytest.mark.usefixtures("unverified")
 def test_items_come_and_go_without_an_export(tmp_path: Path, config: Config) -> None:
     old = newest_dir(config.models_dir)
-    comes = {"id": "new", "text": "zebra jazz quiz", "tags": ["even"]}
+    comes = {"id": "new", "text": "zebra jazz quiz", "tags": ["even"], "numeric.year": 2030, "numeric.price": 9.5}
     goes = {"id": "i4", "text": "the loud red 4", "tags": ["even"], "available": False}
     version = publish_delta(config, items=rows(tmp_path / "items.jsonl", comes, goes), now=50)
     new = config.models_dir / str(version)
@@ -89,6 +94,10 @@ def test_items_come_and_go_without_an_export(tmp_path: Path, config: Config) -> 
     assert len(found) == N_ITEMS - 1  # one more, and two that are not available
     assert "new" in by_item(served(new).run("recommend", request([["new"]], allow_tags=[["even"]])))
     assert "i4" in by_item(served(old).run("recommend", request([[]])))
+    bounds: list[Bounds] = [{"year": (2009.0, None)}, {"price": (None, 9.5)}, {"price": (None, 9.49)}]  # a column that is new
+    bounded = served(new).run("recommend", request([[]] * 3) | bound_inputs(bounds, 3))
+    assert [by_item(bounded, row).keys() for row in range(3)] == [{"i59", "new"}, {"new"}, set()]
+    assert (read_columns(old), read_columns(new)) == (("year",), ("price", "year"))
     for shared in ("saved_model.pb", WEIGHTS, "assets.extra/tf_serving_warmup_requests", "checkpoint/weights.index"):
         assert (old / shared).samefile(new / shared)
     assert (read_hidden(old), read_hidden(new)) == (["i7"], ["i4", "i7"])  # for the gateway, when no server answers
@@ -104,6 +113,15 @@ def test_items_come_and_go_without_an_export(tmp_path: Path, config: Config) -> 
     assert len(loaded.catalogue) == len(loaded.slot) == N_ITEMS + 1
     assert meta["held_back"] == [["u1", "i2"]]
     assert read_prior(new)[1][-1] == "new"
+
+
+def test_a_delta_of_a_version_that_lacks_inputs_asks_it_as_before(version: Path, model: Recommender) -> None:
+    asked = [Request("recommend", {name: value for name, value in request([["i3"]]).items() if name not in OPTIONAL})]
+    graph = Graph(model, load_encoder(model.config.text))
+    functions = {"recommend": delta.taking_older_requests("recommend", graph.recommend)}
+    (probe,) = record_probes(functions, asked)
+    assert probe.inputs.keys() == asked[0].inputs.keys()
+    assert probe.outputs["items"][0] == list(by_item(served(version).run("recommend", request([["i3"]])))) + [""]
 
 
 @pytest.mark.usefixtures("unverified")

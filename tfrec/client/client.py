@@ -12,19 +12,16 @@ from typing import Unpack
 
 import numpy as np
 
-from tfrec.client.contract import CONTEXT, READS_CONTEXT
 from tfrec.client.inputs import (
     NO_SCORE,
-    Arrays,
     HistoryInputs,
     RecommendInputs,
+    SlateInputs,
     check_rows,
-    context_inputs,
     history_inputs,
-    one_per_row,
-    padded,
     recommend_inputs,
 )
+from tfrec.client.padding import Arrays, one_per_row, padded
 from tfrec.client.protos import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -37,6 +34,7 @@ from tfrec.client.request_errors import LabelNotServed, RequestFailed
 from tfrec.client.results import Explanation, Exploration, Prediction, Recommendation, VersionStatus
 from tfrec.client.tensors import from_proto, text_array, to_proto
 from tfrec.client.transport import Transport
+from tfrec.client.version_inputs import VersionInputs, inputs_of, may_differ
 from tfrec.errors import UsageError
 
 EPSILON = 0.05  # one position in twenty is chosen from all items that may be shown
@@ -58,18 +56,20 @@ class Client:
 
     def __init__(self, address: str, *, model: str = "tfrec", timeout: float = 2.0, attempts: int = 3) -> None:
         self._model = model
+        self._versions = VersionInputs()
         self._transport = Transport(address, timeout=timeout, attempts=attempts)
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._transport.channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._transport.channel)
-        self._takes_context: dict[tuple[int | None, str], bool] = {}  # versions and labels of which it is known
 
-    def recommend(self, *, version: int | None = None, label: str = "", **asked: Unpack[RecommendInputs]) -> list[Recommendation]:
+    def recommend(self, *, version: int | None = None, label: str = "", **asked: Unpack[SlateInputs]) -> list[Recommendation]:
         """Return the best `k` items for each history and query; either may be empty.
+
+        With `diversity` or `caps`, items are in the order in which they were chosen, and their scores need not descend.
 
         Args:
             version: number of the version that answers; by default the newest.
             label: label of the version that answers, if no number is given.
-            asked: the history and query of each user, and what may be answered (`inputs.RecommendInputs`).
+            asked: the history and query of each user, what may be answered, and how items go together (`inputs.SlateInputs`).
         """
         return _slates(self.predict("recommend", recommend_inputs("recommend", **asked), version=version, label=label))
 
@@ -175,24 +175,19 @@ class Client:
 
         Raises:
             LabelNotServed: no version has `label`.
+            InputNotServed: the version was exported before it had an input that asks for something.
             RequestFailed: any other failure.
         """
-        reads, key = signature in READS_CONTEXT, (version, label)
-        sent = _with_context(inputs, self._takes_context.get(key)) if reads else inputs
+        given, asked = dict(inputs), (version, label, signature)
+        sent = self._versions.fitted(asked, given)
         try:
-            response = self._call(signature, sent, self._spec(version, label))
+            return self._predict(signature, sent, self._spec(version, label))
         except RequestFailed as error:
-            if error.code != "INVALID_ARGUMENT" or not (label or reads):
+            if error.code != "INVALID_ARGUMENT" or not (label or may_differ(signature, given)):
                 raise
-            takes = self._found_to_take_context(self._spec(version, label))
-            if takes is None:
-                raise LabelNotServed(str(error), code=error.code) from error
-            if not reads or takes == (CONTEXT.keys() <= sent.keys()):
-                raise
-            self._takes_context[key] = takes  # a version with other features has come
-            response = self._call(signature, _with_context(inputs, takes), self._spec(version, label))
-        outputs = {name: from_proto(proto) for name, proto in response.outputs.items()}
-        return Prediction(outputs, response.model_spec.version.value)
+            known = self._known_inputs(signature, self._spec(version, label), error)
+            again = self._versions.refused(asked, sent, given, known, error)
+        return self._predict(signature, again, self._spec(version, label))
 
     def status(self) -> list[VersionStatus]:
         """Return the state of every version that the server knows, the newest first."""
@@ -219,35 +214,32 @@ class Client:
             spec.version_label = label
         return spec
 
-    def _call(self, signature: str, inputs: Mapping[str, np.ndarray], spec: model_pb2.ModelSpec) -> predict_pb2.PredictResponse:
+    def _predict(self, signature: str, inputs: Arrays, spec: model_pb2.ModelSpec) -> Prediction:
         request = predict_pb2.PredictRequest(model_spec=spec)
         request.model_spec.signature_name = signature
         for name, array in inputs.items():
             request.inputs[name].CopyFrom(to_proto(array))
-        return self._transport.call(self._predictions.Predict, request)
+        response = self._transport.call(self._predictions.Predict, request)
+        outputs = {name: from_proto(proto) for name, proto in response.outputs.items()}
+        return Prediction(outputs, response.model_spec.version.value)
 
-    def _found_to_take_context(self, spec: model_pb2.ModelSpec) -> bool | None:
-        """Whether the version of `spec` has the inputs `contract.CONTEXT`; None if no version has its label.
+    def _known_inputs(self, signature: str, spec: model_pb2.ModelSpec, error: RequestFailed) -> frozenset[str]:
+        """The inputs that the signature has in the version that refused a request with `error`.
 
         TensorFlow Serving answers INVALID_ARGUMENT for an unknown label and for a wrong input alike, and its text is no
         contract. A request for metadata has no inputs: if it is invalid, the label is the cause.
+
+        Raises:
+            LabelNotServed: the label is the cause.
+            RequestFailed: the error, where the server does not say what inputs there are.
         """
         request = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=spec, metadata_field=["signature_def"])
         try:
-            response = self._transport.call(self._predictions.GetModelMetadata, request)
-        except RequestFailed as error:
-            return None if spec.version_label and error.code == "INVALID_ARGUMENT" else False
-        found = get_model_metadata_pb2.SignatureDefMap()
-        response.metadata["signature_def"].Unpack(found)
-        return {*found.signature_def["recommend"].inputs} >= CONTEXT.keys()
-
-
-def _with_context(inputs: Mapping[str, np.ndarray], takes: bool | None) -> Mapping[str, np.ndarray]:
-    """The inputs with those of a context, which is unknown, or without any; as they are, where nobody knows what is taken."""
-    if takes is None or takes == (CONTEXT.keys() <= inputs.keys()):
-        return inputs
-    rest = {name: array for name, array in inputs.items() if name not in CONTEXT}
-    return rest | context_inputs(len(inputs["history"])) if takes else rest
+            return inputs_of(self._transport.call(self._predictions.GetModelMetadata, request), signature)
+        except RequestFailed as unknown:
+            if spec.version_label and unknown.code == "INVALID_ARGUMENT":
+                raise LabelNotServed(str(error), code=error.code) from error
+            raise error from unknown
 
 
 def _bandit_inputs(signature: str, alpha: float | Sequence[float], asked: RecommendInputs) -> Arrays:

@@ -52,14 +52,16 @@ class TensorKind(NamedTuple):
 TensorKinds = dict[str, TensorKind]
 
 TEXT, TEXTS = TensorKind("string", 1), TensorKind("string", 2)
-COUNT, SEED, AGES = TensorKind("int32", 1), TensorKind("int64", 1), TensorKind("int64", 2)
-NUMBER, NUMBERS = TensorKind("float32", 1), TensorKind("float32", 2)
+COUNT, COUNTS, SEED, AGES = TensorKind("int32", 1), TensorKind("int32", 2), TensorKind("int64", 1), TensorKind("int64", 2)
+NUMBER, NUMBERS, DOUBLES = TensorKind("float32", 1), TensorKind("float32", 2), TensorKind("float64", 2)
 
 HISTORY: TensorKinds = {"history": TEXTS, "history_action": TEXTS, "history_age_s": AGES, "query": TEXT}
 CONTEXT: TensorKinds = {"time": SEED, "context_name": TEXTS, "context_value": TEXTS}  # of models with features
 PRIOR: TensorKinds = {"prior_items": TEXTS, "prior_log_p": NUMBERS}
-FILTERS: TensorKinds = {"exclude": TEXTS, "allow_tags": TEXTS, "deny_tags": TEXTS} | PRIOR
+BOUNDS: TensorKinds = {"bound_columns": TEXTS, "bound_min": DOUBLES, "bound_max": DOUBLES}
+FILTERS: TensorKinds = {"exclude": TEXTS, "allow_tags": TEXTS, "deny_tags": TEXTS} | BOUNDS | PRIOR
 RECOMMEND: TensorKinds = HISTORY | {"k": COUNT} | FILTERS
+RERANKING: TensorKinds = {"diversity": NUMBER, "cap_prefixes": TEXTS, "caps": COUNTS}
 POLICY: TensorKinds = {"temperature": NUMBER, "epsilon": NUMBER}
 
 _SLATE: TensorKinds = {"items": TEXTS, "scores": NUMBERS}
@@ -69,7 +71,7 @@ _EXPLANATION: TensorKinds = {
 
 SIGNATURES: dict[str, tuple[TensorKinds, TensorKinds]] = {  # name: inputs, outputs
     "serving_default": ({"history": TEXTS, "query": TEXT, "k": COUNT}, _SLATE),
-    "recommend": (RECOMMEND, _SLATE),
+    "recommend": (RECOMMEND | RERANKING, _SLATE),
     "explore": (RECOMMEND | POLICY | {"seed": SEED}, _SLATE | {"log_propensities": NUMBERS}),
     "thompson": (RECOMMEND | {"alpha": NUMBER, "seed": SEED}, _SLATE),
     "linucb": (RECOMMEND | {"alpha": NUMBER}, _SLATE),
@@ -79,6 +81,8 @@ SIGNATURES: dict[str, tuple[TensorKinds, TensorKinds]] = {  # name: inputs, outp
     "embed_query": ({"history": TEXTS, "query": TEXT}, {"vectors": NUMBERS}),
     "embed_item": ({"text": TEXT}, {"vectors": NUMBERS}),
 }
+
+OPTIONAL = frozenset(BOUNDS | RERANKING)  # inputs that a version may lack, as it was exported before there were such
 
 
 READS_CONTEXT = ("recommend", "explore", "thompson", "linucb", "rank", "explain")  # signatures that take `CONTEXT`, where any do
@@ -102,10 +106,10 @@ def difference(found: Mapping[str, Signature]) -> str:
     for name, (inputs, outputs) in signatures(context=takes_context(found)).items():
         for side, expected, got in (("inputs", inputs, found[name].inputs), ("outputs", outputs, found[name].outputs)):
             kinds = {alias: TensorKind(spec.dtype, len(spec.shape)) for alias, spec in got.items()}
-            if kinds.keys() != expected.keys():
+            if kinds.keys() | (OPTIONAL & inputs.keys() if side == "inputs" else set()) != expected.keys():
                 return f"{name}: expected the {side} {sorted(expected)}, got {sorted(kinds)}"
             for alias, kind in expected.items():
-                if kinds[alias] != kind:
+                if kinds.get(alias, kind) != kind:
                     return f"{name}: {alias}: expected {kind} (dtype and rank), got {kinds[alias]}"
             if fixed := [alias for alias, spec in got.items() if spec.shape[0] is not None]:
                 return f"{name}: {fixed[0]}: expected a batch of any size, got {got[fixed[0]].shape[0]}"

@@ -4,11 +4,12 @@ Rows are padded to the longest, and text becomes bytes. Requests are checked her
 less about what is wrong, or answer another question.
 """
 from collections.abc import Mapping, Sequence
-from itertools import zip_longest
 from typing import Any, Required, TypedDict, Unpack
 
 import numpy as np
 
+from tfrec.client.padding import Arrays, one_per_row, padded
+from tfrec.client.slate_options import Bounds, Caps, bound_inputs, reranking_inputs
 from tfrec.client.tensors import text_array
 from tfrec.config.features import UNKNOWN_TIME
 from tfrec.errors import UsageError
@@ -18,8 +19,6 @@ UNKNOWN_AGE = -1  # of an event whose time is not known, in place of seconds bef
 # The score and log propensity of a position without an item, and of an item that is not known. In the graph it is minus
 # infinity. JSON has no infinity, and a strict reader would refuse the whole answer, so the lowest float32 is sent.
 NO_SCORE = float(np.finfo(np.float32).min)
-
-Arrays = dict[str, np.ndarray]
 
 
 class HistoryInputs(TypedDict, total=False):
@@ -41,6 +40,14 @@ class RecommendInputs(HistoryInputs, total=False):
     exclude: Sequence[Sequence[str]] | None  # items that are not answered
     allow_tags: Sequence[Sequence[str]] | None  # if any are given, an item needs one of them
     deny_tags: Sequence[Sequence[str]] | None  # items with one of these are not answered
+    bounds: Sequence[Bounds] | None  # numeric columns with the least and the most; an item without the number does not pass
+
+
+class SlateInputs(RecommendInputs, total=False):
+    """What `recommend` is asked besides: how the items of a slate go together."""
+
+    diversity: float | Sequence[float]  # from 0, the best items, to 1, the items that are least alike; 0 by default
+    caps: Sequence[Caps] | None  # by prefix of tags such as "brand:", at most so many items with the same tag
 
 
 def history_inputs(
@@ -85,18 +92,27 @@ def recommend_inputs(
     exclude: Sequence[Sequence[str]] | None = None,
     allow_tags: Sequence[Sequence[str]] | None = None,
     deny_tags: Sequence[Sequence[str]] | None = None,
+    bounds: Sequence[Bounds] | None = None,
+    diversity: float | Sequence[float] = 0.0,
+    caps: Sequence[Caps] | None = None,
     **known: Unpack[HistoryInputs],
 ) -> Arrays:
-    """The inputs of `recommend` and of the exploring signatures; see `RecommendInputs`.
+    """The inputs of `recommend` and of the exploring signatures; see `RecommendInputs` and `SlateInputs`.
 
     Raises:
-        UsageError: names `signature`, if the inputs have different lengths or `k` is below 1.
+        UsageError: the inputs have different lengths, or a value is out of its range; names `signature` or the input.
     """
     inputs = history_inputs(**known)
     none: Sequence[Sequence[Any]] = [()] * len(known["history"])
     inputs["exclude"], inputs["allow_tags"], inputs["deny_tags"] = (
         padded(rows or none, "") for rows in (exclude, allow_tags, deny_tags)
     )
+    inputs |= bound_inputs(bounds, len(none))
+    if signature == "recommend":
+        inputs |= reranking_inputs(diversity, caps, len(none))
+    elif caps or np.any(diversity):
+        raise UsageError(f"{signature}: expected no diversity and no caps, which `recommend` alone takes: an item would have "
+                         "another probability for each set of items above it.")
     inputs["k"] = one_per_row(k, len(none), np.int32)
     if len(none) and inputs["k"].min(initial=1) < 1:
         raise UsageError(f"k must be at least 1, got {inputs['k'].min()}.")
@@ -114,30 +130,3 @@ def check_rows(signature: str, inputs: Arrays) -> Arrays:
     if not n or uneven:
         raise UsageError(f"{signature}: expected one or more histories and as many of each input, got {n} and {uneven}.")
     return inputs
-
-
-def one_per_row(value: float | Sequence[float], n: int, dtype: type) -> np.ndarray:
-    """`[n]`: a single value repeated, or the values that are given."""
-    return np.array([value] * n if isinstance(value, int | float) else value, dtype)
-
-
-def padded(rows: Sequence[Sequence[Any]], fill: str | int | float, *, like: Sequence[Sequence[Any]] | None = None) -> np.ndarray:
-    """Rows as one array `[batch, 1 + longest row]`; short rows are filled at the end.
-
-    The first column is `fill` too. A batching server widens a narrow request with the first value of its row, and refuses a
-    request that has no value. So the first value must mean nothing: otherwise a widened history would end in its oldest event.
-
-    Args:
-        rows: of different lengths; a row may also be empty.
-        fill: the value of the padding.
-        like: rows that these values belong to, such as the history of `history_action`; sets the width.
-
-    Raises:
-        UsageError: a row is neither empty nor as long as its row of `like`.
-    """
-    width = max((len(row) for row in like or rows), default=0)
-    for row, other in zip_longest(rows, rows if like is None else like, fillvalue=()):
-        if len(row) not in (0, len(other)):
-            raise UsageError(f"Expected as many values as there are items beside them ({len(other)}), got {len(row)}.")
-    full = [[fill, *row, *[fill] * (width - len(row))] for row in rows]
-    return text_array(full) if isinstance(fill, str) else np.array(full, np.int64 if isinstance(fill, int) else np.float32)

@@ -2,6 +2,7 @@
 
     RequestFailed           the server did not answer, or refused the request
         LabelNotServed      no version has the label that was asked for
+        InputNotServed      the version is older than something that was asked of it
 """
 from tfrec.errors import ServingError
 
@@ -20,3 +21,7 @@ class RequestFailed(ServingError):
 
 class LabelNotServed(RequestFailed):
     """No version has the label that was asked for."""
+
+
+class InputNotServed(RequestFailed):
+    """The version was exported before it could do something that the request asks for."""

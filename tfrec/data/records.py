@@ -6,7 +6,16 @@ so an `Impression` holds all of it. Times are whole seconds since 1970-01-01 UTC
 """
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_serializer, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 
 def _whole(value: Any) -> Any:
@@ -70,6 +79,26 @@ class Context(Record):
         return {name: value for name, value in found.items() if value}
 
 
+Bounds = dict[_Short, tuple[float | None, float | None]]  # of numeric columns, the least and the most; None: no bound
+
+
+class ServedContext(Context):
+    """A context in the log, which also holds the bounds of numbers that the request named."""
+
+    bounds: Bounds = {}
+
+
+def bounds_of(context: str | None) -> list[tuple[str, float | None, float | None]]:
+    """Column, least and most of each bound in the JSON of a `ServedContext`."""
+    if not context or '"bounds"' not in context:  # nearly all
+        return []
+    try:
+        served = ServedContext.model_validate_json(context)
+    except ValidationError:  # of another tool, which may write anything there
+        return []
+    return [(column, least, most) for column, (least, most) in served.bounds.items()]
+
+
 class Impression(Record):
     """One answered request, with everything that was known and shown when it was answered."""
 
@@ -85,20 +114,22 @@ class Impression(Record):
     deny_tags: tuple[str, ...] = ()
     prior_items: tuple[str, ...] = ()  # items whose live popularity was sent along,
     prior_log_p: tuple[float, ...] = ()  # and their log p, on which the scores depend
-    context: Context = Context()
+    context: ServedContext = ServedContext()
     slate: tuple[Shown, ...] = Field(min_length=1)
     policy: Key
     model_version: int = Field(ge=0, lt=1 << 63)
 
     @field_serializer("context", when_used="json")
-    def _context_as_text(self, context: Context) -> str:
+    def _context_as_text(self, context: ServedContext) -> str:
         """In the log, a context is one column of JSON."""
-        return context.model_dump_json()
+        return context.model_dump_json(exclude=None if context.bounds else {"bounds"})
 
     @field_validator("context", mode="before")
     @classmethod
     def _context_from_text(cls, value: Any) -> Any:
-        return Context.model_validate_json(value) if isinstance(value, str) else value
+        if isinstance(value, Context) and not isinstance(value, ServedContext):
+            return ServedContext(**dict(value))
+        return ServedContext.model_validate_json(value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _lengths_agree(self) -> "Impression":

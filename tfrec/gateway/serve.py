@@ -34,6 +34,7 @@ from tfrec.gateway.metrics import Metrics
 from tfrec.gateway.popularity_by_label import PopularityByLabel
 from tfrec.gateway.pseudonym import Pseudonyms, load_pseudonyms
 from tfrec.gateway.readiness import Readiness
+from tfrec.gateway.routing.known_columns import KnownColumns
 from tfrec.gateway.routing.router import Router
 from tfrec.gateway.run_metrics import RunWatch
 from tfrec.gateway.verbs import Gateway
@@ -81,6 +82,7 @@ def serve_gateway(
             metrics=metrics,
             peers=peers,
             features=DeclaredFeatures(config.features, read_users(config.features, key=pseudonyms.of)),
+            columns=KnownColumns(lambda version: config.models_dir / str(version)),
             explore=settings.explore,
             clock=wall,
         )

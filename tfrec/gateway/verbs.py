@@ -16,7 +16,7 @@ from tfrec.data.behaviour.first_seen import first_seen
 from tfrec.data.behaviour.newest_outcomes import first_positives, newest_outcomes
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.writer import LogWriter
-from tfrec.data.records import Context, Impression, Outcome, Shown
+from tfrec.data.records import Context, Impression, Outcome, ServedContext, Shown
 from tfrec.gateway.dedupe import Deduplicator
 from tfrec.gateway.fleet.peers import NoPeers, Peers, Recorded
 from tfrec.gateway.grouping import answer_by_group
@@ -39,6 +39,7 @@ from tfrec.gateway.http.schemas import (
 from tfrec.gateway.metrics import Metrics
 from tfrec.gateway.popularity_by_label import PopularityByLabel
 from tfrec.gateway.pseudonym import Pseudonyms
+from tfrec.gateway.routing.known_columns import KnownColumns
 from tfrec.gateway.routing.router import Router
 from tfrec.gateway.routing.slate_request import SlateAnswer, SlateRequest
 from tfrec.gateway.seen_items import excluded_items, known_history
@@ -58,14 +59,15 @@ class Gateway:
         metrics: counts outcomes and records.
         peers: the other gateways of the run; none by default.
         features: what models read of person and moment; by default nothing.
+        columns: knows the numeric columns of each version; none by default.
         explore: whether recommendations explore if the request does not say.
         clock: seconds since 1970.
     """
 
     def __init__(
         self, writer: LogWriter, router: Router, *, popularity: PopularityByLabel, histories: UserHistories,
-        pseudonyms: Pseudonyms, metrics: Metrics, peers: Peers | None = None,
-        features: DeclaredFeatures | None = None, explore: bool = False, clock: Callable[[], float] = time.time,
+        pseudonyms: Pseudonyms, metrics: Metrics, peers: Peers | None = None, features: DeclaredFeatures | None = None,
+        columns: KnownColumns | None = None, explore: bool = False, clock: Callable[[], float] = time.time,
     ) -> None:
         self._writer = writer
         self._router = router
@@ -76,6 +78,7 @@ class Gateway:
         self._dedupe = Deduplicator()
         self._peers = peers or NoPeers()
         self._features = features or DeclaredFeatures(FeaturesConfig())
+        self._columns = columns or KnownColumns(lambda _: None)
         self._explore = explore
         self._clock = clock
         metrics.log_behind(writer.behind)
@@ -188,6 +191,7 @@ class Gateway:
         requests = [self._slate_request(body, request_id, now, context)
                     for request_id, body, context in zip(ids, bodies, contexts, strict=True)]
         answers = self._router.recommend(requests, popular=popular)
+        self._columns.check(requests, answers)
         impressions = [_impression(request_id, context, one, answer)
                        for request_id, context, one, answer in zip(ids, contexts, requests, answers, strict=True) if answer.items]
         if impressions:  # there is nothing to learn from a slate without items
@@ -213,9 +217,12 @@ class Gateway:
             allow_tags=body.allow_tags,
             deny_tags=body.deny_tags,
             label=body.label,
-            explore=self._explore if body.explore is None else body.explore,
+            explore=not body.is_reranked and (self._explore if body.explore is None else body.explore),
             seed=int(request_id[:15], 16),  # 60 random bits, which the log holds too
             features=self._features.read(context),
+            bounds={column: (bound.min, bound.max) for column, bound in body.bounds.items()},
+            diversity=body.diversity,
+            caps=body.caps,
         )
 
     def _explained(self, body: ExplainRequest, now: int) -> SlateRequest:
@@ -259,7 +266,7 @@ def _impression(request_id: str, context: Context, asked: SlateRequest, answer: 
         prior_items=() if answer.live is None else tuple(answer.live.ids),
         # 5 digits: an error of 1e-5 in log p changes no probability that matters
         prior_log_p=() if answer.live is None else tuple(round(log_p, 5) for log_p in answer.live.log_p.tolist()),
-        context=context,
+        context=ServedContext(**dict(context), bounds=dict(asked.bounds)),
         slate=tuple(Shown(item=item, position=position, score=score, log_propensity=log_pi)
                     for position, (item, score, log_pi) in ranked),
         policy=answer.policy,

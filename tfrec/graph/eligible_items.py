@@ -1,14 +1,14 @@
 """The items that a row of a batch may be answered with, and draws among all of them in proportion to a mass.
 
 This is the part of exploration that epsilon gives to chance (`explore.py`). Nothing here grows with rows times items, unless a
-row names tags: the cumulative mass of all items is stored once with the index, and what a row excludes is skipped in it, like the
-items that its slate already has.
+row names tags or bounds: the cumulative mass of all items is stored once with the index, and what a row excludes is skipped in
+it, like the items that its slate already has.
 """
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfrec.graph.exact_index import ExactIndex, Filters, names_tags
+from tfrec.graph.exact_index import ExactIndex, Filters, names_attributes
 
 
 class EligibleItems(NamedTuple):
@@ -35,7 +35,7 @@ class EligibleItems(NamedTuple):
         def one_run() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             return stored, tf.zeros([rows], tf.int32), tf.fill([rows], index.count_available())
 
-        cumulative, first, count = tf.cond(tf.reduce_any(names_tags(filters)), run_for_each_row, one_run)
+        cumulative, first, count = tf.cond(tf.reduce_any(names_attributes(filters)), run_for_each_row, one_run)
         total = tf.gather(cumulative, first + n_items) - tf.gather(cumulative, first)
         before_exclusion = cls(cumulative, first, _each_once(index.positions(filters.exclude)), total, count)
         mass = before_exclusion.mass(before_exclusion.excluded)

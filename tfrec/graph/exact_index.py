@@ -12,9 +12,12 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tfrec.client.contract import FILTERS
 from tfrec.data.items.catalogue import Catalogue
+from tfrec.data.items.numeric_columns import numeric_table
 from tfrec.data.items.tag_filters import positions_by_tag
 from tfrec.errors import ModelError
+from tfrec.graph.numeric_filters import NumericColumns
 from tfrec.graph.quantization import Storage, Vectors
 
 NOTHING = ""  # a position of an answer without an item, and a pad of a filter
@@ -27,13 +30,23 @@ class Filters(NamedTuple):
     exclude: tf.Tensor  # [batch, E] ids that are not answered
     allow_tags: tf.Tensor  # [batch, T] an item needs one of them; when none is named, every item passes
     deny_tags: tf.Tensor  # [batch, T] an item with one of them does not pass, whatever is allowed
+    bound_columns: tf.Tensor  # [batch, N] numeric columns; an item without the number does not pass
+    bound_min: tf.Tensor  # [batch, N] the least number that passes
+    bound_max: tf.Tensor  # [batch, N] the most that passes
     prior_items: tf.Tensor  # [batch, P] ids whose log p comes with the request
     prior_log_p: tf.Tensor  # [batch, P] that log p
 
+    @classmethod
+    def of(cls, rows: tf.Tensor, **given: tf.Tensor) -> "Filters":
+        """Of `rows` rows, the given parts and nothing of the others."""
+        return cls(**{name: given[name] if name in given else tf.zeros(tf.stack([rows, 0]), FILTERS[name].dtype)
+                      for name in cls._fields})
 
-def names_tags(filters: Filters) -> tf.Tensor:
-    """Whether each row `[batch]` names a tag."""
-    return tf.reduce_any(filters.allow_tags != NOTHING, axis=1) | tf.reduce_any(filters.deny_tags != NOTHING, axis=1)
+
+def names_attributes(filters: Filters) -> tf.Tensor:
+    """Whether each row `[batch]` names a tag or bounds a number."""
+    named = [tf.reduce_any(names != NOTHING, axis=1) for names in (filters.allow_tags, filters.deny_tags, filters.bound_columns)]
+    return named[0] | named[1] | named[2]
 
 
 class _Table(tf.lookup.StaticHashTable):
@@ -128,12 +141,21 @@ class ExactIndex:
         self.weigh(np.ones(len(catalogue)))
         tagged = positions_by_tag([item.tags if item else () for item in items])
         names = sorted(tagged)
-        self._tags = PositionLookup(self._keep("tags", np.array(names, object)))
+        self._tag_names = self._keep("tags", np.array(names, object))
+        self._tags = PositionLookup(self._tag_names)
         # positions of the items of tag 0, of tag 1, ...; and where those of each tag begin
         self._members = self._keep("tag_members", np.array([position for tag in names for position in tagged[tag]], np.int32))
         self._begin = self._keep("tag_begin", np.cumsum([0, *(len(tagged[tag]) for tag in names)]).astype(np.int32))
+        own_tags = [sorted({*item.tags} - {NOTHING}) if item else [] for item in items]
+        codes = {tag: code for code, tag in enumerate(names)}
+        self._own_tags = self._keep("item_tags", np.array([codes[tag] for tags in own_tags for tag in tags], np.int32))
+        self._own_begin = self._keep("item_tag_begin", np.cumsum([0, *map(len, own_tags)]).astype(np.int32))
+        columns, numbers = numeric_table(items)
+        named = self._keep("numeric_columns", np.array(columns, object))
+        column = PositionLookup(named)
+        self._numbers = NumericColumns(named, self._keep("numeric_values", numbers.ravel()), column)
         self.positions = PositionLookup(self._ids)
-        self.tables = [self.positions.table, self._tags.table]
+        self.tables = [self.positions.table, self._tags.table, column.table]
 
     def _keep(self, name: str, value: np.ndarray) -> tf.Variable:
         """A variable of the catalogue's, of open length.
@@ -208,10 +230,25 @@ class ExactIndex:
         return tf.math.count_nonzero(self._available, dtype=tf.int32)
 
     def _permitted(self, filters: Filters) -> tf.Tensor:
-        """Whether the row's tags let each item pass `[rows, n_positions]`."""
+        """Whether the row's tags and bounds let each item pass `[rows, n_positions]`."""
         size = tf.stack([tf.shape(filters.allow_tags)[0], tf.size(self._ids)])
         allowed = self._tagged(filters.allow_tags, size) | tf.reduce_all(filters.allow_tags == NOTHING, axis=1, keepdims=True)
-        return allowed & ~self._tagged(filters.deny_tags, size)
+        passes = allowed & ~self._tagged(filters.deny_tags, size)
+        bounds = (filters.bound_columns, filters.bound_min, filters.bound_max)
+        return tf.cond(tf.reduce_any(filters.bound_columns != NOTHING),
+                       lambda: passes & self._numbers.within(*bounds, size[1]), lambda: passes)
+
+    def tags(self, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Codes of the tags of the items at `positions` `[batch, n]`, `[batch, n, T]`, -1 behind the last; and their names."""
+        begin = self._own_begin.value()
+        first, end = tf.gather(begin, positions), tf.gather(begin, positions + 1)
+        number = tf.range(tf.reduce_max(tf.pad(tf.reshape(end - first, [-1]), [[0, 1]])))
+        at = first[..., None] + number
+        there = at < end[..., None]
+        own = tf.pad(self._own_tags.value(), [[0, 1]])  # so that there is one
+        codes = tf.where(there, tf.gather(own, tf.where(there, at, 0)), -1)
+        names = tf.pad(self._tag_names.value(), [[0, 1]], constant_values=NOTHING)
+        return codes, tf.where(there, tf.gather(names, tf.maximum(codes, 0)), NOTHING)
 
     def width(self, k: tf.Tensor) -> tf.Tensor:
         """How many positions an answer has: the largest of `k`, up to `max_k`."""

@@ -9,8 +9,8 @@ elsewhere few: what is read on average is half of what a fixed nprobe would need
 of the best, reads further. The most popular items, the head, are always read.
 
 Items whose log p comes with the request are scored beside the lists, wherever they are. A row is answered from all items instead
-when too few items were found, when its tags hide more than half of the items, and when popularity counts against an item, as a
-draw of Thompson sampling may have it: then the bound is none. Everything is in stock operators.
+when too few items were found, when its tags and bounds hide more than half of the items, and when popularity counts against an
+item, as a draw of Thompson sampling may have it: then the bound is none. Everything is in stock operators.
 """
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.graph.clustering import BLOCK, layout
-from tfrec.graph.exact_index import LOWEST, NOTHING, ExactIndex, Filters, names_tags
+from tfrec.graph.exact_index import LOWEST, NOTHING, ExactIndex, Filters, names_attributes
 from tfrec.graph.quantization import Storage
 
 SHALLOW, DEEP = 100, 300  # how many of the best items, excluded ones included, the two limits of an index are made to find
@@ -41,8 +41,8 @@ class InvertedIndex(ExactIndex):
     Args:
         centroids: of the lists, `[nlist, dim]`.
         shallow: limits of a query that wants the best `SHALLOW` items or fewer.
-        deep: limits of a query that wants the best `DEEP` items or more, and of one with tags, which may hide half of the best.
-            Between the two, limits are interpolated.
+        deep: limits of a query that wants the best `DEEP` items or more, and of one with tags or bounds, which may hide half of
+            the best. Between the two, limits are interpolated.
     """
 
     def __init__(
@@ -97,8 +97,8 @@ class InvertedIndex(ExactIndex):
             own_scores, own = self._own_scores(u, beta, filters)
             scores, columns = tf.concat([scores, own_scores], axis=1), columns._replace(own=own)
             scores, mostly_hidden = tf.cond(
-                tf.reduce_any(names_tags(filters)),
-                lambda: self._tag_filtered(scores, columns.positions(_numbers(scores)), filters),
+                tf.reduce_any(names_attributes(filters)),
+                lambda: self._attribute_filtered(scores, columns.positions(_numbers(scores)), filters),
                 lambda: (scores, mostly_hidden),
             )
         best, at = tf.math.top_k(scores, tf.minimum(width, tf.shape(scores)[1]))
@@ -118,7 +118,7 @@ class InvertedIndex(ExactIndex):
             wanted = tf.fill([rows], width)
         else:
             wanted = width + tf.math.count_nonzero(filters.exclude != NOTHING, axis=1, dtype=tf.int32)
-            wanted = tf.where(names_tags(filters), DEEP, wanted)
+            wanted = tf.where(names_attributes(filters), DEEP, wanted)
         return tf.clip_by_value(tf.cast(wanted - SHALLOW, tf.float32) / (DEEP - SHALLOW), 0.0, 1.0)
 
     def blocks_to_read(self, u: tf.Tensor, beta: tf.Tensor, depth: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -179,8 +179,8 @@ class InvertedIndex(ExactIndex):
         eligible = known & tf.gather(self._available.value(), position) & ~excluded & ~overruled
         return tf.where(eligible, scores, LOWEST), position
 
-    def _tag_filtered(self, scores: tf.Tensor, positions: tf.Tensor, filters: Filters) -> tuple[tf.Tensor, tf.Tensor]:
-        """`scores` with -inf for items that the row's tags do not let pass, and whether they hide most items `[batch]`."""
+    def _attribute_filtered(self, scores: tf.Tensor, positions: tf.Tensor, filters: Filters) -> tuple[tf.Tensor, tf.Tensor]:
+        """`scores` with -inf for items that the row's attributes do not let pass, and whether they hide most items `[batch]`."""
         passes = self._permitted(filters)
         left = tf.math.count_nonzero(passes & self._available, axis=1, dtype=tf.int32)
         return tf.where(tf.gather(passes, positions, batch_dims=1), scores, LOWEST), 2 * left < self.count_available()

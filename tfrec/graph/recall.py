@@ -79,9 +79,9 @@ class ExactBest:
         return float(np.mean(shares)) if shares else 1.0
 
     def _filters(self, excluded: npt.NDArray[np.int64], tag: str | None) -> Filters:
-        none = tf.zeros([len(excluded), 0], tf.string)
-        exclude = tf.constant(self.ids[excluded].tolist(), tf.string, list(excluded.shape))
-        return Filters(exclude, none if tag is None else tf.fill([len(excluded), 1], tag), none, none, tf.zeros(tf.shape(none)))
+        rows = len(excluded)
+        given = {"exclude": tf.constant(self.ids[excluded].tolist(), tf.string, list(excluded.shape))}
+        return Filters.of(rows, **given if tag is None else given | {"allow_tags": tf.fill([rows, 1], tag)})
 
 
 def sample_queries(recommender: Recommender, *, n: int, seed: int) -> Queries:

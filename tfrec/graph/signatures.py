@@ -4,9 +4,10 @@ Each signature is a method of `Graph`. Its inputs and outputs, with types and ra
 method takes the inputs by name; every input has the batch as its first dimension. Of the inputs,
 
     history, history_action, history_age_s `[batch, L]`, query `[batch]`   say who asks and for what
-    exclude, allow_tags, deny_tags                                         hide items
+    exclude, allow_tags, deny_tags, bound_columns, bound_min, bound_max    hide items
     prior_items, prior_log_p                                               replace the popularity of some items
     time `[batch]`, context_name, context_value `[batch, n]`               say what is known of person and moment (`[features]`)
+    diversity, cap_prefixes, caps                                          say how the items of a slate go together
 
 A position of an answer without an item has the id `""` and the lowest float as its score (`inputs.NO_SCORE`); so has an unknown
 item. The signatures are written by hand, since Keras' own freeze `k` and call the outputs `output_1`. The graph is traced from
@@ -26,6 +27,7 @@ from tfrec.graph.explore import Policy, explore, log_propensities
 from tfrec.graph.graph_digest import graph_digest
 from tfrec.graph.index_choice import Given, choose_index
 from tfrec.graph.request import Inputs, QueryReader, function, same_shape, tensor_specs
+from tfrec.graph.reranking import Reranking, search_reranked
 from tfrec.graph.served_weights import captured, encoder_weights, tower_weights
 from tfrec.models.recommender import Recommender
 from tfrec.models.text_encoder import TextEncoder
@@ -40,7 +42,8 @@ class Graph:
         recommender: its present weights are read whenever a function is called; items, actions and popularity are fixed here.
         encoder: of the texts that `recommender` was built with.
         given: the index of the version whose graph this one shares, for a delta.
-        shortlist: how many of the best items `explore` and `linucb` choose among; by default what the configuration says.
+        shortlist: how many of the best items `explore`, `linucb` and a reranked slate choose among; by default what the
+            configuration says.
     """
 
     def __init__(self, recommender: Recommender, encoder: TextEncoder, *, given: Given | None = None,
@@ -98,9 +101,12 @@ class Graph:
         return _finite(self._index.search(u, inputs["k"], beta=beta))
 
     def recommend(self, inputs: Inputs) -> Answer:
-        """The best `k` items that the filters let pass: items, scores `[batch, K]`."""
+        """The best `k` items that the filters let pass, or a slate of them (`reranking.py`): items, scores `[batch, K]`."""
         u, beta = self._reader.read(inputs)
-        return self._search(u, inputs["k"], beta, _filters(inputs))
+        same_shape("cap_prefixes", inputs["cap_prefixes"], caps=inputs["caps"])
+        asked = Reranking(*(inputs[name] for name in Reranking._fields))
+        return _finite(search_reranked(self._index, u, inputs["k"], beta=beta, filters=_filters(inputs), asked=asked,
+                                       shortlist=self.shortlist, plain=self._search))
 
     def explore(self, inputs: Inputs) -> Answer:
         """A slate drawn at random by temperature, epsilon and seed: items, scores, log_propensities `[batch, K]`."""
@@ -152,8 +158,7 @@ class Graph:
         """The items whose vectors are nearest to that of one item: items, cosines as scores `[batch, K]`."""
         item = inputs["item"]
         position = self._index.positions(item)
-        none = tf.zeros([tf.shape(item)[0], 0], tf.string)
-        filters = Filters(item[:, None], none, none, none, tf.zeros(tf.shape(none)))
+        filters = Filters.of(tf.shape(item)[0], exclude=item[:, None])
         k = tf.where(position >= 0, inputs["k"], 0)
         return self._search(self._index.vectors(position), k, tf.zeros_like(position, tf.float32), filters)
 
@@ -187,8 +192,9 @@ class Graph:
 def _filters(inputs: Inputs) -> Filters:
     """The filters of a request; a signature without such inputs hides no item."""
     same_shape("prior_items", inputs["prior_items"], prior_log_p=inputs["prior_log_p"])
-    none = tf.zeros([tf.shape(inputs["prior_items"])[0], 0], tf.string)
-    return Filters(*(inputs.get(name, none) for name in Filters._fields))
+    if "bound_columns" in inputs:
+        same_shape("bound_columns", inputs["bound_columns"], bound_min=inputs["bound_min"], bound_max=inputs["bound_max"])
+    return Filters.of(tf.shape(inputs["prior_items"])[0], **inputs)
 
 
 def _policy(inputs: Inputs) -> Policy:

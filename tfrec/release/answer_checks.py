@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from tfrec.client.contract import SIGNATURES, Probe
-from tfrec.client.inputs import history_inputs, padded, recommend_inputs
+from tfrec.client.inputs import history_inputs, recommend_inputs
+from tfrec.client.padding import padded
 from tfrec.client.tensors import text_array
 from tfrec.errors import NotVerified
 from tfrec.evaluation.search_ranks import is_above_chance

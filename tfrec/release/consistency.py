@@ -15,6 +15,7 @@ from tfrec.client.contract import difference, takes_context
 from tfrec.client.warmup import read_signatures
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.items.catalogue_cache import cached_catalogue
+from tfrec.data.items.numeric_columns import numeric_table
 from tfrec.errors import ServingError
 from tfrec.graph.served_weights import TOWERS, tower_weights
 from tfrec.models.popularity_prior import PopularityPrior
@@ -22,7 +23,15 @@ from tfrec.models.recommender import Recommender
 from tfrec.models.text_encoder import load_encoder
 from tfrec.models.two_tower import SEARCH_BETA
 from tfrec.release.manifest import CHECKPOINT, FILE_NAME, Manifest
-from tfrec.release.popularity_files import HIDDEN_FILE, ITEMS_FILE, PRIOR_FILE, read_hidden, read_prior
+from tfrec.release.popularity_files import (
+    COLUMNS_FILE,
+    HIDDEN_FILE,
+    ITEMS_FILE,
+    PRIOR_FILE,
+    read_columns,
+    read_hidden,
+    read_prior,
+)
 from tfrec.release.weight_shards import CATALOGUE, SUFFIX
 from tfrec.training import checkpoint
 
@@ -58,6 +67,7 @@ def check_artefacts(version_dir: str | Path, manifest: Manifest, *, sample: int 
         served, weights = _served(root)
         tolerance = CLOSE if manifest.index.get("storage", "float32") == "float32" else ROUNDED
         _check_catalogue(served, catalogue, prior)
+        _check_numbers(root, served, catalogue)
         _check_checkpoint(root / CHECKPOINT, catalogue, prior)
         chosen = np.unique(np.linspace(0, len(catalogue) - 1, min(sample, len(catalogue))).astype(np.int64))
         model = checkpoint.load_items(root / CHECKPOINT, chosen.tolist())
@@ -128,6 +138,21 @@ def _check_catalogue(served: dict[str, np.ndarray], catalogue: Catalogue, prior:
     if not (gap <= CLOSE).all():
         item = str(catalogue.ids[int(np.argmax(gap))])
         raise ServingError(f"variables: the popularity of {item!r} differs from {PRIOR_FILE}'s by {gap.max():.3g} (log p)")
+
+
+def _check_numbers(root: Path, served: dict[str, np.ndarray], catalogue: Catalogue) -> None:
+    """The graph filters by the catalogue's numbers. A graph from before there were such filters has none."""
+    if "numeric_columns" not in served:
+        return
+    at = _positions(served)
+    order = [at[item] for item in catalogue.ids.tolist()]
+    names, table = numeric_table(catalogue.items)
+    if [name.decode() for name in served["numeric_columns"].tolist()] != names or list(read_columns(root) or ()) != names:
+        raise ServingError(f"variables: the graph and {COLUMNS_FILE} must have the catalogue's numeric columns, {names}")
+    held = served["numeric_values"].reshape(len(names), len(served["ids"]))[:, order]
+    if not np.array_equal(held, table):
+        column, item = np.argwhere(held != table)[0]
+        raise ServingError(f"variables: {names[column]} of {str(catalogue.ids[item])!r} is not the catalogue's")
 
 
 def _check_checkpoint(directory: Path, catalogue: Catalogue, prior: PopularityPrior) -> None:

@@ -9,12 +9,16 @@ newest item: they show what is new. Everything else was verified with the parent
 """
 import logging
 import shutil
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
-from tfrec.client.contract import Probe
+from tfrec.client.contract import OPTIONAL, SIGNATURES, Probe
+from tfrec.client.slate_options import nothing_asked
 from tfrec.client.tensors import from_values
 from tfrec.client.warmup import Request, record_probes
 from tfrec.config import Config, RewardConfig
@@ -32,7 +36,7 @@ from tfrec.models.recommender import Recommender
 from tfrec.models.text_encoder import load_encoder
 from tfrec.release.file_digests import check_files, digests
 from tfrec.release.manifest import CHECKPOINT, FILE_NAME, Manifest, read_manifest, write_manifest
-from tfrec.release.popularity_files import HIDDEN_FILE, ITEMS_FILE, PRIOR_FILE, write_prior
+from tfrec.release.popularity_files import COLUMNS_FILE, HIDDEN_FILE, ITEMS_FILE, PRIOR_FILE, write_columns, write_prior
 from tfrec.release.publish import newest_dir, publish, pull
 from tfrec.release.shared_versions import store_of
 from tfrec.release.verify import Verifier
@@ -42,7 +46,8 @@ from tfrec.training import checkpoint
 log = logging.getLogger(__name__)
 
 ASKED_OF_DELTA = "recommend"  # the signature whose answers show all that a delta may change
-_NEW = {"variables", FILE_NAME, ITEMS_FILE, PRIOR_FILE, HIDDEN_FILE, CHECKPOINT}  # in a version; the rest is the parent's
+# in a version; the rest is the parent's
+_NEW = {"variables", FILE_NAME, ITEMS_FILE, PRIOR_FILE, HIDDEN_FILE, COLUMNS_FILE, CHECKPOINT}
 
 
 def publish_delta(
@@ -111,6 +116,7 @@ def write_delta(made: Path, parent: Path, manifest: Manifest, recommender: Recom
             _link_all(entry, made / CHECKPOINT / entry.name)
     checkpoint.save_catalogue(made / CHECKPOINT, recommender)
     write_prior(made, recommender.prior, recommender.catalogue.ids.tolist(), hidden=recommender.catalogue.unavailable)
+    write_columns(made, recommender.catalogue.numeric_columns)
     shared = {name: digest for name, digest in manifest.files.items() if _is_same(parent / name, made / name)}
     write_manifest(made, manifest.model_copy(update={
         "version": None, "identity": None, "copy_of": None, "rolled_back_from": None,
@@ -143,7 +149,18 @@ def _probes(manifest: Manifest, graph: Graph, recommender: Recommender, *, new_i
         some = requests[0].inputs
         text = [recommender.catalogue.texts[-1] or "a"] * len(some["query"])
         requests.append(Request(ASKED_OF_DELTA, {**some, "query": text}))
-    return record_probes(graph.functions, requests)
+    return record_probes({name: taking_older_requests(name, function) for name, function in graph.functions.items()}, requests)
+
+
+def taking_older_requests(signature: str, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The function of a signature, which also takes requests from before the signature had all its inputs."""
+    names = OPTIONAL & SIGNATURES[signature][0].keys()
+
+    def answer(inputs: Mapping[str, tf.Tensor]) -> Any:
+        nothing = nothing_asked(len(next(iter(inputs.values()))))
+        return function({name: tf.constant(nothing[name]) for name in names} | dict(inputs))
+
+    return answer
 
 
 def _is_same(one: Path, other: Path) -> bool:

@@ -2,7 +2,7 @@
 
     saved_model.pb  variables/                  the graph (`signatures.py`)
     assets.extra/                               the warm-up
-    prior.npz  items.jsonl  unavailable.json    popularity, for the gateway
+    prior.npz  items.jsonl  unavailable.json    popularity, for the gateway; so are the names of numeric_columns.json
     manifest.json                               lineage, digests, and probes answered by the model in memory
     checkpoint/                                 what the next retrain continues from
 
@@ -26,7 +26,7 @@ from tfrec.models.text_encoder import load_encoder
 from tfrec.release.file_digests import digests
 from tfrec.release.lineage import Lineage
 from tfrec.release.manifest import CHECKPOINT, Manifest, write_manifest
-from tfrec.release.popularity_files import write_prior
+from tfrec.release.popularity_files import write_columns, write_prior
 from tfrec.release.recorded_requests import asked_of_shared, cold_signatures, recorded_requests
 from tfrec.release.shared_graph import SharedGraph
 from tfrec.release.weight_shards import split
@@ -72,6 +72,7 @@ def export(
         write_warmup(made, warm, model=recommender.config.serving.model_name)
         catalogue = recommender.catalogue
         write_prior(made, recommender.prior, catalogue.ids.tolist(), hidden=catalogue.unavailable)
+        write_columns(made, catalogue.numeric_columns)
         meta = {"held_back": list(lineage.held_back)} | ({} if result is None else {"result": dict(result)})
         checkpoint.save(made / CHECKPOINT, recommender, optimizer=optimizer, meta=meta)
         asked = requests if shared is None else asked_of_shared(requests)

@@ -1,4 +1,4 @@
-"""The files by which a gateway knows a version's popularity: the prior, the ids of its items, and those that are not shown."""
+"""The files by which a gateway knows a version: its popularity, the ids of its items, those not shown, and numeric columns."""
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +9,7 @@ from tfrec.models.popularity_prior import PopularityPrior
 PRIOR_FILE = "prior.npz"
 ITEMS_FILE = "items.jsonl"  # a JSON string a line, in the order of the prior's items: an id may hold any character
 HIDDEN_FILE = "unavailable.json"  # a JSON list of ids
+COLUMNS_FILE = "numeric_columns.json"  # a JSON list of names
 
 
 def write_prior(version_dir: str | Path, prior: PopularityPrior, ids: Sequence[str], *, hidden: Sequence[str] = ()) -> None:
@@ -41,3 +42,16 @@ def read_hidden(version_dir: str | Path) -> list[str]:
         return [str(item) for item in json.loads(path.read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"{path}: expected a JSON list of ids: {error}. Export the model again.") from error
+
+
+def write_columns(version_dir: str | Path, names: Sequence[str]) -> None:
+    """Write the names of the catalogue's numeric columns into a version directory."""
+    (Path(version_dir) / COLUMNS_FILE).write_text(json.dumps(list(names)), encoding="utf-8")
+
+
+def read_columns(version_dir: str | Path) -> tuple[str, ...] | None:
+    """The names of the numeric columns; None of a version that was exported before there was such a file."""
+    try:
+        return tuple(map(str, json.loads((Path(version_dir) / COLUMNS_FILE).read_text(encoding="utf-8"))))
+    except (OSError, ValueError, TypeError):
+        return None

@@ -9,6 +9,7 @@ import numpy as np
 
 from tfrec.client.contract import FILTERS, signatures
 from tfrec.client.inputs import UNKNOWN_AGE
+from tfrec.client.slate_options import MOST, bound_inputs, nothing_asked, reranking_inputs
 from tfrec.client.warmup import Request
 from tfrec.config import Config
 from tfrec.models.recommender import Recommender
@@ -18,6 +19,7 @@ Inputs = dict[str, Any]
 ASKED_OF_SHARED = ("recommend", "rank")  # signatures whose answers depend on all towers, the index and the popularity
 
 _DAY = 86_400
+_TYPES = {"string": object}  # of numpy, where the name is another one
 _BATCH = 4
 _K = 10
 
@@ -46,14 +48,15 @@ def asked_of_shared(requests: list[Request]) -> list[Request]:
 
 def _lone_requests(recommender: Recommender) -> list[Request]:
     inputs = _inputs(recommender, 1)
+    unfiltered = inputs | {name: np.zeros([1, 0], _TYPES.get(kind.dtype, kind.dtype)) for name, kind in FILTERS.items()}
     none = np.zeros([1, 0], object)
-    unfiltered = inputs | dict.fromkeys(FILTERS, none) | {"prior_log_p": np.zeros([1, 0], np.float32)}
     unfiltered |= {"time": np.full(1, -1, np.int64), "context_name": none, "context_value": none}  # nor is anybody known
     searched = inputs | {"query": inputs["text"]}
     return [
         *_with_and_without_query("recommend", inputs),
         *_with_and_without_query("serving_default", inputs),
         *_with_and_without_query("recommend", unfiltered),
+        _request("recommend", inputs | _reranked(recommender)),
         *_with_and_without_query("embed_query", inputs),
         *(_request(signature, inputs) for signature in ("explore", "thompson", "linucb", "rank", "similar", "embed_item")),
         _request("explain", searched),
@@ -76,7 +79,7 @@ def _inputs(recommender: Recommender, batch: int) -> Inputs:
     return behaviour | _context(recommender, batch) | {
         "query": [""] * batch,
         "k": np.full(batch, _K, np.int32),
-        "exclude": behaviour["history"], "allow_tags": none, "deny_tags": none,
+        "exclude": behaviour["history"], "allow_tags": none, "deny_tags": none, **nothing_asked(batch),
         "prior_items": np.array([[item] for item in items], object), "prior_log_p": np.full([batch, 1], -1.0, np.float32),
         # at temperature 0: with Gumbel noise, scores that another kernel rounds otherwise may give another slate
         "temperature": np.zeros(batch, np.float32), "epsilon": np.full(batch, 0.5, np.float32),
@@ -94,6 +97,15 @@ def _context(recommender: Recommender, batch: int) -> Inputs:
     if batch > 1:
         names[-1] = values[-1] = ""
     return {"time": np.arange(batch, dtype=np.int64) * 40_000, "context_name": names, "context_value": values}
+
+
+def _reranked(recommender: Recommender) -> Inputs:
+    """Numbers within bounds, and caps: a slate is chosen item by item, as for diversity.
+
+    Diversity itself is 0, as items may tie by it whose scores do not: another kernel may choose the other one.
+    """
+    bounds = dict.fromkeys(recommender.catalogue.numeric_columns[:1], (None, MOST))
+    return bound_inputs([bounds], 1) | reranking_inputs(0.0, [{"": 3}], 1)
 
 
 def _behaviour(recommender: Recommender, batch: int) -> Inputs:

@@ -39,6 +39,7 @@ from tfrec.data.examples.ragged import Ragged
 from tfrec.data.examples.sequences import PAD
 from tfrec.data.examples.slate_arrays import SlateArrays
 from tfrec.data.items.catalogue import Catalogue
+from tfrec.data.items.numeric_columns import BoundFilters
 from tfrec.data.items.tag_filters import TagFilters
 from tfrec.models.bayesian_head import PRIOR_SD
 from tfrec.models.popularity_prior import PopularityPrior
@@ -90,6 +91,7 @@ def slates_of(found: dict[str, np.ndarray]) -> SlateArrays:
     return SlateArrays(
         **found, context=np.zeros((n, 0), np.float32),
         excluded=Ragged.of([row[row != PAD] for row in found["history"]]), tags=TagFilters.of([((), ())] * n, {}),
+        bounds=BoundFilters.of([()] * n, {}),
         live_item=nothing, live_log_p=Ragged.of([[]] * n, np.float32), elapsed=np.full(n, DAY, np.float32),
         snapshot=np.zeros(n, np.int32))
 

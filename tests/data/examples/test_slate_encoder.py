@@ -8,6 +8,8 @@ from tfrec.data.examples.sequences import PAD
 from tfrec.data.examples.slate_arrays import SlateArrays
 from tfrec.data.examples.slate_encoder import SlateEncoder
 from tfrec.data.examples.slates import SLATES
+from tfrec.data.items.numeric_columns import MISSING
+from tfrec.data.records import ServedContext
 from tfrec.errors import DataError
 
 
@@ -21,7 +23,8 @@ def slate(user: str, time: int, *shown: tuple[object, ...], **more: object) -> d
 
 def arrays(*slates: dict[str, object]) -> SlateArrays:
     encoder = SlateEncoder(
-        items=list("abcd"), items_by_tag={"red": np.array([0, 3], np.int32)}, action_codes={"": 0, "view": 0, "buy": 1},
+        items=list("abcd"), items_by_tag={"red": np.array([0, 3], np.int32)},
+        numbers={"price": np.array([1.0, 2.0, MISSING, 4.0])}, action_codes={"": 0, "view": 0, "buy": 1},
         other_action=15, history_length=3, query_vectors={"red shoes": np.array([0.6, 0.8], np.float32)}, query_width=2,
         snapshot_times=np.array([50, 100, 200]), now=1000, attribution_seconds=860,
     )  # fmt: skip
@@ -50,6 +53,18 @@ def test_what_each_field_becomes() -> None:
     assert_array_equal(found.delay, [[0, 40], [0, 0], [0, 0]])
     assert_array_equal(found.elapsed, [860, 850, 1])
     assert_array_equal(found.snapshot, [1, 1, 2])
+
+
+def test_what_could_come_is_within_the_bounds_that_were_served() -> None:
+    context = ServedContext(place="home", bounds={"price": (None, 2.0)})
+    bounded = slate("ann", 100, ("a", -0.5, 0.0), exclude=["b"], context=context.model_dump_json())
+    asked = [context.model_copy(update={"bounds": bounds}).model_dump_json() for bounds in (
+        {"price": (2.0, 4.0)}, {"price": (None, None)}, {"colour": (1.0, None)}, {})]
+    foreign = ['{"place": "\\"bounds\\""}', '?"bounds"']
+    others = [slate("bob", 100 + n, ("a", -0.5, 0.0), context=text) for n, text in enumerate([*asked, *foreign])]
+    assert arrays(bounded, *others).may_come(4).tolist() == [
+        [True, False, False, False], [False, True, False, True], [True, True, False, True], [False] * 4, [True] * 4, [True] * 4,
+        [True] * 4]
 
 
 def test_only_slates_that_chance_had_a_part_in_are_drawn() -> None:

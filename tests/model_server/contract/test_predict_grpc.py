@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
 
+from tfrec.client.slate_options import nothing_asked
 from tfrec.client.tensors import from_proto, to_proto
 from tfrec.client.warmup import Request, predict_request
 
@@ -153,7 +154,7 @@ def test_an_operator_that_fails_is_the_requests_fault(predictions: Any) -> None:
     uneven = {"history_action": [["x", "y"]], "history_age_s": np.array([[1]], np.int64)}
     wishes: dict[str, Any] = {name: [[""]] for name in ("exclude", "allow_tags", "deny_tags", "prior_items")}
     wishes["prior_log_p"] = np.zeros([1, 1], np.float32)
-    asked = ask("recommend", history=[["a"]], query=[""], k=np.array([1], np.int32), **uneven, **wishes)
+    asked = ask("recommend", history=[["a"]], query=[""], k=np.array([1], np.int32), **uneven, **wishes, **nothing_asked(1))
     code, message = refused(predictions.Predict, asked)
     assert code is Code.INVALID_ARGUMENT
     assert "signature" not in message

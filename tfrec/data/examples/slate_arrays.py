@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from tfrec.data.examples.ragged import Ragged
 from tfrec.data.examples.sequences import PAD
+from tfrec.data.items.numeric_columns import BoundFilters
 from tfrec.data.items.tag_filters import TagFilters
 from tfrec.errors import DataError
 
@@ -37,6 +38,7 @@ class SlateArrays:
     context: Floats  # [n, F] positions of `RequestFeatures`; NaN unknown
     excluded: Ragged  # [n] catalogue positions that must not be shown
     tags: TagFilters  # [n]
+    bounds: BoundFilters  # [n]
     live_item: Ragged  # [n] catalogue positions whose popularity was sent along,
     live_log_p: Ragged  # [n] and their log p
     item: Ints  # [n, K] as shown; PAD where a slate is shorter, or an item is not in the catalogue any more
@@ -91,7 +93,8 @@ class SlateArrays:
         return SlateArrays(*(getattr(self, f.name)[rows] for f in fields(self)))
 
     def may_come(self, n_items: int) -> npt.NDArray[np.bool_]:
-        """`[n, n_items]`: whether each item of the catalogue may be shown, by the request's exclusions and tags."""
+        """`[n, n_items]`: whether each item of the catalogue may be shown, by the request's exclusions, tags and bounds."""
         may = self.tags.passes(n_items)
+        self.bounds.narrow(may)
         may[self.excluded.row, self.excluded.values] = False
         return may

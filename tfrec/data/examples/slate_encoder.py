@@ -12,8 +12,10 @@ from tfrec.data.examples.ragged import Ragged
 from tfrec.data.examples.sequences import PAD
 from tfrec.data.examples.slate_arrays import Floats, Ints, SlateArrays
 from tfrec.data.examples.slates import flat
+from tfrec.data.items.numeric_columns import BoundFilters
 from tfrec.data.items.positions import positions
 from tfrec.data.items.tag_filters import TagFilters
+from tfrec.data.records import bounds_of
 from tfrec.errors import DataError
 
 Rows = npt.NDArray[np.int64]
@@ -26,6 +28,7 @@ class SlateEncoder:
     Args:
         items: ids of the catalogue, in order.
         items_by_tag: catalogue positions of the items of each tag.
+        numbers: `[n_items]` values of each numeric column, `numeric_columns.MISSING` where an item has none.
         action_codes: the model's code of each action that it knows.
         other_action: the code of all other actions.
         history_length: read so many events of a history, the newest.
@@ -38,6 +41,7 @@ class SlateEncoder:
 
     items: Sequence[str]
     items_by_tag: Mapping[str, Ints]
+    numbers: Mapping[str, npt.NDArray[np.float64]]
     action_codes: Mapping[str, int]
     other_action: int
     history_length: int
@@ -64,6 +68,7 @@ class SlateEncoder:
             context=context,
             excluded=self._excluded(slates),
             tags=self._tags(slates),
+            bounds=BoundFilters.of([bounds_of(text) for text in slates["context"].to_pylist()], self.numbers),
             elapsed=np.minimum(self.now - time, self.attribution_seconds).astype(np.float32),
             snapshot=np.maximum(snapshot, 0).astype(np.int32),
             **self._histories(slates, time),

@@ -61,6 +61,11 @@ class Catalogue:
         return np.array([item.available for item in self.items], bool)
 
     @property
+    def numeric_columns(self) -> list[str]:
+        """The names of the numeric columns, sorted."""
+        return sorted({name for item in self.items for name in item.numeric})
+
+    @property
     def unavailable(self) -> list[str]:
         """Ids of items that must not be shown."""
         return [str(name) for name in self.ids[~self.available]]

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
 from tfrec.client.deadline import CallEnded
-from tfrec.client.request_errors import LabelNotServed, RequestFailed
+from tfrec.client.request_errors import InputNotServed, LabelNotServed, RequestFailed
 from tfrec.errors import DataError
 from tfrec.gateway.http.refusal import RequestRefused
 
@@ -54,6 +54,9 @@ def _model_failed(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, LabelNotServed):  # the caller named it; where the gateway chose, another version answered
         return _answer(422, {"field": "label", "message": "No version that is served has this label."})
     log.warning("%s", error)
+    if isinstance(error, InputNotServed):
+        return _answer(422, {"message": "The version that answers was exported before it could do all that this asks for: "
+                                        "numeric bounds, diversity or caps. Export the model again, or leave them out."})
     if error.code == "RESOURCE_EXHAUSTED":
         return _answer(429, {"message": "The model server is busy. Try again in a second."})
     if error.down or error.code == "NOT_FOUND":

@@ -4,7 +4,7 @@ Every body is one object or a list of objects; the answer has the same form.
 """
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema
+from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema, model_validator
 from pydantic_core import core_schema
 
 from tfrec.data.records import Context, Seconds, Value
@@ -14,6 +14,7 @@ MAX_EXPLAINED = 32  # each asks the model once for every event and word piece
 MAX_OUTCOMES = 10_000  # outcomes in one call
 _MAX_HISTORY = 10_000
 _MAX_TAGS = 1_000
+_MAX_RULES = 20  # bounds, and caps
 _MAX_QUERY = 10_000  # characters; a search text is not a document
 _MAX_ID = 512  # characters
 
@@ -30,6 +31,8 @@ def _id_schema(source: Any, handler: Any) -> core_schema.CoreSchema:
 # as the catalogue and interactions take them: 123 is "123". True and 1.0 are refused: their text depends on who writes it
 Id = Annotated[str, GetPydanticSchema(_id_schema, lambda schema, handler: handler(core_schema.union_schema(
     [core_schema.str_schema(min_length=1, max_length=_MAX_ID), core_schema.int_schema()])))]
+
+_Name = Annotated[str, Field(max_length=_MAX_ID)]
 
 _HISTORY = "What the user did, oldest first. If it is not given, the gateway uses what it has recorded for this user."
 _TIME = "When this happened, in seconds since 1970. Now, if it is not given. A time in the future counts as now."
@@ -54,6 +57,19 @@ class HistoryEvent(_Body):
     time: Seconds | None = Field(None, description="When the user did it, in seconds since 1970. If it is not given: unknown.")
 
 
+class NumberBound(_Body):
+    """The range that a number must be in. An item without the number is not returned."""
+
+    min: float | None = Field(None, description="The least. If it is not given: no limit.")
+    max: float | None = Field(None, description="The most. If it is not given: no limit.")
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> "NumberBound":
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError("min must not be above max")
+        return self
+
+
 class _SlateBody(_Body):
     k: int = Field(10, ge=1, description="The number of items to return, at most `serving.max_k` of the configuration.")
     history: list[HistoryEvent] | None = Field(None, max_length=_MAX_HISTORY, description=_HISTORY)
@@ -61,6 +77,13 @@ class _SlateBody(_Body):
     allow_tags: list[Id] = Field([], max_length=_MAX_TAGS, description="If it is not empty, only items with one of these tags "
                                  "are returned.")
     deny_tags: list[Id] = Field([], max_length=_MAX_TAGS, description="Items with one of these tags are not returned.")
+    bounds: dict[_Name, NumberBound] = Field({}, max_length=_MAX_RULES, description="By numeric column of the catalogue, the "
+                                             "range that is returned, such as `{\"price\": {\"max\": 50}}`.")
+    diversity: float = Field(0.0, ge=0, le=1, description="How much the items should differ: 0 for the best ones, 1 for those "
+                             "that are least alike. From 0.1 to 0.3 the answer changes a little.")
+    caps: dict[_Name, Annotated[int, Field(ge=1)]] = Field(
+        {}, max_length=_MAX_RULES, description="By the beginning of tags, how many items with the same tag are returned at most. "
+        "With `{\"brand:\": 2}`: two of `brand:a`, and two of `brand:b`.")
     context: Context = Field(Context(), description=_CONTEXT)
     time: Seconds | None = Field(None, description="When the user asked, in seconds since 1970. If it is given, the gateway uses "
                                  "only what it recorded for earlier seconds. Now, if it is not given.")
@@ -69,11 +92,23 @@ class _SlateBody(_Body):
     label: str = Field("", max_length=512, description="The label of the model version that answers. If it is empty, the "
                        "stable version answers, or the canary for its share of the users.")
 
+    @model_validator(mode="after")
+    def _is_drawn_or_reranked(self) -> "_SlateBody":
+        if self.explore and self.is_reranked:
+            raise ValueError("explore must not be true with diversity or caps: the probabilities of the items would not be known")
+        return self
+
+    @property
+    def is_reranked(self) -> bool:
+        """Whether the best items alone are no answer."""
+        return self.diversity > 0 or bool(self.caps)
+
 
 class RecommendRequest(_SlateBody):
     """A request for items for a user. With a `query` it is a personal search."""
 
-    model_config = _examples({"user": "ann", "k": 3}, {"user": "ann", "query": "crime in paris", "deny_tags": ["Horror"]})
+    model_config = _examples({"user": "ann", "k": 3}, {"user": "ann", "query": "crime in paris", "deny_tags": ["Horror"]},
+                             {"user": "ann", "bounds": {"year": {"min": 1990}}, "diversity": 0.2, "caps": {"director:": 2}})
 
     user: Id = Field(description="The user's id. The gateway logs and remembers it as a pseudonym.")
     query: str = Field("", max_length=_MAX_QUERY, description="The text to search for.")
@@ -129,13 +164,14 @@ class Answered(BaseModel):
 
 
 class RecommendAnswer(BaseModel):
-    """The items for a user, best first."""
+    """The items for a user, best first. With `diversity` or `caps`, in the order in which they were chosen."""
 
     request_id: str = Field(description="Names this answer. Send it with the outcomes that follow.")
     model_version: int = Field(description="The version of the model that answered; 0 if no model did.")
     items: list[Answered]
-    policy: str = Field(description="How the items were chosen: `greedy` (the best first); `plackett_luce(...)`, `thompson(...)` "
-                        "or `linucb(...)` when exploring; `popularity` if no model answered.")
+    policy: str = Field(description="How the items were chosen: `greedy` (the best first); `reranked` (by diversity or caps); "
+                        "`plackett_luce(...)`, `thompson(...)` or `linucb(...)` when exploring; `popularity` if no model "
+                        "answered.")
     label: str = Field(description="The label of the version that answered. Empty: the newest version.")
     fallback: str | None = Field(None, description="Why something else answered than the configuration says. Usually null.")
 

@@ -2,7 +2,7 @@
 
     The canary fails, or no version has its label     the stable version answers
     No version has the stable label                   the newest version answers; so it is between two steps of a promotion
-    The model server is down, or serves no version    the most popular items answer, for recommendations without tags
+    The model server is down, or serves no version    the most popular items answer, where no tag, bound or cap is named
 
 When the caller names a label, no other version answers for it.
 """
@@ -34,9 +34,10 @@ def is_outage(error: RequestFailed) -> bool:
 def popular_slate(request: SlateRequest, popularity: LivePopularity, *, now: float) -> SlateAnswer | None:
     """The most popular items, without any model.
 
-    None if nothing has been counted, or if the request names tags, which the counts know nothing about.
+    None if nothing has been counted, or if the request names tags or numbers, which the counts know nothing about. They know no
+    vectors either: the answer to a request for diversity is the most popular items.
     """
-    if request.allow_tags or request.deny_tags:
+    if request.allow_tags or request.deny_tags or request.bounds or request.caps:
         return None
     excluded = set(request.exclude)
     best = popularity.popular(now, request.k + len(excluded))

@@ -14,7 +14,7 @@ from tfrec.gateway.routing.canary import Route
 from tfrec.gateway.routing.slate_request import SlateAnswer, SlateRequest
 from tfrec.models.popularity_prior import Override
 
-GREEDY = "greedy"
+GREEDY, RERANKED = "greedy", "reranked"
 
 
 def history_inputs_of(requests: Sequence[SlateRequest], prior: Override | None) -> HistoryInputs:
@@ -53,6 +53,7 @@ def ask_for_slates(
         exclude=[one.exclude for one in requests],
         allow_tags=[one.allow_tags for one in requests],
         deny_tags=[one.deny_tags for one in requests],
+        bounds=[one.bounds for one in requests],
         k=[one.k for one in requests],
     )
 
@@ -62,8 +63,10 @@ def ask_for_slates(
         return SlateAnswer(one.items, one.scores, one.version, route.label, policy, propensities, route.fallback, live)
 
     if not route.explore:  # each position has one item that could be there: its probability is 1
-        found = client.recommend(**inputs, label=route.label)
-        return [answer(one, GREEDY, [0.0] * len(one.items)) for one in found]
+        found = client.recommend(**inputs, label=route.label, diversity=[one.diversity for one in requests],
+                                 caps=[one.caps for one in requests])
+        policies = [RERANKED if one.is_reranked else GREEDY for one in requests]
+        return [answer(one, policy, [0.0] * len(one.items)) for one, policy in zip(found, policies, strict=True)]
     seed = [one.seed for one in requests]
     if config.policy == "plackett_luce":
         epsilon = config.epsilon_at(now)

@@ -1,6 +1,6 @@
 """A request for a slate as the router takes it, and the slate that answers it."""
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tfrec.gateway.past_events import PastEvent
 from tfrec.models.popularity_prior import Override
@@ -22,6 +22,14 @@ class SlateRequest:
     explore: bool
     seed: int  # of a slate that is drawn at random
     features: Mapping[str, str] | None = None  # what is known of person and moment, by name; None: nothing is declared
+    bounds: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)  # of numbers, the least and the most
+    diversity: float = 0.0
+    caps: Mapping[str, int] = field(default_factory=dict)  # by prefix of tags
+
+    @property
+    def is_reranked(self) -> bool:
+        """Whether the best items alone are no answer."""
+        return self.diversity > 0 or bool(self.caps)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from tfrec.data.examples.slate_arrays import SlateArrays
 from tfrec.data.examples.slate_encoder import SlateEncoder
 from tfrec.data.feedback_log.contexts import context_values
+from tfrec.data.items.numeric_columns import numeric_columns
 from tfrec.data.items.tag_filters import positions_by_tag
 from tfrec.models.context.request_features import warn_of_features
 from tfrec.models.prior_timeline import PriorTimeline
@@ -45,6 +46,7 @@ def window_arrays(
     encoder = SlateEncoder(
         items=recommender.catalogue.ids.tolist(),
         items_by_tag=positions_by_tag([item.tags for item in items]),
+        numbers=numeric_columns(items),
         action_codes=codes,
         other_action=MAX_ACTIONS - 1,
         history_length=config.model.history,

@@ -1,0 +1,74 @@
+"""What a request may ask of a slate beside its items: bounds of numbers, diversity, and caps by tag, as arrays.
+
+These inputs are newer than some versions that may still be served. `unspecified` says that an array asks for nothing, so that a
+version without the input answers the same (`older_versions.py`).
+"""
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tfrec.client.padding import Arrays, one_per_row, padded
+from tfrec.errors import UsageError
+
+Bounds = Mapping[str, tuple[float | None, float | None]]  # by column of the catalogue, the least and the most; None: no bound
+Caps = Mapping[str, int]  # by prefix of tags, at most so many items with the same tag
+
+# no bound: every number of a catalogue is within. JSON has no infinity, in which these would be written otherwise.
+LEAST, MOST = float(np.finfo(np.float64).min), float(np.finfo(np.float64).max)
+
+
+def bound_inputs(bounds: Sequence[Bounds] | None, n: int) -> Arrays:
+    """`bound_columns`, `bound_min` and `bound_max` `[n, 1 + most columns]`.
+
+    Raises:
+        UsageError: a bound is not a number, or the least is above the most.
+    """
+    rows = [list(one.items()) for one in bounds] if bounds else [[] for _ in range(n)]
+    for column, (least, most) in (entry for row in rows for entry in row):
+        low, high = LEAST if least is None else least, MOST if most is None else most
+        if math.isnan(low) or math.isnan(high) or low > high or not column:
+            raise UsageError(f"bounds: expected (least, most) of a named column, either None or a number, the least not above "
+                             f"the most; got ({least}, {most}) of {column!r}.")
+    return {
+        "bound_columns": padded([[column for column, _ in row] for row in rows], ""),
+        "bound_min": padded([[_between(least, LEAST) for _, (least, _) in row] for row in rows], 0.0, dtype=np.float64),
+        "bound_max": padded([[_between(most, MOST) for _, (_, most) in row] for row in rows], 0.0, dtype=np.float64),
+    }
+
+
+def reranking_inputs(diversity: float | Sequence[float], caps: Sequence[Caps] | None, n: int) -> Arrays:
+    """`diversity` `[n]`, `cap_prefixes` and `caps` `[n, 1 + most prefixes]`.
+
+    Raises:
+        UsageError: `diversity` is not from 0 to 1, or a cap is below 1.
+    """
+    given = one_per_row(diversity, n, np.float32)
+    if not (abs(given - 0.5) <= 0.5).all():
+        raise UsageError(f"diversity: expected numbers from 0 to 1, got {diversity}.")
+    rows = [list(one.items()) for one in caps] if caps else [[] for _ in range(n)]
+    if wrong := [entry for row in rows for entry in row if entry[1] < 1]:
+        raise UsageError(f"caps: expected 1 or more items for each prefix, got {wrong[0][1]} for {wrong[0][0]!r}. To leave out "
+                         "all items with a tag, name it in deny_tags.")
+    return {
+        "diversity": given,
+        "cap_prefixes": padded([[prefix for prefix, _ in row] for row in rows], ""),
+        "caps": padded([[cap for _, cap in row] for row in rows], 0, dtype=np.int32),
+    }
+
+
+def nothing_asked(n: int) -> Arrays:
+    """The inputs of `n` requests that ask for nothing of this."""
+    return bound_inputs(None, n) | reranking_inputs(0.0, None, n)
+
+
+def unspecified(name: str, array: np.ndarray) -> bool:
+    """Whether the array of an optional input asks for nothing; of the inputs that belong together, the one that decides."""
+    array = np.asarray(array)
+    if name.startswith("bound_"):
+        return name != "bound_columns" or not (array != b"").any()
+    return name == "cap_prefixes" or not array.any()
+
+
+def _between(bound: float | None, otherwise: float) -> float:
+    return otherwise if bound is None else min(max(float(bound), LEAST), MOST)
