@@ -125,7 +125,7 @@ def test_settings_in_toml_are_read(one: Block, tmp_path: Path) -> None:
 
 
 def test_rows_of_data_are_read(tmp_path: Path) -> None:
-    (item,), (event, user) = blocks("json"), blocks("csv")
+    item, (event, user) = block("docs/data.md", '{"id"'), blocks("csv")
     (tmp_path / "items.jsonl").write_text(item.text)
     (tmp_path / "interactions.csv").write_text(event.text)
     catalogue = read_catalogue(tmp_path / "items.jsonl")
@@ -136,6 +136,11 @@ def test_rows_of_data_are_read(tmp_path: Path) -> None:
     (tmp_path / "users.csv").write_text(user.text)
     declared = FeaturesConfig(user={"age": "number", "plan": "category"}, users=tmp_path / "users.csv")
     assert read_users(declared) == {"359": {"age": "35", "plan": "gold"}}
+
+
+def test_the_request_for_a_slate_is_one() -> None:
+    asked = schemas.RecommendRequest.model_validate_json(block("docs/slates.md", '{"user"').text)
+    assert (asked.bounds["price"].max, asked.diversity, asked.caps) == (50, 0.2, {"brand:": 2})
 
 
 def test_the_shop_of_films_can_be_written(tmp_path: Path) -> None:
