@@ -120,9 +120,10 @@ class Impression(Record):
     model_version: int = Field(ge=0, lt=1 << 63)
 
     @field_serializer("context", when_used="json")
-    def _context_as_text(self, context: ServedContext) -> str:
+    def _context_as_text(self, context: Context) -> str:
         """In the log, a context is one column of JSON."""
-        return context.model_dump_json(exclude=None if context.bounds else {"bounds"})
+        is_bounded = isinstance(context, ServedContext) and context.bounds  # a copy that was not validated may hold a `Context`
+        return context.model_dump_json(exclude=None if is_bounded else {"bounds"})
 
     @field_validator("context", mode="before")
     @classmethod
