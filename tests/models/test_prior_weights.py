@@ -7,8 +7,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from tfrec.data.behaviour.interactions import Interactions
 from tfrec.errors import DataError
-from tfrec.models.popularity_prior import PopularityPrior
-from tfrec.models.prior_weights import fit_weights
+from tfrec.models.popularity_prior import COMPONENTS, DEFAULT_WEIGHTS, HALF_LIVES, PopularityPrior
+from tfrec.models.prior_weights import LEANING, fit_weights, lean
 
 DAY = 86_400
 
@@ -50,3 +50,42 @@ def test_a_range_without_events_cannot_be_fitted() -> None:
     log = log_of("abca", [0, DAY, DAY, 2 * DAY], catalogue="abcd")
     with pytest.raises(DataError, match="expected 0 <= start < stop <= 4 events, got 4 and 4"):
         fit_weights(log, start=4, stop=4)
+
+
+def fashions(days: int = 30, each: int = 40) -> Interactions:
+    """Each day has 12 films of its own among 24 that are always seen a little more: only fast counts rank the day's first."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for day in range(days):
+        own = [f"d{day}-{n}" for n in range(12)]
+        always = [f"a{n}" for n in range(24)]
+        rows += [(item, day * DAY + int(rng.integers(DAY))) for item in [*own * each, *always * (each // 8)]]
+    items, times = zip(*rows, strict=True)
+    return Interactions.from_columns([str(n) for n in range(len(rows))], items, times)
+
+
+def test_the_mixture_leans_on_the_half_life_that_ranks_best_and_leaves_new_items_their_share() -> None:
+    log, slow = fashions(), np.array([0.01, 0, 0, 0, 0.3, 0.59, 0.03, 0.07])
+    leant = lean(log, slow, start=len(log) // 2, stop=len(log))
+    assert leant[0] > LEANING / 3
+    assert_allclose(leant.sum(), 1, rtol=1e-12)
+    assert_array_equal(leant[-2:], slow[-2:])
+    PopularityPrior(3, weights=leant)  # are weights of a prior
+    assert_array_equal(leant, lean(log, slow, start=len(log) // 2, stop=len(log)))
+
+
+@pytest.mark.parametrize("log", [
+    log_of("abca", [0, DAY, DAY, 2 * DAY], catalogue="abcd"),  # short
+    log_of("a", [5], catalogue="a"),
+    log_of("a" * 300, list(range(300)), catalogue="a"),  # there is nothing to rank
+    log_of("abcdefghijklmnopqrstuvwxyz" * 10, [3] * 260, catalogue="abcdefghijklmnopqrstuvwxyz"),  # nothing is before it
+])
+def test_a_log_that_cannot_tell_keeps_the_likeliest_mixture(log: Interactions) -> None:
+    assert len(DEFAULT_WEIGHTS) == len(COMPONENTS) == len(HALF_LIVES) + 2
+    assert_array_equal(lean(log, np.array(DEFAULT_WEIGHTS), start=0, stop=len(log)), DEFAULT_WEIGHTS)
+
+
+def test_a_range_without_events_cannot_be_ranked() -> None:
+    log = log_of("abca", [0, DAY, DAY, 2 * DAY], catalogue="abcd")
+    with pytest.raises(DataError, match="expected 0 <= start < stop <= 4 events, got 3 and 2"):
+        lean(log, np.array(DEFAULT_WEIGHTS), start=3, stop=2)

@@ -23,7 +23,7 @@ from tfrec.data.items.catalogue import Catalogue
 from tfrec.errors import DataError
 from tfrec.models.context.request_features import warn_of_features
 from tfrec.models.prior_timeline import PriorTimeline
-from tfrec.models.prior_weights import fit_weights
+from tfrec.models.prior_weights import fit_weights, lean
 from tfrec.models.recommender import Recommender, encode_catalogue
 from tfrec.training.devices import choose_strategy, describe
 from tfrec.training.early_stopping import EarlyStopping
@@ -79,7 +79,8 @@ class TrainingInputs:
         with bar("reading texts", total=len(catalogue)) as advance, profile.part(TEXTS):
             text = encode_catalogue(config, catalogue.texts, advance=advance)
         with profile.part(PREPARATION):
-            prior_weights = fit_weights(inter, start=int((1 - PRIOR_SHARE) * len(inter)), stop=len(inter))
+            newest = {"start": int((1 - PRIOR_SHARE) * len(inter)), "stop": len(inter)}
+            prior_weights = lean(inter, fit_weights(inter, **newest), **newest)
         return replace(made, text=text, prior_weights=prior_weights, users=users)
 
     @property
