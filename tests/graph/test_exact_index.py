@@ -6,11 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from tfrec.client.contract import FILTERS
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Item
 from tfrec.errors import ModelError
-from tfrec.graph.exact_index import ExactIndex, Filters
+from tfrec.graph.exact_index import KINDS, ExactIndex, Filters
 
 INF = float("inf")
 CATALOGUE = Catalogue(
@@ -29,7 +28,7 @@ INDEX = ExactIndex(CATALOGUE, VECTORS, LOG_P, max_k=6)
 
 def filters(rows: int = 1, **some: list[list[str]] | list[list[float]]) -> Filters:
     values = {name: some.get(name, [[]] * rows) for name in Filters._fields}
-    return Filters(**{name: tf.constant(value, FILTERS[name].dtype) for name, value in values.items()})
+    return Filters(**{name: tf.constant(value, KINDS[name].dtype) for name, value in values.items()})
 
 
 def search(

@@ -9,11 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from tfrec.client.contract import FILTERS
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Item
 from tfrec.graph.clustering import centroids, layout
-from tfrec.graph.exact_index import ExactIndex, Filters
+from tfrec.graph.exact_index import KINDS, ExactIndex, Filters
 from tfrec.graph.inverted_index import DEEP, SHALLOW, InvertedIndex, ProbeLimits
 from tfrec.graph.quantization import Storage
 
@@ -44,7 +43,7 @@ LITTLE = inverted(ProbeLimits(12, 9.0), ALL)
 
 def filters(rows: int, **some: list[list[str]] | list[list[float]]) -> Filters:
     values = {name: some.get(name, [[]] * rows) for name in Filters._fields}
-    return Filters(**{name: tf.constant(value, FILTERS[name].dtype, [rows, len(value[0])]) for name, value in values.items()})
+    return Filters(**{name: tf.constant(value, KINDS[name].dtype, [rows, len(value[0])]) for name, value in values.items()})
 
 
 Answer = tuple[list[list[bytes]], np.ndarray]
@@ -58,7 +57,7 @@ def search(index: ExactIndex, u: np.ndarray, k: list[int], *, beta: float, asked
 def traced(index: ExactIndex) -> Callable[..., Answer]:
     """`search` of an index as a graph: traced once for all shapes, as it is served, and then much faster than eagerly."""
     spec = [tf.TensorSpec([None, 6]), tf.TensorSpec([None], tf.int32), tf.TensorSpec([None]),
-            Filters(**{name: tf.TensorSpec([None, None], kind.dtype) for name, kind in FILTERS.items()})]
+            Filters(**{name: tf.TensorSpec([None, None], kind.dtype) for name, kind in KINDS.items()})]
 
     @tf.function(input_signature=spec, autograph=False)
     def graph(u: tf.Tensor, k: tf.Tensor, beta: tf.Tensor, asked: Filters) -> dict[str, tf.Tensor]:

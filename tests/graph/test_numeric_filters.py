@@ -8,14 +8,13 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfrec.client.contract import FILTERS
 from tfrec.client.inputs import recommend_inputs
 from tfrec.client.slate_options import Bounds
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.items.numeric_columns import numeric_columns, within
 from tfrec.data.records import Item
 from tfrec.graph.clustering import centroids
-from tfrec.graph.exact_index import ExactIndex, Filters
+from tfrec.graph.exact_index import KINDS, ExactIndex, Filters
 from tfrec.graph.explore import Policy, explore, log_propensities
 from tfrec.graph.inverted_index import InvertedIndex, ProbeLimits
 
@@ -39,7 +38,7 @@ WHOLE = InvertedIndex(CATALOGUE, VECTORS, LOG_P, max_k=N, centroids=centroids(VE
 def filters(bounds: list[Bounds], **more: Any) -> Filters:
     """As a client sends them."""
     sent = recommend_inputs(history=[[]] * len(bounds), bounds=bounds, **more)
-    return Filters(**{name: tf.constant(sent[name]) for name in Filters._fields})
+    return Filters.of(tf.constant(len(bounds)), **{name: tf.constant(sent[name]) for name in KINDS if name in sent})
 
 
 def passing(bounds: Bounds) -> set[str]:
@@ -56,7 +55,7 @@ def passing(bounds: Bounds) -> set[str]:
 @cache
 def traced(index: ExactIndex) -> Any:
     """A search as a graph: traced once for all shapes, as it is served, and then much faster than eagerly."""
-    asked = Filters(**{name: tf.TensorSpec([None, None], kind.dtype) for name, kind in FILTERS.items()})
+    asked = Filters(**{name: tf.TensorSpec([None, None], kind.dtype) for name, kind in KINDS.items()})
 
     @tf.function(input_signature=[tf.TensorSpec([None, 6]), tf.TensorSpec([None], tf.int32), asked], autograph=False)
     def search(u: tf.Tensor, k: tf.Tensor, asked: Filters) -> tf.Tensor:

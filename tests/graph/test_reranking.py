@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from tfrec.client.contract import FILTERS, RERANKING
+from tfrec.client.contract import RERANKING
 from tfrec.client.inputs import recommend_inputs
 from tfrec.client.slate_options import Caps
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Item
 from tfrec.graph.clustering import centroids
-from tfrec.graph.exact_index import ExactIndex, Filters
+from tfrec.graph.exact_index import KINDS, ExactIndex, Filters
 from tfrec.graph.inverted_index import InvertedIndex, ProbeLimits
 from tfrec.graph.reranking import Reranking, search_reranked
 
@@ -30,7 +30,7 @@ def traced(index: ExactIndex, shortlist: int) -> Any:
     dim = index.state["vectors"].shape[1]
     vectors, one = tf.TensorSpec([None, dim]), tf.TensorSpec([None], tf.int32)
 
-    @tf.function(input_signature=[vectors, one, Filters(**specs(FILTERS)), Reranking(**specs(RERANKING))], autograph=False)
+    @tf.function(input_signature=[vectors, one, Filters(**specs(KINDS)), Reranking(**specs(RERANKING))], autograph=False)
     def search(u: tf.Tensor, k: tf.Tensor, filters: Filters, asked: Reranking) -> dict[str, tf.Tensor]:
         def plain(u: tf.Tensor, k: tf.Tensor, beta: tf.Tensor, filters: Filters) -> dict[str, tf.Tensor]:
             return index.search(u, k, beta=beta, filters=filters)
@@ -43,8 +43,9 @@ def traced(index: ExactIndex, shortlist: int) -> Any:
 
 def slates(index: ExactIndex, u: Any, k: list[int], *, shortlist: int = 50, **asked: Any) -> tuple[list[list[str]], np.ndarray]:
     sent = recommend_inputs(history=[[]] * len(k), k=[max(1, n) for n in k], **asked)
-    parts = [kind(**{name: tf.constant(sent[name]) for name in kind._fields}) for kind in (Filters, Reranking)]
-    found = traced(index, shortlist)(tf.constant(u, tf.float32), tf.constant(k), *parts)
+    filters = Filters.of(tf.constant(len(k)), **{name: tf.constant(sent[name]) for name in KINDS if name in sent})
+    asked_of = Reranking(**{name: tf.constant(sent[name]) for name in Reranking._fields})
+    found = traced(index, shortlist)(tf.constant(u, tf.float32), tf.constant(k), filters, asked_of)
     return [[name.decode() for name in row if name] for row in found["items"].numpy().tolist()], found["scores"].numpy()
 
 

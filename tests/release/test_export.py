@@ -17,8 +17,9 @@ from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.records import Item
 from tfrec.errors import UsageError
 from tfrec.model_server.saved_model import SavedModel
+from tfrec.models.lexical.lexicon import Lexicon
 from tfrec.models.recommender import Recommender
-from tfrec.models.scorer import Scorer
+from tfrec.models.scorer import Scorer, SearchScorer
 from tfrec.models.text_encoder import TextEncoder
 from tfrec.models.two_tower import SEARCH_BETA
 from tfrec.release.export import export
@@ -85,7 +86,20 @@ def test_nothing_known_is_answered_by_popularity(served: SavedModel, model: Reco
     assert not served.run("embed_query", {"history": text_array([["nobody"]]), "query": text_array([" "])})["vectors"].any()
 
 
-def test_a_query_adds_its_vector_and_popularity_says_less(served: SavedModel, model: Recommender) -> None:
+def test_searches_are_judged_as_they_are_served(served: SavedModel, model: Recommender) -> None:
+    texts = ["the red tall", "loud 21"]
+    encoder = TextEncoder(model.config.text.encoder, max_tokens=12)
+    lexicon = Lexicon.of(model.config, model.catalogue, encoder.tokenizer)
+    assert lexicon is not None
+    scorer = SearchScorer(model, encoder.encode(texts, batch_size=2, role="query"), log_p=model.prior.log_p(),
+                          words=lambda rows: lexicon.matches([texts[row] for row in rows]))
+    answer = served.run("recommend", request([[]] * 2, query=texts))
+    for row, expected in enumerate(scorer(np.arange(2))):
+        found = by_item(answer, row)
+        assert_allclose(list(found.values()), expected[[int(name[1:]) for name in found]], rtol=1e-4, atol=1e-4)
+
+
+def test_a_query_adds_its_vector_and_its_words_and_popularity_says_less(served: SavedModel, model: Recommender) -> None:
     texts = ["the red tall", "", "  "]
     encoder = TextEncoder(model.config.text.encoder, max_tokens=12)
     part = model.model.scale_query(encoder(tf.constant(texts))).numpy()
@@ -93,7 +107,12 @@ def test_a_query_adds_its_vector_and_popularity_says_less(served: SavedModel, mo
     plain, answer = (served.run("recommend", request(history, query=query)) for query in ([""] * 3, texts))
     log_p, vectors = model.prior.log_p(), model.item_vectors()
     gain = by_item(answer, 0)["i30"] - by_item(plain, 0)["i30"]
-    assert_allclose(gain, part[0] @ vectors[30] + (SEARCH_BETA - 0.8) * log_p[30], atol=1e-4)
+    lexicon = Lexicon.of(model.config, model.catalogue, encoder.tokenizer)
+    assert lexicon is not None
+    words = model.model.query_scale().numpy() * lexicon.matches(texts)
+    assert words[0, 30] > 0
+    assert not words[1:].any()
+    assert_allclose(gain, part[0] @ vectors[30] + (SEARCH_BETA - 0.8) * log_p[30] + words[0, 30], rtol=1e-5)
     for row in (1, 2):
         assert_allclose(list(by_item(answer, row).values()), list(by_item(plain, row).values()), atol=1e-5)
     embedded = served.run("embed_query", {"history": text_array(history), "query": text_array(texts)})["vectors"]

@@ -106,6 +106,8 @@ PLANTED: dict[str, tuple[Damage, bool, str]] = {  # the damage, whether its dige
     "all zero": (floats(0.0), True, "popularity of|vector of"),
     "permuted ids": (variables(lambda name, array: np.roll(array, 1) if "catalogue/ids" in name else array), True,
                      "items than the catalogue|popularity of|vector of"),
+    "words of others": (variables(lambda name, array: np.roll(array, 7) if "catalogue/words_item" in name else array), True,
+                        "variables: the graph's words of 'i\\d+' are not those of its text"),
     "vectors of others": (variables(lambda name, array: array[::-1].copy() if "catalogue/vectors" in name else array), True,
                           "vector of '.*' is not what the checkpoint's model makes of it"),
     "stale popularity": (floats(-4.0, of="catalogue/log_p"), True, "the popularity of '.*' differs"),

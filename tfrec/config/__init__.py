@@ -5,6 +5,7 @@ from tfrec.config.gateway import GatewayConfig
 from tfrec.config.ingest import IngestConfig
 from tfrec.config.retrain import Objective, RetrainConfig
 from tfrec.config.reward import Rating, RewardConfig, WeightChange
+from tfrec.config.search import SearchConfig
 from tfrec.config.section import Section
 from tfrec.config.serving import ServingConfig
 from tfrec.config.settings import Config, load_config
@@ -14,6 +15,6 @@ from tfrec.config.training import Device, ModelConfig, TrainingConfig
 
 __all__ = [
     "Config", "DataConfig", "Device", "FeaturesConfig", "GatewayConfig", "IngestConfig", "Kind", "ModelConfig", "Objective",
-    "Rating", "RetrainConfig", "RewardConfig", "Section", "ServingConfig", "SweepConfig", "TextConfig", "TrainingConfig",
-    "Tuning", "TuningConfig", "WeightChange", "load_config",
+    "Rating", "RetrainConfig", "RewardConfig", "SearchConfig", "Section", "ServingConfig", "SweepConfig", "TextConfig",
+    "TrainingConfig", "Tuning", "TuningConfig", "WeightChange", "load_config",
 ]

@@ -17,6 +17,7 @@ from tfrec.config.gateway import GatewayConfig
 from tfrec.config.ingest import IngestConfig
 from tfrec.config.retrain import RetrainConfig
 from tfrec.config.reward import RewardConfig
+from tfrec.config.search import SearchConfig
 from tfrec.config.section import Section
 from tfrec.config.serving import ServingConfig
 from tfrec.config.sweep import SweepConfig
@@ -36,6 +37,7 @@ class Config(Section):
     features: FeaturesConfig = FeaturesConfig()
     training: TrainingConfig = TrainingConfig()
     sweep: SweepConfig = SweepConfig()
+    search: SearchConfig = SearchConfig()
     retrain: RetrainConfig = RetrainConfig()
     serving: ServingConfig = ServingConfig()
     gateway: GatewayConfig = GatewayConfig()

@@ -1,27 +1,30 @@
 """The exact index: item vectors, ids, tags and popularity in the graph, and the search for the best items.
 
-    score(i) = <u, v_i> + beta log p(i)
+    score(i) = <u, v_i> + beta log p(i) + words(i)                 words: of the query, where there is one (`models/lexical`)
 
 A search is one matrix product and one top-k over all items, in stock operators. Filters are strings and are applied before the
 best items are chosen, so an answer is short only when fewer items are left. `inverted_index.py` replaces the search for large
 catalogues.
 """
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from tfrec.client.contract import FILTERS
+from tfrec.client.contract import FILTERS, NUMBERS
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.items.numeric_columns import numeric_table
 from tfrec.data.items.tag_filters import positions_by_tag
 from tfrec.errors import ModelError
 from tfrec.graph.numeric_filters import NumericColumns
 from tfrec.graph.quantization import Storage, Vectors
+from tfrec.models.lexical.lexicon import Lexicon
+from tfrec.models.lexical.word_match import WordMatch
 
 NOTHING = ""  # a position of an answer without an item, and a pad of a filter
 LOWEST = -float("inf")
+KINDS = FILTERS | {"words": NUMBERS}  # of the parts of `Filters`
 
 
 class Filters(NamedTuple):
@@ -35,12 +38,18 @@ class Filters(NamedTuple):
     bound_max: tf.Tensor  # [batch, N] the most that passes
     prior_items: tf.Tensor  # [batch, P] ids whose log p comes with the request
     prior_log_p: tf.Tensor  # [batch, P] that log p
+    words: tf.Tensor  # [batch, n_positions] what a query's words add to each score; [batch, 0]: nothing
 
     @classmethod
     def of(cls, rows: tf.Tensor, **given: tf.Tensor) -> "Filters":
         """Of `rows` rows, the given parts and nothing of the others."""
-        return cls(**{name: given[name] if name in given else tf.zeros(tf.stack([rows, 0]), FILTERS[name].dtype)
+        return cls(**{name: given[name] if name in given else tf.zeros(tf.stack([rows, 0]), KINDS[name].dtype)
                       for name in cls._fields})
+
+
+def plus_words(scores: tf.Tensor, filters: Filters, of: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+    """`scores`, and what the words of queries add to them, which `of` takes from `[batch, n_positions]`."""
+    return tf.cond(tf.shape(filters.words)[1] > 0, lambda: scores + of(filters.words), lambda: scores)
 
 
 def names_attributes(filters: Filters) -> tf.Tensor:
@@ -111,6 +120,7 @@ class ExactIndex:
         max_k: an answer is at most this long.
         storage: of the vectors (`quantization.py`).
         order: `[n_positions]` the catalogue's item at each position of the index, -1 for none; by default the catalogue's order.
+        lexicon: the words of the catalogue; None for an index that is not searched by words.
     """
 
     def __init__(
@@ -122,6 +132,7 @@ class ExactIndex:
         max_k: int,
         storage: Storage = "float32",
         order: np.ndarray | None = None,
+        lexicon: Lexicon | None = None,
     ) -> None:
         if not len(catalogue) == len(vectors) == len(log_p):
             raise ModelError(
@@ -136,6 +147,7 @@ class ExactIndex:
         self._ids = self._keep("ids", np.array([item.id if item else NOTHING for item in items], object))
         self._available = self._keep("available", np.array([item is not None and item.available for item in items]))
         self._order = order
+        self.words = None if lexicon is None else WordMatch(lexicon, order, keep=self._keep)
         # the exploration mass before each item, and that of all items; an item that is not available has none
         self.mass_before = self._keep("mass_before", np.zeros(len(order) + 1))
         self.weigh(np.ones(len(catalogue)))
@@ -195,6 +207,8 @@ class ExactIndex:
         """Scores and positions `[batch, width]` of the best items that may come, best first; -inf at 0 where there are fewer."""
         rows = tf.shape(u)[0]
         scores = self._vectors.products(u) + beta[:, None] * self.log_p(rows, filters)
+        if filters is not None:
+            scores = plus_words(scores, filters, lambda words: words)
         scores = tf.where(self.eligible(rows, filters), scores, LOWEST)
         best, positions = tf.math.top_k(scores, tf.minimum(width, tf.size(self._ids)))
         missing = [[0, 0], [0, width - tf.shape(best)[1]]]
@@ -224,6 +238,10 @@ class ExactIndex:
         own = tf.gather(tf.pad(filters.prior_log_p, [[0, 0], [1, 0]]), tf.gather(order, at, batch_dims=1), batch_dims=1)
         log_p = tf.gather(self._log_p.value(), positions)
         return beta[:, None] * tf.where(tf.gather(given, at, batch_dims=1) == positions, own, log_p)
+
+    def size(self) -> tf.Tensor:
+        """How many positions there are."""
+        return tf.size(self._ids)
 
     def count_available(self) -> tf.Tensor:
         """How many items are eligible when a request filters none."""

@@ -6,6 +6,8 @@ This is leave-one-out, the occlusion of Zeiler & Fergus (2014, arXiv:1311.2901).
 again, in one batch, so a weight is what the model does and no approximation of it. Weights need not add up to the score: of two
 events that say the same, neither alone makes much difference. When an event is removed, an older one may be read instead, as it
 would be in a request without that event.
+
+Of the words, each piece has its own share of the match (`models/lexical`): removing it would change what the others share.
 """
 from typing import NamedTuple
 
@@ -19,6 +21,7 @@ class Weights(NamedTuple):
 
     history: tf.Tensor  # [batch, L] of each event; 0 for those that are not read: pads, unknown items, those that are too old
     tokens: tf.Tensor  # [batch, T] word pieces of the query, "" pads
+    pieces: tf.Tensor  # [batch, T] ids of the word pieces, -1 for pads and pieces that the vocabulary lacks
     query: tf.Tensor  # [batch, T] of each word piece
 
 
@@ -42,8 +45,8 @@ def _of_events(reader: QueryReader, events: Events, v: tf.Tensor, shape: tf.Tens
     return tf.scatter_nd(target, weight, shape)
 
 
-def _of_tokens(reader: QueryReader, query: tf.Tensor, v: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Word pieces and their weights, `[batch, T]` each."""
+def _of_tokens(reader: QueryReader, query: tf.Tensor, v: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Word pieces, their ids and their weights, `[batch, T]` each."""
     tokenizer = reader.encoder.tokenizer
     before = 1 + tokenizer.prompt_length("query")  # [CLS] and the prompt, which stay
     ids = tokenizer(query, role="query", pad_to_max=False)
@@ -66,7 +69,8 @@ def _of_tokens(reader: QueryReader, query: tf.Tensor, v: tf.Tensor) -> tuple[tf.
         return tf.scatter_nd(at, _lost(tf.gather(whole, row), without, tf.gather(v, row)), tf.shape(there, out_type=tf.int64))
 
     found = tf.cond(tf.size(at) > 0, weights, lambda: tf.zeros(tf.shape(there)))
-    return tf.where(there, tokenizer.pieces(ids[:, before:-1]), ""), found
+    own = ids[:, before:-1]
+    return tf.where(there, tokenizer.pieces(own), ""), tf.where(there & (own != tokenizer.unknown), own, -1), found
 
 
 def _lost(whole: tf.Tensor, without: tf.Tensor, v: tf.Tensor) -> tf.Tensor:

@@ -17,6 +17,7 @@ from tfrec.graph.inverted_index import SHALLOW, InvertedIndex, ProbeLimits
 from tfrec.graph.probe_limits import least_probe_limits
 from tfrec.graph.quantization import Storage
 from tfrec.graph.recall import ExactBest, sample_queries
+from tfrec.models.lexical.lexicon import Lexicon
 from tfrec.models.recommender import Recommender
 
 log = logging.getLogger(__name__)
@@ -45,18 +46,20 @@ class Given(NamedTuple):
     storage: Storage
 
 
-def choose_index(recommender: Recommender, *, given: Given | None = None) -> tuple[ExactIndex, dict[str, Any]]:
+def choose_index(recommender: Recommender, *, given: Given | None = None,
+                 lexicon: Lexicon | None = None) -> tuple[ExactIndex, dict[str, Any]]:
     """The index of a recommender's items, and its entry in the manifest.
 
     Args:
         recommender: whose items, vectors and popularity are indexed.
         given: for a delta: the same kind of index is made, with these lists. A recall below the target is then only a warning.
+        lexicon: the words of the catalogue, if it is searched by words. What they find is not in the recall: they miss nothing.
     """
     config, catalogue = recommender.config.serving, recommender.catalogue
     is_inverted = len(catalogue) >= INVERTED_FROM if given is None else given.lists is not None
     storage = config.index_storage if given is None else given.storage
     if not is_inverted and storage == "float32":
-        return _exact(recommender), {"kind": "exact"}
+        return _exact(recommender, lexicon), {"kind": "exact"}
     exact = ExactBest(catalogue, recommender.item_vectors(), recommender.prior.log_p(), k=min(MEASURED_K, config.max_k))
     queries = sample_queries(recommender, n=_MEASURING, seed=recommender.config.training.seed + 1)
     found: dict[str, Any] = {"storage": storage, "k": MEASURED_K, "recall_target": config.recall_target}
@@ -65,14 +68,14 @@ def choose_index(recommender: Recommender, *, given: Given | None = None) -> tup
         lists = given.lists if given is not None and given.lists is not None else _least_lists(recommender, exact)
         index = inverted = InvertedIndex(
             catalogue, exact.vectors, exact.log_p, max_k=config.max_k, centroids=lists.centroids, shallow=lists.shallow,
-            deep=lists.deep, storage=storage)
+            deep=lists.deep, storage=storage, lexicon=lexicon)
         recall = exact.recall(index, queries)
         while given is None and min(recall.values()) < config.recall_target and inverted.read_more(_MORE, most=_MOST):
             recall = exact.recall(index, queries)
         found |= {"kind": "lists", "recall": recall, "lists": len(lists.centroids), "near": inverted.shallow._asdict(),
                   "far": inverted.deep._asdict()}
     else:
-        index = _exact(recommender, storage)
+        index = _exact(recommender, lexicon, storage)
         found |= {"kind": "exact", "recall": exact.recall(index, queries)}
     least = min(found["recall"].values())
     if least >= config.recall_target:
@@ -82,12 +85,12 @@ def choose_index(recommender: Recommender, *, given: Given | None = None) -> tup
         log.warning("%s: export the model again, so that its lists are made anew", missed)
         return index, found
     log.warning("%s: all items are searched instead. Lower serving.recall_target, or set serving.index_storage=float32", missed)
-    return _exact(recommender), {"kind": "exact", "refused": found}
+    return _exact(recommender, lexicon), {"kind": "exact", "refused": found}
 
 
-def _exact(recommender: Recommender, storage: Storage = "float32") -> ExactIndex:
+def _exact(recommender: Recommender, lexicon: Lexicon | None, storage: Storage = "float32") -> ExactIndex:
     return ExactIndex(recommender.catalogue, recommender.item_vectors(), recommender.prior.log_p(),
-                      max_k=recommender.config.serving.max_k, storage=storage)
+                      max_k=recommender.config.serving.max_k, storage=storage, lexicon=lexicon)
 
 
 def _least_lists(recommender: Recommender, exact: ExactBest) -> InvertedLists:

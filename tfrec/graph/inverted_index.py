@@ -8,9 +8,10 @@ query reads all lists whose bound is near the best one's, up to a number of bloc
 elsewhere few: what is read on average is half of what a fixed nprobe would need. A query that wants more items, or excludes some
 of the best, reads further. The most popular items, the head, are always read.
 
-Items whose log p comes with the request are scored beside the lists, wherever they are. A row is answered from all items instead
-when too few items were found, when its tags and bounds hide more than half of the items, and when popularity counts against an
-item, as a draw of Thompson sampling may have it: then the bound is none. Everything is in stock operators.
+Items whose log p comes with the request, and those that have most of a query's words, are scored beside the lists, wherever they
+are. A row is answered from all items instead when too few items were found, when its tags and bounds hide more than half of the
+items, and when popularity counts against an item, as a draw of Thompson sampling may have it: then the bound is none. Everything
+is in stock operators.
 """
 from typing import NamedTuple
 
@@ -19,10 +20,13 @@ import tensorflow as tf
 
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.graph.clustering import BLOCK, layout
-from tfrec.graph.exact_index import LOWEST, NOTHING, ExactIndex, Filters, names_attributes
+from tfrec.graph.exact_index import LOWEST, NOTHING, ExactIndex, Filters, names_attributes, plus_words
 from tfrec.graph.quantization import Storage
+from tfrec.models.lexical.lexicon import Lexicon
 
 SHALLOW, DEEP = 100, 300  # how many of the best items, excluded ones included, the two limits of an index are made to find
+
+BY_WORDS = 200  # items that have most of a query's words, of which any may be the best
 
 _CHUNK = 128  # blocks that are copied and multiplied at once: 2 MB, which stay in the cache between the two
 _SPARE = 1.5  # times the lists that hold the wanted blocks on average: a row that meets shorter ones reads fewer
@@ -56,9 +60,10 @@ class InvertedIndex(ExactIndex):
         shallow: ProbeLimits,
         deep: ProbeLimits,
         storage: Storage = "float32",
+        lexicon: Lexicon | None = None,
     ) -> None:
         lists = layout(vectors, log_p, catalogue.available, centroids)
-        super().__init__(catalogue, vectors, log_p, max_k=max_k, storage=storage, order=lists.order)
+        super().__init__(catalogue, vectors, log_p, max_k=max_k, storage=storage, order=lists.order, lexicon=lexicon)
         self._centroids = self._keep("list_centre", centroids)
         self._max_log_p = self._keep("list_peak", lists.max_log_p)
         self._first_block = self._keep("list_first", lists.first)
@@ -92,9 +97,12 @@ class InvertedIndex(ExactIndex):
         scores = tf.concat([self._head_scores(u, beta), self._block_scores(u, beta, blocks, read)], axis=1)
         columns, mostly_hidden = _Columns(self._head[0], blocks, tf.zeros([rows, 0], tf.int32)), tf.zeros([rows], tf.bool)
         if filters is not None:
-            named = self.positions(tf.concat([filters.exclude, filters.prior_items], axis=1))
+            listed = columns.positions(_numbers(scores))
+            scores = plus_words(scores, filters, lambda words: tf.gather(words, listed, batch_dims=1))
+            by_words = self._by_words(filters)
+            named = tf.concat([self.positions(tf.concat([filters.exclude, filters.prior_items], axis=1)), by_words], axis=1)
             scores = _hide(scores, columns.of(named, n_blocks=tf.size(self._ids) // BLOCK))
-            own_scores, own = self._own_scores(u, beta, filters)
+            own_scores, own = self._own_scores(u, beta, filters, by_words)
             scores, columns = tf.concat([scores, own_scores], axis=1), columns._replace(own=own)
             scores, mostly_hidden = tf.cond(
                 tf.reduce_any(names_attributes(filters)),
@@ -167,10 +175,20 @@ class InvertedIndex(ExactIndex):
 
         return tf.cond(count > _CHUNK, in_parts, lambda: self._vectors.block_products(tf.gather(u, row), block, BLOCK))
 
-    def _own_scores(self, u: tf.Tensor, beta: tf.Tensor, filters: Filters) -> tuple[tf.Tensor, tf.Tensor]:
-        """Scores and positions `[batch, P]` of the items whose log p the row brings; -inf for those that may not come."""
-        position = self.positions(filters.prior_items)
-        scores = tf.linalg.matvec(self.vectors(position), u) + beta[:, None] * filters.prior_log_p
+    def _by_words(self, filters: Filters) -> tf.Tensor:
+        """Positions `[batch, n]` of the items that have most of each query's words, -1 where there are fewer."""
+        most, positions = tf.math.top_k(filters.words, tf.minimum(BY_WORDS, tf.shape(filters.words)[1]))
+        return tf.where(most > 0, positions, -1)
+
+    def _own_scores(self, u: tf.Tensor, beta: tf.Tensor, filters: Filters, by_words: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Scores and positions `[batch, n]` of what words found and of the items whose log p the row brings.
+
+        They are -inf for those that may not come.
+        """
+        position = tf.concat([by_words, self.positions(filters.prior_items)], axis=1)
+        log_p = tf.concat([tf.gather(self._log_p.value(), tf.maximum(by_words, 0)), filters.prior_log_p], axis=1)
+        scores = tf.linalg.matvec(self.vectors(position), u) + beta[:, None] * log_p
+        scores = plus_words(scores, filters, lambda words: tf.gather(words, tf.maximum(position, 0), batch_dims=1))
         number = tf.range(tf.shape(position)[1])
         same = position[:, :, None] == position[:, None, :]
         overruled = tf.reduce_any(same & (number[:, None] < number), axis=2)  # of an item that is named twice the last counts
@@ -200,7 +218,7 @@ class _Columns(NamedTuple):
 
     head: tf.Tensor  # [] number of items of the head, which are at the first positions of the index
     blocks: tf.Tensor  # int32 [batch, n]; 0, a block of the head, where none is read
-    own: tf.Tensor  # int32 [batch, P] positions of the items whose log p the row brings
+    own: tf.Tensor  # int32 [batch, P] positions of what words found and of the items whose log p the row brings
 
     def positions(self, columns: tf.Tensor) -> tf.Tensor:
         """Positions in the index of `columns` `[batch, n]`."""

@@ -2,6 +2,7 @@
 
     u = behaviour(history, actions, ages) + scale_query(text) + scale_context(person and moment)
     beta: the weight of popularity beside it, which is another one when the request has a query
+    words(i) = scale of the query * match(query, i)          what its words add to the score of item i
 
 A history may have pads, unknown items, and more events than are read.
 """
@@ -93,6 +94,21 @@ class QueryReader:
     def positions(self, inputs: Inputs) -> tf.Tensor:
         """What the model reads of person and moment, `[batch, features]`."""
         return self._requests.positions(inputs["time"], inputs["context_name"], inputs["context_value"])
+
+    def words(self, queries: tf.Tensor) -> tf.Tensor:
+        """What the words of queries `[batch]` add to each score, `[batch, n_positions]`; `[batch, 0]` where all are empty."""
+        rows, match = tf.shape(queries)[0], self._index.words
+        if match is None:
+            return tf.zeros([rows, 0])
+        return tf.cond(tf.reduce_any(queries != ""),
+                       lambda: self.model.query_scale() * match(queries, self._index.size()), lambda: tf.zeros([rows, 0]))
+
+    def words_of_pieces(self, pieces: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+        """What each word piece `[batch, T]` of a query adds, as a word, to the score of the item at `position` `[batch]`."""
+        match = self._index.words
+        if match is None:
+            return tf.zeros(tf.shape(pieces))
+        return self.model.query_scale() * match.of_pieces(pieces, position)
 
     def _encode(self, texts: tf.Tensor, *, role: Role) -> tf.Tensor:
         """Text vectors `[batch, text_width]`. Empty texts cost nothing and give zero."""

@@ -21,7 +21,7 @@ import tensorflow as tf
 from tfrec.client.contract import FILTERS, POLICY, TEXTS, signatures
 from tfrec.client.inputs import NO_SCORE
 from tfrec.graph.bandits import linucb, thompson
-from tfrec.graph.exact_index import LOWEST, Filters
+from tfrec.graph.exact_index import KINDS, LOWEST, Filters, plus_words
 from tfrec.graph.explain import leave_one_out
 from tfrec.graph.explore import Policy, explore, log_propensities
 from tfrec.graph.graph_digest import graph_digest
@@ -29,6 +29,7 @@ from tfrec.graph.index_choice import Given, choose_index
 from tfrec.graph.request import Inputs, QueryReader, function, same_shape, tensor_specs
 from tfrec.graph.reranking import Reranking, search_reranked
 from tfrec.graph.served_weights import captured, encoder_weights, tower_weights
+from tfrec.models.lexical.lexicon import Lexicon
 from tfrec.models.recommender import Recommender
 from tfrec.models.text_encoder import TextEncoder
 
@@ -48,7 +49,8 @@ class Graph:
 
     def __init__(self, recommender: Recommender, encoder: TextEncoder, *, given: Given | None = None,
                  shortlist: int | None = None) -> None:
-        self._index, self.measured = choose_index(recommender, given=given)
+        lexicon = Lexicon.of(recommender.config, recommender.catalogue, encoder.tokenizer)
+        self._index, self.measured = choose_index(recommender, given=given, lexicon=lexicon)
         self._index.weigh(recommender.explored_mass())
         self._reader = QueryReader(recommender, encoder, self._index)
         self._head, self.features = recommender.head, recommender.requests
@@ -56,12 +58,13 @@ class Graph:
         self._recommender, self.encoder_weights = recommender, encoder_weights(encoder)
         self.tower_weights = tower_weights(recommender)
         self.shortlist = shortlist or recommender.config.serving.shortlist
-        # traced once, however many signatures call it
+        # traced once each, however many signatures call them
         vectors, k, beta = (tf.TensorSpec(shape, dtype) for shape, dtype in (
             ([None, recommender.config.model.dim], tf.float32), ([None], tf.int32), ([None], tf.float32)))
         self._search: Callable[[tf.Tensor, tf.Tensor, tf.Tensor, Filters], Answer] = function(
-            self._searched, input_signature=[vectors, k, beta, Filters(**tensor_specs(FILTERS))]
+            self._searched, input_signature=[vectors, k, beta, Filters(**tensor_specs(KINDS))]
         )
+        self._words = function(self._reader.words, input_signature=[tf.TensorSpec([None], tf.string)])
         self.functions = {
             name: function(getattr(self, name), input_signature=[tensor_specs(inputs)])
             for name, (inputs, _) in signatures(context=bool(recommender.requests.width)).items()
@@ -98,20 +101,20 @@ class Graph:
     def serving_default(self, inputs: Inputs) -> Answer:
         """The best `k` items by history and query alone: items, scores `[batch, K]`."""
         u, beta = self._reader.read(inputs)
-        return _finite(self._index.search(u, inputs["k"], beta=beta))
+        return _finite(self._index.search(u, inputs["k"], beta=beta, filters=self._filters(inputs)))
 
     def recommend(self, inputs: Inputs) -> Answer:
         """The best `k` items that the filters let pass, or a slate of them (`reranking.py`): items, scores `[batch, K]`."""
         u, beta = self._reader.read(inputs)
         same_shape("cap_prefixes", inputs["cap_prefixes"], caps=inputs["caps"])
         asked = Reranking(*(inputs[name] for name in Reranking._fields))
-        return _finite(search_reranked(self._index, u, inputs["k"], beta=beta, filters=_filters(inputs), asked=asked,
+        return _finite(search_reranked(self._index, u, inputs["k"], beta=beta, filters=self._filters(inputs), asked=asked,
                                        shortlist=self.shortlist, plain=self._search))
 
     def explore(self, inputs: Inputs) -> Answer:
         """A slate drawn at random by temperature, epsilon and seed: items, scores, log_propensities `[batch, K]`."""
         u, beta = self._reader.read(inputs)
-        filters = _filters(inputs)
+        filters = self._filters(inputs)
         slate, log_pi = explore(
             self._index, u, inputs["k"], beta=beta, filters=filters, policy=_policy(inputs), seed=inputs["seed"],
             shortlist=self.shortlist,
@@ -126,23 +129,23 @@ class Graph:
         """The best items by one draw of the head, `alpha` times as wide as its posterior: items, scores `[batch, K]`."""
         u, beta = self._reader.read(inputs)
         drawn, popularity = thompson(self._head, u, beta, alpha=inputs["alpha"], seed=inputs["seed"])
-        return self._search(drawn, inputs["k"], popularity, _filters(inputs))
+        return self._search(drawn, inputs["k"], popularity, self._filters(inputs))
 
     def linucb(self, inputs: Inputs) -> Answer:
         """The best items by mean plus `alpha` standard deviations: items, and these sums as scores `[batch, K]`."""
         u, beta = self._reader.read(inputs)
-        return _finite(linucb(self._index, self._head, u, inputs["k"], beta=beta, filters=_filters(inputs),
+        return _finite(linucb(self._index, self._head, u, inputs["k"], beta=beta, filters=self._filters(inputs),
                               alpha=inputs["alpha"], shortlist=self.shortlist))
 
     def rank(self, inputs: Inputs) -> Answer:
         """The scores of given candidates: `[batch, C]`."""
         u, beta = self._reader.read(inputs)
-        return {"scores": self._scores(u, self._index.positions(inputs["candidates"]), beta, _filters(inputs))}
+        return {"scores": self._scores(u, self._index.positions(inputs["candidates"]), beta, self._filters(inputs))}
 
     def explain(self, inputs: Inputs) -> Answer:
         """Why one item has its score: scores, popularity `[batch]`, history_weights `[batch, L]`, tokens and token_weights."""
         u, beta = self._reader.read(inputs)
-        filters, position = _filters(inputs), self._index.positions(inputs["item"])[:, None]
+        filters, position = self._filters(inputs), self._index.positions(inputs["item"])[:, None]
         known = tf.cast(position >= 0, tf.float32)  # about an item that is not known there is nothing to say
         v = self._index.vectors(position)[:, 0] * known
         weights = leave_one_out(self._reader, inputs, v)
@@ -151,7 +154,7 @@ class Graph:
             "popularity": (self._index.popularity(position, beta, filters) * known)[:, 0],
             "history_weights": weights.history,
             "tokens": weights.tokens,
-            "token_weights": weights.query,
+            "token_weights": weights.query + self._reader.words_of_pieces(weights.pieces, position[:, 0]),
         }
 
     def similar(self, inputs: Inputs) -> Answer:
@@ -177,8 +180,16 @@ class Graph:
     def _log_propensities(self, inputs: Inputs) -> tf.Tensor:
         """What `explore` would report of slates that were drawn before `[batch, K]`."""
         u, beta = self._reader.read(inputs)
-        return log_propensities(self._index, u, self._index.positions(inputs["slate"]), beta=beta, filters=_filters(inputs),
+        return log_propensities(self._index, u, self._index.positions(inputs["slate"]), beta=beta, filters=self._filters(inputs),
                                 policy=_policy(inputs), shortlist=self.shortlist)
+
+    def _filters(self, inputs: Inputs) -> Filters:
+        """The filters of a request; a signature without such inputs hides no item."""
+        if "prior_items" in inputs:
+            same_shape("prior_items", inputs["prior_items"], prior_log_p=inputs["prior_log_p"])
+        if "bound_columns" in inputs:
+            same_shape("bound_columns", inputs["bound_columns"], bound_min=inputs["bound_min"], bound_max=inputs["bound_max"])
+        return Filters.of(tf.shape(inputs["query"])[0], **inputs, words=self._words(inputs["query"]))
 
     def _searched(self, u: tf.Tensor, k: tf.Tensor, beta: tf.Tensor, filters: Filters) -> Answer:
         return _finite(self._index.search(u, k, beta=beta, filters=filters))
@@ -186,15 +197,8 @@ class Graph:
     def _scores(self, u: tf.Tensor, positions: tf.Tensor, beta: tf.Tensor, filters: Filters) -> tf.Tensor:
         """Scores of the items at `positions` `[batch, n]`; `NO_SCORE` where a position is negative."""
         scores = tf.linalg.matvec(self._index.vectors(positions), u) + self._index.popularity(positions, beta, filters)
+        scores = plus_words(scores, filters, lambda words: tf.gather(words, tf.maximum(positions, 0), batch_dims=1))
         return tf.where(positions >= 0, scores, NO_SCORE)
-
-
-def _filters(inputs: Inputs) -> Filters:
-    """The filters of a request; a signature without such inputs hides no item."""
-    same_shape("prior_items", inputs["prior_items"], prior_log_p=inputs["prior_log_p"])
-    if "bound_columns" in inputs:
-        same_shape("bound_columns", inputs["bound_columns"], bound_min=inputs["bound_min"], bound_max=inputs["bound_max"])
-    return Filters.of(tf.shape(inputs["prior_items"])[0], **inputs)
 
 
 def _policy(inputs: Inputs) -> Policy:

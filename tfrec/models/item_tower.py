@@ -52,14 +52,19 @@ class ItemTower(keras.layers.Layer):
 
     def start_from(self, text_vectors: np.ndarray) -> None:
         """Set the projection to the principal components of the text vectors `[n, text_width]`, so that near texts start near."""
-        centre = text_vectors.mean(0)
-        spread, directions = np.linalg.eigh(np.cov(text_vectors - centre, rowvar=False))
-        dim = self.sizes["dim"]
-        kernel = np.zeros([self.sizes["text_width"], dim], np.float32)
-        kept = directions[:, ::-1][:, : min(dim, directions.shape[1])]
-        kernel[:, : kept.shape[1]] = kept
-        self.project_text.set_weights([kernel, -(centre @ kernel)])
+        kernel, bias = principal_components(text_vectors, dim=self.sizes["dim"])
+        self.project_text.set_weights([kernel, bias])
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return super().get_config() | self.sizes
+
+
+def principal_components(vectors: np.ndarray, *, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """The kernel `[width, dim]` and bias `[dim]` that project vectors `[n, width]` onto their first principal components."""
+    centre = vectors.mean(0)
+    _, directions = np.linalg.eigh(np.cov(vectors - centre, rowvar=False))
+    kernel = np.zeros([vectors.shape[1], dim], np.float32)
+    kept = directions[:, ::-1][:, : min(dim, directions.shape[1])]
+    kernel[:, : kept.shape[1]] = kept
+    return kernel, -(centre @ kernel)

@@ -3,6 +3,8 @@
 The prior *rolls*, which means that it counts every event strictly before the second of the question, or stays *frozen* as the
 recommender holds it. The weights stay as they are.
 """
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
@@ -26,16 +28,18 @@ class SearchScorer:
         recommender: The model, with the weights that it has at each call.
         vectors: `[n, text_width]`, of the queries' texts.
         log_p: `[n_items]`, how popular the items are.
+        words: what the words of the searches in some rows add to each item, in cosines; None to score by meaning alone.
     """
 
-    def __init__(self, recommender: Recommender, vectors: FloatArray, *, log_p: FloatArray) -> None:
-        self._recommender, self._vectors, self._log_p = recommender, vectors, log_p
+    def __init__(self, recommender: Recommender, vectors: FloatArray, *, log_p: FloatArray,
+                 words: Callable[[Ints], FloatArray] | None = None) -> None:
+        self._recommender, self._vectors, self._log_p, self._words = recommender, vectors, log_p, words
 
     def __call__(self, rows: Ints) -> FloatArray:
         """Scores `[batch, n_items]` of the searches in `rows` `[batch]` of the vectors."""
         u = self._recommender.model.scale_query(tf.constant(self._vectors[rows])).numpy()
         scores: FloatArray = u @ self._recommender.item_vectors().T + np.float32(SEARCH_BETA) * self._log_p
-        return scores
+        return scores if self._words is None else scores + self._recommender.model.query_scale().numpy() * self._words(rows)
 
 
 class Scorer:

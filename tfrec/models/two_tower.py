@@ -142,7 +142,11 @@ class TwoTower(tfrs.Model):
         """What a query text `[n, text_width]` adds to the query vector of a history, `[n, dim]`; zero for an empty text."""
         present = tf.cast(tf.reduce_any(text != 0.0, axis=-1, keepdims=True), tf.float32)
         v = tf.math.l2_normalize(self.items.text_part(text), axis=-1)
-        return v * present * self.search_scale * tf.exp(self.log_scale)
+        return v * present * self.query_scale()
+
+    def query_scale(self) -> tf.Tensor:
+        """What a cosine of 1 between a query and an item counts in a score."""
+        return self.search_scale * tf.exp(self.log_scale)
 
     def scale_context(self, positions: tf.Tensor) -> tf.Tensor:
         """What person and moment add to a query vector, `[n, dim]`, of `positions` `[n, features]`; zero without features."""

@@ -18,6 +18,8 @@ from tfrec.data.items.catalogue_cache import cached_catalogue
 from tfrec.data.items.numeric_columns import numeric_table
 from tfrec.errors import ServingError
 from tfrec.graph.served_weights import TOWERS, tower_weights
+from tfrec.models.lexical.postings import Floats, Postings, texts_by_field
+from tfrec.models.lexical.terms import LexicalTerms
 from tfrec.models.popularity_prior import PopularityPrior
 from tfrec.models.recommender import Recommender
 from tfrec.models.text_encoder import load_encoder
@@ -47,6 +49,7 @@ class Expected(NamedTuple):
     items: list[str]  # [n] ids of the items whose texts these are
     queries: np.ndarray  # [n, dim] vectors of the texts as queries
     scores: np.ndarray  # [n, n] of each item for each text
+    words: np.ndarray  # [n, n] what words add to them
     tolerance: float  # of numbers, relative and absolute
     catalogue: Catalogue
 
@@ -75,7 +78,8 @@ def check_artefacts(version_dir: str | Path, manifest: Manifest, *, sample: int 
         if takes_context(manifest.signatures) != bool(model.requests.width):
             raise ServingError("saved_model.pb: the graph and the checkpoint's [features] differ in whether a context is read")
         _check_vectors(served, model, tolerance=tolerance)
-        return _answers(model, prior.log_p()[chosen], tolerance=tolerance, catalogue=catalogue)
+        words = _checked_words(served, model)
+        return _answers(model, prior.log_p()[chosen], words, tolerance=tolerance, catalogue=catalogue)
     except ServingError as error:
         raise ServingError(f"its parts do not agree: {error}") from error
     except Exception as error:  # what reads a damaged file raises whatever it trips over
@@ -192,17 +196,39 @@ def _check_vectors(served: dict[str, np.ndarray], model: Recommender, *, toleran
                            f"up to {off.max():.3g} apart, in {int((off > tolerance).sum())} of {len(off)} items tried")
 
 
-def _answers(model: Recommender, log_p: np.ndarray, *, tolerance: float, catalogue: Catalogue) -> Expected:
+def _checked_words(served: dict[str, np.ndarray], model: Recommender) -> Floats:
+    """What words add to the scores of the model's items for their own texts `[n, n]`; the graph's words must be theirs."""
+    texts = model.catalogue.texts
+    if "words_begin" not in served:
+        return np.zeros((len(texts), len(texts)), np.float32)
+    begin, item, impact, idf = (served[f"words_{name}"] for name in ("begin", "item", "impact", "idf"))
+    terms = LexicalTerms(load_encoder(model.config.text).tokenizer)
+    if len(idf) != terms.count or len(begin) != terms.count + 1 or begin[-1] != len(item) - 1:
+        raise ServingError(f"variables: expected the words of {terms.count} terms, got {len(idf)} and {len(begin)} beginnings")
+    at = _positions(served)
+    own = np.array([at[name] for name in model.catalogue.ids.tolist()])
+    term = np.repeat(np.arange(terms.count), np.diff(begin))
+    by_field = texts_by_field(model.catalogue).values()
+    for position, name, fields in zip(own, model.catalogue.ids.tolist(), zip(*by_field, strict=True), strict=True):
+        held = set(term[item[:-1] == position].tolist())
+        pieces, grams = (set(kind.values.numpy().tolist()) for kind in terms(tf.constant(fields, tf.string)))
+        if not pieces <= held <= pieces | grams:
+            raise ServingError(f"variables: the graph's words of {name!r} are not those of its text")
+    found = Postings(begin, item[:-1], impact[:-1], idf, len(served["ids"])).matches(texts, terms)[:, own]
+    return np.asarray(found * model.model.query_scale().numpy(), np.float32)
+
+
+def _answers(model: Recommender, log_p: np.ndarray, words: Floats, *, tolerance: float, catalogue: Catalogue) -> Expected:
     texts, ids, config = model.catalogue.texts, model.catalogue.ids.tolist(), model.config.text
     encoder, read = load_encoder(config), model.text
     if encoder.tokenizer.prompts.query != encoder.tokenizer.prompts.item:
         read = encoder.encode(texts, role="query", batch_size=config.batch_size)
     queries = model.model.scale_query(tf.constant(read)).numpy()
-    scores = queries @ model.item_vectors().T + np.float32(SEARCH_BETA) * log_p
+    scores = queries @ model.item_vectors().T + np.float32(SEARCH_BETA) * log_p + words
     # a text without words is no search: that answers as if nobody had asked
     said = [row for row, text in enumerate(texts) if text.strip() and read[row].any()]
     return Expected([texts[row] for row in said], [ids[row] for row in said], queries[said], scores[np.ix_(said, said)],
-                    tolerance, catalogue)
+                    words[np.ix_(said, said)], tolerance, catalogue)
 
 
 def _positions(served: dict[str, np.ndarray]) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 One object holds the weights of both, one after the other. It is the champion until something trains on the window.
 """
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,9 +24,10 @@ from tfrec.evaluation.pair_accuracy import PairAccuracy, compare_accuracy
 from tfrec.evaluation.policy_value import PolicyValue, compare_policies
 from tfrec.evaluation.protocol import Ranks, hash_sample, rank_events, with_history
 from tfrec.evaluation.search_ranks import OWN_TEXTS, Searches, chosen_searches, own_texts, rank_searches
+from tfrec.models.lexical.lexicon import Lexicon
 from tfrec.models.prior_timeline import PriorTimeline
 from tfrec.models.recommender import Recommender
-from tfrec.models.scorer import Scorer, SearchScorer
+from tfrec.models.scorer import FloatArray, Ints, Scorer, SearchScorer
 from tfrec.models.text_encoder import load_encoder
 from tfrec.release.manifest import Manifest
 from tfrec.retrain.split import Split
@@ -72,7 +74,8 @@ class Contest:
         self._rank = partial(rank_events, inter, train_end=split.start, histories=histories)
         self._scorer = Scorer(model, inter, counted=0, histories=histories, timeline=timeline)
         self._searches = _searches(config, window.catalogue, window.slates, since=split.until)
-        self._search = SearchScorer(model, _vectors(model, self._searches), log_p=self._scorer.log_p(split.judges.events[:1])[0])
+        self._search = SearchScorer(model, _vectors(model, self._searches), log_p=self._scorer.log_p(split.judges.events[:1])[0],
+                                    words=_words(model, self._searches))
         self._champion = self._measured()
 
     def _measured(self) -> Measured:
@@ -136,6 +139,15 @@ def _vectors(recommender: Recommender, searches: Searches) -> np.ndarray:
         return recommender.text[searches.items]
     text = recommender.config.text
     return load_encoder(text).encode(searches.texts, role="query", batch_size=text.batch_size)
+
+
+def _words(recommender: Recommender, searches: Searches) -> Callable[[Ints], FloatArray] | None:
+    """What words add to searches, as served. None for items' own texts, which words always find: they ask about meaning."""
+    if searches.source == OWN_TEXTS:
+        return None
+    config = recommender.config
+    found = Lexicon.of(config, recommender.catalogue, load_encoder(config.text).tokenizer)
+    return None if found is None else lambda rows: found.matches([searches.texts[row] for row in rows])
 
 
 def _floor(share: float, parent: Manifest, popularity: Ranks) -> Floor | None:

@@ -5,6 +5,7 @@ are saved beside them, under names that other programs ignore, so those programs
 """
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,8 @@ def load_bert(checkpoint: Checkpoint) -> Bert:
 
 
 def write_encoder(
-    bert: Bert, parent: Checkpoint, directory: Path, *, tuned: peft.TunedParameters, provenance: dict[str, object]
+    bert: Bert, parent: Checkpoint, directory: Path, *, tuned: peft.TunedParameters, provenance: dict[str, object],
+    finish: Callable[[Path], None] | None = None,
 ) -> None:
     """Write an encoder that was tuned. The directory appears whole or not at all.
 
@@ -74,6 +76,7 @@ def write_encoder(
         directory: of the new encoder.
         tuned: the PEFT method of `bert`, and the variables that it has added.
         provenance: how the encoder was made; written to `tuning.json`.
+        finish: may add files to the directory that it is given, in which the encoder is complete, before `directory` appears.
 
     Raises:
         UsageError: `directory` exists already.
@@ -102,4 +105,6 @@ def write_encoder(
         (encoder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         (staged / "tuning.json").write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
         save_file(new, encoder / WEIGHTS_FILE, metadata={"format": "pt"})
+        if finish is not None:
+            finish(staged)
         staged.rename(directory)

@@ -47,6 +47,7 @@ class Tokenizer(tf.Module):
         super().__init__(name="tokenizer")
         self.max_tokens, self.prompts = max_tokens, prompts
         self.pad, self.start, self.end, self.mask = files.pad, files.start, files.end, files.mask
+        self.unknown = files.unknown
         self._names = tf.constant(files.pieces)
         self._model = (WordPieces if files.kind == "WordPiece" else SentencePieces)(files)
         _compare(files, self._model)
@@ -78,6 +79,19 @@ class Tokenizer(tf.Module):
         edge = tf.ones([tf.shape(texts)[0], 1], tf.int32)
         rows = tf.concat([edge * self.start, rows, edge * self.end], axis=1)
         return rows.to_tensor(self.pad, shape=[None, self.max_tokens] if pad_to_max else None)
+
+    @property
+    def n_pieces(self) -> int:
+        """How many pieces there are: ids are below it."""
+        return int(self._names.shape[0])
+
+    def clean(self, texts: tf.Tensor) -> tf.Tensor:
+        """Return strings `[batch]` as the checkpoint normalizes them, with spaces (or `▁`) between words."""
+        return self._model.clean(texts)
+
+    def clean_ids(self, clean: tf.Tensor) -> tf.RaggedTensor:
+        """Return the ids `[batch, (pieces)]` of clean texts, without prompt, [CLS] and [SEP], and not cut."""
+        return self._model.ids(clean)
 
     def prompt_length(self, role: Role) -> int:
         """Return the number of tokens of the prompt, which follow [CLS] in a text that is not empty."""

@@ -66,7 +66,7 @@ def parent_vectors(config: Config, encoder: TextEncoder, texts: Sequence[str]) -
 
 
 def new_encoder(config: Config, build: Callable[[TextEncoder, PeftConfig], tuple[TunedModel, ExampleBatches]], output: Path, *,
-                examples: int, title: str) -> Tuned:
+                examples: int, title: str, finish: Callable[[Path], None] | None = None) -> Tuned:
     """Tune `text.encoder` and write the new encoder.
 
     Args:
@@ -75,6 +75,7 @@ def new_encoder(config: Config, build: Callable[[TextEncoder, PeftConfig], tuple
         output: directory of the new encoder.
         examples: their number, for the log and the result.
         title: what is done, for people.
+        finish: may add files to the directory that it is given, in which the encoder is complete, before `output` appears.
 
     Raises:
         UsageError: `output` exists or cannot be written, which is checked before any work; or nothing would be trained.
@@ -94,6 +95,6 @@ def new_encoder(config: Config, build: Callable[[TextEncoder, PeftConfig], tuple
         result = tuning_loop.run(model, batches, config, title=title)
     provenance = {"by": title, "parent": config.text.encoder, "trained_parameters": trained, "held_out_loss": result.losses,
                   "text": config.text.model_dump(mode="json"), "tuning": config.tuning.model_dump(mode="json")}
-    write_encoder(encoder.bert, encoder.files, output, tuned=model.tuned, provenance=provenance)
+    write_encoder(encoder.bert, encoder.files, output, tuned=model.tuned, provenance=provenance, finish=finish)
     return Tuned(output, peft_config.method, trained, parameters, trained / parameters, examples, result.best, result.steps,
                  result.losses[0], result.losses[result.best], time.monotonic() - began)

@@ -1,9 +1,12 @@
 """Tuning of the text encoder on pairs of a query and an item that answers it; `tune` writes a directory with a new encoder.
 
+It also fits what the words of each text field count beside the vectors of the new encoder, and writes that into the directory.
+
 Tuning is a step of its own and not a part of `train`, since a changed encoder means that every item is encoded anew. Afterwards
 `text.encoder` names the directory, and training, export and serving are as before. The other items of a batch are the negatives
 of a query (`contrastive.py`).
 """
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,10 +20,12 @@ from tfrec.data.items.catalogue import Catalogue
 from tfrec.errors import DataError
 from tfrec.models.bert.peft_config import PeftConfig
 from tfrec.models.dropout import Noise
+from tfrec.models.lexical.lexicon import FIELDS_FILE
 from tfrec.models.text_encoder import TextEncoder
 from tfrec.training.encoder.augmentation import drop_tokens, mask_spans
 from tfrec.training.encoder.contrastive import contrastive_loss, cosine_distance, right_answers
 from tfrec.training.encoder.example_batches import ExampleBatches, multiple_of_replicas, token_ids
+from tfrec.training.encoder.field_weights import fit_field_weights
 from tfrec.training.encoder.new_encoder import Tuned, new_encoder, parent_vectors
 from tfrec.training.encoder.tuned_model import Batch, TunedModel
 
@@ -116,4 +121,10 @@ def tune(config: Config, catalogue: Catalogue, pairs: Pairs, output: Path, *, re
         batches = pair_batches(encoder, pairs, catalogue.texts, config=config, replay=replay)
         return PairModel(encoder, peft_config, settings=config.tuning, seed=config.training.seed), batches
 
-    return new_encoder(config, build, output, examples=len(pairs), title="tuning")
+    def fit_words(made: Path) -> None:
+        tuned = config.model_copy(update={"text": config.text.model_copy(update={"encoder": str(made)})})
+        weights = fit_field_weights(tuned, catalogue, pairs.take(pairs.held_out(config.tuning.validation_share)))
+        if weights:
+            (made / FIELDS_FILE).write_text(json.dumps(weights, indent=2) + "\n", encoding="utf-8")
+
+    return new_encoder(config, build, output, examples=len(pairs), title="tuning", finish=fit_words)

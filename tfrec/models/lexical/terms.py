@@ -1,0 +1,53 @@
+"""The terms of a text: its word pieces, and the character trigrams of its words, most of which survive a typo.
+
+    "Inceptoin"  ->  pieces inc ##ept ##oin;  trigrams "_in" inc nce cep ept pto toi oin "in_"
+
+Pieces are those of the text encoder's tokenizer, so any language that the encoder reads has terms, words of Chinese among them.
+Texts are in lower case, also where the encoder tells cases apart. A piece that the vocabulary lacks is no term. Trigrams have no
+vocabulary: each is hashed into one of `GRAM_BUCKETS`, so the terms of a catalogue never change its shapes.
+"""
+import tensorflow as tf
+
+from tfrec.models.tokenizer.tokenizer import Tokenizer
+
+GRAM_BUCKETS = 1 << 16
+GRAM = 3  # characters
+CHARACTERS = 4096  # of a text that are read
+QUERY_PIECES = 64  # of a query that are read, and four times as many trigrams
+EDGE = "_"  # stands before and behind a word: how it begins and ends are terms of their own
+
+
+class LexicalTerms:
+    """Turns texts into term ids, as one function for catalogues and for the served graph.
+
+    Args:
+        tokenizer: of the text encoder.
+
+    Attributes:
+        n_pieces: term ids below it are word pieces, the others trigrams.
+        count: term ids are below it.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.n_pieces = tokenizer.n_pieces
+        self.count = self.n_pieces + GRAM_BUCKETS
+
+    def __call__(self, texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
+        """Texts `[n]` -> their word pieces `[n, (pieces)]` and their trigrams `[n, (trigrams)]`, int32, in their order."""
+        clean = self._tokenizer.clean(tf.strings.lower(tf.strings.substr(texts, 0, CHARACTERS, unit="UTF8_CHAR"), "utf-8"))
+        pieces = self._tokenizer.clean_ids(clean)
+        return tf.ragged.boolean_mask(pieces, pieces.with_values(pieces.values != self._tokenizer.unknown)), self._grams(clean)
+
+    def of_queries(self, texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
+        """As for any text, but no more than the first terms: what a long query costs is bounded."""
+        pieces, grams = self(texts)
+        return pieces[:, :QUERY_PIECES], grams[:, : 4 * QUERY_PIECES]
+
+    def _grams(self, clean: tf.Tensor) -> tf.RaggedTensor:
+        words = tf.strings.split(tf.strings.regex_replace(clean, "▁", " "))
+        characters = tf.strings.unicode_split(tf.strings.join([EDGE, words.values, EDGE]), "UTF-8")
+        grams = tf.strings.ngrams(characters, GRAM, separator="")
+        hashed = tf.strings.to_hash_bucket_fast(grams.values, GRAM_BUCKETS)
+        ids = grams.with_values(tf.cast(hashed, tf.int32) + self.n_pieces)
+        return words.with_values(ids).merge_dims(1, 2)
