@@ -92,6 +92,7 @@ def slates_of(found: dict[str, np.ndarray]) -> SlateArrays:
         **found, context=np.zeros((n, 0), np.float32),
         excluded=Ragged.of([row[row != PAD] for row in found["history"]]), tags=TagFilters.of([((), ())] * n, {}),
         bounds=BoundFilters.of([()] * n, {}),
+        searched=np.full(n, "", object),
         live_item=nothing, live_log_p=Ragged.of([[]] * n, np.float32), elapsed=np.full(n, DAY, np.float32),
         snapshot=np.zeros(n, np.int32))
 

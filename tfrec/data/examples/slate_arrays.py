@@ -34,6 +34,7 @@ class SlateArrays:
     history: Ints  # [n, L] catalogue positions, oldest first, PAD behind
     action: Ints  # [n, L] the model's action codes
     gap: npt.NDArray[np.int64]  # [n, L] seconds until the next event, of the newest one until the request; -1 unknown
+    searched: npt.NDArray[np.object_]  # [n] text of the query; "" without one
     query: Floats  # [n, W] text vector; zero without a query
     context: Floats  # [n, F] positions of `RequestFeatures`; NaN unknown
     excluded: Ragged  # [n] catalogue positions that must not be shown

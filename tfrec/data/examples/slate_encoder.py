@@ -64,6 +64,7 @@ class SlateEncoder:
         return SlateArrays(
             user=_codes(slates["user"]),
             time=time,
+            searched=np.array(pc.fill_null(slates["query"], "").to_pylist(), object),
             query=self._queries(slates["query"]),
             context=context,
             excluded=self._excluded(slates),

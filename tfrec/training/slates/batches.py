@@ -20,11 +20,12 @@ _LABELS = ("item", "log_propensity", "reward", "converted", "elapsed")
 class Candidates(NamedTuple):
     """What `n` requests chose among; items are given by catalogue position."""
 
-    log_p: npt.NDArray[np.float32]  # [n, K] popularity of the shown items at that time
+    # popularity at that time and, of a search, what its words added to a score, as much popularity as would have added the same
+    log_p: npt.NDArray[np.float32]  # [n, K] of the shown items
     mass: npt.NDArray[np.float32]  # [n, K] of the shown items in the part that is left to chance; 0 where a slate is shorter
     total_mass: npt.NDArray[np.float32]  # [n] of all items that could come
     shortlist: npt.NDArray[np.int32]  # [n, S] the best that could come, best first; PAD where there are fewer
-    shortlist_log_p: npt.NDArray[np.float32]  # [n, S]
+    shortlist_log_p: npt.NDArray[np.float32]  # [n, S] the same of the shortlist
 
 
 class SlateBatches:

@@ -1,12 +1,12 @@
 """Scores of slates by a recommender as it is at the moment: of what was shown, of the shortlist, and by the exploring policy.
 
 The policy is the served one (`graph/explore.py`), with the same inputs: history and query as served; the items that could come by
-exclusions, tags and availability; popularity as sent with the request, or else as counted by then; shortlist, temperature and
-epsilon. All items are compared, whatever the size of the catalogue, a few requests at a time. Training then reads the shortlists
-alone.
+exclusions, tags and availability; popularity as sent with the request, or else as counted by then; the words of a search;
+shortlist, temperature and epsilon. All items are compared, whatever the size of the catalogue, a few requests at a time. Training
+then reads the shortlists alone.
 """
 from collections.abc import Iterator
-from functools import partial
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +16,10 @@ import tensorflow as tf
 from tfrec.data.examples.sequences import PAD
 from tfrec.data.examples.slate_arrays import SlateArrays
 from tfrec.models.bayesian_head import features
+from tfrec.models.lexical.lexicon import Lexicon
 from tfrec.models.query_tower import HIDDEN
 from tfrec.models.recommender import Recommender
+from tfrec.models.text_encoder import load_encoder
 from tfrec.models.two_tower import TwoTower
 from tfrec.training.slates.batches import STATE, Candidates
 from tfrec.training.slates.policy_gradient import policy
@@ -58,8 +60,9 @@ class PolicyScorer:
         shapes = {"history": [None, length], "action": [None, length], "gap": [None, length], "query": [None, width],
                   "context": [None, recommender.requests.width],
                   "item": [None, None], "snapshot": [None], "may_come": [None, None], "live_at": [None, 2],
-                  "live_log_p": [None]}
-        kinds = {"gap": tf.int64, "query": tf.float32, "context": tf.float32, "may_come": tf.bool, "live_log_p": tf.float32}
+                  "live_log_p": [None], "words": [None, None]}
+        floats = dict.fromkeys(("query", "context", "live_log_p", "words"), tf.float32)
+        kinds = floats | {"gap": tf.int64, "may_come": tf.bool}
         signature = {name: tf.TensorSpec(shape, kinds.get(name, tf.int32), name) for name, shape in shapes.items()}
         table, mass, by_snapshot = (tf.TensorSpec(shape) for shape in ([None, dim], [None], [None, None]))
         # of any size in one trace, which other scorers of this model share
@@ -91,12 +94,22 @@ class PolicyScorer:
             scores, log_pi, phi, *candidates = (array.numpy() for array in found)
             yield part, PolicyScores(scores, log_pi, Candidates(*candidates)), phi
 
-    @staticmethod
-    def _batch(part: SlateArrays, n_items: int) -> dict[str, tf.Tensor]:
+    @cached_property
+    def _lexicon(self) -> Lexicon | None:
+        config = self._recommender.config
+        return Lexicon.of(config, self._recommender.catalogue, load_encoder(config.text).tokenizer)
+
+    def _words(self, part: SlateArrays) -> Floats:
+        """The match of each search with each item, `[rows, n_items]`; `[rows, 0]` where no request is a search."""
+        if not part.searched.any() or self._lexicon is None:
+            return np.zeros((len(part), 0), np.float32)
+        return self._lexicon.matches(part.searched.tolist())
+
+    def _batch(self, part: SlateArrays, n_items: int) -> dict[str, tf.Tensor]:
         batch = {name: getattr(part, name) for name in (*STATE, "item", "snapshot")}
         batch["may_come"] = part.may_come(n_items)
         batch["live_at"] = np.stack([part.live_item.row, part.live_item.values], axis=1).astype(np.int32)
-        batch["live_log_p"] = part.live_log_p.values
+        batch["live_log_p"], batch["words"] = part.live_log_p.values, self._words(part)
         return {name: tf.constant(array) for name, array in batch.items()}
 
 
@@ -104,6 +117,9 @@ def _score(model: TwoTower, shortlist: int, temperature: float, epsilon: float, 
            mass: tf.Tensor, log_p: tf.Tensor) -> tuple[tf.Tensor, ...]:
     u, beta = model.request_vectors(batch, lambda rows: tf.gather(table, rows))
     log_p = tf.tensor_scatter_nd_update(tf.gather(log_p, batch["snapshot"]), batch["live_at"], batch["live_log_p"])
+    popularity, words = log_p, batch["words"]
+    as_popularity = tf.math.divide_no_nan(model.query_scale(), beta)
+    log_p = tf.cond(tf.shape(words)[1] > 0, lambda: popularity + as_popularity * words, lambda: popularity)
     scores = tf.matmul(u, table, transpose_b=True) + beta * log_p
     mask, shown = batch["item"] >= 0, tf.maximum(batch["item"], 0)
     own = tf.where(mask, tf.gather(scores, shown, batch_dims=1), HIDDEN)
@@ -115,7 +131,7 @@ def _score(model: TwoTower, shortlist: int, temperature: float, epsilon: float, 
     same = batch["item"][:, :, None] == listed_items[:, None, :]
     found = policy(*_logits(own, listed, same, temperature), same, mask, epsilon=epsilon, mass=(shown_mass, total_mass))
     shown_log_p = tf.gather(log_p, shown, batch_dims=1)
-    phi = features(u[:, None], tf.gather(table, shown), beta * shown_log_p)
+    phi = features(u[:, None], tf.gather(table, shown), beta * tf.gather(popularity, shown, batch_dims=1))
     listed_log_p = tf.gather(log_p, tf.maximum(listed_items, 0), batch_dims=1)
     return own, found.log_pi, phi, shown_log_p, shown_mass, total_mass, listed_items, listed_log_p
 
