@@ -180,7 +180,7 @@ def test_a_broker_that_goes_away_and_comes_back(run, broker, caplog):
 
 def test_a_broker_that_stays_away_ends_a_run_that_does_not_follow(broker):
     proxy = Proxy(broker)
-    broker.send("gone", [click(n, note="x" * 900_000) for n in range(5)])
+    broker.send("gone", [click(n, note="x" * 400_000) for n in range(12)])  # more than a slow reader is sent ahead
     reads_little = {"queued.max.messages.kbytes": 1, "fetch.message.max.bytes": 1000}  # ahead of what is asked for
     source = KafkaSource(["gone"], {**client_properties(None, proxy.address, group="g"), **reads_little}, name="kafka",
                          positions=from_the_beginning, follow=False, stopping=threading.Event(), wait_seconds=1)

