@@ -1,7 +1,7 @@
 """What a request may ask of a slate beside its items: bounds of numbers, diversity, and caps by tag, as arrays.
 
 These inputs are newer than some versions that may still be served. `unspecified` says that an array asks for nothing, so that a
-version without the input answers the same (`older_versions.py`).
+version without the input answers the same (`version_inputs.py`).
 """
 import math
 from collections.abc import Mapping, Sequence

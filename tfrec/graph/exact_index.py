@@ -47,9 +47,17 @@ class Filters(NamedTuple):
                       for name in cls._fields})
 
 
-def plus_words(scores: tf.Tensor, filters: Filters, of: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
-    """`scores`, and what the words of queries add to them, which `of` takes from `[batch, n_positions]`."""
-    return tf.cond(tf.shape(filters.words)[1] > 0, lambda: scores + of(filters.words), lambda: scores)
+def plus_words(scores: tf.Tensor, filters: Filters, positions: Callable[[], tf.Tensor] | None = None) -> tf.Tensor:
+    """`scores`, and what the words of queries add to them; `positions` says of which items, and is asked only if there are words.
+
+    By default the scores are of all items. Where a position is negative, those of the first item are added.
+    """
+    def with_words() -> tf.Tensor:
+        if positions is None:
+            return scores + filters.words
+        return scores + tf.gather(filters.words, tf.maximum(positions(), 0), batch_dims=1)
+
+    return tf.cond(tf.shape(filters.words)[1] > 0, with_words, lambda: scores)
 
 
 def names_attributes(filters: Filters) -> tf.Tensor:
@@ -208,7 +216,7 @@ class ExactIndex:
         rows = tf.shape(u)[0]
         scores = self._vectors.products(u) + beta[:, None] * self.log_p(rows, filters)
         if filters is not None:
-            scores = plus_words(scores, filters, lambda words: words)
+            scores = plus_words(scores, filters)
         scores = tf.where(self.eligible(rows, filters), scores, LOWEST)
         best, positions = tf.math.top_k(scores, tf.minimum(width, tf.size(self._ids)))
         missing = [[0, 0], [0, width - tf.shape(best)[1]]]

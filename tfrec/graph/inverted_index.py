@@ -97,8 +97,7 @@ class InvertedIndex(ExactIndex):
         scores = tf.concat([self._head_scores(u, beta), self._block_scores(u, beta, blocks, read)], axis=1)
         columns, mostly_hidden = _Columns(self._head[0], blocks, tf.zeros([rows, 0], tf.int32)), tf.zeros([rows], tf.bool)
         if filters is not None:
-            listed = columns.positions(_numbers(scores))
-            scores = plus_words(scores, filters, lambda words: tf.gather(words, listed, batch_dims=1))
+            scores = plus_words(scores, filters, lambda: columns.positions(_numbers(scores)))
             by_words = self._by_words(filters)
             named = tf.concat([self.positions(tf.concat([filters.exclude, filters.prior_items], axis=1)), by_words], axis=1)
             scores = _hide(scores, columns.of(named, n_blocks=tf.size(self._ids) // BLOCK))
@@ -188,7 +187,7 @@ class InvertedIndex(ExactIndex):
         position = tf.concat([by_words, self.positions(filters.prior_items)], axis=1)
         log_p = tf.concat([tf.gather(self._log_p.value(), tf.maximum(by_words, 0)), filters.prior_log_p], axis=1)
         scores = tf.linalg.matvec(self.vectors(position), u) + beta[:, None] * log_p
-        scores = plus_words(scores, filters, lambda words: tf.gather(words, tf.maximum(position, 0), batch_dims=1))
+        scores = plus_words(scores, filters, lambda: position)
         number = tf.range(tf.shape(position)[1])
         same = position[:, :, None] == position[:, None, :]
         overruled = tf.reduce_any(same & (number[:, None] < number), axis=2)  # of an item that is named twice the last counts

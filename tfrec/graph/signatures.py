@@ -197,7 +197,7 @@ class Graph:
     def _scores(self, u: tf.Tensor, positions: tf.Tensor, beta: tf.Tensor, filters: Filters) -> tf.Tensor:
         """Scores of the items at `positions` `[batch, n]`; `NO_SCORE` where a position is negative."""
         scores = tf.linalg.matvec(self._index.vectors(positions), u) + self._index.popularity(positions, beta, filters)
-        scores = plus_words(scores, filters, lambda words: tf.gather(words, tf.maximum(positions, 0), batch_dims=1))
+        scores = plus_words(scores, filters, lambda: positions)
         return tf.where(positions >= 0, scores, NO_SCORE)
 
 
