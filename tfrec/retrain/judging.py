@@ -145,8 +145,7 @@ def _words(recommender: Recommender, searches: Searches) -> Callable[[Ints], Flo
     """What words add to searches, as served. None for items' own texts, which words always find: they ask about meaning."""
     if searches.source == OWN_TEXTS:
         return None
-    config = recommender.config
-    found = Lexicon.of(config, recommender.catalogue, load_encoder(config.text).tokenizer)
+    found = Lexicon.of(recommender.config, recommender.catalogue)
     return None if found is None else lambda rows: found.matches([searches.texts[row] for row in rows])
 
 

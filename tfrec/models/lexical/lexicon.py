@@ -13,6 +13,7 @@ from tfrec.data.items.catalogue import Catalogue
 from tfrec.errors import ConfigError, ModelError
 from tfrec.models.lexical.postings import Counts, Floats, Postings, count_terms, postings
 from tfrec.models.lexical.terms import LexicalTerms
+from tfrec.models.text_encoder import load_encoder
 from tfrec.models.tokenizer.tokenizer import Tokenizer
 
 FIELDS_FILE = "search_fields.json"  # in the directory of a tuned encoder: weights of fields that were fitted with it
@@ -28,8 +29,13 @@ class Lexicon:
     weights: Mapping[str, float]
 
     @classmethod
-    def of(cls, config: Config, catalogue: Catalogue, tokenizer: Tokenizer) -> "Lexicon | None":
+    def of(cls, config: Config, catalogue: Catalogue, tokenizer: Tokenizer | None = None) -> "Lexicon | None":
         """The lexicon by which `config` searches a catalogue; None if it does not, or no item has a text.
+
+        Args:
+            config: the weights of fields, and the text encoder.
+            catalogue: the items.
+            tokenizer: of the text encoder; by default it is loaded.
 
         Raises:
             ConfigError: `search.fields` names a field that no item has.
@@ -37,6 +43,7 @@ class Lexicon:
         """
         if not config.search.lexical or not any(catalogue.texts):
             return None
+        tokenizer = tokenizer or load_encoder(config.text).tokenizer
         counts = count_terms(catalogue, tokenizer)
         unknown = sorted(config.search.fields.keys() - set(counts.fields))
         if unknown:

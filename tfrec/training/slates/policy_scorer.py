@@ -19,7 +19,6 @@ from tfrec.models.bayesian_head import features
 from tfrec.models.lexical.lexicon import Lexicon
 from tfrec.models.query_tower import HIDDEN
 from tfrec.models.recommender import Recommender
-from tfrec.models.text_encoder import load_encoder
 from tfrec.models.two_tower import TwoTower
 from tfrec.training.slates.batches import STATE, Candidates
 from tfrec.training.slates.policy_gradient import policy
@@ -96,8 +95,7 @@ class PolicyScorer:
 
     @cached_property
     def _lexicon(self) -> Lexicon | None:
-        config = self._recommender.config
-        return Lexicon.of(config, self._recommender.catalogue, load_encoder(config.text).tokenizer)
+        return Lexicon.of(self._recommender.config, self._recommender.catalogue)
 
     def _words(self, part: SlateArrays) -> Floats:
         """The match of each search with each item, `[rows, n_items]`; `[rows, 0]` where no request is a search."""
