@@ -27,6 +27,19 @@ def test_the_steps_of_a_training_are_entered_and_some_are_in_a_tensorboard_profi
     assert len(list((tmp_path / "profile").rglob("*.xplane.pb"))) == 1
 
 
+def test_the_first_step_traces_while_its_batch_is_made():
+    profile, batches = Profile(), SimpleNamespace(made=None)
+    watched = PassProfile(profile, batches, traced=False)
+    for batch, seconds in enumerate((0.2, 0.01, 0.01)):
+        watched.callback.on_train_batch_begin(batch, {})
+        time.sleep(seconds)
+        batches.made(batch)  # as late as can be
+        watched.callback.on_train_batch_end(batch, {})
+    watched.finish()
+    assert profile.seconds[INPUT] == pytest.approx([0, 0.01, 0.01], abs=0.01)
+    assert profile.seconds[TRACING] == pytest.approx([0.2], abs=0.02)
+
+
 @pytest.mark.parametrize(("making", "working", "said"), [(0.05, 0.01, "is a bottleneck. Raise training.batch_size"),
                                                          (0.0, 0.03, "is no bottleneck")])
 def test_a_step_waits_as_long_as_its_batch_is_not_ready(making, working, said):

@@ -1,8 +1,8 @@
 """Where the time of a training goes: reading texts, preparation, tracing, waiting for batches, steps, validation, saving.
 
 A batch is made in the background while the step before it runs. So a step waits for its input only as long as its batch is not
-ready when the step could begin, and only that time is the input pipeline's. The first step of a pass traces its graph: what it
-takes longer than a usual one is tracing, and likewise for the first validation.
+ready when the step could begin, and only that time is the input pipeline's. The first step of a pass traces its graph, and its
+batch is made at the same time: what it takes longer than a usual one is tracing, and likewise for the first validation.
 """
 import time
 from collections.abc import Iterator
@@ -109,7 +109,7 @@ class PassProfile:
 
     def _end(self, batch: int) -> None:
         over = time.perf_counter()
-        waited = min(max(0.0, self._ready.pop(batch, 0.0) - self._began), over - self._began)
+        waited = min(max(0.0, self._ready.pop(batch, 0.0) - self._began), over - self._began) if self._took else 0.0
         self._took.append(over - self._began - waited)
         self._profile.seconds[INPUT].append(waited)
         if len(self._took) >= TRACED[1]:
