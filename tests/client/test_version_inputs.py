@@ -11,7 +11,16 @@ from tests.model_server.tiny import Tiny, save_tiny, taking
 from tfrec.client.client import Client
 from tfrec.client.contract import CONTEXT, OPTIONAL, SIGNATURES, Signature, TensorKinds, TensorSpec, difference
 from tfrec.client.request_errors import InputNotServed, LabelNotServed, RequestFailed
-from tfrec.client.slate_options import LEAST, MOST, bound_inputs, nothing_asked, reranking_inputs, unspecified
+from tfrec.client.slate_options import (
+    LEAST,
+    MOST,
+    NO_HEAD,
+    bound_inputs,
+    head_inputs,
+    nothing_asked,
+    reranking_inputs,
+    unspecified,
+)
 from tfrec.client.version_inputs import VersionInputs
 from tfrec.errors import UsageError
 from tfrec.model_server.embedded import EmbeddedServer
@@ -116,7 +125,12 @@ def test_what_asks_for_nothing() -> None:
     assert all(unspecified(name, array) for name, array in nothing.items())
     assert nothing.keys() == OPTIONAL
     some = bound_inputs([{"price": (None, 5.0), "year": (1990, None)}, {}], 2) | reranking_inputs([0.0, 0.5], [{}, {"": 2}], 2)
-    assert {name for name, array in some.items() if not unspecified(name, array)} == {"bound_columns", "diversity", "caps"}
+    some |= head_inputs([None, {"buy": -1.5, "view": 2}], 2)
+    asked = {"bound_columns", "diversity", "caps", "head_names"}
+    assert {name for name, array in some.items() if not unspecified(name, array)} == asked
+    assert some["head_names"].tolist() == [[b"", b"", b""], [b"", b"buy", b"view"]]
+    assert some["head_weights"].tolist() == [[0, 0, 0], [0, -1.5, 2]]
+    assert head_inputs([{}], 1)["head_names"].tolist() == [[b"", NO_HEAD.encode()]]  # no head: the first stage
     assert some["bound_min"].tolist() == [[0.0, LEAST, 1990.0], [0.0, 0.0, 0.0]]
     assert some["bound_max"].tolist() == [[0.0, 5.0, MOST], [0.0, 0.0, 0.0]]
     assert (some["caps"].tolist(), some["cap_prefixes"].tolist()) == ([[0, 0], [0, 2]], [[b"", b""], [b"", b""]])
@@ -131,6 +145,8 @@ def test_what_asks_for_nothing() -> None:
     ({"diversity": 1.5}, "diversity: expected numbers from 0 to 1, got 1.5"),
     ({"diversity": float("nan")}, "diversity: expected"),
     ({"diversity": [0.1, 0.2]}, r"recommend: .*'diversity': 2"),
+    ({"head_weights": [{"buy": float("inf")}]}, "head_weights: expected a finite number for each head, got inf for 'buy'"),
+    ({"head_weights": [None, {}]}, r"recommend: .*got 1 and .*'head_names': 2"),
     ({"caps": [{"brand:": 0}]}, r"caps: expected 1 or more items .* got 0 for 'brand:'.*deny_tags"),
 ])
 def test_wrong_wishes_are_refused_before_they_are_sent(client: Client, asked: dict[str, Any], why: str) -> None:

@@ -1,5 +1,5 @@
 """Gateways that end with their test."""
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ def make(tmp_path: Path, server: Running) -> Iterator[Make]:
     """Make a gateway; `down`: whose model server is down; other settings are those of `gateway`."""
     worlds = []
 
-    def made(*, down: bool = False, limits: TimeLimits | None = None, **settings: Any) -> World:
+    def made(*, down: bool = False, limits: TimeLimits | None = None, heads: Sequence[str] = (), **settings: Any) -> World:
         address = f"127.0.0.1:{free_port()}" if down else server.grpc
-        worlds.append(World(tmp_path, address, GatewayConfig(**settings), limits=limits))
+        worlds.append(World(tmp_path, address, GatewayConfig(**settings), limits=limits, heads=heads))
         return worlds[-1]
 
     yield made

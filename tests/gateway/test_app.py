@@ -105,6 +105,7 @@ def test_tags_and_history_go_to_the_model(world: World, monkeypatch: pytest.Monk
             "bounds": [{}],
             "diversity": [0.0],
             "caps": [{}],
+            "head_weights": [None],
             "prior": sent[0]["prior"],
             "query": [""],
             "k": [10],

@@ -14,7 +14,7 @@ from tests.graph.tiny_recommender import exporting
 from tfrec.client.client import Client
 from tfrec.client.contract import SIGNATURES, difference, signatures, takes_context
 from tfrec.client.request_errors import RequestFailed
-from tfrec.config import FeaturesConfig
+from tfrec.config import FeaturesConfig, RankerConfig
 from tfrec.data.examples.slates import matured_slates
 from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.records import Context
@@ -41,7 +41,9 @@ DAY = 86_400
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: str) -> Recommender:
-    found = tiny.recommender(tmp_path_factory.mktemp("features") / "run", tiny_checkpoint, features=DECLARED)
+    """It reads features, and has a second stage."""
+    found = tiny.recommender(tmp_path_factory.mktemp("features") / "run", tiny_checkpoint, features=DECLARED,
+                             ranker=RankerConfig(heads={"view": 1.0, "buy": 3.0}, after={"buy": "view"}))
     found.requests = found.requests.met([{"age": str(age), "basket": str(age * 1.5)} for age in range(20, 61)])
     return found
 
@@ -103,10 +105,11 @@ def test_training_reads_of_the_log_what_the_graph_read_of_the_request(world: Wor
     order = slates["request_id"].to_pylist()
     expected = np.array([[served[request, item] for item in items] for request, items in
                          zip(order, slates["item"].to_pylist(), strict=True)])
-    found = PolicyScorer(made, np.broadcast_to(prior, log_p.shape))(arrays).scores
-    assert_allclose(found, expected, atol=2e-3)
+    scorer = PolicyScorer(made, np.broadcast_to(prior, log_p.shape))
+    assert_allclose(scorer(arrays, as_served=True).served, expected, atol=2e-3)
+    assert np.abs(scorer(arrays).served - expected).max() > 0.1  # by the first stage alone
     arrays.context[:] = np.nan
-    assert np.abs(PolicyScorer(made, np.broadcast_to(prior, log_p.shape))(arrays).scores - expected).max() > 0.1
+    assert np.abs(scorer(arrays, as_served=True).served - expected).max() > 0.01
 
 
 def test_the_log_keeps_what_was_served_the_users_columns_too(world: World) -> None:

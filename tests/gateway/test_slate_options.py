@@ -1,5 +1,6 @@
 """Numeric bounds, diversity and caps through the gateway: what is sent, logged, refused, and answered without a model."""
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,35 @@ def test_they_go_to_the_model_and_into_the_log(world: World, monkeypatch: pytest
 def test_searches_take_them_too(world: World) -> None:
     body = {"query": "d", "k": 1, "bounds": {"price": {"max": 1}}, "diversity": 0.5}
     assert world.http.post("/v1/search", json=body).raise_for_status().json()["policy"] == "reranked"
+
+
+def test_weights_of_heads_go_to_the_model_and_only_heads_have_one(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make(heads=("view", "buy"))
+    sent: dict[str, Any] = {}
+
+    def noting(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def asked(**inputs: Any) -> Any:
+            sent[name] = inputs["head_weights"]
+            return real(**inputs | {"head_weights": None})  # the version has no second stage
+
+        return asked
+
+    for name in ("recommend", "explore"):
+        monkeypatch.setattr(world.client, name, noting(name, getattr(world.client, name)))
+    bodies: list[dict[str, Any]] = [{"head_weights": {"buy": 2.5, "view": -1}}, {"head_weights": {}}, {}]
+    world.http.post("/v1/recommend", json=[{"user": "u", "k": 1} | body for body in bodies]).raise_for_status()
+    world.http.post("/v1/recommend", json={"user": "u", "explore": True, "head_weights": {"buy": 1}})  # this version cannot
+    assert sent == {"recommend": [{"buy": 2.5, "view": -1.0}, {}, None], "explore": [{"buy": 1.0}]}
+
+
+@pytest.mark.parametrize(("heads", "there"), [(("view", "buy"), "which are view, buy"), ((), "and there are none")])
+def test_a_weight_of_what_is_no_head_is_refused(make: Make, heads: tuple[str, ...], there: str) -> None:
+    world = make(heads=heads)
+    response = world.http.post("/v1/recommend", json={"user": "u", "head_weights": {"secret": 1}})
+    assert response.status_code == 422
+    [error] = response.json()["errors"]
+    assert (error["field"], there in error["message"], "secret" in error["message"]) == ("head_weights", True, False)
+    assert world.rows("impressions") == []
 
 
 def test_what_is_drawn_is_not_reranked(make: Make) -> None:

@@ -1,7 +1,7 @@
 """A gateway that listens on a socket, with a model server behind it and a log of its own."""
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,8 @@ class World:
 
     def __init__(self, root: Path, model_server: str, settings: GatewayConfig | None = None, *,
                  counted: RewardConfig | None = None, limits: TimeLimits | None = None, ready_seconds: float = 1.0,
-                 peers: Peers | None = None, writer: str = "gateway", features: DeclaredFeatures | None = None) -> None:
+                 peers: Peers | None = None, writer: str = "gateway", features: DeclaredFeatures | None = None,
+                 heads: Sequence[str] = ()) -> None:
         settings = settings or GatewayConfig()
         self.now = NOW + 0.9
         self.is_fresh = False  # else outcomes move scores in every test
@@ -64,6 +65,7 @@ class World:
             metrics=self.metrics,
             peers=peers,
             features=features,
+            heads=heads,
             explore=settings.explore,
             clock=lambda: self.now,
         )

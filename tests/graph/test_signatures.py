@@ -92,7 +92,7 @@ def requests() -> dict[str, dict[str, np.ndarray]]:
         "explore": only("explore", full | policy),
         "thompson": only("thompson", full | {"alpha": rng.choice([0, 1, 9], ROWS).astype(np.float32), "seed": policy["seed"]}),
         "linucb": only("linucb", full | {"alpha": rng.choice([0, 1, 9], ROWS).astype(np.float32)}),
-        "rank": behaviour | prior | {"candidates": items(4)},
+        "rank": only("rank", full | {"candidates": items(4)}),
         "explain": behaviour | prior | {"item": items(1)[:, 0]},
         "serving_default": {name: full[name] for name in ("history", "query", "k")},
         "similar": {"item": items(1)[:, 0], "k": full["k"]},
@@ -109,6 +109,9 @@ def test_a_row_is_answered_in_a_batch_as_it_is_alone(served: SavedModel, signatu
         alone = served.run(signature, {name: value[row : row + 1] for name, value in batch.items()})
         assert alone.keys() == together.keys()
         for name, value in alone.items():
+            if value.ndim == 3:  # of heads, which this version has none of
+                assert value.shape[2] == 0
+                continue
             if value.ndim == 1:  # a number for the row
                 assert_allclose(together[name][row], value[0], rtol=1e-4)
                 continue
@@ -155,8 +158,8 @@ def test_these_requests_are_of_every_signature(version: Path) -> None:
 def test_ranked_candidates_have_the_scores_of_recommend(served: SavedModel) -> None:
     asked = request([["i3", "i9"]], query=["red"], prior_items=[["i5"]], prior_log_p=np.array([[2.0]], np.float32))
     found = by_item(served.run("recommend", asked))
-    inputs = {name: asked[name] for name in ("history", "history_action", "history_age_s", "query", "prior_items", "prior_log_p")}
-    scores = served.run("rank", inputs | {"candidates": text_array([["i5", "nobody", "i1", "", "i5", f"i{GONE}"]])})["scores"][0]
+    candidates = text_array([["i5", "nobody", "i1", "", "i5", f"i{GONE}"]])
+    scores = served.run("rank", only("rank", asked | {"candidates": candidates}))["scores"][0]
     assert_allclose(scores[[0, 2, 4]], [found["i5"], found["i1"], found["i5"]], rtol=1e-5)
     assert scores[[1, 3]].tolist() == [NO_SCORE, NO_SCORE]
     assert np.isfinite(scores[5])  # it cannot be had, but it was asked about

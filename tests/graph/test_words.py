@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 from numpy.testing import assert_allclose
 
-from tests.graph.tiny_recommender import N_ITEMS, by_item, catalogue, request
+from tests.graph.tiny_recommender import N_ITEMS, by_item, catalogue, only, request
 from tests.models.bert.tiny import tokenizer_files
 from tfrec.config import Config
 from tfrec.graph.clustering import centroids
@@ -42,8 +42,7 @@ def test_every_signature_counts_words_alike(served: SavedModel) -> None:
     asked = request([[]], query=["the blue slow 8"])
     recommended = by_item(served.run("recommend", asked))
     ids = list(recommended)
-    inputs = {name: asked[name] for name in ("history", "history_action", "history_age_s", "query", "prior_items", "prior_log_p")}
-    ranked = served.run("rank", inputs | {"candidates": np.array([ids], object)})["scores"][0]
+    ranked = served.run("rank", only("rank", asked | {"candidates": np.array([ids], object)}))["scores"][0]
     assert_allclose(ranked, list(recommended.values()), rtol=1e-4, atol=1e-4)
     default = by_item(served.run("serving_default", {name: asked[name] for name in ("history", "query", "k")}))
     assert_allclose([default[name] for name in ids], ranked, rtol=1e-4, atol=1e-4)

@@ -10,7 +10,7 @@ import numpy as np
 from tfrec.client.contract import SIGNATURES
 from tfrec.client.slate_options import nothing_asked
 from tfrec.client.tensors import text_array
-from tfrec.config import Config, FeaturesConfig, ModelConfig, ServingConfig, TextConfig
+from tfrec.config import Config, FeaturesConfig, ModelConfig, RankerConfig, ServingConfig, TextConfig
 from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Item
@@ -53,14 +53,18 @@ def interactions(items: Catalogue, *, events: int = 300, users: int = 15, seed: 
 
 
 def recommender(run: Path, checkpoint: str, *, items: Catalogue | None = None,
-                features: FeaturesConfig | None = None) -> Recommender:
-    """Untrained, but with weights that are all different from zero, and popularity from the first half of `interactions`."""
+                features: FeaturesConfig | None = None, ranker: RankerConfig | None = None) -> Recommender:
+    """Untrained, but with weights that are all different from zero, and popularity from the first half of `interactions`.
+
+    A second stage has learnt enough to rank, and knows rates.
+    """
     config = Config(
         run=run,
         text=TextConfig(encoder=checkpoint, max_tokens=12),
         model=ModelConfig(dim=8, layers=1, heads=2, history=LENGTH, id_slots=32),
         serving=ServingConfig(max_k=70),
         features=features or FeaturesConfig(),
+        ranker=ranker or RankerConfig(),
     )
     items = items or catalogue()
     text = TextEncoder(checkpoint, max_tokens=config.text.max_tokens).encode(items.texts, batch_size=16)
@@ -72,6 +76,13 @@ def recommender(run: Path, checkpoint: str, *, items: Catalogue | None = None,
     if made.model.context is not None:
         made.model.context.table.assign(rng.normal(0, 5.0, made.model.context.table.shape))
         made.model.context.mean.assign(rng.normal(0, 0.1, made.model.context.mean.shape))
+    if made.ranker is not None:
+        for weight in made.ranker.trainable_weights:
+            weight.assign_add(rng.normal(0, 0.3, weight.shape).astype(np.float32))
+        made.ranker.learnt.assign(config.ranker.min_slates)
+        shown = rng.integers(N_ITEMS, size=900)
+        made.rates.update(shown, np.arange(900) * 600, rng.random((900, len(config.ranker.names))) < 0.1 + shown[:, None] / 200,
+                          looked_at=np.ones(900), slates=config.ranker.min_slates)
     made.model.beta.assign(0.8)
     half = len(inter) // 2
     made.prior.update(inter.item[:half], inter.time[:half])

@@ -11,17 +11,22 @@ from numpy.testing import assert_allclose
 from tests.eagerly import eagerly
 from tests.graph import tiny_recommender as tiny
 from tests.logged_slates import LENGTHS, LIVE, NOW, REQUESTS, log, logged_run, reward_of, short_lists
-from tfrec.config import Config, DataConfig, Objective, RetrainConfig
+from tfrec.client.tensors import text_array
+from tfrec.config import Config, DataConfig, Objective, RankerConfig, RetrainConfig
 from tfrec.data.examples.slates import matured_slates
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.records import Outcome
 from tfrec.data.settled.examples import SettledExamples
 from tfrec.data.settled.settle import settle
+from tfrec.errors import ServingError
+from tfrec.model_server.saved_model import SavedModel
 from tfrec.models.prior_timeline import PriorTimeline
+from tfrec.models.ranking.item_rates import ItemRates
 from tfrec.models.recommender import Recommender
+from tfrec.release.consistency import check_artefacts
 from tfrec.release.lineage import slates_until
-from tfrec.release.manifest import CHECKPOINT
+from tfrec.release.manifest import CHECKPOINT, read_manifest
 from tfrec.retrain import PROMOTED, REJECTED, WAITING, retrain
 from tfrec.training import checkpoint
 from tfrec.training.slates.trainer import PolicyScorer
@@ -80,6 +85,39 @@ def test_it_learns_teaches_and_goes_on(logged: tuple[Config, Recommender], tmp_p
         again = retrain(config, now=NOW + 1)
         assert (again.outcome, again.events) == (PROMOTED, result.events - result.learnt)
         assert slates_until(config.models_dir / "3") > slates_until(version)
+
+
+def test_the_second_stage_learns_each_slate_once_and_is_published(logged: tuple[Config, Recommender], tmp_path: Path) -> None:
+    """The version that is live has none: heads that are declared later begin to learn with the next run."""
+    heads = RankerConfig(heads={"click": 1.0, "dismiss": -1.0}, min_slates=50, epochs=8, learning_rate=0.01)
+    config = copied(logged[0], tmp_path).model_copy(update={"ranker": heads, "retrain": RetrainConfig(
+        objective="pointwise", epochs=1, gate_margin=1.0, forget_margin=1.0, value_margin=10.0, pair_margin=1.0)})
+    with mock.patch(VERIFY[0]), mock.patch(VERIFY[1]), tiny.exporting("recommend", "rank"), eagerly():
+        result = retrain(config, now=NOW)
+        assert result.outcome == PROMOTED, result.reason
+        version = config.models_dir / "2"
+        taught, _ = checkpoint.load(version / CHECKPOINT, config)
+        assert taught.ranker is not None
+        first = taught.rates.slates
+        assert float(taught.ranker.learnt) == first > 50
+        assert result.figures["pairs"]["challenger"] > result.figures["pairs"]["champion"]
+        with mock.patch("tfrec.release.consistency.difference", return_value=""):  # two signatures are enough here
+            check_artefacts(version, read_manifest(version), sample=8)
+            rates, others = version / CHECKPOINT / "rates.npz", ItemRates(len(taught.catalogue), taught.rates.actions)
+            kept = rates.read_bytes()
+            others.save(rates)
+            with pytest.raises(ServingError, match=r"the graph's rates of 'i\d+' are not the checkpoint's"):
+                check_artefacts(version, read_manifest(version), sample=8)
+            rates.write_bytes(kept)
+        again = retrain(config, now=NOW + 1)  # learns what judged
+        assert again.outcome == PROMOTED, again.reason
+        after, _ = checkpoint.load(config.models_dir / "3" / CHECKPOINT, config)
+    assert first < after.rates.slates < REQUESTS
+    candidates = text_array([["i6", "i9", "i5", "i12", "i26"]])  # liked, liked, dismissed, liked, dismissed
+    found = SavedModel(version).run("rank", tiny.only("rank", tiny.request([["i3"]], candidates=candidates)))
+    click, dismiss = found["head_scores"][0].T
+    assert min(click[[0, 1, 3]]) > 0.5 > max(click[[2, 4]])
+    assert max(dismiss[[0, 1, 3]]) < 0.5 < min(dismiss[[2, 4]])
 
 
 def test_without_a_matured_slate_it_waits_and_says_so(logged: tuple[Config, Recommender], tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ import tensorflow as tf
 from numpy.testing import assert_allclose, assert_array_equal
 
 from tests.models import world
-from tfrec.config import Config
+from tfrec.config import Config, RankerConfig
 from tfrec.errors import DataError, ModelError
-from tfrec.models.recommender import Recommender
+from tfrec.models.ranking.item_rates import ItemRates
+from tfrec.models.recommender import Recommender, new_ranker
 from tfrec.models.scorer import Scorer
 from tfrec.training import checkpoint
 
@@ -72,6 +73,57 @@ def test_a_grown_catalogue(made, settings, tmp_path):
     assert (len(again.item_vectors()), len(again.prior), len(again.slot), again.slot[N:].sum()) == (N + 5, N + 5, N + 5, 0)
     checkpoint.save(path, again)
     assert len(checkpoint.load(path, settings)[0].catalogue) == N + 5
+
+
+HEADS = RankerConfig(heads={"view": 1.0, "buy": 2.0}, after={"buy": "view"}, min_slates=3)
+
+
+@pytest.fixture
+def with_heads(settings, made):
+    """A second stage that has learnt."""
+    made.config = settings.model_copy(update={"ranker": HEADS})
+    made.ranker = new_ranker(made.config, made.features.width)
+    made.rates = ItemRates(N, HEADS.names)
+    made.rates.update([3, 4], [60, 90], np.array([[True, False], [True, True]]), looked_at=[1.0, 1.0], slates=2)
+    for weight in made.ranker.trainable_weights:
+        weight.assign(np.random.default_rng(3).normal(0, 0.1, weight.shape))
+    made.ranker.learnt.assign(2.0)
+    return made
+
+
+def test_the_second_stage_goes_on_by_its_new_weights_of_heads_and_knows_new_items(with_heads, tmp_path):
+    path = checkpoint.save(tmp_path / "checkpoint", with_heads)
+    weighs = with_heads.config.model_copy(update={"ranker": HEADS.model_copy(update={
+        "heads": {"view": 0.5, "buy": 9.0}, "min_slates": 77})})
+    again, _ = checkpoint.load(path, weighs, catalogue=world.catalogue(N + 5))
+    assert_allclose(again.ranker_columns()[:N], with_heads.ranker_columns(), rtol=1e-6)
+    assert again.ranker_columns()[N:, -again.rates.width :].any() == np.False_
+    assert again.ranker.weights_of_heads.numpy().tolist() == [0.5, 9.0]
+    assert (float(again.ranker.learnt), float(again.ranker.least), again.rates.slates) == (2, 77, 2)
+    for mine, theirs in zip(again.ranker.trainable_weights, with_heads.ranker.trainable_weights, strict=True):
+        assert_array_equal(mine, theirs)
+    assert checkpoint.of_version(path, weighs).ranker == HEADS  # as it is served
+
+
+@pytest.mark.parametrize("heads", [{"view": 1.0}, {"buy": 1.0, "view": 1.0}, {"view": 1.0, "buy": 2.0, "hide": -1.0}])
+def test_other_heads_begin_to_learn_and_no_heads_leave_the_second_stage(with_heads, settings, tmp_path, caplog, heads):
+    path = checkpoint.save(tmp_path / "checkpoint", with_heads)
+    other = settings.model_copy(update={"ranker": RankerConfig(heads=heads)})
+    with caplog.at_level("INFO"):
+        again, _ = checkpoint.load(path, other)
+    assert f"no second stage with the heads {', '.join(heads)}: it begins to learn now" in caplog.text
+    assert (float(again.ranker.learnt), again.rates.slates, again.rates.actions) == (0, 0, tuple(heads))
+    assert_allclose(again.item_vectors(), with_heads.item_vectors(), atol=1e-6)
+    assert checkpoint.load(path, settings)[0].ranker is None
+    none = checkpoint.save(tmp_path / "none", checkpoint.load(path, settings)[0])
+    assert float(checkpoint.load(none, other)[0].ranker.learnt) == 0
+
+
+def test_damaged_rates_are_named(with_heads, tmp_path):
+    path = checkpoint.save(tmp_path / "checkpoint", with_heads)
+    (path / "rates.npz").write_bytes(b"PK")
+    with pytest.raises(ModelError, match=r"rates\.npz: expected the rates of a checkpoint"):
+        checkpoint.load(path, with_heads.config)
 
 
 def test_the_optimiser_goes_on(made, settings, tmp_path):

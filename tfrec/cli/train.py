@@ -21,7 +21,7 @@ def train(
 ) -> None:
     """Train a model on a catalogue and past behaviour, and save it as the run's checkpoint.
 
-    An interrupted training continues where it stopped.
+    An interrupted training continues where it stopped. The second stage (ranker.heads), if there is one, learns what the log has.
     """
     terminal.writable(config.run)
     from tfrec.data.behaviour.dataset import read_dataset
@@ -29,11 +29,15 @@ def train(
     catalogue, inter = read_dataset(config, items, interactions, skip_bad_rows=skip_bad_rows, command="train")
     load_tensorflow()
     from tfrec.training import checkpoint
+    from tfrec.training.devices import choose_strategy
     from tfrec.training.profile import Profile
+    from tfrec.training.slates.logged_slates import teach_logged_slates
     from tfrec.training.train import checkpoint_dir, train
 
     watched = Profile(config.run / "tensorboard" / "profile" if profile else None)
     trained = train(config, catalogue, inter, resume=not restart, profile=watched)
+    with choose_strategy(config.training.device).scope():
+        teach_logged_slates(trained.recommender)
     directory = checkpoint.save(checkpoint_dir(config), trained.recommender, optimizer=trained.optimizer,
                                 meta={"trained_at": int(time.time())})
     went = watched.report() if profile else {}

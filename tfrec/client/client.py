@@ -15,6 +15,7 @@ import numpy as np
 from tfrec.client.inputs import (
     NO_SCORE,
     HistoryInputs,
+    RankedInputs,
     RecommendInputs,
     SlateInputs,
     check_rows,
@@ -32,6 +33,7 @@ from tfrec.client.protos import (
 )
 from tfrec.client.request_errors import LabelNotServed, RequestFailed
 from tfrec.client.results import Explanation, Exploration, Prediction, Recommendation, VersionStatus
+from tfrec.client.slate_options import HeadWeights, head_inputs
 from tfrec.client.tensors import from_proto, text_array, to_proto
 from tfrec.client.transport import Transport
 from tfrec.client.version_inputs import VersionInputs, inputs_of, may_differ
@@ -75,7 +77,7 @@ class Client:
 
     def explore(
         self, *, seed: Sequence[int], temperature: float | Sequence[float] = TEMPERATURE,
-        epsilon: float | Sequence[float] = EPSILON, version: int | None = None, label: str = "", **asked: Unpack[RecommendInputs],
+        epsilon: float | Sequence[float] = EPSILON, version: int | None = None, label: str = "", **asked: Unpack[RankedInputs],
     ) -> list[Exploration]:
         """Draw slates at random, as `recommend` otherwise, and return the propensities that learning from outcomes needs.
 
@@ -140,13 +142,27 @@ class Client:
         ]
 
     def rank(
-        self, *, candidates: Sequence[Sequence[str]], version: int | None = None, label: str = "", **known: Unpack[HistoryInputs]
+        self, *, candidates: Sequence[Sequence[str]], head_weights: Sequence[HeadWeights | None] | None = None,
+        version: int | None = None, label: str = "", **known: Unpack[HistoryInputs],
     ) -> list[tuple[float, ...]]:
         """Return the scores of each history's own `candidates`, in their order; -inf for an item that is not known."""
-        inputs = check_rows("rank", history_inputs(**known) | {"candidates": padded(candidates, "")})
-        scores = self.predict("rank", inputs, version=version, label=label).outputs["scores"].tolist()
+        scores = self._ranked(candidates, head_weights, known, version=version, label=label).outputs["scores"].tolist()
         # the first column is the padding in front (`inputs.padded`)
         return [tuple(map(_score, row[1 : 1 + len(own)])) for row, own in zip(scores, candidates, strict=True)]
+
+    def predict_actions(
+        self, *, candidates: Sequence[Sequence[str]], version: int | None = None, label: str = "", **known: Unpack[HistoryInputs]
+    ) -> list[list[dict[str, float]]]:
+        """Return, for each history's own `candidates`, the probability of each action that the second stage predicts.
+
+        An item that is not known has probabilities of 0. A version without a second stage predicts no action.
+        """
+        out = self._ranked(candidates, None, known, version=version, label=label).outputs
+        if "heads" not in out:
+            return [[{} for _ in own] for own in candidates]
+        names = [name.decode() for name in out["heads"][0].tolist()]
+        return [[dict(zip(names, one, strict=True)) for one in row[1 : 1 + len(own)]]
+                for row, own in zip(out["head_scores"].tolist(), candidates, strict=True)]
 
     def similar(self, items: Sequence[str], *, k: int = 10, version: int | None = None, label: str = "") -> list[Recommendation]:
         """Return the `k` nearest items to each of `items`."""
@@ -205,6 +221,12 @@ class Client:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+    def _ranked(self, candidates: Sequence[Sequence[str]], weights: Sequence[HeadWeights | None] | None, known: HistoryInputs, *,
+                version: int | None, label: str) -> Prediction:
+        """The answer of `rank`."""
+        inputs = history_inputs(**known) | head_inputs(weights, len(known["history"])) | {"candidates": padded(candidates, "")}
+        return self.predict("rank", check_rows("rank", inputs), version=version, label=label)
 
     def _spec(self, version: int | None = None, label: str = "") -> model_pb2.ModelSpec:
         spec = model_pb2.ModelSpec(name=self._model)

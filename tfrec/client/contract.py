@@ -62,27 +62,30 @@ BOUNDS: TensorKinds = {"bound_columns": TEXTS, "bound_min": DOUBLES, "bound_max"
 FILTERS: TensorKinds = {"exclude": TEXTS, "allow_tags": TEXTS, "deny_tags": TEXTS} | BOUNDS | PRIOR
 RECOMMEND: TensorKinds = HISTORY | {"k": COUNT} | FILTERS
 RERANKING: TensorKinds = {"diversity": NUMBER, "cap_prefixes": TEXTS, "caps": COUNTS}
+HEADS: TensorKinds = {"head_names": TEXTS, "head_weights": NUMBERS}
 POLICY: TensorKinds = {"temperature": NUMBER, "epsilon": NUMBER}
 
 _SLATE: TensorKinds = {"items": TEXTS, "scores": NUMBERS}
+_OF_HEADS: TensorKinds = {"heads": TEXTS, "head_scores": TensorKind("float32", 3)}
 _EXPLANATION: TensorKinds = {
     "scores": NUMBER, "popularity": NUMBER, "history_weights": NUMBERS, "tokens": TEXTS, "token_weights": NUMBERS,
 }
 
 SIGNATURES: dict[str, tuple[TensorKinds, TensorKinds]] = {  # name: inputs, outputs
     "serving_default": ({"history": TEXTS, "query": TEXT, "k": COUNT}, _SLATE),
-    "recommend": (RECOMMEND | RERANKING, _SLATE),
-    "explore": (RECOMMEND | POLICY | {"seed": SEED}, _SLATE | {"log_propensities": NUMBERS}),
+    "recommend": (RECOMMEND | RERANKING | HEADS, _SLATE),
+    "explore": (RECOMMEND | HEADS | POLICY | {"seed": SEED}, _SLATE | {"log_propensities": NUMBERS}),
     "thompson": (RECOMMEND | {"alpha": NUMBER, "seed": SEED}, _SLATE),
     "linucb": (RECOMMEND | {"alpha": NUMBER}, _SLATE),
-    "rank": (HISTORY | PRIOR | {"candidates": TEXTS}, {"scores": NUMBERS}),
+    "rank": (HISTORY | PRIOR | HEADS | {"candidates": TEXTS}, {"scores": NUMBERS} | _OF_HEADS),
     "explain": (HISTORY | PRIOR | {"item": TEXT}, _EXPLANATION),
     "similar": ({"item": TEXT, "k": COUNT}, _SLATE),
     "embed_query": ({"history": TEXTS, "query": TEXT}, {"vectors": NUMBERS}),
     "embed_item": ({"text": TEXT}, {"vectors": NUMBERS}),
 }
 
-OPTIONAL = frozenset(BOUNDS | RERANKING)  # inputs that a version may lack, as it was exported before there were such
+# inputs that a version may lack, as it was exported before there were such; likewise outputs
+OPTIONAL, OPTIONAL_OUTPUTS = frozenset(BOUNDS | RERANKING | HEADS), frozenset(_OF_HEADS)
 
 
 READS_CONTEXT = ("recommend", "explore", "thompson", "linucb", "rank", "explain")  # signatures that take `CONTEXT`, where any do
@@ -106,7 +109,7 @@ def difference(found: Mapping[str, Signature]) -> str:
     for name, (inputs, outputs) in signatures(context=takes_context(found)).items():
         for side, expected, got in (("inputs", inputs, found[name].inputs), ("outputs", outputs, found[name].outputs)):
             kinds = {alias: TensorKind(spec.dtype, len(spec.shape)) for alias, spec in got.items()}
-            if kinds.keys() | (OPTIONAL & inputs.keys() if side == "inputs" else set()) != expected.keys():
+            if kinds.keys() | ((OPTIONAL | OPTIONAL_OUTPUTS) & expected.keys()) != expected.keys():
                 return f"{name}: expected the {side} {sorted(expected)}, got {sorted(kinds)}"
             for alias, kind in expected.items():
                 if kinds.get(alias, kind) != kind:

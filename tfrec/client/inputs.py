@@ -9,7 +9,7 @@ from typing import Any, Required, TypedDict, Unpack
 import numpy as np
 
 from tfrec.client.padding import Arrays, one_per_row, padded
-from tfrec.client.slate_options import Bounds, Caps, bound_inputs, reranking_inputs
+from tfrec.client.slate_options import Bounds, Caps, HeadWeights, bound_inputs, head_inputs, reranking_inputs
 from tfrec.client.tensors import text_array
 from tfrec.config.features import UNKNOWN_TIME
 from tfrec.errors import UsageError
@@ -19,6 +19,9 @@ UNKNOWN_AGE = -1  # of an event whose time is not known, in place of seconds bef
 # The score and log propensity of a position without an item, and of an item that is not known. In the graph it is minus
 # infinity. JSON has no infinity, and a strict reader would refuse the whole answer, so the lowest float32 is sent.
 NO_SCORE = float(np.finfo(np.float32).min)
+
+
+RANKED = ("recommend", "explore", "rank")  # signatures with a second stage
 
 
 class HistoryInputs(TypedDict, total=False):
@@ -43,7 +46,13 @@ class RecommendInputs(HistoryInputs, total=False):
     bounds: Sequence[Bounds] | None  # numeric columns with the least and the most; an item without the number does not pass
 
 
-class SlateInputs(RecommendInputs, total=False):
+class RankedInputs(RecommendInputs, total=False):
+    """What `recommend` and `explore` are asked besides: how the second stage weighs its heads."""
+
+    head_weights: Sequence[HeadWeights | None] | None  # None: as configured; {}: in the order of the first stage
+
+
+class SlateInputs(RankedInputs, total=False):
     """What `recommend` is asked besides: how the items of a slate go together."""
 
     diversity: float | Sequence[float]  # from 0, the best items, to 1, the items that are least alike; 0 by default
@@ -95,6 +104,7 @@ def recommend_inputs(
     bounds: Sequence[Bounds] | None = None,
     diversity: float | Sequence[float] = 0.0,
     caps: Sequence[Caps] | None = None,
+    head_weights: Sequence[HeadWeights | None] | None = None,
     **known: Unpack[HistoryInputs],
 ) -> Arrays:
     """The inputs of `recommend` and of the exploring signatures; see `RecommendInputs` and `SlateInputs`.
@@ -113,6 +123,10 @@ def recommend_inputs(
     elif caps or np.any(diversity):
         raise UsageError(f"{signature}: expected no diversity and no caps, which `recommend` alone takes: an item would have "
                          "another probability for each set of items above it.")
+    if signature in RANKED:
+        inputs |= head_inputs(head_weights, len(none))
+    elif head_weights:
+        raise UsageError(f"{signature}: expected no head_weights, which {', '.join(RANKED)} take: it has no second stage.")
     inputs["k"] = one_per_row(k, len(none), np.int32)
     if len(none) and inputs["k"].min(initial=1) < 1:
         raise UsageError(f"k must be at least 1, got {inputs['k'].min()}.")

@@ -1,4 +1,4 @@
-"""What a request may ask of a slate beside its items: bounds of numbers, diversity, and caps by tag, as arrays.
+"""What a request may ask of a slate beside its items: bounds of numbers, diversity, caps by tag, and weights of heads, as arrays.
 
 These inputs are newer than some versions that may still be served. `unspecified` says that an array asks for nothing, so that a
 version without the input answers the same (`version_inputs.py`).
@@ -13,8 +13,10 @@ from tfrec.errors import UsageError
 
 Bounds = Mapping[str, tuple[float | None, float | None]]  # by column of the catalogue, the least and the most; None: no bound
 Caps = Mapping[str, int]  # by prefix of tags, at most so many items with the same tag
+HeadWeights = Mapping[str, float]  # of actions that the second stage predicts
 
 # no bound: every number of a catalogue is within. JSON has no infinity, in which these would be written otherwise.
+NO_HEAD = "-"  # no model has such a head; a request that names it alone gets the order of the first stage
 LEAST, MOST = float(np.finfo(np.float64).min), float(np.finfo(np.float64).max)
 
 
@@ -57,9 +59,22 @@ def reranking_inputs(diversity: float | Sequence[float], caps: Sequence[Caps] | 
     }
 
 
+def head_inputs(weights: Sequence[HeadWeights | None] | None, n: int) -> Arrays:
+    """`head_names` and `head_weights` `[n, 1 + most heads]`. None has the configured weights, and {} no second stage.
+
+    Raises:
+        UsageError: a weight is not a finite number.
+    """
+    rows = [[] if one is None else list(one.items()) or [(NO_HEAD, 0.0)] for one in weights or [None] * n]
+    if wrong := [entry for row in rows for entry in row if not math.isfinite(entry[1])]:
+        raise UsageError(f"head_weights: expected a finite number for each head, got {wrong[0][1]} for {wrong[0][0]!r}.")
+    return {"head_names": padded([[name for name, _ in row] for row in rows], ""),
+            "head_weights": padded([[weight for _, weight in row] for row in rows], 0.0)}
+
+
 def nothing_asked(n: int) -> Arrays:
     """The inputs of `n` requests that ask for nothing of this."""
-    return bound_inputs(None, n) | reranking_inputs(0.0, None, n)
+    return bound_inputs(None, n) | reranking_inputs(0.0, None, n) | head_inputs(None, n)
 
 
 def unspecified(name: str, array: np.ndarray) -> bool:
@@ -67,6 +82,8 @@ def unspecified(name: str, array: np.ndarray) -> bool:
     array = np.asarray(array)
     if name.startswith("bound_"):
         return name != "bound_columns" or not (array != b"").any()
+    if name.startswith("head_"):
+        return name != "head_names" or not (array != b"").any()
     return name == "cap_prefixes" or not array.any()
 
 

@@ -3,6 +3,7 @@ from tfrec.config.data import DataConfig
 from tfrec.config.features import FeaturesConfig, Kind
 from tfrec.config.gateway import GatewayConfig
 from tfrec.config.ingest import IngestConfig
+from tfrec.config.ranker import RankerConfig
 from tfrec.config.retrain import Objective, RetrainConfig
 from tfrec.config.reward import Rating, RewardConfig, WeightChange
 from tfrec.config.search import SearchConfig
@@ -15,6 +16,6 @@ from tfrec.config.training import Device, ModelConfig, TrainingConfig
 
 __all__ = [
     "Config", "DataConfig", "Device", "FeaturesConfig", "GatewayConfig", "IngestConfig", "Kind", "ModelConfig", "Objective",
-    "Rating", "RetrainConfig", "RewardConfig", "SearchConfig", "Section", "ServingConfig", "SweepConfig", "TextConfig",
-    "TrainingConfig", "Tuning", "TuningConfig", "WeightChange", "load_config",
+    "RankerConfig", "Rating", "RetrainConfig", "RewardConfig", "SearchConfig", "Section", "ServingConfig", "SweepConfig",
+    "TextConfig", "TrainingConfig", "Tuning", "TuningConfig", "WeightChange", "load_config",
 ]

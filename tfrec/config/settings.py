@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import tomli_w
+from pydantic import model_validator
 
 from tfrec import config_file
 from tfrec.config.data import DataConfig
 from tfrec.config.features import FeaturesConfig
 from tfrec.config.gateway import GatewayConfig
 from tfrec.config.ingest import IngestConfig
+from tfrec.config.ranker import RankerConfig
 from tfrec.config.retrain import RetrainConfig
 from tfrec.config.reward import RewardConfig
 from tfrec.config.search import SearchConfig
@@ -38,10 +40,19 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     sweep: SweepConfig = SweepConfig()
     search: SearchConfig = SearchConfig()
+    ranker: RankerConfig = RankerConfig()
     retrain: RetrainConfig = RetrainConfig()
     serving: ServingConfig = ServingConfig()
     gateway: GatewayConfig = GatewayConfig()
     ingest: IngestConfig = IngestConfig()
+
+    @model_validator(mode="after")
+    def _second_stage_explores(self) -> "Config":
+        improved = {"reinforce", "ppo"} & self.retrain.objectives.keys()
+        if self.ranker.heads and improved:
+            raise ValueError(f"has ranker.heads and retrain.objective {min(improved)!r}, which improves the policy of the first "
+                             "stage: the second stage draws from another one. Choose another objective, or no heads")
+        return self
 
     @property
     def log_dir(self) -> Path:

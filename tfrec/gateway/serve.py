@@ -83,6 +83,7 @@ def serve_gateway(
             peers=peers,
             features=DeclaredFeatures(config.features, read_users(config.features, key=pseudonyms.of)),
             columns=KnownColumns(lambda version: config.models_dir / str(version)),
+            heads=config.ranker.names,
             explore=settings.explore,
             clock=wall,
         )

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -22,6 +22,7 @@ from tfrec.gateway.fleet.peers import NoPeers, Peers, Recorded
 from tfrec.gateway.grouping import answer_by_group
 from tfrec.gateway.history import UserHistories
 from tfrec.gateway.http.declared_features import DeclaredFeatures
+from tfrec.gateway.http.refusal import RequestRefused
 from tfrec.gateway.http.schemas import (
     Answered,
     EventWeight,
@@ -60,6 +61,7 @@ class Gateway:
         peers: the other gateways of the run; none by default.
         features: what models read of person and moment; by default nothing.
         columns: knows the numeric columns of each version; none by default.
+        heads: actions that the second stage predicts; none by default.
         explore: whether recommendations explore if the request does not say.
         clock: seconds since 1970.
     """
@@ -67,7 +69,8 @@ class Gateway:
     def __init__(
         self, writer: LogWriter, router: Router, *, popularity: PopularityByLabel, histories: UserHistories,
         pseudonyms: Pseudonyms, metrics: Metrics, peers: Peers | None = None, features: DeclaredFeatures | None = None,
-        columns: KnownColumns | None = None, explore: bool = False, clock: Callable[[], float] = time.time,
+        columns: KnownColumns | None = None, heads: Sequence[str] = (), explore: bool = False,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._writer = writer
         self._router = router
@@ -79,6 +82,7 @@ class Gateway:
         self._peers = peers or NoPeers()
         self._features = features or DeclaredFeatures(FeaturesConfig())
         self._columns = columns or KnownColumns(lambda _: None)
+        self._heads = tuple(heads)
         self._explore = explore
         self._clock = clock
         metrics.log_behind(writer.behind)
@@ -223,7 +227,20 @@ class Gateway:
             bounds={column: (bound.min, bound.max) for column, bound in body.bounds.items()},
             diversity=body.diversity,
             caps=body.caps,
+            head_weights=self._head_weights(body.head_weights),
         )
+
+    def _head_weights(self, sent: Mapping[str, float] | None) -> Mapping[str, float] | None:
+        """The weights that a request sent, which must be of heads.
+
+        Raises:
+            RequestRefused: 422; names the heads that there are.
+        """
+        if sent and not sent.keys() <= set(self._heads):
+            there = f"which are {', '.join(self._heads)}" if self._heads else "and there are none"
+            raise RequestRefused(422, f"Expected actions of `ranker.heads`, {there}. One that is named here is not among them.",
+                                 field="head_weights")
+        return sent
 
     def _explained(self, body: ExplainRequest, now: int) -> SlateRequest:
         user = self._pseudonyms.of(body.user)

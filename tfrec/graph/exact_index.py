@@ -187,6 +187,10 @@ class ExactIndex:
         self.state[name] = tf.Variable(tf.constant(value, dtype), trainable=False, shape=open_length, name=f"catalogue_{name}")
         return self.state[name]
 
+    def keep_rows(self, name: str, rows: np.ndarray) -> tf.Variable:
+        """A variable `[n_positions, width]` of the catalogue's `rows` `[n_items, width]`, beside those of the index."""
+        return self._keep(name, np.where((self._order >= 0)[:, None], rows[self._order], 0).astype(rows.dtype))
+
     def weigh(self, mass: np.ndarray) -> None:
         """Set the mass of the catalogue's items `[n_items]` by which exploration draws among all of them."""
         own = np.where(self._available.numpy(), mass[self._order], 0.0)

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tfrec.graph.eligible_items import EligibleItems
 from tfrec.graph.exact_index import LOWEST, ExactIndex, Filters
-from tfrec.graph.plackett_luce import Shortlist
+from tfrec.graph.plackett_luce import Ranked, Shortlist
 
 _ABOVE_0 = 1e-300  # a logarithm of it is finite
 _BELOW_1 = 1.0 - 1e-12  # so that rounding does not draw an item behind the last
@@ -29,19 +29,19 @@ class Policy(NamedTuple):
 
 def explore(
     index: ExactIndex, u: tf.Tensor, k: tf.Tensor, *, beta: tf.Tensor, filters: Filters, policy: Policy, seed: tf.Tensor,
-    shortlist: int,
+    shortlist: int, ranked: Ranked | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Draw a slate of `k` `[batch]` items for query vectors `u` `[batch, dim]`; otherwise as `ExactIndex.search`.
 
     The same `seed` `[batch]` draws the same slate. Plackett-Luce chooses among the `shortlist` best items, which must be at least
-    as many as an answer may have.
+    as many as an answer may have. `ranked` gives these their scores; by default they have those by which they were found.
 
     Returns:
         Positions in the index `[batch, K]`, -1 where there is no item, and log propensities `[batch, K]` given the earlier items,
         -inf where there is no item. The sum over a row is the log probability of its slate.
     """
     width = index.width(k)
-    best, eligible, epsilon = _choices(index, u, beta, filters, policy, shortlist)
+    best, eligible, epsilon = _choices(index, u, beta, filters, policy, shortlist, ranked)
     noise, coin, pick = tf.unstack(_uniform(seed, shortlist), axis=1)
     slate, position = best.draw(noise, width), tf.range(width)
     mixed = (coin[:, :width] < epsilon) & (position < eligible.count[:, None])
@@ -51,20 +51,22 @@ def explore(
 
 
 def log_propensities(
-    index: ExactIndex, u: tf.Tensor, slate: tf.Tensor, *, beta: tf.Tensor, filters: Filters, policy: Policy, shortlist: int
+    index: ExactIndex, u: tf.Tensor, slate: tf.Tensor, *, beta: tf.Tensor, filters: Filters, policy: Policy, shortlist: int,
+    ranked: Ranked | None = None,
 ) -> tf.Tensor:
     """What `explore` would report `[batch, K]` of slates of positions `[batch, K]` that were drawn by another policy.
 
     It is -inf for an item that cannot be drawn.
     """
-    best, eligible, epsilon = _choices(index, u, beta, filters, policy, shortlist)
+    best, eligible, epsilon = _choices(index, u, beta, filters, policy, shortlist, ranked)
     return _log_mixture(tf.where(eligible.contains(slate), slate, -1), best, eligible, epsilon)
 
 
 def _choices(
-    index: ExactIndex, u: tf.Tensor, beta: tf.Tensor, filters: Filters, policy: Policy, shortlist: int
+    index: ExactIndex, u: tf.Tensor, beta: tf.Tensor, filters: Filters, policy: Policy, shortlist: int, ranked: Ranked | None
 ) -> tuple[Shortlist, EligibleItems, tf.Tensor]:
-    best = Shortlist.of(index, u, beta=beta, filters=filters, temperature=policy.temperature, size=shortlist)
+    best = Shortlist.of(index, u, beta=beta, filters=filters, temperature=policy.temperature, size=shortlist,
+                        ranked=ranked)
     epsilon = tf.clip_by_value(tf.cast(policy.epsilon, tf.float64), 0.0, 1.0)[:, None]
     return best, EligibleItems.of(index, tf.shape(u)[0], filters), epsilon
 

@@ -40,6 +40,7 @@ def graph_digest(recommender: Recommender, weights: Variables, catalogue: Variab
         "encoder": fingerprint(config.text.encoder), "actions": recommender.actions, "max_k": config.serving.max_k,
         "index": index, "shortlist": shortlist, "signatures": sorted(signatures),
         "features": config.features.model_dump(mode="json", exclude={"users", "dropout"}), "knots": recommender.requests.knots,
+        "ranker": config.ranker.model_dump(mode="json", include={"after"}) | {"heads": config.ranker.names},
         "weights": {name: [variable.dtype.name, variable.shape.as_list()] for name, variable in weights.items()},
         "catalogue": {name: [variable.dtype.name, variable.shape.as_list()] for name, variable in catalogue.items()},
     }

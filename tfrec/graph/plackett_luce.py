@@ -4,6 +4,7 @@
 
 (Luce 1959; Plackett 1975.) `explore.py` mixes in a choice among all items.
 """
+from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -15,6 +16,9 @@ COLDEST = 1e-6  # a lower temperature is 0: scores are float32, and say nothing 
 _HOTTEST = 1e30  # far enough from infinity that every score of the shortlist is the same
 
 
+Ranked = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # other scores, of scores and positions `[batch, S]`; -inf stays -inf
+
+
 class Shortlist(NamedTuple):
     """The best items of each row, best first, and the logits of their softmax."""
 
@@ -23,9 +27,11 @@ class Shortlist(NamedTuple):
 
     @classmethod
     def of(cls, index: ExactIndex, u: tf.Tensor, *, beta: tf.Tensor, filters: Filters, temperature: tf.Tensor,
-           size: int) -> "Shortlist":
-        """The `size` best items for query vectors `u` `[batch, dim]`, at a `temperature` `[batch]`."""
+           size: int, ranked: Ranked | None = None) -> "Shortlist":
+        """The `size` best items for query vectors `u` `[batch, dim]`, at a `temperature` `[batch]`, in the order of `ranked`."""
         scores, best = index.best(u, tf.constant(size), beta=beta, filters=filters)
+        if ranked is not None:
+            scores, best = best_first(ranked(scores, best), best)
         return cls(tf.where(scores > LOWEST, best, -1), logits(scores, temperature))
 
     def draw(self, uniform: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
@@ -45,6 +51,12 @@ class Shortlist(NamedTuple):
         own = tf.reduce_max(tf.where(same, listed, LOWEST), axis=2)
         all_left = tf.reduce_logsumexp(tf.where(left, listed, LOWEST), axis=2)
         return tf.where(own > LOWEST, tf.exp(own - all_left), 0.0)
+
+
+def best_first(scores: tf.Tensor, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """`scores` and `positions` `[batch, S]` in the order of the scores."""
+    scores, order = tf.math.top_k(scores, tf.shape(scores)[1])
+    return scores, tf.gather(positions, order, batch_dims=1)
 
 
 def logits(scores: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:

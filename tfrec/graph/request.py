@@ -73,14 +73,18 @@ class QueryReader:
 
         What a signature does not take is read as unknown.
         """
+        u, beta = self._read_history(self.complete(inputs))
+        return u, beta
+
+    def complete(self, inputs: Inputs) -> Inputs:
+        """The inputs `kinds`; what a signature does not take is unknown."""
         history = inputs["history"]
         unknown_ages = tf.fill(tf.shape(history), tf.constant(UNKNOWN_AGE, tf.int64))
         batch = tf.shape(history)[0]
         none = tf.zeros([batch, 0], tf.string)
         unknown = {"time": tf.fill([batch], tf.constant(UNKNOWN_TIME, tf.int64)), "context_name": none, "context_value": none}
         complete = {"history_action": tf.zeros_like(history), "history_age_s": unknown_ages} | unknown | inputs
-        u, beta = self._read_history({name: complete[name] for name in self.kinds})
-        return u, beta
+        return {name: complete[name] for name in self.kinds}
 
     def _read(self, inputs: Inputs) -> tuple[tf.Tensor, tf.Tensor]:
         text = self.encode["query"](inputs["query"])
@@ -92,7 +96,9 @@ class QueryReader:
         return u, tf.where(searched, SEARCH_BETA, self.model.beta)
 
     def positions(self, inputs: Inputs) -> tf.Tensor:
-        """What the model reads of person and moment, `[batch, features]`."""
+        """What the model reads of person and moment, `[batch, features]`; no features where it reads none."""
+        if not self._requests.width:
+            return tf.zeros([tf.shape(inputs["history"])[0], 0])
         return self._requests.positions(inputs["time"], inputs["context_name"], inputs["context_value"])
 
     def words(self, queries: tf.Tensor) -> tf.Tensor:
@@ -130,14 +136,10 @@ class QueryReader:
 
     def _behaviour(self, events: Events) -> tf.Tensor:
         """The query vector of the newest events `[batch, dim]`; zero for a row without any."""
-        _, item, action, age_s = newest(events, self.length)
-        count = tf.math.count_nonzero(item >= 0, axis=1, dtype=tf.int32)
-        last = tf.range(tf.shape(item)[1]) == count[:, None] - 1
-        # age of the event that followed, or now
-        until = tf.where(last, tf.zeros_like(age_s), tf.pad(age_s[:, 1:], [[0, 0], [0, 1]]))
-        gap = tf.where((age_s < 0) | (until < 0), tf.constant(UNKNOWN_AGE, tf.int64), tf.maximum(age_s - until, 0))
-        items, at = self._index.vectors(item), tf.maximum(count - 1, 0)
-        u = self.model.scale_behaviour(self.model.queries(items, action, gap, at=at)[:, 0])
+        events = newest(events, self.length)
+        count = tf.math.count_nonzero(events.item >= 0, axis=1, dtype=tf.int32)
+        items, at = self._index.vectors(events.item), tf.maximum(count - 1, 0)
+        u = self.model.scale_behaviour(self.model.queries(items, events.action, gaps(events), at=at)[:, 0])
         return tf.where(count[:, None] > 0, u, 0.0)
 
 
@@ -156,6 +158,14 @@ def newest(events: Events, most: int) -> Events:
     kept_first = tf.argsort(tf.where(kept, number, number + tf.size(number)), axis=1)[:, :width]
     item = tf.where(kept, item, -1)
     return Events(*(tf.gather(x, kept_first, batch_dims=1) for x in (column, item, action, age_s)))
+
+
+def gaps(events: Events) -> tf.Tensor:
+    """Seconds from each of the `newest` events to the following one, of the last until now, `[batch, width]`; -1 if unknown."""
+    age_s, count = events.age_s, tf.math.count_nonzero(events.item >= 0, axis=1, dtype=tf.int32)
+    last = tf.range(tf.shape(age_s)[1]) == count[:, None] - 1
+    until = tf.where(last, tf.zeros_like(age_s), tf.pad(age_s[:, 1:], [[0, 0], [0, 1]]))  # age of the event that followed, or now
+    return tf.where((age_s < 0) | (until < 0), tf.constant(UNKNOWN_AGE, tf.int64), tf.maximum(age_s - until, 0))
 
 
 def same_shape(name: str, of: tf.Tensor, **beside: tf.Tensor) -> None:

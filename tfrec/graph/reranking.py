@@ -86,6 +86,19 @@ def search_reranked(
     return tf.cond(tf.reduce_any(asked.asked), mixed, lambda: plain(u, k, beta, filters))  # type: ignore[no-any-return]
 
 
+def slate_of(
+    index: ExactIndex, scores: tf.Tensor, positions: tf.Tensor, k: tf.Tensor, asked: Reranking
+) -> dict[str, Any]:
+    """Items and scores `[batch, K]` of slates from a shortlist, as `reranked`; a row that asks for nothing gets its best."""
+    def best() -> tuple[tf.Tensor, tf.Tensor]:
+        width = index.width(k)
+        shown = tf.range(width) < k[:, None]
+        return tf.where(shown, scores[:, :width], LOWEST), positions[:, :width]
+
+    scores, positions = tf.cond(tf.reduce_any(asked.asked), lambda: reranked(index, scores, positions, k, asked), best)
+    return {"items": index.names(positions, scores > LOWEST), "scores": scores}
+
+
 def reranked(
     index: ExactIndex, scores: tf.Tensor, positions: tf.Tensor, k: tf.Tensor, asked: Reranking
 ) -> tuple[tf.Tensor, tf.Tensor]:

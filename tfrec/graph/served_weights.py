@@ -19,11 +19,13 @@ def encoder_weights(encoder: TextEncoder) -> Variables:
 
 
 def tower_weights(recommender: Recommender) -> Variables:
-    """Whatever training changes in the served graph: the towers, the scales between them, and the bandits' head."""
+    """Whatever training changes in the served graph: the towers, the scales between them, the second stage, the bandits' head."""
     model, head = recommender.model, recommender.head
     parts: dict[str, tf.Module] = {"items": model.items, "queries": model.queries}
     if model.context is not None:
         parts["context"] = model.context
+    if recommender.ranker is not None:
+        parts["ranker"] = recommender.ranker
     layers = {f"{part}_{number}": variable for part, layer in parts.items()
               for number, variable in enumerate(layer.variables)}
     return layers | {

@@ -8,6 +8,7 @@ method takes the inputs by name; every input has the batch as its first dimensio
     prior_items, prior_log_p                                               replace the popularity of some items
     time `[batch]`, context_name, context_value `[batch, n]`               say what is known of person and moment (`[features]`)
     diversity, cap_prefixes, caps                                          say how the items of a slate go together
+    head_names, head_weights                                               weigh the heads of the second stage
 
 A position of an answer without an item has the id `""` and the lowest float as its score (`inputs.NO_SCORE`); so has an unknown
 item. The signatures are written by hand, since Keras' own freeze `k` and call the outputs `output_1`. The graph is traced from
@@ -26,8 +27,10 @@ from tfrec.graph.explain import leave_one_out
 from tfrec.graph.explore import Policy, explore, log_propensities
 from tfrec.graph.graph_digest import graph_digest
 from tfrec.graph.index_choice import Given, choose_index
+from tfrec.graph.plackett_luce import Ranked, best_first
 from tfrec.graph.request import Inputs, QueryReader, function, same_shape, tensor_specs
-from tfrec.graph.reranking import Reranking, search_reranked
+from tfrec.graph.reranking import Reranking, search_reranked, slate_of
+from tfrec.graph.second_stage import SecondStage
 from tfrec.graph.served_weights import captured, encoder_weights, tower_weights
 from tfrec.models.lexical.lexicon import Lexicon
 from tfrec.models.recommender import Recommender
@@ -54,6 +57,7 @@ class Graph:
         self._index.weigh(recommender.explored_mass())
         self._reader = QueryReader(recommender, encoder, self._index)
         self._head, self.features = recommender.head, recommender.requests
+        self._second = None if recommender.ranker is None else SecondStage(recommender, self._reader, self._index)
         self.catalogue_state = self._index.state  # the variables that a delta replaces
         self._recommender, self.encoder_weights = recommender, encoder_weights(encoder)
         self.tower_weights = tower_weights(recommender)
@@ -107,21 +111,26 @@ class Graph:
         """The best `k` items that the filters let pass, or a slate of them (`reranking.py`): items, scores `[batch, K]`."""
         u, beta = self._reader.read(inputs)
         same_shape("cap_prefixes", inputs["cap_prefixes"], caps=inputs["caps"])
-        asked = Reranking(*(inputs[name] for name in Reranking._fields))
-        return _finite(search_reranked(self._index, u, inputs["k"], beta=beta, filters=self._filters(inputs), asked=asked,
+        asked, filters = Reranking(*(inputs[name] for name in Reranking._fields)), self._filters(inputs)
+        if (ranked := self._ranked(inputs, u, filters)) is not None:
+            scores, positions = self._index.best(u, tf.constant(self.shortlist), beta=beta, filters=filters)
+            return _finite(slate_of(self._index, *best_first(ranked(scores, positions), positions), inputs["k"], asked))
+        return _finite(search_reranked(self._index, u, inputs["k"], beta=beta, filters=filters, asked=asked,
                                        shortlist=self.shortlist, plain=self._search))
 
     def explore(self, inputs: Inputs) -> Answer:
         """A slate drawn at random by temperature, epsilon and seed: items, scores, log_propensities `[batch, K]`."""
         u, beta = self._reader.read(inputs)
         filters = self._filters(inputs)
+        ranked = self._ranked(inputs, u, filters)
         slate, log_pi = explore(
             self._index, u, inputs["k"], beta=beta, filters=filters, policy=_policy(inputs), seed=inputs["seed"],
-            shortlist=self.shortlist,
+            shortlist=self.shortlist, ranked=ranked,
         )
+        scores = self._scores(u, slate, beta, filters)
         return _finite({
             "items": self._index.names(tf.maximum(slate, 0), slate >= 0),
-            "scores": self._scores(u, slate, beta, filters),
+            "scores": scores if ranked is None else ranked(scores, slate),
             "log_propensities": log_pi,
         })
 
@@ -138,9 +147,16 @@ class Graph:
                               alpha=inputs["alpha"], shortlist=self.shortlist))
 
     def rank(self, inputs: Inputs) -> Answer:
-        """The scores of given candidates: `[batch, C]`."""
+        """The scores of given candidates `[batch, C]`, the names of the heads `[batch, H]` and their P `[batch, C, H]`."""
         u, beta = self._reader.read(inputs)
-        return {"scores": self._scores(u, self._index.positions(inputs["candidates"]), beta, self._filters(inputs))}
+        filters, positions = self._filters(inputs), self._index.positions(inputs["candidates"])
+        scores, (batch, n) = self._scores(u, positions, beta, filters), tf.unstack(tf.shape(positions))
+        if self._second is None:
+            return {"scores": scores, "heads": tf.zeros([batch, 0], tf.string), "head_scores": tf.zeros([batch, n, 0])}
+        asked, names = self._second.read(inputs, u), tf.constant(self._second.names)
+        return {"scores": self._second.scores(asked, positions, scores, filters),
+                "heads": tf.broadcast_to(names, tf.stack([batch, tf.size(names)])),
+                "head_scores": self._second.probabilities(asked, positions, filters)}
 
     def explain(self, inputs: Inputs) -> Answer:
         """Why one item has its score: scores, popularity `[batch]`, history_weights `[batch, L]`, tokens and token_weights."""
@@ -180,8 +196,17 @@ class Graph:
     def _log_propensities(self, inputs: Inputs) -> tf.Tensor:
         """What `explore` would report of slates that were drawn before `[batch, K]`."""
         u, beta = self._reader.read(inputs)
-        return log_propensities(self._index, u, self._index.positions(inputs["slate"]), beta=beta, filters=self._filters(inputs),
-                                policy=_policy(inputs), shortlist=self.shortlist)
+        filters = self._filters(inputs)
+        return log_propensities(self._index, u, self._index.positions(inputs["slate"]), beta=beta, filters=filters,
+                                policy=_policy(inputs), shortlist=self.shortlist, ranked=self._ranked(inputs, u, filters))
+
+    def _ranked(self, inputs: Inputs, u: tf.Tensor, filters: Filters) -> Ranked | None:
+        """Gives a shortlist the scores of the second stage; None where there is no such stage."""
+        second = self._second
+        if second is None:
+            return None
+        asked = second.read(inputs, u)
+        return lambda scores, positions: second.scores(asked, positions, scores, filters)
 
     def _filters(self, inputs: Inputs) -> Filters:
         """The filters of a request; a signature without such inputs hides no item."""

@@ -22,6 +22,8 @@ from tfrec.models.item_tower import ItemTower
 from tfrec.models.popularity_prior import PopularityPrior
 from tfrec.models.prior_timeline import PriorTimeline
 from tfrec.models.query_tower import QueryTower
+from tfrec.models.ranking.item_rates import ItemRates
+from tfrec.models.ranking.ranker import Ranker
 from tfrec.models.residual_slots import assign_slots
 from tfrec.models.text_cache import TextCache
 from tfrec.models.text_encoder import identity, load_encoder
@@ -49,6 +51,8 @@ class Recommender:
         head: What the bandits know.
         requests: How person and moment become features.
         users: What is known about users, by the names that the behaviour has for them.
+        ranker: The second stage; None without heads.
+        rates: How often each item was acted on.
     """
 
     config: Config
@@ -63,6 +67,8 @@ class Recommender:
     head: BayesianHead
     requests: RequestFeatures = field(default_factory=lambda: RequestFeatures(FeaturesConfig()))
     users: UserTable = field(default_factory=dict)
+    ranker: Ranker | None = None
+    rates: ItemRates = field(default_factory=lambda: ItemRates(0, ()))
 
     @classmethod
     def build(cls, config: Config, catalogue: Catalogue, text: npt.NDArray[np.float32], *,
@@ -73,7 +79,8 @@ class Recommender:
         model.items.start_from(text)
         made = cls(config, catalogue, text, features, np.zeros(len(catalogue), np.int32), tuple(actions),
                    PopularityPrior(len(catalogue)), PriorTimeline.empty(len(catalogue)), model, BayesianHead(config.model.dim),
-                   RequestFeatures(config.features).met(users.values()), users)
+                   RequestFeatures(config.features).met(users.values()), users, new_ranker(config, features.width),
+                   ItemRates(len(catalogue), config.ranker.names))
         made.refresh()
         return made
 
@@ -88,6 +95,7 @@ class Recommender:
         self.slot = np.concatenate([self.slot, np.zeros(grown, np.int32)])
         self.prior.grow(len(catalogue))
         self.timeline.grow(len(catalogue))
+        self.rates.grow(len(catalogue))
         self.refresh()
 
     def give_slots(self, items: npt.NDArray[np.integer], last_seen: npt.NDArray[np.integer]) -> None:
@@ -130,6 +138,14 @@ class Recommender:
             mass[new] = share / (1 - share) * (available.sum() - new.sum()) / new.sum()
         return mass
 
+    def ranker_columns(self) -> npt.NDArray[np.float32]:
+        """What the second stage reads of each item of the catalogue, `[n_items, columns]`; no columns without one."""
+        if self.ranker is None:
+            return np.zeros((len(self.catalogue), 0), np.float32)
+        known = self.features.matrix(self.catalogue.items), self.rates.columns()
+        found: npt.NDArray[np.float32] = self.ranker.item_columns(*map(tf.constant, known)).numpy()
+        return found
+
     def item_vectors(self) -> npt.NDArray[np.float32]:
         """The vectors of the catalogue, `[n_items, dim]`."""
         vectors: npt.NDArray[np.float32] = self.model.item_vectors().numpy()[: len(self.catalogue)]
@@ -152,6 +168,19 @@ def towers(config: Config, *, text_width: int, feature_width: int) -> TwoTower:
         context = ContextTower(dim=m.dim, rows=rows, rate=config.features.dropout, name="context")
     return TwoTower(items, queries, temperature=m.temperature, negatives=config.training.negatives, seed=config.training.seed,
                     context=context)
+
+
+def new_ranker(config: Config, feature_width: int) -> Ranker | None:
+    """The untrained second stage that `config` describes; None without heads. Call it inside the scope of the strategy."""
+    names = config.ranker.names
+    if not names:
+        return None
+    tf.keras.utils.set_random_seed(config.training.seed)
+    chains = [[names.index(one) for one in config.ranker.chain(name)] for name in names]
+    made = Ranker(dim=config.model.dim, feature_width=feature_width, context_rows=RequestFeatures(config.features).rows,
+                  chains=chains, name="ranker")
+    made.configure(config.ranker.min_slates, [config.ranker.heads[name] for name in names])
+    return made
 
 
 def encode_catalogue(

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from tfrec.client.contract import SIGNATURES, Probe
+from tfrec.client.contract import HEADS, SIGNATURES, Probe
 from tfrec.client.inputs import history_inputs, recommend_inputs
 from tfrec.client.padding import padded
+from tfrec.client.slate_options import head_inputs
 from tfrec.client.tensors import text_array
 from tfrec.errors import NotVerified
 from tfrec.evaluation.search_ranks import is_above_chance
@@ -52,6 +53,11 @@ class Requests:
         """Histories without a query."""
         return history_inputs(history=self.histories, history_action=self.actions, history_age_s=self.ages)
 
+    def first_stage(self, *, searching: bool = False, k: int | None = None) -> Arrays:
+        """The inputs of `recommend` without the second stage, which alone promises the best of all items."""
+        inputs = self.wanted(searching=searching, k=k)
+        return inputs | head_inputs([{}] * len(inputs["query"]), len(inputs["query"]))
+
     def wanted(self, *, searching: bool = False, k: int | None = None) -> Arrays:
         """The inputs of `recommend`, of histories or of searches."""
         if searching:
@@ -86,12 +92,21 @@ def check_answers(predict: Predict, expected: Expected, requests: Requests, *, r
         _finite(signature, "vectors", predict(signature, inputs)["vectors"])
 
 
+def _check_heads(predict: Predict, requests: Requests) -> None:
+    """What the second stage predicts are probabilities."""
+    found = predict("rank", _rank_inputs(requests, requests.candidates[:20])).get("head_scores", np.zeros(0))
+    _finite("rank", "head_scores", found)
+    if (wrong := (found < 0) | (found > 1)).any():
+        raise NotVerified(f"rank: head_scores: expected probabilities, got {found[wrong][0]}")
+
+
 def check_recommendations(predict: Predict, requests: Requests, *, recall: float) -> None:
     """Raise `NotVerified` when `recommend` or `rank` give answers that no sound version gives; arguments as `check_answers`."""
     _check_slates("recommend", predict("recommend", requests.of("recommend")), requests)
     if requests.texts:
         _check_slates("recommend by query", predict("recommend", requests.wanted(searching=True)), requests)
     _check_scores(predict, requests, recall=recall)
+    _check_heads(predict, requests)
 
 
 def check_near(ours: Predict, theirs: Predict, requests: Requests) -> None:
@@ -161,7 +176,8 @@ def _check_reading(predict: Predict, expected: Expected) -> None:
     if off > expected.tolerance:
         raise NotVerified("embed_query: reads the items' texts otherwise than the checkpoint's encoder: vectors are up to "
                           f"{off:.3g} of their size apart")
-    scores = predict("rank", asked | {"candidates": padded([expected.items] * n, "")})["scores"][:, 1:]
+    first = head_inputs([{}] * n, n)
+    scores = predict("rank", asked | first | {"candidates": padded([expected.items] * n, "")})["scores"][:, 1:]
     _finite("rank", "scores", scores)
     off = _off(scores, expected.scores)
     if off > expected.tolerance:
@@ -201,9 +217,9 @@ def _check_scores(predict: Predict, requests: Requests, *, recall: float) -> Non
     for searching in (False, True):
         if searching and not requests.texts:
             continue
-        inputs = requests.wanted(searching=searching, k=min(50, len(requests.available)))
+        inputs = requests.first_stage(searching=searching, k=min(50, len(requests.available)))
         what = "recommend by query" if searching else "recommend by history"
-        known = {name: inputs[name] for name in history_inputs(history=[[]])}
+        known = {name: inputs[name] for name in (*history_inputs(history=[[]]), *HEADS)}
         scores = predict("rank", known | {"candidates": padded([few] * len(inputs["query"]), "")})["scores"][:, 1:]
         _finite("rank", "scores", scores)
         if len(few) > 1:
@@ -249,7 +265,7 @@ def _check_explanations(predict: Predict, requests: Requests) -> None:
     answer = predict("explain", requests.behaviour() | query | {"item": text_array(requests.items)})
     for name in ("scores", "popularity", "history_weights", "token_weights"):
         _finite("explain", name, answer[name])
-    ranked = predict("rank", _rank_inputs(requests, None) | query)["scores"][:, -1]
+    ranked = predict("rank", _rank_inputs(requests, None) | head_inputs([{}] * ROWS, ROWS) | query)["scores"][:, -1]
     if not np.allclose(answer["scores"], ranked, rtol=1e-3, atol=1e-3):
         raise NotVerified("explain: its scores are not those of rank for the same items: up to "
                           f"{np.abs(answer['scores'] - ranked).max():.3g} apart")
@@ -258,7 +274,7 @@ def _check_explanations(predict: Predict, requests: Requests) -> None:
 def _rank_inputs(requests: Requests, candidates: list[str] | None) -> Arrays:
     """Each row's own item, or the same candidates for all."""
     rows: list[Any] = [[item] for item in requests.items] if candidates is None else [candidates] * ROWS
-    return requests.behaviour() | {"candidates": padded(rows, "")}
+    return requests.behaviour() | head_inputs(None, ROWS) | {"candidates": padded(rows, "")}
 
 
 def _finite(signature: str, name: str, array: np.ndarray) -> None:

@@ -21,6 +21,7 @@ from tfrec.graph.served_weights import TOWERS, tower_weights
 from tfrec.models.lexical.postings import Floats, Postings, texts_by_field
 from tfrec.models.lexical.terms import LexicalTerms
 from tfrec.models.popularity_prior import PopularityPrior
+from tfrec.models.ranking.item_rates import ItemRates
 from tfrec.models.recommender import Recommender
 from tfrec.models.text_encoder import load_encoder
 from tfrec.models.two_tower import SEARCH_BETA
@@ -78,6 +79,8 @@ def check_artefacts(version_dir: str | Path, manifest: Manifest, *, sample: int 
         if takes_context(manifest.signatures) != bool(model.requests.width):
             raise ServingError("saved_model.pb: the graph and the checkpoint's [features] differ in whether a context is read")
         _check_vectors(served, model, tolerance=tolerance)
+        if model.ranker is not None:
+            _check_rates(served, ItemRates.load(root / CHECKPOINT / checkpoint.RATES), catalogue)
         words = _checked_words(served, model)
         return _answers(model, prior.log_p()[chosen], words, tolerance=tolerance, catalogue=catalogue)
     except ServingError as error:
@@ -194,6 +197,18 @@ def _check_vectors(served: dict[str, np.ndarray], model: Recommender, *, toleran
         item = str(model.catalogue.ids[int(np.argmax(off))])
         raise ServingError(f"variables: the graph's vector of {item!r} is not what the checkpoint's model makes of it: they are "
                            f"up to {off.max():.3g} apart, in {int((off > tolerance).sum())} of {len(off)} items tried")
+
+
+def _check_rates(served: dict[str, np.ndarray], rates: ItemRates, catalogue: Catalogue) -> None:
+    """The second stage reads the rates of the checkpoint, for each item its own."""
+    if len(rates) != len(catalogue):
+        raise ServingError(f"checkpoint/{checkpoint.RATES}: expected {len(catalogue)} items, got {len(rates)}")
+    at = _positions(served)
+    held = served["ranker_columns"][[at[item] for item in catalogue.ids.tolist()], -rates.width :]
+    off = np.abs(held - rates.columns()).max(axis=1)
+    if not (off <= CLOSE).all():
+        item = str(catalogue.ids[int(np.argmax(off))])
+        raise ServingError(f"variables: the graph's rates of {item!r} are not the checkpoint's: they are {off.max():.3g} apart")
 
 
 def _checked_words(served: dict[str, np.ndarray], model: Recommender) -> Floats:

@@ -80,7 +80,8 @@ def publish_delta(
     with ExitStack() as stack:
         verifier = verifier or stack.enter_context(Verifier())
         catalogue = checkpoint.grown_catalogue(parent / CHECKPOINT, items, quarantine)
-        recommender, _ = checkpoint.load(parent / CHECKPOINT, config, catalogue=catalogue)
+        as_served = checkpoint.of_version(parent / CHECKPOINT, config)
+        recommender, _ = checkpoint.load(parent / CHECKPOINT, as_served, catalogue=catalogue)
         counted = count_outcomes(recommender, FeedbackLog(config.log_uri), reward=config.reward, now=now) if prior else 0
         if not counted and manifest.version and catalogue.digest() == manifest.catalogue_digest:
             log.info("version %d has these items and outcomes already: nothing to publish", manifest.version)

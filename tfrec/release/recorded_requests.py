@@ -9,7 +9,7 @@ import numpy as np
 
 from tfrec.client.contract import FILTERS, signatures
 from tfrec.client.inputs import UNKNOWN_AGE
-from tfrec.client.slate_options import MOST, bound_inputs, nothing_asked, reranking_inputs
+from tfrec.client.slate_options import MOST, bound_inputs, head_inputs, nothing_asked, reranking_inputs
 from tfrec.client.warmup import Request
 from tfrec.config import Config
 from tfrec.models.recommender import Recommender
@@ -57,6 +57,7 @@ def _lone_requests(recommender: Recommender) -> list[Request]:
         *_with_and_without_query("serving_default", inputs),
         *_with_and_without_query("recommend", unfiltered),
         _request("recommend", inputs | _reranked(recommender)),
+        *([_request("recommend", inputs | head_inputs([{}], 1))] if recommender.ranker is not None else ()),
         *_with_and_without_query("embed_query", inputs),
         *(_request(signature, inputs) for signature in ("explore", "thompson", "linucb", "rank", "similar", "embed_item")),
         _request("explain", searched),

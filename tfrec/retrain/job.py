@@ -153,7 +153,8 @@ def challenge(config: Config, directory: RunDirectory, catalogue: Catalogue, int
             if broken := not_finite(challenger, optimizer):
                 return result.ended(REJECTED, broken)
             shown.teach_head(challenger)
-            if broken := not_finite(challenger, optimizer):  # the bandits' head, now
+            shown.teach_ranker(challenger, seed=intent.seed)
+            if broken := not_finite(challenger, optimizer):  # the bandits' head and the second stage, now
                 return result.ended(REJECTED, broken)
         session.check()
         with timed(result.seconds, "evaluate"):

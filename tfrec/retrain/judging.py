@@ -81,7 +81,7 @@ class Contest:
     def _measured(self) -> Measured:
         searches = rank_searches(self._searches, self._search, n_items=self._items)
         return Measured(self._rank(self._split.judges.events, self._scorer), self._rank(self._earlier, self._scorer),
-                        self._shown.scorer(self._shown.judged), searches)
+                        self._shown.scorer(self._shown.judged, as_served=True), searches)
 
     def decision(self, parent: Manifest) -> Decision:
         """Whether the challenger may replace the champion.
@@ -105,7 +105,7 @@ class Contest:
 
     def _pairs(self, champion: PolicyScores, challenger: PolicyScores) -> PairAccuracy:
         judged = self._shown.judged
-        return compare_accuracy(judged.reward, judged.shown, champion=champion.scores, challenger=challenger.scores,
+        return compare_accuracy(judged.reward, judged.shown, champion=champion.served, challenger=challenger.served,
                                 users=judged.user)
 
     def _value(self, champion: PolicyScores, challenger: PolicyScores) -> PolicyValue:

@@ -77,7 +77,8 @@ def _trainer(challenger: Recommender, inter: Interactions, targets: np.ndarray, 
 
 def not_finite(challenger: Recommender, optimizer: Any) -> str:
     """Which learnt variable holds NaN or an infinity, in words; "" when all are finite."""
-    learnt = [*challenger.model.variables, *challenger.head.variables, *optimizer.variables]
+    ranker = [] if challenger.ranker is None else challenger.ranker.variables
+    learnt = [*challenger.model.variables, *challenger.head.variables, *ranker, *optimizer.variables]
     broken = [v.name for v in learnt if v.dtype.is_floating and not bool(tf.reduce_all(tf.math.is_finite(v)))]
     if not broken:
         return ""

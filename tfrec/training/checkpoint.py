@@ -5,6 +5,7 @@ step, which seeds all noise. It is a directory that appears, and is replaced, by
 reading one runs no code.
 """
 import json
+import logging
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tfrec.config import Config, FeaturesConfig
+from tfrec.config import Config, FeaturesConfig, RankerConfig
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.items.catalogue_cache import cached_catalogue
 from tfrec.data.items.item_features import ItemFeatures
@@ -27,21 +28,27 @@ from tfrec.models.item_store import capacity_for
 from tfrec.models.popularity_prior import PopularityPrior
 from tfrec.models.pretrained.checkpoint_files import fingerprint
 from tfrec.models.prior_timeline import PriorTimeline
-from tfrec.models.recommender import Recommender, encode_catalogue, towers
+from tfrec.models.ranking.item_rates import ItemRates
+from tfrec.models.recommender import Recommender, encode_catalogue, new_ranker, towers
 from tfrec.models.text_encoder import load_encoder
 
 FORMAT = 3
 UNCHECKED_SETTINGS = ("batch_size", "tuning", "users")  # no vector depends on them
-CATALOGUE_FILES = frozenset({"slots.npz", "prior.npz", "catalogue.jsonl"})
+RATES = "rates.npz"
+CATALOGUE_FILES = frozenset({"slots.npz", "prior.npz", RATES, "catalogue.jsonl"})
+
+log = logging.getLogger(__name__)
 
 
-def _trackable(recommender: Recommender, optimizer: tf.keras.optimizers.Optimizer | None) -> tf.train.Checkpoint:
-    """The variables in the file `weights`."""
+def _trackable(recommender: Recommender, optimizer: tf.keras.optimizers.Optimizer | None, *,
+               ranker: bool = True) -> tf.train.Checkpoint:
+    """The variables in the file `weights`, with those of the second stage where it has one."""
     m = recommender.model
     variables = {"log_scale": m.log_scale, "search_scale": m.search_scale, "mean_query": m.mean_query, "beta": m.beta,
                  "steps": m.steps, "averaged": m.average.count}
     optional = {"optimizer": optimizer} if optimizer is not None else {}
     optional |= {"context": m.context} if m.context is not None else {}
+    optional |= {"ranker": recommender.ranker} if ranker and recommender.ranker is not None else {}
     return tf.train.Checkpoint(items=m.items, queries=m.queries, head=recommender.head, average=m.average.values,
                                **variables, **optional)
 
@@ -71,6 +78,7 @@ def save(directory: Path, recommender: Recommender, *, meta: dict[str, Any] | No
             "text": recommender.config.text.model_dump(mode="json"),
             "request_features": recommender.config.features.model_dump(mode="json"),
             "knots": recommender.requests.knots,
+            "ranker": recommender.config.ranker.model_dump(mode="json", exclude={"epochs", "learning_rate"}),
             "encoder": fingerprint(recommender.config.text.encoder),
             "meta": meta or {},
         }))
@@ -82,6 +90,7 @@ def save_catalogue(directory: Path, recommender: Recommender) -> None:
     """Write the catalogue, its residual slots and its popularity: the `CATALOGUE_FILES` of a checkpoint."""
     np.savez(directory / "slots.npz", slot=recommender.slot)
     recommender.prior.save(directory / "prior.npz")
+    recommender.rates.save(directory / RATES)
     recommender.catalogue.write(directory / "catalogue.jsonl")
 
 
@@ -125,7 +134,9 @@ def load(directory: Path, config: Config, *, catalogue: Catalogue | None = None,
     recommender = _untrained(description, config, present, text, slot, prior, timeline, onto=onto)
     if optimizer is not None and onto is None:
         optimizer.build(recommender.model.trainable_variables)
-    read_weights(directory, recommender, optimizer if description["optimizer"] else None)
+    knows = _knows_heads(description, config)
+    read_weights(directory, recommender, optimizer if description["optimizer"] else None, ranker=knows)
+    _take_heads(directory, recommender, knows)
     recommender.refresh()
     return recommender, description["meta"]
 
@@ -140,7 +151,8 @@ def load_items(directory: Path, items: Sequence[int]) -> Recommender:
     """
     description = _read_description(directory)
     config = Config.model_validate({"model": description["model"], "text": description["text"],
-                                    "features": description.get("request_features", {})})
+                                    "features": description.get("request_features", {}),
+                                    "ranker": description.get("ranker", {})})
     _check_encoder(directory, description, config, "Put them back.")
     known = cached_catalogue(directory / "catalogue.jsonl")
     chosen = Catalogue([known.items[item] for item in items])
@@ -159,22 +171,56 @@ def _untrained(description: dict[str, Any], config: Config, catalogue: Catalogue
     """The recommender that a checkpoint describes, before its weights are filled in."""
     features = ItemFeatures.model_validate(description["features"])
     if onto is not None:
-        model, head = onto.model, onto.head
+        model, head, ranker = onto.model, onto.head, onto.ranker
     else:
         model = towers(config, text_width=description["text_width"], feature_width=features.width)
-        head = BayesianHead(config.model.dim)
+        head, ranker = BayesianHead(config.model.dim), new_ranker(config, features.width)
     return Recommender(config, catalogue, text, features, slot, tuple(description["actions"]), prior, timeline, model, head,
-                       RequestFeatures(config.features, description.get("knots")))
+                       RequestFeatures(config.features, description.get("knots")), ranker=ranker,
+                       rates=ItemRates(len(catalogue), config.ranker.names))
 
 
-def read_weights(directory: Path, recommender: Recommender, optimizer: tf.keras.optimizers.Optimizer | None) -> None:
+def _knows_heads(description: dict[str, Any], config: Config) -> bool:
+    """Whether a checkpoint has the second stage that `config` describes."""
+    saved = RankerConfig.model_validate(description.get("ranker", {}))
+    return bool(saved.names) and (saved.names, saved.after) == (config.ranker.names, config.ranker.after)
+
+
+def of_version(directory: Path, config: Config) -> Config:
+    """`config` with the second stage that a checkpoint has, whose graph is to be used as it is."""
+    saved = RankerConfig.model_validate(_read_description(directory).get("ranker", {}))
+    return config.model_copy(update={"ranker": saved})
+
+
+def _take_heads(directory: Path, recommender: Recommender, knows: bool) -> None:
+    """Fill in the rates of a checkpoint, and what the configuration says of heads; without them, begin with none."""
+    if recommender.ranker is None:
+        return
+    settings = recommender.config.ranker
+    if knows:
+        recommender.rates = ItemRates.load(directory / RATES)
+        recommender.rates.grow(len(recommender.catalogue))
+    else:
+        log.info("%s has no second stage with the heads %s: it begins to learn now", directory, ", ".join(settings.names))
+        recommender.ranker.learnt.assign(0.0)
+    recommender.ranker.configure(settings.min_slates, [settings.heads[name] for name in settings.names])
+
+
+def read_weights(directory: Path, recommender: Recommender, optimizer: tf.keras.optimizers.Optimizer | None, *,
+                 ranker: bool = True) -> None:
     """Fill in the weights of a checkpoint, and the state of an optimiser that is built already.
+
+    Args:
+        directory: of the checkpoint.
+        recommender: whose variables are filled in.
+        optimizer: the same; None leaves its state out.
+        ranker: whether the checkpoint has the second stage of `recommender`.
 
     Raises:
         ModelError: the file is damaged, or holds the weights of another model.
     """
     try:
-        status = _trackable(recommender, optimizer).read(str(directory / "weights"))
+        status = _trackable(recommender, optimizer, ranker=ranker).read(str(directory / "weights"))
         status.assert_existing_objects_matched().expect_partial()
     except (AssertionError, IndexError, RuntimeError, ValueError, tf.errors.OpError) as e:
         raise ModelError(f"{directory}/weights: not the weights of this model: {str(e).splitlines()[0]}") from e

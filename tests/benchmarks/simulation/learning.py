@@ -89,7 +89,7 @@ def slates_of(found: dict[str, np.ndarray]) -> SlateArrays:
     """Requests of people who are not shown what they have had, a day ago."""
     n, nothing = len(found["user"]), Ragged.of([[]] * len(found["user"]))
     return SlateArrays(
-        **found, context=np.zeros((n, 0), np.float32),
+        **found, context=np.zeros((n, 0), np.float32), acted=np.zeros((*found["item"].shape, 0), bool),
         excluded=Ragged.of([row[row != PAD] for row in found["history"]]), tags=TagFilters.of([((), ())] * n, {}),
         bounds=BoundFilters.of([()] * n, {}),
         searched=np.full(n, "", object),

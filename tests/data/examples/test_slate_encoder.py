@@ -28,7 +28,8 @@ def arrays(*slates: dict[str, object]) -> SlateArrays:
         other_action=15, history_length=3, query_vectors={"red shoes": np.array([0.6, 0.8], np.float32)}, query_width=2,
         snapshot_times=np.array([50, 100, 200]), now=1000, attribution_seconds=860,
     )  # fmt: skip
-    return encoder.encode(pa.Table.from_pylist(list(slates), SLATES), np.zeros((len(slates), 0), np.float32))
+    n = len(slates)
+    return encoder.encode(pa.Table.from_pylist(list(slates), SLATES), np.zeros((n, 0), np.float32), np.zeros((n, 0, 0), bool))
 
 
 FIRST = slate(

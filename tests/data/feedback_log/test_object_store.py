@@ -26,6 +26,7 @@ from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
 from tfrec.data.feedback_log.writer import LogWriter
 from tfrec.data.labels.join import Examples, join
 from tfrec.data.labels.label_rule import LabelRule
+from tfrec.data.labels.shown_actions import shown_actions
 from tfrec.data.records import Impression, Outcome, Shown
 from tfrec.data.settled.examples import SettledExamples
 from tfrec.data.settled.settle import settle
@@ -183,6 +184,17 @@ def test_windows_joins_and_examples_are_those_of_a_local_log(url: str, tmp_path:
         found.append((before.table, after.left_out, parts, kept, again.number, changed.whole(upto=2, items=ITEMS)))
     for remote, local in zip(*found, strict=True):
         assert remote.equals(local) if isinstance(remote, pa.Table) else remote == local
+
+
+def test_actions_of_shown_items_are_read_from_a_store(url: str) -> None:
+    world = World(url)
+    world.show("r1", 1000, "a", "b")
+    world.act("e1", 1001, "a", "purchase", request="r1")
+    world.act("e2", 1002, "b")
+    world.window(None, now=1050)
+    slates = pa.table({"request_id": ["r1"], "user": ["u"], "time": [1000], "item": [["a", "b"]]})
+    found = shown_actions(world.log, slates, ["click", "purchase"], attribution_seconds=100)
+    assert found.tolist() == [[[False, True], [True, False]]]
 
 
 def test_commands_take_a_log_at_a_url(url: str, tmp_path: Path, call: Any) -> None:

@@ -46,6 +46,7 @@ class SlateArrays:
     log_propensity: Floats  # [n, K] given the earlier positions; NaN unknown
     reward: Floats  # [n, K]
     converted: npt.NDArray[np.bool_]  # [n, K]
+    acted: npt.NDArray[np.bool_]  # [n, K, A] which of the actions that the second stage predicts came of it
     delay: Floats  # [n, K] seconds until the outcome that counts most; 0 without one
     elapsed: Floats  # [n] seconds that labels have waited
     snapshot: Ints  # [n] the newest popularity before the request

@@ -51,8 +51,13 @@ class SlateEncoder:
     now: int
     attribution_seconds: int
 
-    def encode(self, slates: pa.Table, context: Floats) -> SlateArrays:
-        """Encode a table of `slates.SLATES`, in the order of time; `context` `[n, features]` is what is known of each request.
+    def encode(self, slates: pa.Table, context: Floats, acted: npt.NDArray[np.bool_]) -> SlateArrays:
+        """Encode a table of `slates.SLATES`, in the order of time.
+
+        Args:
+            slates: the table.
+            context: `[n, features]`, what is known of each request.
+            acted: `[n, K, actions]`, which actions came of each shown item.
 
         An item that has left the catalogue is `PAD` in a slate, and is dropped from histories and lists.
 
@@ -74,6 +79,7 @@ class SlateEncoder:
             snapshot=np.maximum(snapshot, 0).astype(np.int32),
             **self._histories(slates, time),
             **self._live_popularity(slates),
+            acted=acted,
             **self._positions(slates),
         )
 

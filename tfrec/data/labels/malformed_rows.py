@@ -25,6 +25,11 @@ _WELL_FORMED: dict[Kind, dict[str, str]] = {  # the condition of each column
 }
 
 
+def is_well_formed(kind: Kind) -> str:
+    """The condition, in SQL, of the rows of a table that the join can use; it is never null."""
+    return f"COALESCE({' AND '.join(_WELL_FORMED[kind].values())}, FALSE)"
+
+
 def set_aside_malformed(sql: SqlEngine, kind: Kind, uri: str, quarantine: Quarantine | None,
                         window: Window) -> int:
     """Make the views `well_formed_<kind>` of `all_<kind>` and `<kind>` of `new_<kind>`, which have the well-formed rows.
@@ -33,7 +38,7 @@ def set_aside_malformed(sql: SqlEngine, kind: Kind, uri: str, quarantine: Quaran
     ingest id belong to no window. They are set aside when the log is read from its beginning.
     """
     rules = _WELL_FORMED[kind]
-    well_formed = f"COALESCE({' AND '.join(rules.values())}, FALSE)"
+    well_formed = is_well_formed(kind)
     sql.create_view(f"well_formed_{kind}", f"SELECT * FROM all_{kind} WHERE {well_formed}")
     sql.create_view(kind, f"SELECT * FROM new_{kind} WHERE {well_formed}")
     broken = ", ".join(f"CASE WHEN NOT COALESCE({rule}, FALSE) THEN '{column}' END" for column, rule in rules.items())

@@ -84,6 +84,10 @@ class _SlateBody(_Body):
     caps: dict[_Name, Annotated[int, Field(ge=1)]] = Field(
         {}, max_length=_MAX_RULES, description="By the beginning of tags, how many items with the same tag are returned at most. "
         "With `{\"brand:\": 2}`: two of `brand:a`, and two of `brand:b`.")
+    head_weights: dict[_Name, Annotated[float, Field(ge=-1e9, le=1e9)]] | None = Field(
+        None, max_length=_MAX_RULES, description="What each action counts in the scores of the second stage, such as "
+        "`{\"purchase\": 1}`; actions that are not named count nothing. With `{}`: the order of the first stage. If it is not "
+        "given, the weights in `ranker.heads` of the configuration count.")
     context: Context = Field(Context(), description=_CONTEXT)
     time: Seconds | None = Field(None, description="When the user asked, in seconds since 1970. If it is given, the gateway uses "
                                  "only what it recorded for earlier seconds. Now, if it is not given.")

@@ -62,16 +62,18 @@ def ask_for_slates(
     ) -> SlateAnswer:
         return SlateAnswer(one.items, one.scores, one.version, route.label, policy, propensities, route.fallback, live)
 
+    weights = [one.head_weights for one in requests]
     if not route.explore:  # each position has one item that could be there: its probability is 1
         found = client.recommend(**inputs, label=route.label, diversity=[one.diversity for one in requests],
-                                 caps=[one.caps for one in requests])
+                                 caps=[one.caps for one in requests], head_weights=weights)
         policies = [RERANKED if one.is_reranked else GREEDY for one in requests]
         return [answer(one, policy, [0.0] * len(one.items)) for one, policy in zip(found, policies, strict=True)]
     seed = [one.seed for one in requests]
     if config.policy == "plackett_luce":
         epsilon = config.epsilon_at(now)
         policy = f"{config.policy}(temperature={config.temperature:g}, epsilon={epsilon:g})"
-        drawn = client.explore(**inputs, label=route.label, seed=seed, temperature=config.temperature, epsilon=epsilon)
+        drawn = client.explore(**inputs, label=route.label, seed=seed, temperature=config.temperature, epsilon=epsilon,
+                               head_weights=weights)
         # rounding may lift a log probability above 0
         return [answer(one, policy, [min(0.0, log_pi) for log_pi in one.log_propensities], prior) for one in drawn]
     if config.policy == "thompson":

@@ -25,6 +25,7 @@ class SlateRequest:
     bounds: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)  # of numbers, the least and the most
     diversity: float = 0.0
     caps: Mapping[str, int] = field(default_factory=dict)  # by prefix of tags
+    head_weights: Mapping[str, float] | None = None  # of the second stage; None: as configured
 
     @property
     def is_reranked(self) -> bool:

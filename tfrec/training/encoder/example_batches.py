@@ -54,7 +54,7 @@ class ExampleBatches:
 def multiple_of_replicas(size: int) -> int:
     """Return `size` rounded down to a multiple of the number of replicas, and at least one for each."""
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    return max(1, size // replicas) * replicas
+    return int(max(1, size // replicas) * replicas)
 
 
 def token_ids(encoder: TextEncoder, texts: Sequence[str], *, role: Role) -> npt.NDArray[np.int32]:

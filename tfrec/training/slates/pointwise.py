@@ -34,7 +34,7 @@ def observed_cross_entropy(
         ValueError: An array has another shape.
     """
     logit, happened, chance, weight = masked(mask, logit=logit, happened=happened, chance=chance, weight=weight)
-    return _likelihood_loss(tf.math.log_sigmoid(logit), tf.math.log_sigmoid(-logit), happened, chance, weight, mask)
+    return likelihood_loss(tf.math.log_sigmoid(logit), tf.math.log_sigmoid(-logit), happened, chance, weight, mask)
 
 
 def entire_space(
@@ -66,7 +66,7 @@ def entire_space(
         tf.stack([tf.math.log_sigmoid(-click), tf.math.log_sigmoid(click) + tf.math.log_sigmoid(-conversion)]), axis=0)
     one = tf.ones_like(click)
     return (observed_cross_entropy(click, clicked, chance, one, mask)
-            + _likelihood_loss(log_both, log_neither, converted, chance * delay_chance, one, mask))
+            + likelihood_loss(log_both, log_neither, converted, chance * delay_chance, one, mask))
 
 
 def delay_chance(elapsed: tf.Tensor, mean_delay: tf.Tensor) -> tf.Tensor:
@@ -89,10 +89,19 @@ def mean_delay(delays: npt.NDArray[np.floating], *, waited: float) -> float:
     return float(found)
 
 
-def _likelihood_loss(
+def likelihood_loss(
     log_p: tf.Tensor, log_not_p: tf.Tensor, happened: tf.Tensor, chance: tf.Tensor, weight: tf.Tensor, mask: tf.Tensor
 ) -> tf.Tensor:
-    """The loss of an event of probability c p, with c = `chance`; 1 - c p = (1 - p) + (1 - c) p, so that nothing cancels."""
+    """The loss of an event of probability c p, with c = `chance`; 1 - c p = (1 - p) + (1 - c) p, so that nothing cancels.
+
+    Args:
+        log_p: `[batch, K]`, ln p.
+        log_not_p: `[batch, K]`, ln (1 - p).
+        happened: `[batch, K]`, 0 or 1.
+        chance: `[batch, K]`, that the event would have been seen.
+        weight: `[batch, K]`.
+        mask: Bool `[batch, K]`, where there is a shown item.
+    """
     chance = tf.where(mask, tf.minimum(chance, _CERTAIN), 0.5)  # has a finite logarithm, and its complement too
     unseen = tf.reduce_logsumexp(tf.stack([log_not_p, tf.math.log1p(-chance) + log_p]), axis=0)
     return -masked_sum(mask, weight * (happened * (tf.math.log(chance) + log_p) + (1.0 - happened) * unseen))

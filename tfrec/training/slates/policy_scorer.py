@@ -5,9 +5,9 @@ exclusions, tags and availability; popularity as sent with the request, or else 
 shortlist, temperature and epsilon. All items are compared, whatever the size of the catalogue, a few requests at a time. Training
 then reads the shortlists alone.
 """
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from tfrec.data.examples.slate_arrays import SlateArrays
 from tfrec.models.bayesian_head import features
 from tfrec.models.lexical.lexicon import Lexicon
 from tfrec.models.query_tower import HIDDEN
+from tfrec.models.ranking.ranker import Behaviour, Ranker, RankerInputs
 from tfrec.models.recommender import Recommender
 from tfrec.models.two_tower import TwoTower
 from tfrec.training.slates.batches import STATE, Candidates
@@ -26,6 +27,8 @@ from tfrec.training.slates.policy_gradient import policy
 _GREEDY = 1e-6  # a temperature below that is 0, as in the served graph
 _APART = 1e5  # between the logits of a greedy policy: the best left is certain
 _AT_ONCE, _FLOATS = 1024, 1 << 24  # requests scored in one call, of a large catalogue fewer: a few arrays of 64 MB
+_RANKED_AT_ONCE = 128  # with a second stage, which reads hundreds of numbers of each item of a shortlist
+_OWN = 5  # parts of `PolicyScores` before the candidates
 
 Floats = npt.NDArray[np.float32]
 
@@ -33,7 +36,10 @@ Floats = npt.NDArray[np.float32]
 class PolicyScores(NamedTuple):
     """What a model says of `n` slates."""
 
-    scores: Floats  # [n, K]; HIDDEN where a slate is shorter
+    scores: Floats  # [n, K] of the first stage; HIDDEN where a slate is shorter
+    served: Floats  # [n, K] by which items are ranked; those of the first stage where there is no second
+    popularity: Floats  # [n, K] log p at that time
+    words: Floats  # [n, K] the match of a search with the item; 0 without a search
     log_pi: Floats  # [n, K]: of the exploring policy, given the earlier positions; 0 where a slate is shorter
     candidates: Candidates
 
@@ -63,35 +69,40 @@ class PolicyScorer:
         floats = dict.fromkeys(("query", "context", "live_log_p", "words"), tf.float32)
         kinds = floats | {"gap": tf.int64, "may_come": tf.bool}
         signature = {name: tf.TensorSpec(shape, kinds.get(name, tf.int32), name) for name, shape in shapes.items()}
-        table, mass, by_snapshot = (tf.TensorSpec(shape) for shape in ([None, dim], [None], [None, None]))
-        # of any size in one trace, which other scorers of this model share
-        self._scored = recommender.model.traced.of(
-            ("policy", self._shortlist, config.gateway.temperature, self.epsilon),
-            partial(_score, recommender.model, self._shortlist, config.gateway.temperature, self.epsilon),
-            [signature, table, mass, by_snapshot])
+        self._signature = [signature, *(tf.TensorSpec(shape) for shape in ([None, dim], [None], [None, None], [None, None]))]
 
     @property
     def covers_all(self) -> bool:
         """Whether a shortlist holds all items that may come: then it does not change with the weights."""
         return self._shortlist == len(self._recommender.catalogue)
 
-    def __call__(self, slates: SlateArrays) -> PolicyScores:
-        """Scores of all slates at once."""
-        parts = [scores for _, scores, _ in self.parts(slates)]
+    def __call__(self, slates: SlateArrays, *, as_served: bool = False) -> PolicyScores:
+        """Scores of all slates at once; `as_served` ranks shortlists by the second stage, as what is served does."""
+        parts = [scores for _, scores, _ in self.parts(slates, as_served=as_served)]
         candidates = Candidates(*(np.concatenate(arrays) for arrays in zip(*(part.candidates for part in parts), strict=True)))
-        scores, log_pi = (np.concatenate([getattr(part, name) for part in parts]) for name in ("scores", "log_pi"))
-        return PolicyScores(scores, log_pi, candidates)
+        own = (np.concatenate(arrays) for arrays in zip(*(part[:_OWN] for part in parts), strict=True))
+        return PolicyScores._make([*own, candidates])
 
-    def parts(self, slates: SlateArrays) -> Iterator[tuple[SlateArrays, PolicyScores, Floats]]:
+    def parts(self, slates: SlateArrays, *, as_served: bool = False) -> Iterator[tuple[SlateArrays, PolicyScores, Floats]]:
         """Yields some slates after others, with their scores and the features `[n, K, dim + 1]` of the bandits' head."""
-        table = self._recommender.model.item_vectors()[: len(self._recommender.catalogue)]
-        mass = tf.constant(self._recommender.explored_mass())
-        rows = max(1, min(_AT_ONCE, _FLOATS // table.shape[0]))
+        recommender = self._recommender
+        table = recommender.model.item_vectors()[: len(recommender.catalogue)]
+        mass, columns = tf.constant(recommender.explored_mass()), tf.constant(recommender.ranker_columns())
+        ranker = recommender.ranker if as_served else None
+        rows = max(1, min(_AT_ONCE if ranker is None else _RANKED_AT_ONCE, _FLOATS // table.shape[0]))
+        scored = self._scored(ranker)
         for start in range(0, max(len(slates), 1), rows):
             part = slates.take(np.arange(start, min(start + rows, len(slates))))
-            found = self._scored(self._batch(part, table.shape[0]), table, mass, self._log_p)
-            scores, log_pi, phi, *candidates = (array.numpy() for array in found)
-            yield part, PolicyScores(scores, log_pi, Candidates(*candidates)), phi
+            found = scored(self._batch(part, table.shape[0]), table, mass, self._log_p, columns)
+            phi, *scores = (array.numpy() for array in found)
+            yield part, PolicyScores._make([*scores[:_OWN], Candidates(*scores[_OWN:])]), phi
+
+    def _scored(self, ranker: Ranker | None) -> Callable[..., Any]:
+        """Scores slates of any size in one trace, which other scorers of this model share."""
+        gateway, model = self._recommender.config.gateway, self._recommender.model
+        return model.traced.of(
+            ("policy", self._shortlist, gateway.temperature, self.epsilon, ranker is not None),
+            partial(_score, model, ranker, self._shortlist, gateway.temperature, self.epsilon), self._signature)
 
     @cached_property
     def _lexicon(self) -> Lexicon | None:
@@ -111,8 +122,9 @@ class PolicyScorer:
         return {name: tf.constant(array) for name, array in batch.items()}
 
 
-def _score(model: TwoTower, shortlist: int, temperature: float, epsilon: float, batch: dict[str, tf.Tensor], table: tf.Tensor,
-           mass: tf.Tensor, log_p: tf.Tensor) -> tuple[tf.Tensor, ...]:
+def _score(model: TwoTower, ranker: Ranker | None, shortlist: int, temperature: float, epsilon: float,
+           batch: dict[str, tf.Tensor], table: tf.Tensor, mass: tf.Tensor, log_p: tf.Tensor, columns: tf.Tensor,
+           ) -> tuple[tf.Tensor, ...]:
     u, beta = model.request_vectors(batch, lambda rows: tf.gather(table, rows))
     log_p = tf.tensor_scatter_nd_update(tf.gather(log_p, batch["snapshot"]), batch["live_at"], batch["live_log_p"])
     popularity, words = log_p, batch["words"]
@@ -126,12 +138,35 @@ def _score(model: TwoTower, shortlist: int, temperature: float, epsilon: float, 
     listed_items = tf.where(listed > HIDDEN, listed_items, PAD)
     shown_mass = tf.where(mask, tf.gather(mass, shown), 0.0)
     total_mass = tf.linalg.matvec(tf.cast(may_come, tf.float32), mass)
-    same = batch["item"][:, :, None] == listed_items[:, None, :]
-    found = policy(*_logits(own, listed, same, temperature), same, mask, epsilon=epsilon, mass=(shown_mass, total_mass))
+    shown_words = tf.cond(tf.shape(words)[1] > 0, lambda: tf.gather(words, shown, batch_dims=1), lambda: tf.zeros_like(own))
+    served, ranked, ranked_items = own, listed, listed_items
+    if ranker is not None:
+        def rank(items: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+            return tf.where(items >= 0, _ranked(model, ranker, batch, u, items, table, popularity, columns, first), first)
+
+        served = rank(batch["item"], own)
+        ranked, order = tf.math.top_k(rank(listed_items, listed), shortlist)
+        ranked_items = tf.gather(listed_items, order, batch_dims=1)
+    same = batch["item"][:, :, None] == ranked_items[:, None, :]
+    found = policy(*_logits(served, ranked, same, temperature), same, mask, epsilon=epsilon, mass=(shown_mass, total_mass))
     shown_log_p = tf.gather(log_p, shown, batch_dims=1)
-    phi = features(u[:, None], tf.gather(table, shown), beta * tf.gather(popularity, shown, batch_dims=1))
+    shown_popularity = tf.gather(popularity, shown, batch_dims=1)
+    phi = features(u[:, None], tf.gather(table, shown), beta * shown_popularity)
     listed_log_p = tf.gather(log_p, tf.maximum(listed_items, 0), batch_dims=1)
-    return own, found.log_pi, phi, shown_log_p, shown_mass, total_mass, listed_items, listed_log_p
+    return (phi, own, served, shown_popularity, shown_words, found.log_pi,
+            shown_log_p, shown_mass, total_mass, listed_items, listed_log_p)
+
+
+def _ranked(model: TwoTower, ranker: Ranker, batch: dict[str, tf.Tensor], u: tf.Tensor, items: tf.Tensor, table: tf.Tensor,
+            popularity: tf.Tensor, columns: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+    """The scores of the second stage for `items` `[rows, n]`, whose first scores are `first`."""
+    at, words = tf.maximum(items, 0), batch["words"]
+    match = tf.cond(tf.shape(words)[1] > 0, lambda: tf.gather(words, at, batch_dims=1), lambda: tf.zeros_like(first))
+    pairs = RankerInputs(u * tf.exp(-model.log_scale), Behaviour(batch["history"], batch["gap"]), batch["context"], items,
+                  tf.gather(table, at), tf.gather(popularity, at, batch_dims=1), model.search_scale * match,
+                  tf.gather(columns, at))
+    weights = tf.broadcast_to(ranker.weights_of_heads, tf.stack([tf.shape(items)[0], len(ranker.chains)]))
+    return ranker.score(pairs, weights, first)
 
 
 def _logits(own: tf.Tensor, listed: tf.Tensor, same: tf.Tensor, temperature: float) -> tuple[tf.Tensor, tf.Tensor]:

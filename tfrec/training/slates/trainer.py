@@ -6,6 +6,7 @@ beside a batch of slates.
 """
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import tensorflow as tf
 
@@ -24,8 +25,6 @@ from tfrec.training.slates.policy_scorer import PolicyScorer
 from tfrec.training.slates.position_bias import fit_position_bias
 
 COLDEST = 0.05  # temperature
-
-keras = tf.keras
 
 
 class SlateTrainer:
@@ -76,7 +75,7 @@ class SlateTrainer:
                                      with_next=bool(LOOKS_AHEAD & objectives.keys()))
         self.steps = max(self._batches.steps, behaviour.steps if behaviour else 0)
 
-    def run(self, optimizer: keras.optimizers.Optimizer, *, epochs: range, advance: Advance | None = None) -> None:
+    def run(self, optimizer: Any, *, epochs: range, advance: Advance | None = None) -> None:
         """Train the epochs numbered in `epochs`, whose numbers decide the order of batches; `advance` is told about each step."""
         optimizer.build(self._recommender.model.trainable_variables)
         self._renew_target()

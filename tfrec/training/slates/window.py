@@ -13,8 +13,10 @@ import pyarrow.compute as pc
 from tfrec.data.examples.slate_arrays import SlateArrays
 from tfrec.data.examples.slate_encoder import SlateEncoder
 from tfrec.data.feedback_log.contexts import context_values
+from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.items.numeric_columns import numeric_columns
 from tfrec.data.items.tag_filters import positions_by_tag
+from tfrec.data.labels.shown_actions import shown_actions
 from tfrec.models.context.request_features import warn_of_features
 from tfrec.models.prior_timeline import PriorTimeline
 from tfrec.models.recommender import MAX_ACTIONS, Recommender
@@ -22,6 +24,7 @@ from tfrec.models.text_encoder import load_encoder
 from tfrec.training.slates.bandit_update import update_head
 from tfrec.training.slates.policy_scorer import PolicyScorer
 from tfrec.training.slates.position_bias import fit_position_bias
+from tfrec.training.slates.ranker_trainer import teach_ranker
 
 
 def window_arrays(
@@ -56,7 +59,9 @@ def window_arrays(
         now=now,
         attribution_seconds=config.data.attribution_seconds,
     )
-    return encoder.encode(slates, _contexts(recommender, slates)), known.log_p
+    acted = shown_actions(FeedbackLog(config.log_uri), slates, config.ranker.names,
+                          attribution_seconds=config.data.attribution_seconds)
+    return encoder.encode(slates, _contexts(recommender, slates), acted), known.log_p
 
 
 def _contexts(recommender: Recommender, slates: pa.Table) -> npt.NDArray[np.float32]:
@@ -100,6 +105,12 @@ class SlateWindow:
         scorer = PolicyScorer(recommender, log_p, epsilon=recommender.config.gateway.epsilon_at(now))
         newest = int(arrays.time[early].max()) if early.any() else 0
         return cls(arrays.take(early), arrays.take(judges), scorer, newest)
+
+    def teach_ranker(self, recommender: Recommender, *, seed: int) -> int:
+        """Teach the second stage what it has not learnt yet; returns how many slates that was."""
+        if recommender.ranker is None or not len(self.learnt):
+            return 0
+        return teach_ranker(recommender, self.learnt, self.scorer, seed=seed)
 
     def teach_head(self, recommender: Recommender) -> None:
         """Update what the bandits know, under the weights that the recommender has now."""

@@ -1,0 +1,43 @@
+"""The settings of the second stage."""
+from pydantic import Field, model_validator
+
+from tfrec.config.section import Section, Weight
+
+
+class RankerConfig(Section):
+    """The second stage, which ranks the shortlist of the first. By default there is none."""
+
+    heads: dict[str, Weight] = {}  # Actions that are predicted, and the weight of each in the score: {click = 1, hide = -2}.
+    after: dict[str, str] = {}  # Heads that can only follow another one: {purchase = "click"}.
+    min_slates: int = Field(500, ge=1)  # Slates that must have been learnt before the second stage ranks.
+    epochs: int = Field(2, ge=1)  # Passes over the slates of a run.
+    learning_rate: float = Field(1e-3, gt=0)  # Of AdamW.
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The heads, in the order of the model's outputs."""
+        return tuple(self.heads)
+
+    def chain(self, head: str) -> tuple[str, ...]:
+        """A head, and those that it can only follow: purchase, click."""
+        found = [head]
+        while found[-1] in self.after:
+            found.append(self.after[found[-1]])
+        return tuple(found)
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "RankerConfig":
+        if "" in self.heads:
+            raise ValueError("has a head without a name: name the action that it predicts, such as heads = {click = 1}")
+        for head, first in self.after.items():
+            if unknown := [name for name in (head, first) if name not in self.heads]:
+                known = f"these are {', '.join(self.heads)}" if self.heads else "there are none"
+                raise ValueError(f"has {head!r} after {first!r}, but {unknown[0]!r} is not among the heads: {known}")
+        for head in self.after:
+            found, name = {head}, self.after[head]
+            while name not in found and name in self.after:
+                found.add(name)
+                name = self.after[name]
+            if name in found:
+                raise ValueError(f"has {head!r} after itself: the first action must not follow another one")
+        return self
