@@ -144,8 +144,10 @@ def test_likelihoods_start_from_what_scores_say(tmp_path: Path) -> None:
 @eagerly()
 def test_features_and_scores_agree(tmp_path: Path) -> None:
     made, shown = world.recommender(settings(tmp_path, "ppo")), slates(9)
-    for part, found, phi in PolicyScorer(made, LOG_P).parts(shown):
-        assert_allclose(phi.sum(2)[part.shown], found.scores[part.shown], atol=1e-4)
+    scorer = PolicyScorer(made, LOG_P)
+    for part, found in scorer.shown(shown):
+        assert_allclose(found.features.sum(2)[part.shown], found.scores[part.shown], atol=1e-4)
+    assert_allclose(np.concatenate([found.scores for _, found in scorer.shown(shown)]), scorer(shown).scores, atol=1e-4)
 
 
 def test_what_is_dismissed_is_shown_less(tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ exclusions, tags and availability; popularity as sent with the request, or else 
 shortlist, temperature and epsilon. All items are compared, whatever the size of the catalogue, a few requests at a time. Training
 then reads the shortlists alone.
 """
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,6 @@ _GREEDY = 1e-6  # a temperature below that is 0, as in the served graph
 _APART = 1e5  # between the logits of a greedy policy: the best left is certain
 _AT_ONCE, _FLOATS = 1024, 1 << 24  # requests scored in one call, of a large catalogue fewer: a few arrays of 64 MB
 _RANKED_AT_ONCE = 128  # with a second stage, which reads hundreds of numbers of each item of a shortlist
-_OWN = 5  # parts of `PolicyScores` before the candidates
 
 Floats = npt.NDArray[np.float32]
 
@@ -38,10 +37,17 @@ class PolicyScores(NamedTuple):
 
     scores: Floats  # [n, K] of the first stage; HIDDEN where a slate is shorter
     served: Floats  # [n, K] by which items are ranked; those of the first stage where there is no second
-    popularity: Floats  # [n, K] log p at that time
-    words: Floats  # [n, K] the match of a search with the item; 0 without a search
     log_pi: Floats  # [n, K]: of the exploring policy, given the earlier positions; 0 where a slate is shorter
     candidates: Candidates
+
+
+class ShownScores(NamedTuple):
+    """What a model says of what `n` slates showed, whatever else could have come."""
+
+    scores: Floats  # [n, K] of the first stage; HIDDEN where a slate is shorter
+    popularity: Floats  # [n, K] log p at that time
+    words: Floats  # [n, K] the match of a search with the item; 0 without a search
+    features: Floats  # [n, K, dim + 1] of the bandits' head
 
 
 class PolicyScorer:
@@ -69,7 +75,7 @@ class PolicyScorer:
         floats = dict.fromkeys(("query", "context", "live_log_p", "words"), tf.float32)
         kinds = floats | {"gap": tf.int64, "may_come": tf.bool}
         signature = {name: tf.TensorSpec(shape, kinds.get(name, tf.int32), name) for name, shape in shapes.items()}
-        self._signature = [signature, *(tf.TensorSpec(shape) for shape in ([None, dim], [None], [None, None], [None, None]))]
+        self._signature = [signature, *(tf.TensorSpec(shape) for shape in ([None, dim], [None, None], [None], [None, None]))]
 
     @property
     def covers_all(self) -> bool:
@@ -78,31 +84,30 @@ class PolicyScorer:
 
     def __call__(self, slates: SlateArrays, *, as_served: bool = False) -> PolicyScores:
         """Scores of all slates at once; `as_served` ranks shortlists by the second stage, as what is served does."""
-        parts = [scores for _, scores, _ in self.parts(slates, as_served=as_served)]
-        candidates = Candidates(*(np.concatenate(arrays) for arrays in zip(*(part.candidates for part in parts), strict=True)))
-        own = (np.concatenate(arrays) for arrays in zip(*(part[:_OWN] for part in parts), strict=True))
-        return PolicyScores._make([*own, candidates])
-
-    def parts(self, slates: SlateArrays, *, as_served: bool = False) -> Iterator[tuple[SlateArrays, PolicyScores, Floats]]:
-        """Yields some slates after others, with their scores and the features `[n, K, dim + 1]` of the bandits' head."""
-        recommender = self._recommender
-        table = recommender.model.item_vectors()[: len(recommender.catalogue)]
-        mass, columns = tf.constant(recommender.explored_mass()), tf.constant(recommender.ranker_columns())
+        recommender, gateway = self._recommender, self._recommender.config.gateway
         ranker = recommender.ranker if as_served else None
-        rows = max(1, min(_AT_ONCE if ranker is None else _RANKED_AT_ONCE, _FLOATS // table.shape[0]))
-        scored = self._scored(ranker)
+        scored = recommender.model.traced.of(
+            ("policy", self._shortlist, gateway.temperature, self.epsilon, ranker is not None),
+            partial(_score, recommender.model, ranker, self._shortlist, gateway.temperature, self.epsilon), self._signature)
+        choice = tf.constant(recommender.explored_mass()), tf.constant(recommender.ranker_columns())
+        found = [scored(batch, table, self._log_p, *choice)
+                 for _, batch, table in self._batches(slates, at_once=_AT_ONCE if ranker is None else _RANKED_AT_ONCE)]
+        scores, served, log_pi, *candidates = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+        return PolicyScores(scores, served, log_pi, Candidates(*candidates))
+
+    def shown(self, slates: SlateArrays) -> Iterator[tuple[SlateArrays, ShownScores]]:
+        """Yields some slates after others, with the scores of what they showed; nothing is compared with other items."""
+        scored = self._recommender.model.traced.of("shown", partial(_score_shown, self._recommender.model), self._signature[:3])
+        for part, batch, table in self._batches(slates, at_once=_AT_ONCE):
+            yield part, ShownScores(*(array.numpy() for array in scored(batch, table, self._log_p)))
+
+    def _batches(self, slates: SlateArrays, *, at_once: int) -> Iterator[tuple[SlateArrays, dict[str, tf.Tensor], tf.Tensor]]:
+        """Yields at most `at_once` slates after others, as inputs of what is traced, with the vectors of all items."""
+        table = self._recommender.model.item_vectors()[: len(self._recommender.catalogue)]
+        rows = max(1, min(at_once, _FLOATS // table.shape[0]))
         for start in range(0, max(len(slates), 1), rows):
             part = slates.take(np.arange(start, min(start + rows, len(slates))))
-            found = scored(self._batch(part, table.shape[0]), table, mass, self._log_p, columns)
-            phi, *scores = (array.numpy() for array in found)
-            yield part, PolicyScores._make([*scores[:_OWN], Candidates(*scores[_OWN:])]), phi
-
-    def _scored(self, ranker: Ranker | None) -> Callable[..., Any]:
-        """Scores slates of any size in one trace, which other scorers of this model share."""
-        gateway, model = self._recommender.config.gateway, self._recommender.model
-        return model.traced.of(
-            ("policy", self._shortlist, gateway.temperature, self.epsilon, ranker is not None),
-            partial(_score, model, ranker, self._shortlist, gateway.temperature, self.epsilon), self._signature)
+            yield part, self._batch(part, table.shape[0]), table
 
     @cached_property
     def _lexicon(self) -> Lexicon | None:
@@ -123,11 +128,10 @@ class PolicyScorer:
 
 
 def _score(model: TwoTower, ranker: Ranker | None, shortlist: int, temperature: float, epsilon: float,
-           batch: dict[str, tf.Tensor], table: tf.Tensor, mass: tf.Tensor, log_p: tf.Tensor, columns: tf.Tensor,
+           batch: dict[str, tf.Tensor], table: tf.Tensor, log_p: tf.Tensor, mass: tf.Tensor, columns: tf.Tensor,
            ) -> tuple[tf.Tensor, ...]:
     u, beta = model.request_vectors(batch, lambda rows: tf.gather(table, rows))
-    log_p = tf.tensor_scatter_nd_update(tf.gather(log_p, batch["snapshot"]), batch["live_at"], batch["live_log_p"])
-    popularity, words = log_p, batch["words"]
+    popularity, words = _popularity(batch, log_p), batch["words"]
     as_popularity = tf.math.divide_no_nan(model.query_scale(), beta)
     log_p = tf.cond(tf.shape(words)[1] > 0, lambda: popularity + as_popularity * words, lambda: popularity)
     scores = tf.matmul(u, table, transpose_b=True) + beta * log_p
@@ -138,7 +142,6 @@ def _score(model: TwoTower, ranker: Ranker | None, shortlist: int, temperature: 
     listed_items = tf.where(listed > HIDDEN, listed_items, PAD)
     shown_mass = tf.where(mask, tf.gather(mass, shown), 0.0)
     total_mass = tf.linalg.matvec(tf.cast(may_come, tf.float32), mass)
-    shown_words = tf.cond(tf.shape(words)[1] > 0, lambda: tf.gather(words, shown, batch_dims=1), lambda: tf.zeros_like(own))
     served, ranked, ranked_items = own, listed, listed_items
     if ranker is not None:
         def rank(items: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
@@ -149,24 +152,42 @@ def _score(model: TwoTower, ranker: Ranker | None, shortlist: int, temperature: 
         ranked_items = tf.gather(listed_items, order, batch_dims=1)
     same = batch["item"][:, :, None] == ranked_items[:, None, :]
     found = policy(*_logits(served, ranked, same, temperature), same, mask, epsilon=epsilon, mass=(shown_mass, total_mass))
-    shown_log_p = tf.gather(log_p, shown, batch_dims=1)
-    shown_popularity = tf.gather(popularity, shown, batch_dims=1)
-    phi = features(u[:, None], tf.gather(table, shown), beta * shown_popularity)
-    listed_log_p = tf.gather(log_p, tf.maximum(listed_items, 0), batch_dims=1)
-    return (phi, own, served, shown_popularity, shown_words, found.log_pi,
-            shown_log_p, shown_mass, total_mass, listed_items, listed_log_p)
+    shown_log_p, listed_log_p = (tf.gather(log_p, tf.maximum(items, 0), batch_dims=1) for items in (shown, listed_items))
+    return own, served, found.log_pi, shown_log_p, shown_mass, total_mass, listed_items, listed_log_p
+
+
+def _score_shown(model: TwoTower, batch: dict[str, tf.Tensor], table: tf.Tensor, log_p: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """The parts of `ShownScores`."""
+    u, beta = model.request_vectors(batch, lambda rows: tf.gather(table, rows))
+    shown = tf.maximum(batch["item"], 0)
+    popularity = tf.gather(_popularity(batch, log_p), shown, batch_dims=1)
+    words = _words_of(batch, shown)
+    phi = features(u[:, None], tf.gather(table, shown), beta * popularity)
+    own = tf.where(batch["item"] >= 0, tf.reduce_sum(phi, axis=-1) + model.query_scale() * words, HIDDEN)
+    return own, popularity, words, phi
+
+
+def _popularity(batch: dict[str, tf.Tensor], log_p: tf.Tensor) -> tf.Tensor:
+    """Of all items at each request `[rows, n_items]`."""
+    return tf.tensor_scatter_nd_update(tf.gather(log_p, batch["snapshot"]), batch["live_at"], batch["live_log_p"])
+
+
+def _words_of(batch: dict[str, tf.Tensor], items: tf.Tensor) -> tf.Tensor:
+    """The match of each search with `items` `[rows, n]`; 0 where no request is a search."""
+    words = batch["words"]
+    return tf.cond(tf.shape(words)[1] > 0, lambda: tf.gather(words, items, batch_dims=1),
+                   lambda: tf.zeros(tf.shape(items)))
 
 
 def _ranked(model: TwoTower, ranker: Ranker, batch: dict[str, tf.Tensor], u: tf.Tensor, items: tf.Tensor, table: tf.Tensor,
             popularity: tf.Tensor, columns: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
     """The scores of the second stage for `items` `[rows, n]`, whose first scores are `first`."""
-    at, words = tf.maximum(items, 0), batch["words"]
-    match = tf.cond(tf.shape(words)[1] > 0, lambda: tf.gather(words, at, batch_dims=1), lambda: tf.zeros_like(first))
-    pairs = RankerInputs(u * tf.exp(-model.log_scale), Behaviour(batch["history"], batch["gap"]), batch["context"], items,
-                  tf.gather(table, at), tf.gather(popularity, at, batch_dims=1), model.search_scale * match,
-                  tf.gather(columns, at))
+    at = tf.maximum(items, 0)
+    inputs = RankerInputs(
+        u * tf.exp(-model.log_scale), Behaviour(batch["history"], batch["gap"]), batch["context"], items, tf.gather(table, at),
+        tf.gather(popularity, at, batch_dims=1), model.search_scale * _words_of(batch, at), tf.gather(columns, at))
     weights = tf.broadcast_to(ranker.weights_of_heads, tf.stack([tf.shape(items)[0], len(ranker.chains)]))
-    return ranker.score(pairs, weights, first)
+    return ranker.score(inputs, weights, first)
 
 
 def _logits(own: tf.Tensor, listed: tf.Tensor, same: tf.Tensor, temperature: float) -> tuple[tf.Tensor, tf.Tensor]:

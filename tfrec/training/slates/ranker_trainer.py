@@ -47,15 +47,16 @@ def teach_ranker(recommender: Recommender, slates: SlateArrays, scorer: PolicySc
     slates = slates.take(slates.time > rates.clock)
     if not slates.shown.any():
         return 0
-    found, is_first = scorer(slates), rates.slates == 0
-    looked_at = fit_position_bias(found.scores, slates.reward, slates.shown).position_weights
+    parts, is_first = [found[:3] for _, found in scorer.shown(slates)], rates.slates == 0  # without the features
+    scores, popularity, words = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    looked_at = fit_position_bias(scores, slates.reward, slates.shown).position_weights
     before = rates_before(rates, slates, looked_at)
     if is_first:
         ranker.start_from(_first_rates(slates, looked_at, ranker))
     learner = RankerLearner(recommender.model, ranker)
     learner = recommender.model.traced.keep("ranker", learner).begun_as(learner, recommender)
     arrays = {name: getattr(slates, name) for name in (*STATE, "item")} | {
-        "log_p": found.popularity, "words": found.words, "rates": before, "acted": slates.acted.astype(np.float32),
+        "log_p": popularity, "words": words, "rates": before, "acted": slates.acted.astype(np.float32),
         "chance": np.broadcast_to(looked_at, slates.shown.shape)}
     rows = min(recommender.config.retrain.slate_batch, 1 << (len(slates) - 1).bit_length())
     steps = -(-len(slates) // rows)
@@ -63,6 +64,7 @@ def teach_ranker(recommender: Recommender, slates: SlateArrays, scorer: PolicySc
         fit(learner, learner.own_optimizer, lambda seed, epoch: _batches(arrays, rows, seed, epoch), recommender.config.training,
             epochs=range(seed, seed + settings.epochs), advance=advance)
     ranker.learnt.assign(rates.slates)
+    log.info("the second stage has learnt %d slates, %d in all", len(slates), rates.slates)
     _warn_of_unlogged(settings.names, slates)
     return len(slates)
 

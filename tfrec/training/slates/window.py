@@ -115,7 +115,7 @@ class SlateWindow:
     def teach_head(self, recommender: Recommender) -> None:
         """Update what the bandits know, under the weights that the recommender has now."""
         if len(self.learnt):
-            scores = np.concatenate([found.scores for _, found, _ in self.scorer.parts(self.learnt)])
+            scores = np.concatenate([found.scores for _, found in self.scorer.shown(self.learnt)])
             bias = fit_position_bias(scores, self.learnt.reward, self.learnt.shown)
-            parts = ((phi, part.reward, part.shown) for part, _, phi in self.scorer.parts(self.learnt))
+            parts = ((found.features, part.reward, part.shown) for part, found in self.scorer.shown(self.learnt))
             update_head(recommender.head, parts, bias, bandit_decay=recommender.config.retrain.bandit_decay)
