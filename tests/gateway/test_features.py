@@ -77,7 +77,7 @@ def address(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
 
 @pytest.fixture
 def world(tmp_path: Path, address: str) -> Iterator[World]:
-    found = World(tmp_path, address, features=DeclaredFeatures(DECLARED, USERS))
+    found = World(tmp_path, address, features=DeclaredFeatures(DECLARED, USERS), heads=("view", "buy"))
     yield found
     found.close()
 
@@ -87,6 +87,8 @@ ASKED = [
     {"user": "ann", "context": {"device": "web", "profile": {"age": "58"}}, "history": [{"item": "i3", "time": NOW - 900}]},
     {"user": "bob", "query": "red tall", "context": {"profile": {"plan": "gold"}}},
     {"user": "eve"},
+    {"user": "eve", "head_weights": {"buy": 2.0}},
+    {"user": "bob", "head_weights": {}},
 ]
 
 
@@ -117,7 +119,7 @@ def test_the_log_keeps_what_was_served_the_users_columns_too(world: World) -> No
         world.http.post("/v1/recommend", json=asked | {"k": 1})
     contexts = [json.loads(row["context"])["profile"] for row in world.rows("impressions")]
     assert contexts == [{"basket": "42", "shoe": "43", "age": "35", "plan": "gold"}, {"age": "58", "plan": "gold"},
-                        {"plan": "gold"}, {}]
+                        {"plan": "gold"}, {}, {}, {}]
 
 
 def test_a_context_moves_answers_and_explanations(world: World) -> None:

@@ -115,7 +115,7 @@ def slates(n: int = SLATES, *, seed: int = 0, longest: int = POSITIONS, **change
         "item": item, "log_propensity": np.where(shown, log_pi, np.inf).astype(np.float32),
         "reward": np.where(shown, reward, np.nan).astype(np.float32),
         "converted": np.where(shown, (reward > 0) & (row % 2 == 0)[:, None], True),
-        "acted": np.zeros((n, longest, 0), bool),
+        "acted": np.zeros((n, longest, 0), bool), "head_weights": np.zeros((n, 0), np.float32),
         "delay": np.where(shown, 60 * np.maximum(reward, 0), np.inf).astype(np.float32),
         "elapsed": np.full(n, 3600, np.float32), "snapshot": np.zeros(n, np.int32),
     }

@@ -83,20 +83,32 @@ Bounds = dict[_Short, tuple[float | None, float | None]]  # of numeric columns, 
 
 
 class ServedContext(Context):
-    """A context in the log, which also holds the bounds of numbers that the request named."""
+    """A context in the log, which also holds what else the request asked for: bounds of numbers, and weights of heads."""
 
     bounds: Bounds = {}
+    head_weights: dict[_Short, float] | None = None  # of the second stage; None: as configured
 
 
 def bounds_of(context: str | None) -> list[tuple[str, float | None, float | None]]:
     """Column, least and most of each bound in the JSON of a `ServedContext`."""
-    if not context or '"bounds"' not in context:  # nearly all
-        return []
+    served = _served(context, "bounds")
+    return [] if served is None else [(column, least, most) for column, (least, most) in served.bounds.items()]
+
+
+def head_weights_of(context: str | None) -> dict[str, float] | None:
+    """The weights of heads in the JSON of a `ServedContext`; None where the request named none."""
+    served = _served(context, "head_weights")
+    return None if served is None else served.head_weights
+
+
+def _served(context: str | None, asked: str) -> ServedContext | None:
+    """The JSON of a context that has the field `asked`; None for any other."""
+    if not context or f'"{asked}"' not in context:  # nearly all
+        return None
     try:
-        served = ServedContext.model_validate_json(context)
+        return ServedContext.model_validate_json(context)
     except ValidationError:  # of another tool, which may write anything there
-        return []
-    return [(column, least, most) for column, (least, most) in served.bounds.items()]
+        return None
 
 
 class Impression(Record):
@@ -122,8 +134,11 @@ class Impression(Record):
     @field_serializer("context", when_used="json")
     def _context_as_text(self, context: Context) -> str:
         """In the log, a context is one column of JSON."""
-        is_bounded = isinstance(context, ServedContext) and context.bounds  # a copy that was not validated may hold a `Context`
-        return context.model_dump_json(exclude=None if is_bounded else {"bounds"})
+        # a copy that was not validated may hold a `Context`
+        is_bounded = isinstance(context, ServedContext) and context.bounds
+        weighs = isinstance(context, ServedContext) and context.head_weights is not None
+        return context.model_dump_json(exclude={name for name, asked in (("bounds", is_bounded), ("head_weights", weighs))
+                                                if not asked})
 
     @field_validator("context", mode="before")
     @classmethod

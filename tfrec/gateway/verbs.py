@@ -283,7 +283,8 @@ def _impression(request_id: str, context: Context, asked: SlateRequest, answer: 
         prior_items=() if answer.live is None else tuple(answer.live.ids),
         # 5 digits: an error of 1e-5 in log p changes no probability that matters
         prior_log_p=() if answer.live is None else tuple(round(log_p, 5) for log_p in answer.live.log_p.tolist()),
-        context=ServedContext(**dict(context), bounds=dict(asked.bounds)),
+        context=ServedContext(**dict(context), bounds=dict(asked.bounds),
+                              head_weights=None if asked.head_weights is None else dict(asked.head_weights)),
         slate=tuple(Shown(item=item, position=position, score=score, log_propensity=log_pi)
                     for position, (item, score, log_pi) in ranked),
         policy=answer.policy,

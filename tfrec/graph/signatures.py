@@ -19,7 +19,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfrec.client.contract import FILTERS, POLICY, TEXTS, signatures
+from tfrec.client.contract import FILTERS, HEADS, POLICY, TEXTS, signatures
 from tfrec.client.inputs import NO_SCORE
 from tfrec.graph.bandits import linucb, thompson
 from tfrec.graph.exact_index import KINDS, LOWEST, Filters, plus_words
@@ -74,7 +74,7 @@ class Graph:
             for name, (inputs, _) in signatures(context=bool(recommender.requests.width)).items()
         }
         # no signature: off-policy evaluation calls it in memory
-        judged = tensor_specs(self._reader.kinds | FILTERS | POLICY | {"slate": TEXTS})
+        judged = tensor_specs(self._reader.kinds | FILTERS | POLICY | HEADS | {"slate": TEXTS})
         self.log_propensities = function(self._log_propensities, input_signature=[judged])
 
     def signatures(self) -> dict[str, Any]:

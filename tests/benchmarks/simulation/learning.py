@@ -90,6 +90,7 @@ def slates_of(found: dict[str, np.ndarray]) -> SlateArrays:
     n, nothing = len(found["user"]), Ragged.of([[]] * len(found["user"]))
     return SlateArrays(
         **found, context=np.zeros((n, 0), np.float32), acted=np.zeros((*found["item"].shape, 0), bool),
+        head_weights=np.zeros((n, 0), np.float32),
         excluded=Ragged.of([row[row != PAD] for row in found["history"]]), tags=TagFilters.of([((), ())] * n, {}),
         bounds=BoundFilters.of([()] * n, {}),
         searched=np.full(n, "", object),

@@ -29,7 +29,8 @@ def arrays(*slates: dict[str, object]) -> SlateArrays:
         snapshot_times=np.array([50, 100, 200]), now=1000, attribution_seconds=860,
     )  # fmt: skip
     n = len(slates)
-    return encoder.encode(pa.Table.from_pylist(list(slates), SLATES), np.zeros((n, 0), np.float32), np.zeros((n, 0, 0), bool))
+    return encoder.encode(pa.Table.from_pylist(list(slates), SLATES), context=np.zeros((n, 0), np.float32),
+                          acted=np.zeros((n, 0, 0), bool))
 
 
 FIRST = slate(

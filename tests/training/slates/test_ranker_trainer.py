@@ -31,7 +31,7 @@ def model(tmp_path: Path, **changed: Any) -> Recommender:
 def acting(n: int = 120, **changed: Any) -> SlateArrays:
     """Whatever is liked is clicked, and items 0 and 1 are bought."""
     found = slates(n, **changed)
-    return replace(found, time=found.time + 60,
+    return replace(found, time=found.time + 60, head_weights=np.full((n, 2), np.nan, np.float32),
                    acted=np.stack([(found.item < LIKED) & found.shown, (found.item < 2) & found.shown], axis=-1))
 
 
@@ -47,6 +47,11 @@ def test_it_learns_which_items_bring_which_action(tmp_path: Path) -> None:
     for items, expected in (((shown.item >= LIKED), 0.0), ((shown.item < LIKED) & (shown.item > 1), 1.0), (shown.item < 2, 3.0)):
         assert value[items & shown.shown].mean() == pytest.approx(expected, abs=0.35)
     assert_array_equal(found.scores, before.scores)  # the towers stood still
+    # as the requests named them
+    buys = scorer(replace(shown, head_weights=np.full((240, 2), [0, 5], np.float32)), as_served=True)
+    assert np.exp(buys.served[(shown.item < 2) & shown.shown]).mean() == pytest.approx(5, abs=0.5)
+    first = scorer(replace(shown, head_weights=np.zeros((240, 2), np.float32)), as_served=True)
+    assert_array_equal(first.served, found.scores)
     # the exploring policy draws what brings more
     liked = (shown.item < LIKED) & shown.shown
     assert np.exp(found.log_pi[liked]).mean() > 1.5 * np.exp(before.log_pi[liked]).mean()
@@ -99,7 +104,8 @@ def test_many_slates_are_told_of_most_that_came_before(tmp_path: Path) -> None:
 def test_slates_without_items_or_without_any_outcome(tmp_path: Path, changed: dict[str, Any]) -> None:
     made = model(tmp_path)
     shown = slates(4, **changed)
-    shown = replace(shown, time=shown.time + 60, acted=np.zeros((4, 12, 2), bool))
+    shown = replace(shown, time=shown.time + 60, acted=np.zeros((4, 12, 2), bool),
+                    head_weights=np.full((4, 2), np.nan, np.float32))
     taught = teach_ranker(made, shown, PolicyScorer(made, LOG_P), seed=0)
     assert taught == (4 if shown.shown.any() else 0)
     assert made.ranker is not None

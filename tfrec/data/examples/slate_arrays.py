@@ -40,6 +40,7 @@ class SlateArrays:
     excluded: Ragged  # [n] catalogue positions that must not be shown
     tags: TagFilters  # [n]
     bounds: BoundFilters  # [n]
+    head_weights: Floats  # [n, A] weights of the second stage that the request named; NaN: as configured
     live_item: Ragged  # [n] catalogue positions whose popularity was sent along,
     live_log_p: Ragged  # [n] and their log p
     item: Ints  # [n, K] as shown; PAD where a slate is shorter, or an item is not in the catalogue any more

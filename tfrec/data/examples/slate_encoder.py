@@ -15,7 +15,7 @@ from tfrec.data.examples.slates import flat
 from tfrec.data.items.numeric_columns import BoundFilters
 from tfrec.data.items.positions import positions
 from tfrec.data.items.tag_filters import TagFilters
-from tfrec.data.records import bounds_of
+from tfrec.data.records import bounds_of, head_weights_of
 from tfrec.errors import DataError
 
 Rows = npt.NDArray[np.int64]
@@ -37,6 +37,7 @@ class SlateEncoder:
         snapshot_times: `[S]` seconds since 1970 from which each snapshot of popularity holds, ascending.
         now: seconds since 1970, until which labels have waited,
         attribution_seconds: but no longer than this.
+        heads: actions that the second stage predicts.
     """
 
     items: Sequence[str]
@@ -50,8 +51,9 @@ class SlateEncoder:
     snapshot_times: npt.NDArray[np.int64]
     now: int
     attribution_seconds: int
+    heads: Sequence[str] = ()
 
-    def encode(self, slates: pa.Table, context: Floats, acted: npt.NDArray[np.bool_]) -> SlateArrays:
+    def encode(self, slates: pa.Table, *, context: Floats, acted: npt.NDArray[np.bool_]) -> SlateArrays:
         """Encode a table of `slates.SLATES`, in the order of time.
 
         Args:
@@ -79,9 +81,17 @@ class SlateEncoder:
             snapshot=np.maximum(snapshot, 0).astype(np.int32),
             **self._histories(slates, time),
             **self._live_popularity(slates),
+            head_weights=self._head_weights(slates),
             acted=acted,
             **self._positions(slates),
         )
+
+    def _head_weights(self, slates: pa.Table) -> Floats:
+        found = np.full((len(slates), len(self.heads)), np.nan, np.float32)
+        for row, text in enumerate(slates["context"].to_pylist()):
+            if (named := head_weights_of(text)) is not None:
+                found[row] = [named.get(head, 0.0) for head in self.heads]
+        return found
 
     def _queries(self, texts: pa.ChunkedArray) -> Floats:
         encoded = pc.fill_null(texts, "").combine_chunks().dictionary_encode()

@@ -71,8 +71,8 @@ class PolicyScorer:
         shapes = {"history": [None, length], "action": [None, length], "gap": [None, length], "query": [None, width],
                   "context": [None, recommender.requests.width],
                   "item": [None, None], "snapshot": [None], "may_come": [None, None], "live_at": [None, 2],
-                  "live_log_p": [None], "words": [None, None]}
-        floats = dict.fromkeys(("query", "context", "live_log_p", "words"), tf.float32)
+                  "live_log_p": [None], "words": [None, None], "head_weights": [None, len(config.ranker.names)]}
+        floats = dict.fromkeys(("query", "context", "live_log_p", "words", "head_weights"), tf.float32)
         kinds = floats | {"gap": tf.int64, "may_come": tf.bool}
         signature = {name: tf.TensorSpec(shape, kinds.get(name, tf.int32), name) for name, shape in shapes.items()}
         self._signature = [signature, *(tf.TensorSpec(shape) for shape in ([None, dim], [None, None], [None], [None, None]))]
@@ -120,7 +120,7 @@ class PolicyScorer:
         return self._lexicon.matches(part.searched.tolist())
 
     def _batch(self, part: SlateArrays, n_items: int) -> dict[str, tf.Tensor]:
-        batch = {name: getattr(part, name) for name in (*STATE, "item", "snapshot")}
+        batch = {name: getattr(part, name) for name in (*STATE, "item", "snapshot", "head_weights")}
         batch["may_come"] = part.may_come(n_items)
         batch["live_at"] = np.stack([part.live_item.row, part.live_item.values], axis=1).astype(np.int32)
         batch["live_log_p"], batch["words"] = part.live_log_p.values, self._words(part)
@@ -186,7 +186,8 @@ def _ranked(model: TwoTower, ranker: Ranker, batch: dict[str, tf.Tensor], u: tf.
     inputs = RankerInputs(
         u * tf.exp(-model.log_scale), Behaviour(batch["history"], batch["gap"]), batch["context"], items, tf.gather(table, at),
         tf.gather(popularity, at, batch_dims=1), model.search_scale * _words_of(batch, at), tf.gather(columns, at))
-    weights = tf.broadcast_to(ranker.weights_of_heads, tf.stack([tf.shape(items)[0], len(ranker.chains)]))
+    given = batch["head_weights"]
+    weights = tf.where(tf.math.is_nan(given), ranker.weights_of_heads, given)
     return ranker.score(inputs, weights, first)
 
 

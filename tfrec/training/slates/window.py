@@ -58,10 +58,11 @@ def window_arrays(
         snapshot_times=known.times,
         now=now,
         attribution_seconds=config.data.attribution_seconds,
+        heads=config.ranker.names,
     )
     acted = shown_actions(FeedbackLog(config.log_uri), slates, config.ranker.names,
                           attribution_seconds=config.data.attribution_seconds)
-    return encoder.encode(slates, _contexts(recommender, slates), acted), known.log_p
+    return encoder.encode(slates, context=_contexts(recommender, slates), acted=acted), known.log_p
 
 
 def _contexts(recommender: Recommender, slates: pa.Table) -> npt.NDArray[np.float32]:
