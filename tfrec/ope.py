@@ -108,7 +108,8 @@ def _graph(config: Config, version_dir: Path) -> tuple[Graph, LabelRule]:
     """The version's graph in memory, and the label rule over its catalogue."""
     recommender, _ = checkpoint.load(version_dir / CHECKPOINT, checkpoint.of_version(version_dir / CHECKPOINT, config))
     manifest = read_manifest(version_dir)
-    graph = Graph(recommender, load_encoder(config.text), given=index_of(version_dir, manifest), shortlist=manifest.shortlist)
+    encoder = load_encoder(recommender.config.text)
+    graph = Graph(recommender, encoder, given=index_of(version_dir, manifest), shortlist=manifest.shortlist)
     return graph, LabelRule.of(config, recommender.catalogue)
 
 

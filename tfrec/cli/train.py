@@ -41,9 +41,11 @@ def train(
     directory = checkpoint.save(checkpoint_dir(config), trained.recommender, optimizer=trained.optimizer,
                                 meta={"trained_at": int(time.time())})
     went = watched.report() if profile else {}
+    encoder = trained.recommender.config.text.encoder
     terminal.show(
         {"checkpoint": directory, "events": len(inter), "items": len(catalogue), "epochs": trained.epochs,
          "train_seconds": round(trained.seconds, 1), "popularity_weight": float(trained.recommender.model.beta.numpy()),
+         **({"encoder": encoder} if encoder != config.text.encoder else {}),
          **({"input": went["input"], "tensorboard": watched.log_dir, "profile": went["parts"]} if profile else {})},
         as_json=as_json,
     )

@@ -6,6 +6,7 @@ from pydantic import Field
 from tfrec.config.section import Section
 
 Device = Literal["auto", "tpu", "gpu", "cpu"]
+TextTraining = Literal["frozen", "lora", "full"]
 
 
 class ModelConfig(Section):
@@ -34,3 +35,5 @@ class TrainingConfig(Section):
     device: Device = "auto"  # Where to train and retrain. auto: the best device that exists. A named device must exist.
     jit_compile: bool | None = None  # Compile with XLA. None: on a TPU, and text encoders on a GPU.
     seed: int = 0  # Of initial weights and the order of batches.
+    text: TextTraining = "frozen"  # What of the text encoder is trained with the towers. `tuning` has its rates and sizes.
+    texts: int = Field(256, ge=1)  # Items of a step whose texts train the encoder. All others have the vectors of the last epoch.

@@ -4,6 +4,7 @@ They are no weights, so they are not in a checkpoint of weights. Arrays are padd
 and compiled anew only once in a while as the catalogue grows.
 """
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,13 @@ CAPACITY_STEP = 1024  # rows of the item arrays grow in such steps
 def capacity_for(n_items: int) -> int:
     """Rows of the item arrays: `n_items` rounded up, with room for one more."""
     return (n_items // CAPACITY_STEP + 1) * CAPACITY_STEP
+
+
+class LiveTexts(NamedTuple):
+    """Texts that a step has encoded itself, so that their vectors have a gradient."""
+
+    item: tf.Tensor  # [n] catalogue positions, each once
+    text: tf.Tensor  # [n, text_width]
 
 
 class ItemStore(tf.Module):
@@ -51,6 +59,17 @@ class ItemStore(tf.Module):
     def rows(self) -> int:
         """Rows of the item arrays, padding included."""
         return int(self.slot.shape[0])
+
+    def text_vectors(self, rows: tf.Tensor | None = None, live: LiveTexts | None = None) -> tf.Tensor:
+        """Text vectors `[n, text_width]` of catalogue positions `[n]`, by default of all rows; `live` ones replace the stored."""
+        stored = tf.convert_to_tensor(self.text) if rows is None else tf.gather(self.text, rows)
+        if live is None:
+            return stored
+        if rows is None:
+            return tf.tensor_scatter_nd_update(stored, live.item[:, None], live.text)
+        numbers = tf.range(tf.shape(live.item)[0])
+        at = tf.gather(tf.tensor_scatter_nd_update(tf.fill([self.rows], -1), live.item[:, None], numbers), rows)
+        return tf.where(at[:, None] >= 0, tf.gather(live.text, tf.maximum(at, 0)), stored)
 
     def set_catalogue(
         self, text: npt.NDArray[np.float32], features: npt.NDArray[np.float32], slot: npt.NDArray[np.integer]

@@ -200,6 +200,11 @@ def encode_catalogue(
     return text_cache(config).vectors(texts, encode)
 
 
+def with_encoder(config: Config, encoder: str) -> Config:
+    """`config` with another text encoder."""
+    return config.model_copy(update={"text": config.text.model_copy(update={"encoder": encoder})})
+
+
 def text_cache(config: Config) -> TextCache:
     """The run's cache of text vectors, for the files of the encoder as they are now."""
     return TextCache(config.run / TEXT_VECTORS, identity=identity(config.text))

@@ -75,13 +75,16 @@ class TextEncoder(tf.Module):
     def encode(self, texts: Sequence[str], *, batch_size: int, role: Role = "item",
                advance: Callable[[int], None] | None = None) -> np.ndarray:
         """Vectors `[len(texts), width]`, float32; `advance` is told how many more texts are done."""
-        vectors = np.zeros((len(texts), self.width), np.float32)
-        tokens = self.token_ids(texts, role=role)
+        return self.encode_ids(self.token_ids(texts, role=role), batch_size=batch_size, advance=advance)
+
+    def encode_ids(self, tokens: np.ndarray, *, batch_size: int, advance: Callable[[int], None] | None = None) -> np.ndarray:
+        """As `encode`, of token ids `[n, tokens]`."""
+        vectors = np.zeros((len(tokens), self.width), np.float32)
         lengths = (tokens != self.tokenizer.pad).sum(1)
         order = np.argsort(lengths, kind="stable")
         order = order[lengths[order] > EDGES]
         if advance is not None:
-            advance(len(texts) - len(order))
+            advance(len(tokens) - len(order))
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             longest = min(-(-int(lengths[rows[-1]]) // STEP) * STEP, tokens.shape[1])

@@ -25,7 +25,7 @@ import tfrec.models.bert.precision  # noqa: F401  products are in whole float32
 from tfrec.models.anchor import Anchor
 from tfrec.models.context.context_tower import MEAN_MOMENTUM, ContextTower
 from tfrec.models.dropout import Noise
-from tfrec.models.item_store import ItemStore
+from tfrec.models.item_store import ItemStore, LiveTexts
 from tfrec.models.item_tower import ItemTower
 from tfrec.models.query_tower import HIDDEN, QueryTower
 from tfrec.models.retrieval_task import CorrectedRetrieval
@@ -121,11 +121,12 @@ class TwoTower(tfrs.Model):
 
     # -- vectors and scores
 
-    def item_vectors(self, rows: tf.Tensor | None = None, noise: Noise | None = None) -> tf.Tensor:
+    def item_vectors(self, rows: tf.Tensor | None = None, noise: Noise | None = None,
+                     live: LiveTexts | None = None) -> tf.Tensor:
         """Item vectors `[n, dim]` of catalogue positions `[n]`, by default of all rows of the item arrays."""
-        arrays = (self.store.text, self.store.features, self.store.slot)
-        text, features, slot = (tf.convert_to_tensor(a) if rows is None else tf.gather(a, rows) for a in arrays)
-        return self.items(text, features, slot, noise)
+        arrays = (self.store.features, self.store.slot)
+        features, slot = (tf.convert_to_tensor(a) if rows is None else tf.gather(a, rows) for a in arrays)
+        return self.items(self.store.text_vectors(rows, live), features, slot, noise)
 
     def item_lookup(self, count: int | None) -> LookUp:
         """How a step looks up `count` item vectors without noise: in a table of all items where that is not more work."""
@@ -213,7 +214,7 @@ class TwoTower(tfrs.Model):
         self.steps.assign_add(1)
         self.average.update()
 
-    def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
+    def compute_loss(self, inputs: Batch, training: bool = False, live: LiveTexts | None = None) -> tf.Tensor:
         """Mean loss of the targets in the batch, by weight, over all replicas.
 
         Args:
@@ -221,15 +222,16 @@ class TwoTower(tfrs.Model):
                 each target; `log_p`, the target's own popularity then; and of a model with features `context`
                 `[batch, length, features]`, what was known when each target was chosen.
             training: Whether noise is on, and the anchor.
+            live: Texts that have a gradient.
         """
         draws = self._draws(training)
-        look_up, negatives = self._candidates(draws)
+        look_up, negatives = self._candidates(draws, live)
         u = self._queries(inputs, look_up, draws.noise)
         positions = self._positions(inputs, look_up, negatives)
         u = self._centred(u, positions) if training else self.scale_behaviour(u)
         if self.context is not None:
             u += self._of_context(self.context, inputs["context"], positions, draws.noise)
-        loss = self._next_item_loss(inputs, u, positions) + self._search_loss(inputs, u, positions, draws)
+        loss = self._next_item_loss(inputs, u, positions) + self._search_loss(inputs, u, positions, draws, live)
         return loss + self.anchor.penalty() if training else loss
 
     def _draws(self, training: bool) -> _Draws:
@@ -239,14 +241,14 @@ class TwoTower(tfrs.Model):
         replica, replicas = (context.replica_id_in_sync_group, context.num_replicas_in_sync) if context else (0, 1)
         return _Draws(fold_in(step, 0), Noise(fold_in(step, 1 + replica)) if training else None, replica, replicas)
 
-    def _candidates(self, draws: _Draws) -> tuple[LookUp, Negatives]:
+    def _candidates(self, draws: _Draws, live: LiveTexts | None) -> tuple[LookUp, Negatives]:
         """How item vectors are looked up in this step, with its noise, and the negatives."""
         store, noise = self.store, draws.noise
         if self.uses_whole_catalogue:
-            table = self.item_vectors(None, noise)
+            table = self.item_vectors(None, noise, live)
             return (lambda rows: tf.gather(table, rows)), whole_catalogue(store.rows)
         negatives = draw_negatives(store.q, store.q_below, draws.shared_seed, count=self.negatives, n_items=store.size)
-        return (lambda rows: self.item_vectors(rows, noise)), negatives
+        return (lambda rows: self.item_vectors(rows, noise, live)), negatives
 
     def _queries(self, inputs: Batch, look_up: LookUp, noise: Noise | None) -> tf.Tensor:
         """The unit query vector of each position, `[M, dim]`."""
@@ -299,7 +301,8 @@ class TwoTower(tfrs.Model):
                          negative_bias=tf.reshape(bias, [batch * length, count]), sample_weight=positions.weight)
         return loss / tf.maximum(positions.total, 1e-6)
 
-    def _search_loss(self, inputs: Batch, u: tf.Tensor, positions: _Positions, draws: _Draws) -> tf.Tensor:
+    def _search_loss(self, inputs: Batch, u: tf.Tensor, positions: _Positions, draws: _Draws,
+                     live: LiveTexts | None) -> tf.Tensor:
         """The weighted mean loss of one target a window, whose own text, thinned, is the query.
 
         So search works before there are logged queries.
@@ -310,7 +313,7 @@ class TwoTower(tfrs.Model):
         chance *= tf.cast(inputs["weight"] > 0, tf.float32)
         at = tf.range(batch) * length + tf.argmax(chance, axis=1, output_type=tf.int32)
         item, weight = tf.gather(positions.item, at), tf.gather(positions.weight, at)
-        text = tf.gather(self.store.text, item)
+        text = self.store.text_vectors(item, live)
         if draws.noise is not None:
             text = draws.noise.dropout(text, SEARCH_NOISE)
             u = tf.gather(u, at) * draws.noise.keep_rows(batch, 0.5) + self.scale_query(text)

@@ -23,13 +23,14 @@ from tfrec.data.readers.quarantine import Quarantine
 from tfrec.data.staging import recover, replace_directory, staging
 from tfrec.errors import DataError, ModelError
 from tfrec.models.bayesian_head import BayesianHead
+from tfrec.models.bert.bert_files import trained_from
 from tfrec.models.context.request_features import RequestFeatures
 from tfrec.models.item_store import capacity_for
 from tfrec.models.popularity_prior import PopularityPrior
 from tfrec.models.pretrained.checkpoint_files import fingerprint
 from tfrec.models.prior_timeline import PriorTimeline
 from tfrec.models.ranking.item_rates import ItemRates
-from tfrec.models.recommender import Recommender, encode_catalogue, new_ranker, towers
+from tfrec.models.recommender import Recommender, encode_catalogue, new_ranker, towers, with_encoder
 from tfrec.models.text_encoder import load_encoder
 
 FORMAT = 3
@@ -80,6 +81,7 @@ def save(directory: Path, recommender: Recommender, *, meta: dict[str, Any] | No
             "knots": recommender.requests.knots,
             "ranker": recommender.config.ranker.model_dump(mode="json", exclude={"epochs", "learning_rate"}),
             "encoder": fingerprint(recommender.config.text.encoder),
+            "trained_from": trained_from(recommender.config.text.encoder),
             "meta": meta or {},
         }))
         replace_directory(staged, directory)
@@ -98,6 +100,7 @@ def fits(directory: Path, config: Config, onto: Recommender, catalogue: Catalogu
     """Whether the variables of `onto`, and the steps that were traced with them, can take what is in a checkpoint."""
     description, sizes = _read_description(directory), onto.model.items.sizes
     features = ItemFeatures.model_validate(description["features"])
+    config = _of_checkpoint(description, config)
     return (bool(description["optimizer"]) and onto.config == config and onto.model.store.rows == capacity_for(len(catalogue))
             and (description["text_width"], features.width) == (sizes["text_width"], sizes["feature_width"]))
 
@@ -109,7 +112,8 @@ def load(directory: Path, config: Config, *, catalogue: Catalogue | None = None,
 
     Args:
         directory: of the checkpoint.
-        config: of the run. Its model and text sections must be those of the checkpoint, apart from `UNCHECKED_SETTINGS`.
+        config: of the run. Its model and text sections must be those of the checkpoint, apart from `UNCHECKED_SETTINGS`. Where
+            training has trained `text.encoder`, the recommender has the trained one in its configuration.
         catalogue: the present one, which must begin with the checkpoint's items; by default the checkpoint's own.
         optimizer: a new one, or that of `onto`; it gets the saved state if there is one.
         onto: another recommender, whose variables are filled in; see `fits`. It must not be used any more.
@@ -118,6 +122,7 @@ def load(directory: Path, config: Config, *, catalogue: Catalogue | None = None,
         ModelError: there is no checkpoint, or it has another format, configuration, text encoder or catalogue.
     """
     description = _read_description(directory)
+    config = _of_checkpoint(description, config)
     _check_configuration(directory, description, config)
     _check_encoder(directory, description, config, "Put them back, or train a new model in another run directory.")
     known = cached_catalogue(directory / "catalogue.jsonl")
@@ -224,6 +229,13 @@ def read_weights(directory: Path, recommender: Recommender, optimizer: tf.keras.
         status.assert_existing_objects_matched().expect_partial()
     except (AssertionError, IndexError, RuntimeError, ValueError, tf.errors.OpError) as e:
         raise ModelError(f"{directory}/weights: not the weights of this model: {str(e).splitlines()[0]}") from e
+
+
+def _of_checkpoint(description: dict[str, Any], config: Config) -> Config:
+    """`config`, with the encoder of the checkpoint where training has made that one of `text.encoder`."""
+    if description.get("trained_from") == config.text.encoder:
+        return with_encoder(config, description["text"]["encoder"])
+    return config
 
 
 def _check_configuration(directory: Path, description: dict[str, Any], config: Config) -> None:

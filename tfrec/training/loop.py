@@ -6,6 +6,7 @@ with each batch, and that computes `TwoTower.compute_loss`, applies the gradient
 """
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -78,14 +79,30 @@ class Trainer:
             found, recommender.action_codes(inter.actions), snapshot, log_p[snapshot, inter.item], batch_size=batch_size,
             context=recommender.event_context(inter), replicas=strategy.num_replicas_in_sync, one_shape=one_shape)
         self.steps = self.batches.steps  # optimiser steps in an epoch
+        self.model: keras.Model = recommender.model  # what `fit` trains
 
     def run(self, optimizer: keras.optimizers.Optimizer, *, epochs: range, advance: Advance | None = None,
             log_dir: Path | None = None, after: Callable[[int, float], bool] | None = None,
             callbacks: Sequence[keras.callbacks.Callback] = ()) -> None:
         """Train; the arguments are those of `fit`. The state of the optimiser goes on from where it is."""
         optimizer.build(self.recommender.model.trainable_variables)  # left to the first step, it would be traced twice
-        fit(self.recommender.model, optimizer, self.batches.epoch, self.recommender.config.training, epochs=epochs,
+        fit(self.model, optimizer, self._epoch, self.recommender.config.training, epochs=epochs,
             advance=advance, log_dir=log_dir, after=after, callbacks=callbacks)
+
+    def _epoch(self, seed: int, epoch: int) -> tf.data.Dataset:
+        self.refresh()
+        return self.batches.epoch(seed, epoch)
+
+    def refresh(self) -> None:
+        """Bring what the towers read up to what has been learnt. Texts are frozen here: there is nothing to do."""
+
+    def resumable(self, optimizer: keras.optimizers.Optimizer) -> Any:
+        """What of the training is saved beside the recommender: the optimiser of the towers."""
+        return optimizer
+
+    def finish(self) -> None:
+        """Leave the weights at their moving average: the training is done."""
+        self.recommender.model.average.swap()
 
 
 def give_slots(recommender: Recommender, inter: Interactions, timeline: PriorTimeline | None = None, *,

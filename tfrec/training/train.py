@@ -22,15 +22,17 @@ from tfrec.data.behaviour.user_table import UserTable, read_users
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.errors import DataError
 from tfrec.models.context.request_features import warn_of_features
+from tfrec.models.pretrained.checkpoint_files import fingerprint
 from tfrec.models.prior_timeline import PriorTimeline
 from tfrec.models.prior_weights import fit_weights, lean
 from tfrec.models.recommender import Recommender, encode_catalogue
 from tfrec.training.devices import choose_strategy, describe
 from tfrec.training.early_stopping import EarlyStopping
+from tfrec.training.encoder.joint import JointTrainer, loaded
 from tfrec.training.loop import Trainer, optimiser
 from tfrec.training.profile import PREPARATION, SAVING, TEXTS, VALIDATION, PassProfile, Profile
 from tfrec.training.progress import bar
-from tfrec.training.training_state import TrainingState
+from tfrec.training.training_state import TrainingState, check_text
 from tfrec.training.validation import Validation, Validator, best_beta
 
 log = logging.getLogger(__name__)
@@ -74,6 +76,8 @@ class TrainingInputs:
         learnt = int((~made.validates).sum())
         if learnt < 2 or learnt == len(inter):
             raise DataError(f"training needs at least {int(2 / config.training.validation_share)} events, got {len(inter)}.")
+        if config.training.text != "frozen":
+            loaded(config, catalogue)  # raises what it raises before the texts are read
         users = read_users(config.features)
         warn_of_features(config.features, [users.get(user, {}) for user in inter.users], where="users")
         with bar("reading texts", total=len(catalogue)) as advance, profile.part(TEXTS):
@@ -96,6 +100,7 @@ class TrainingInputs:
         """Digest of everything that the training is a function of."""
         sha = hashlib.sha256(f"{self.config.digest()}{self.catalogue.digest()}".encode())
         sha.update(repr(sorted(self.users.items())).encode() if self.users else b"")
+        sha.update(b"" if self.config.training.text == "frozen" else fingerprint(self.config.text.encoder).encode())
         sha.update(b"" if self.chosen is None else self.chosen.tobytes())
         for column in (self.inter.user, self.inter.item, self.inter.time, self.inter.weight):
             sha.update(np.ascontiguousarray(column).tobytes())
@@ -106,7 +111,8 @@ class TrainingInputs:
         with self.profile.part(PREPARATION):
             recommender = Recommender.build(self.config, self.catalogue, self.text, actions=self.inter.actions,
                                             users=self.users)
-            trainer = Trainer(recommender, self.inter, targets, prior_weights=self.prior_weights)
+            trains = Trainer if self.config.training.text == "frozen" else JointTrainer
+            trainer = trains(recommender, self.inter, targets, prior_weights=self.prior_weights)
         return recommender, trainer, optimiser(self.config, learning_rate=self.config.training.learning_rate)
 
 
@@ -125,14 +131,18 @@ def train(config: Config, catalogue: Catalogue, inter: Interactions, *, resume: 
 
     Raises:
         DataError: there are too few events to hold some back for validation, or the users file cannot be used.
+        UsageError: `training.text` cannot be what it is, or is not that of the interrupted training.
+        ModelError: the text encoder cannot be read, or cannot be trained so.
     """
     began = time.monotonic()
+    if resume:
+        check_text(config.run / "train", config.training.text)
     inputs = TrainingInputs.of(config, catalogue, inter, profile or Profile(), validates)
     encoded = time.monotonic()
     strategy = choose_strategy(config.training.device)
     log.info("training on %s: %d events, %d items", describe(strategy), len(inter), len(catalogue))
     with strategy.scope():
-        state = TrainingState(config.run / "train", identity=inputs.identity, resume=resume)
+        state = TrainingState(config.run / "train", identity=inputs.identity, resume=resume, text=config.training.text)
         epochs, beta = _choose_epochs_and_beta(inputs, state)
         recommender, optimizer = _train_on_all(inputs, epochs, state)
     recommender.model.beta.assign(beta)
@@ -170,7 +180,8 @@ def first_pass(inputs: TrainingInputs, state: TrainingState, *, log_dir: Path | 
     profile, watched = inputs.profile, PassProfile(inputs.profile, trainer.batches, traced=True)
     with profile.part(PREPARATION):
         validator = Validator(recommender, inputs.inter, inputs.validates, inputs.prior_weights)
-    first, saved = state.restore("choose", recommender, optimizer)
+    resumable = trainer.resumable(optimizer)
+    first, saved = state.restore("choose", recommender, resumable)
     curve = [Validation(*epoch) for epoch in saved]
     stopping = EarlyStopping(patience=training.patience, scores=[epoch.log_likelihood for epoch in curve])
 
@@ -178,6 +189,8 @@ def first_pass(inputs: TrainingInputs, state: TrainingState, *, log_dir: Path | 
         return report is None or report(epoch, curve[epoch].log_likelihood)
 
     def after(epoch: int, loss: float) -> bool:
+        with profile.part(TEXTS):
+            trainer.refresh()
         with profile.part(VALIDATION):
             recommender.model.average.swap()
             curve.append(validator.evaluate())
@@ -187,7 +200,7 @@ def first_pass(inputs: TrainingInputs, state: TrainingState, *, log_dir: Path | 
             log.info("epoch %d: loss %.4f, validation log-likelihood %.4f%s", epoch + 1, loss, curve[-1].log_likelihood,
                      " *" if stopping.improved else "")
         with profile.part(SAVING):
-            state.save("choose", recommender, optimizer, epoch + 1, curve)
+            state.save("choose", recommender, resumable, epoch + 1, curve)
         return goes_on(epoch) and not stopping.should_stop
 
     if all(goes_on(epoch) for epoch in range(first)) and not stopping.should_stop and first < training.epochs:
@@ -208,20 +221,20 @@ def _train_on_all(inputs: TrainingInputs, epochs: int, state: TrainingState) -> 
     """The second pass: train on all events that may be learnt. The weights are left at their moving average."""
     learnt = np.ones(len(inputs.inter), bool) if inputs.chosen is None else ~inputs.chosen
     recommender, trainer, optimizer = inputs.start(learnt)
-    first, curve = state.restore("fit", recommender, optimizer)
-
+    resumable = trainer.resumable(optimizer)
+    first, curve = state.restore("fit", recommender, resumable)
     watched = PassProfile(inputs.profile, trainer.batches, traced=False)
 
     def after(epoch: int, loss: float) -> bool:
         with inputs.profile.part(SAVING):
-            state.save("fit", recommender, optimizer, epoch + 1, curve)
+            state.save("fit", recommender, resumable, epoch + 1, curve)
         return True
 
     with bar("training", total=trainer.steps * (epochs - first)) as advance:
         trainer.run(optimizer, epochs=range(first, epochs), advance=advance, after=after,
                     log_dir=inputs.config.run / "tensorboard" / "fit", callbacks=[watched.callback])
     watched.finish()
-    recommender.model.average.swap()
+    trainer.finish()
     return recommender, optimizer
 
 

@@ -7,8 +7,23 @@ from typing import Any
 import tensorflow as tf
 
 from tfrec.data.staging import recover
+from tfrec.errors import UsageError
 from tfrec.models.recommender import Recommender
 from tfrec.training import checkpoint
+
+TEXT_FILE = "text"  # has the `training.text` of the training in progress
+
+
+def check_text(directory: Path, text: str) -> None:
+    """Refuse to throw away an interrupted training of another `training.text`: such a training is long work.
+
+    Raises:
+        UsageError: there is one in `directory`.
+    """
+    file = directory / TEXT_FILE
+    if file.is_file() and (before := file.read_text()) != text:
+        raise UsageError(f"{directory}: an interrupted training has training.text = {before}, and now it is {text}. To go on: "
+                         f"--set training.text={before}. To begin anew: --restart.")
 
 
 class TrainingState:
@@ -18,15 +33,17 @@ class TrainingState:
         directory: of the training. What another training left there is removed.
         identity: digest of everything that the training is a function of.
         resume: False removes what is there.
+        text: how the text encoder is trained.
     """
 
-    def __init__(self, directory: Path, *, identity: str, resume: bool) -> None:
+    def __init__(self, directory: Path, *, identity: str, resume: bool, text: str = "frozen") -> None:
         self._directory = directory
         identity_file = directory / "identity"
         if not resume or not identity_file.is_file() or identity_file.read_text() != identity:
             shutil.rmtree(directory, ignore_errors=True)
             directory.mkdir(parents=True)
             identity_file.write_text(identity)
+            (directory / TEXT_FILE).write_text(text)
 
     def save(self, name: str, recommender: Recommender, optimizer: tf.keras.optimizers.Optimizer, epoch: int,
              curve: list[Any]) -> None:

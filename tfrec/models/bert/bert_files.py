@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -19,6 +20,9 @@ from tfrec.models.bert.peft_config import UNMERGEABLE, PeftConfig
 from tfrec.models.bert.weight_names import DENSE, SEGMENTS, TABLE, UNUSED, arrays, named_layers
 from tfrec.models.pretrained.checkpoint_files import Checkpoint, checkpoint_files
 from tfrec.models.pretrained.weight_files import WEIGHTS_FILE, float32_array, is_weights, weights_file
+
+PROVENANCE = "tuning.json"  # how an encoder was made
+TRAINING = "training"  # who made it, where it was trained together with the towers
 
 
 def load_bert(checkpoint: Checkpoint) -> Bert:
@@ -64,6 +68,13 @@ def load_bert(checkpoint: Checkpoint) -> Bert:
     return bert
 
 
+def trained_from(encoder: str) -> str | None:
+    """What `text.encoder` named when `tfrec train` trained an encoder together with the towers; None of any other encoder."""
+    path = Path(encoder) / PROVENANCE
+    made: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return made["parent"] if made.get("by") == TRAINING else None
+
+
 def write_encoder(
     bert: Bert, parent: Checkpoint, directory: Path, *, tuned: peft.TunedParameters, provenance: dict[str, object],
     finish: Callable[[Path], None] | None = None,
@@ -75,7 +86,7 @@ def write_encoder(
         parent: what it was made from; its tokenizer, pooling and unused weights, such as a pooler, are copied.
         directory: of the new encoder.
         tuned: the PEFT method of `bert`, and the variables that it has added.
-        provenance: how the encoder was made; written to `tuning.json`.
+        provenance: how the encoder was made; written to `PROVENANCE`.
         finish: may add files to the directory that it is given, in which the encoder is complete, before `directory` appears.
 
     Raises:
@@ -103,7 +114,7 @@ def write_encoder(
         encoder = staged / parent.encoder.relative_to(parent.directory)
         config = {**parent.config.raw, "dtype": "float32", **tuned.peft_config.encoder_config()}
         (encoder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        (staged / "tuning.json").write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+        (staged / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
         save_file(new, encoder / WEIGHTS_FILE, metadata={"format": "pt"})
         if finish is not None:
             finish(staged)

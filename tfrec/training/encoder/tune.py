@@ -21,6 +21,7 @@ from tfrec.errors import DataError
 from tfrec.models.bert.peft_config import PeftConfig
 from tfrec.models.dropout import Noise
 from tfrec.models.lexical.lexicon import FIELDS_FILE
+from tfrec.models.recommender import with_encoder
 from tfrec.models.text_encoder import TextEncoder
 from tfrec.training.encoder.augmentation import drop_tokens, mask_spans
 from tfrec.training.encoder.contrastive import contrastive_loss, cosine_distance, right_answers
@@ -122,8 +123,8 @@ def tune(config: Config, catalogue: Catalogue, pairs: Pairs, output: Path, *, re
         return PairModel(encoder, peft_config, settings=config.tuning, seed=config.training.seed), batches
 
     def fit_words(made: Path) -> None:
-        tuned = config.model_copy(update={"text": config.text.model_copy(update={"encoder": str(made)})})
-        weights = fit_field_weights(tuned, catalogue, pairs.take(pairs.held_out(config.tuning.validation_share)))
+        held_out = pairs.take(pairs.held_out(config.tuning.validation_share))
+        weights = fit_field_weights(with_encoder(config, str(made)), catalogue, held_out)
         if weights:
             (made / FIELDS_FILE).write_text(json.dumps(weights, indent=2) + "\n", encoding="utf-8")
 

@@ -78,11 +78,15 @@ class TunedModel(keras.Model):
         # the optimiser adds up the gradients of all replicas
         gradients = [tf.convert_to_tensor(g) / replicas if g is not None else None for g in gradients]
         self.optimizer.apply_gradients(zip(gradients, self.trained, strict=True))
+        self.count_step()
+        self.mean_loss.update_state(loss)
+        return {"loss": self.mean_loss.result()}
+
+    def count_step(self) -> None:
+        """Count an optimiser step: the next one draws other noise, and the moving average of weights moves."""
         self.steps.assign_add(1)
         if self.average is not None:
             self.average.update()
-        self.mean_loss.update_state(loss)
-        return {"loss": self.mean_loss.result()}
 
     @tf.autograph.experimental.do_not_convert
     def test_step(self, batch: Batch) -> Any:
@@ -132,6 +136,12 @@ class TunedModel(keras.Model):
         dropout_fn = None if noise is None or not rate else lambda y: noise.dropout(y, rate)
         x = self.encoder.bert.through(x, ids, self.tuned_layers, dropout_fn)
         return tf.reshape(x, tf.concat([tf.shape(ids), [-1]], axis=0))
+
+    def text_vectors(self, ids: tf.Tensor) -> tf.Tensor:
+        """Unit vectors `[batch, width]` of token ids `[batch, tokens]`, without noise; a tape need not watch what is frozen."""
+        bert = self.encoder.bert
+        states = [bert.embed(ids)] if self.trains_embeddings else self._frozen_states([ids])
+        return self.encoder.pool_states(self._tuned_states(states[0], ids, None), ids)
 
     def swap_average(self) -> None:
         """Exchange the weights and their moving average, if there is one; a second call changes them back."""

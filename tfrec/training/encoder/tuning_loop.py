@@ -43,10 +43,13 @@ def schedule(rate: float, *, steps: int) -> keras.optimizers.schedules.LearningR
 
 
 def tuning_optimiser(config: Config, *, steps: int) -> keras.optimizers.Optimizer:
+    """The optimiser of a training of some steps. Call it inside the scope of the strategy."""
+    return encoder_optimiser(config, schedule(config.tuning.learning_rate or RATES[config.text.tuning], steps=steps))
+
+
+def encoder_optimiser(config: Config, rate: keras.optimizers.schedules.LearningRateSchedule) -> keras.optimizers.Optimizer:
     """AdamW without decay of biases and norms. Call it inside the scope of the strategy."""
-    rate = config.tuning.learning_rate or RATES[config.text.tuning]
-    optimizer = keras.optimizers.AdamW(schedule(rate, steps=steps), weight_decay=config.tuning.weight_decay,
-                                       global_clipnorm=CLIP)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=config.tuning.weight_decay, global_clipnorm=CLIP)
     optimizer.exclude_from_weight_decay(var_names=["bias", "norm", "logits"])
     return optimizer
 
