@@ -26,7 +26,7 @@ ROOMS = [
     "data", "data.readers", "data.items", "data.feedback_log", "data.labels", "data.settled", "data.behaviour",
     "data.examples",
     "models.pretrained", "models.tokenizer", "models.bert", "models",
-    "training", "training.encoder", "training.slates", "training.sweep",
+    "training", "training.encoder", "training.train", "training.slates", "training.sweep",
     "evaluation",
     "client",
     "model_server",

@@ -16,11 +16,14 @@ class TextConfig(Section):
     query_prompt: str | None = None  # Put before every query, such as "query: ". None: what the encoder's files say.
     item_prompt: str | None = None  # Put before the text of every item, such as "passage: ". None: what the encoder's files say.
     batch_size: int = Field(256, ge=1)  # Texts that are encoded at once.
-    tuning: Tuning = "lora"  # The part of the encoder that `tfrec tune` and `tfrec pretrain` train. `tfrec train` trains none.
+    tuning: Tuning = "lora"  # The part of the encoder that `tfrec tune` and `tfrec pretrain` train; see also `training.text`.
 
 
 class TuningConfig(Section):
-    """How `tfrec tune` and `tfrec pretrain` train an encoder. `text.tuning` says which part of it."""
+    """How `tfrec tune` and `tfrec pretrain` train an encoder. `text.tuning` says which part of it.
+
+    `tfrec train` reads the layers, the rank, the learning rate, the weight decay and the average, if `training.text` trains one.
+    """
 
     layers: int | None = Field(None, ge=1)  # Layers to tune, from the top. None: all, or the top third if tuning is `top`.
     rank: int | None = Field(None, ge=1)  # Rank of LoRA (None: 8), width of an adapter (32), or length of a prefix (16).

@@ -32,7 +32,7 @@ from tfrec.models.text_encoder import TextEncoder
 from tfrec.models.two_tower import Batch, TwoTower
 from tfrec.training.encoder.example_batches import token_ids
 from tfrec.training.encoder.tuned_model import TunedModel
-from tfrec.training.encoder.tuning_loop import encoder_optimiser
+from tfrec.training.encoder.tuning_loop import RATES, encoder_optimiser
 from tfrec.training.loop import Trainer
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,6 @@ keras = tf.keras
 
 ENCODERS = "encoders"  # in a run directory: the encoders that trainings have made, by a digest of their files
 CHUNK = 32  # texts whose layers are in memory at once
-RATES = {"lora": 3e-4, "full": 2e-5}  # below those of `tfrec tune`: there are many more steps, and no decay
 WARM_UP = 20  # steps in which the rate rises to its value
 
 

@@ -2,9 +2,9 @@
 
 It also fits what the words of each text field count beside the vectors of the new encoder, and writes that into the directory.
 
-Tuning is a step of its own and not a part of `train`, since a changed encoder means that every item is encoded anew. Afterwards
-`text.encoder` names the directory, and training, export and serving are as before. The other items of a batch are the negatives
-of a query (`contrastive.py`).
+Tuning is a step of its own before `train`, since a changed encoder means that every item is encoded anew; `joint.py` does both
+at once. Afterwards `text.encoder` names the directory, and training, export and serving are as before. The other items of a batch
+are the negatives of a query (`contrastive.py`).
 """
 import json
 from collections.abc import Sequence
