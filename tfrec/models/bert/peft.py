@@ -15,8 +15,6 @@ from tfrec.models.bert.bert import Bert, BertLayer
 from tfrec.models.bert.peft_config import RANKS, UNMERGEABLE, PeftConfig
 from tfrec.models.bert.peft_layers import Adapted, LowRank, Prefix
 
-keras = tf.keras
-
 DENSE_LAYERS = ("qkv", "attention_output", "intermediate", "output_dense")  # of a `BertLayer`
 ADAPTED_LAYERS = ("attention_output", "output_dense")
 
@@ -74,7 +72,7 @@ def merge(bert: Bert) -> None:
                 setattr(block, name, layer.merged())
 
 
-def plain(layer: keras.layers.Layer) -> keras.layers.Dense:
+def plain(layer: tf.keras.layers.Layer) -> tf.keras.layers.Dense:
     """Return the dense layer itself, without its adapter."""
     return layer.dense if isinstance(layer, Adapted) else layer
 
