@@ -1,4 +1,5 @@
 """The newest outcomes of a log, as columns by user: against a plain sort, whatever files they come from."""
+import math
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -9,9 +10,11 @@ from deltalake import write_deltalake
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tfrec.config import RewardConfig
 from tfrec.data.behaviour.newest_outcomes import first_positives, newest_outcomes
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.schema import SCHEMAS
+from tfrec.data.labels.label_rule import LabelRule
 from tfrec.errors import DataError
 
 SCHEMA = SCHEMAS["outcomes"]
@@ -66,6 +69,18 @@ def test_rows_of_other_tools_that_lack_something_are_left_out(tmp_path: Path) ->
     some = pa.Table.from_pylist([{"user": "t", "time": 9}], pa.schema([("user", pa.string()), ("time", pa.int64())]))
     write_deltalake(str(tmp_path / "outcomes"), some, mode="append", schema_mode="merge")
     assert [row["user"] for row in newest_outcomes(log).to_pylist()] == ["u", "v"]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1.1e15])
+def test_values_that_no_outcome_can_have_are_left_out_as_in_the_join(tmp_path: Path, bad: float) -> None:
+    log, rule = FeedbackLog(tmp_path), LabelRule(("a",), 100, RewardConfig(weights={"click": 1.0}, valued=("click",)), {})
+    commit(log, [outcome("v", 3, value=bad), outcome("u", 5, value=bad)], writer="w")
+    found = newest_outcomes(log)
+    assert (found.num_rows, first_positives(found, rule).num_rows) == (0, 0)
+    commit(log, [outcome("u", 4), outcome("w", 4, value=-1e15)], writer="w", first=3)
+    found = newest_outcomes(log)
+    assert [(row["user"], row["time"]) for row in found.to_pylist()] == [("u", 4), ("w", 4)]
+    assert first_positives(found, rule).to_pylist() == [{"user": "u", "item": "a", "time": 4}]
 
 
 def test_files_of_older_rows_are_not_read(tmp_path: Path) -> None:

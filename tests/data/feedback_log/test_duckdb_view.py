@@ -1,7 +1,9 @@
 """The connections of a process share a database and no name; a table of the log is read by its own path and columns."""
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -14,7 +16,7 @@ from tfrec.data.feedback_log.duckdb_view import connected, create_view
 SCHEMA = pa.schema([("user", pa.string()), ("time", pa.int64())])
 
 
-def written(directory: Path, **columns: list[object]) -> pyarrow.dataset.Dataset:
+def written(directory: Path, **columns: Any) -> pyarrow.dataset.Dataset:
     directory.mkdir(exist_ok=True)
     pq.write_table(pa.table(columns), directory / "a.parquet")
     return pyarrow.dataset.dataset(["a.parquet"], filesystem=pa.fs.SubTreeFileSystem(str(directory), pa.fs.LocalFileSystem()))
@@ -26,6 +28,24 @@ def test_a_table_is_read_whatever_its_path_and_without_columns_that_it_lacks(tmp
     with connected() as db:
         create_view(db, "log", str(tmp_path / name), dataset, SCHEMA)
         assert db.sql('SELECT "user", time FROM log ORDER BY "user"').fetchall() == [("u", None), ("v", None)]
+
+
+@pytest.mark.parametrize("name", ["plain", "a[1]*"])
+@pytest.mark.parametrize("condition", [
+    "x <> 0", "x < 0", "x <= 0", "x > 0", "x = x", "NOT ISNAN(x)", "ISFINITE(x)", "ABS(x) <= 9", "NOT ABS(x) <= 9",
+    "x BETWEEN -9 AND 9", "x IN (-2, 0)", "x > 9 OR x IS NULL"])
+def test_a_nan_meets_the_conditions_that_it_meets_in_memory(tmp_path: Path, name: str, condition: str) -> None:
+    """The bounds of a column in a Parquet file leave it out, and DuckDB would trust them."""
+    nan, question = math.nan, f"SELECT LIST(time ORDER BY time) FROM log WHERE {condition}"
+    for number, x in enumerate([[1.0, nan], [nan, -2.0], [nan, -2.0, 0.0], [0.0, nan, 0.0], [-1.0, nan, None], [nan],
+                                [nan, 7.0, -math.inf], [math.inf, nan, -2.0]]):
+        columns = {"x": pa.array(x, pa.float64()), "time": pa.array(range(len(x)))}
+        dataset = written(tmp_path / f"{name}{number}", **columns)
+        with connected() as db, connected() as memory:
+            create_view(db, "log", str(tmp_path / f"{name}{number}"), dataset, SCHEMA)
+            memory.execute("CREATE TEMP TABLE log AS SELECT UNNEST($1::DOUBLE[]) AS x, UNNEST($2::BIGINT[]) AS time",
+                           [x, list(range(len(x)))])
+            assert db.sql(question).fetchall() == memory.sql(question).fetchall(), x
 
 
 def test_no_connection_sees_the_names_of_another(tmp_path: Path) -> None:

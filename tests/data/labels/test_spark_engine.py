@@ -154,6 +154,30 @@ def test_rows_of_other_tools_and_an_empty_log(session: Any, world: World, tmp_pa
 
 
 @needs_spark
+def test_both_engines_set_the_same_numbers_aside(session: Any, world: World, tmp_path: Any) -> None:
+    """A NaN is outside the bounds of its column in a Parquet file, by which Spark skips row groups, too."""
+    now = play(world, seed=4, start=1000, requests=10)
+    first = world.window(None, now=now)
+    for kind, column, mixture in (("outcomes", "value", (1.0, math.nan, -2.0)), ("outcomes", "value", (math.inf, 1e16, math.nan)),
+                                  ("impressions", "log_propensity", (-1.0, math.nan, -math.inf)),
+                                  ("impressions", "log_propensity", (math.nan, -1.0, 0.5))):
+        table = world.log.tables[kind]  # type: ignore[index]
+        some = world.log.read(kind).slice(0, 3).to_pylist()  # type: ignore[arg-type]
+        name = f"{column} {mixture[0]}"
+        rows = [row | {column: x, "writer": name, "seq": seq} for seq, (row, x) in enumerate(zip(some, mixture, strict=True), 1)]
+        write_deltalake(table.uri, pa.Table.from_pylist(rows, table.schema), mode="append")
+    window, said = world.window(first, now=now + 200), []
+    for engine in ({}, {"engine": spark_engine}):
+        quarantine = Quarantine(tmp_path / "bad.jsonl")
+        found = join(world.log, window, LabelRule(ITEMS, 100, RULES["adding"], LENGTHS["adding"]), quarantine=quarantine,
+                     **engine)  # type: ignore[arg-type]
+        said.append((found, quarantine.path.read_text()))
+    (duck, set_aside), (spark, also) = said
+    check_same(duck, spark)
+    assert (duck.malformed, set_aside) == (7, also)
+
+
+@needs_spark
 def test_a_log_of_an_odd_name_and_tables_of_the_callers_session(session: Any, tmp_path: Any) -> None:
     world = World(tmp_path / "a [l]{o}g, 100% *")
     session.sql("SELECT 7 AS n").createOrReplaceTempView("settings")

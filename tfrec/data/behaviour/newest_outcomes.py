@@ -12,6 +12,7 @@ from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.schema import SCHEMAS
 from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.labels.pair_rewards import one_row_per_pair, positive_pairs, rewarded_actions
+from tfrec.data.records import MAX_VALUE
 
 MAX_ROWS = 1_000_000  # read in half a second
 _CODED = ("user", "item", "action", "writer")  # dictionaries
@@ -23,7 +24,8 @@ def newest_outcomes(log: FeedbackLog, *, max_rows: int = MAX_ROWS) -> pa.Table:
     """The newest `max_rows` outcomes of the log, and those of the same second as the oldest of them.
 
     They are in the order of users' names and, of a user, of time. `user`, `item`, `action` and `writer` are dictionaries; that of
-    `user` is sorted. Rows of other tools that lack a column are left out. What it costs does not depend on the length of the log.
+    `user` is sorted. Rows of other tools that lack a column, or whose value is beyond `MAX_VALUE` or NaN, are left out.
+    What it costs does not depend on the length of the log.
 
     Raises:
         DataError: the table cannot be read; names the file.
@@ -47,7 +49,9 @@ def newest_outcomes(log: FeedbackLog, *, max_rows: int = MAX_ROWS) -> pa.Table:
         pa.default_memory_pool().release_unused()  # a read unpacks as much as it returns
         return found
 
-    return pa.table([column(name) for name in _COLUMNS], names=_COLUMNS)
+    found = pa.table([column(name) for name in _COLUMNS], names=_COLUMNS)
+    usable = pc.less_equal(pc.abs(found["value"]), MAX_VALUE)  # never true of NaN
+    return found if pc.all(usable).as_py() else found.filter(usable)
 
 
 def _by_name(column: pa.DictionaryArray) -> pa.DictionaryArray:

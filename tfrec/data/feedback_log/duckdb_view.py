@@ -51,10 +51,15 @@ def create_view(db: duckdb.DuckDBPyConnection, name: str, uri: str, dataset: pya
 
     DuckDB reads the files itself where it can, 7 times faster than through Arrow. It cannot read an object store without
     downloading an extension, and would misread a path with wildcards in it.
+
+    A NaN in a column of numbers is a row like any other, in WHERE too. Only a MAX of all rows of such a column is not to be asked
+    for, as DuckDB answers it with the bounds of the files.
     """
     if dataset.files and "://" not in uri and not re.search(r"[*?\[]", uri):
         files = ", ".join("'" + f"{uri}/{file}".replace("'", "''") + "'" for file in dataset.files)
-        source = f"read_parquet([{files}], union_by_name = true)"  # by name, as files of other tools may order columns otherwise
+        # By name, as files of other tools may order columns otherwise. And `can_have_nan`, as the bounds that Parquet keeps of a
+        # column leave NaN out: DuckDB would drop a condition that they meet, and skip row groups where they do not meet one.
+        source = f"read_parquet([{files}], union_by_name = true, can_have_nan = true)"
     else:
         db.register(f"{name}_dataset", dataset)
         source = f"{name}_dataset"
