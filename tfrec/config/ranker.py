@@ -10,8 +10,8 @@ class RankerConfig(Section):
     heads: dict[str, Weight] = {}  # Actions that are predicted, and the weight of each in the score: {click = 1, hide = -2}.
     after: dict[str, str] = {}  # Heads that can only follow another one: {purchase = "click"}.
     min_slates: int = Field(500, ge=1)  # Slates that must have been learnt before the second stage ranks.
-    epochs: int = Field(2, ge=1)  # Passes over the slates of a run.
-    learning_rate: float = Field(1e-3, gt=0)  # Of AdamW.
+    epochs: int = Field(3, ge=1)  # Passes over the slates of a run.
+    learning_rate: float = Field(2e-3, gt=0)  # Of AdamW.
 
     @property
     def names(self) -> tuple[str, ...]:
