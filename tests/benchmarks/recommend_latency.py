@@ -3,9 +3,11 @@
     python tests/benchmarks/recommend_latency.py VERSION_DIR [VERSION_DIR ...] [--seconds 5]
 
 Each directory gets an embedded server in a process of its own. One client asks them in turns, so that whatever else the machine
-does falls on all of them alike. Histories are full windows of catalogue items, queries have about eight word pieces.
+does falls on all of them alike. Histories are full windows of catalogue items, queries have about eight word pieces. The
+processor's time is that of the server's process, a call.
 """
 import argparse
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -48,6 +50,12 @@ def calls(client: Client, ids: list[str], *, explore: bool) -> dict[str, Callabl
     }
 
 
+def processor_seconds(pid: int) -> float:
+    """User and system time of a process until now."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directories", nargs="+", type=Path)
@@ -55,6 +63,7 @@ def main() -> None:
     options = parser.parse_args()
     with ExitStack() as stack:
         timed: list[dict[str, Callable[[np.random.Generator], object]]] = []
+        pids: list[int] = []
         for directory in options.directories:
             base = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             (base / "1").symlink_to(directory.absolute())
@@ -62,12 +71,13 @@ def main() -> None:
             begun = time.perf_counter()
             server = stack.enter_context(ServerProcess(serve, start_seconds=300))
             print(f"{directory}: up after {time.perf_counter() - begun:.1f} s")
+            pids.append(server.pid)
             client = stack.enter_context(Client(server.address, timeout=30))
             ids = read_prior(directory)[1]
             timed.append(calls(client, ids, explore="explore" in read_manifest(directory).signatures))
         for name in dict.fromkeys(name for names in timed for name in names):
             took: list[list[float]] = [[] for _ in timed]
-            end = time.perf_counter() + options.seconds * len(timed)
+            end, used = time.perf_counter() + options.seconds * len(timed), [processor_seconds(pid) for pid in pids]
             rng = np.random.default_rng(0)
             while time.perf_counter() < end:
                 for number, names in enumerate(timed):
@@ -75,7 +85,10 @@ def main() -> None:
                         begun = time.perf_counter()
                         names[name](rng)
                         took[number].append(1000 * (time.perf_counter() - begun))
-            cells = ["p50 {:6.2f}  p99 {:6.2f} ms".format(*np.percentile(each, [50, 99])) if each else "-" for each in took]
+            used = [1000 * (processor_seconds(pid) - before) / max(len(each), 1)
+                    for pid, before, each in zip(pids, used, took, strict=True)]
+            cells = ["p50 {:6.2f}  p99 {:6.2f}  processor {:6.2f} ms".format(*np.percentile(each, [50, 99]), own) if each else "-"
+                     for each, own in zip(took, used, strict=True)]
             print(f"{name:32}", " | ".join(cells), flush=True)
 
 

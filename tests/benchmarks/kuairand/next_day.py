@@ -72,6 +72,22 @@ def smoothed_rates(key: np.ndarray, happened: np.ndarray, *, n: int, prior: floa
     return (np.bincount(key, happened, n) + prior * mean) / (np.bincount(key, minlength=n) + prior)
 
 
+def rates_out_of_fold(key: np.ndarray, happened: np.ndarray, learnt: np.ndarray, fold: np.ndarray, *, prior: float,
+                      ) -> tuple[Floats, Floats]:
+    """Log odds of the smoothed rate of each row's key, and ln(1 + its count), from the rows `learnt`; for those themselves, from
+    the rows of other folds.
+    """
+    _, key = np.unique(key, return_inverse=True)
+    n, mean = int(key.max()) + 1, happened[learnt].mean()
+    yes, count = (np.bincount(key[learnt], weights, n) for weights in (happened[learnt], None))
+    of_yes, of_count = yes[key], count[key].astype(float)
+    for number in np.unique(fold[learnt]):
+        rows = learnt & (fold == number)
+        of_yes[rows] -= np.bincount(key[rows], happened[rows], n)[key[rows]]
+        of_count[rows] -= np.bincount(key[rows], minlength=n)[key[rows]]
+    return logit((of_yes + prior * mean) / (of_count + prior)), np.log1p(of_count)
+
+
 def logit(p: np.ndarray) -> Floats:
     """ln(p / (1 - p))."""
     return np.log(p) - np.log1p(-p)

@@ -17,6 +17,7 @@ from tests.benchmarks.kuairand.next_day import (
     fit_logistic,
     interval,
     logit,
+    rates_out_of_fold,
     smoothed_rates,
 )
 
@@ -108,3 +109,12 @@ def test_the_auc_of_a_user_compares_within_a_day() -> None:
     user, day = np.zeros(4, int), np.array([0, 0, 3, 3])
     redraws = Redraws(user, day, redraws=2)
     assert_array_equal(redraws.per_user_auc(array(1, 0, 9, 8), array(1, 0, 1, 0)), 1)  # the model of day 3 scores higher
+
+
+def test_a_rate_out_of_fold_knows_no_row_of_its_own_fold() -> None:
+    key, happened = np.array([7, 7, 7, 9, 7, 5]), array(1, 1, 0, 0, 1, 1)
+    learnt, fold = np.array([True, True, True, True, False, False]), np.array([0, 1, 1, 0, 0, 1])
+    rate, count = rates_out_of_fold(key, happened, learnt, fold, prior=2.0)
+    mean = 2.0 * 0.5  # of what is learnt
+    assert_allclose(1 / (1 + np.exp(-rate)), [(1 + mean) / 4, (1 + mean) / 3, (1 + mean) / 3, 0.5, (2 + mean) / 5, 0.5])
+    assert_allclose(np.expm1(count), [2, 1, 1, 0, 3, 0], atol=1e-9)

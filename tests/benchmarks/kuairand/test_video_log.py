@@ -1,4 +1,5 @@
 """Histories as served, and the records that a day writes, on a log of three users."""
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.testing import assert_array_equal
 
-from tests.benchmarks.kuairand.video_log import FIRST_DAY, SPACING, VideoLog, histories, read
+from tests.benchmarks.kuairand.video_log import FIRST_DAY, SPACING, VideoLog, counted_of_users, histories, read
 
 MS = 1000
 
@@ -56,3 +57,15 @@ def test_a_history_holds_the_newest_positives_of_earlier_seconds_each_video_once
     assert_array_equal(found, [[4, -1, -1], [4, -1, -1], [4, -1, -1], [4, 5, 6], [4, 5, 6], [5, 6, 8]])
     assert_array_equal(times[-1], [101, 101, 104])
     assert_array_equal(is_base[:, 0], [1, 1, 1, 1, 1, 0])
+
+
+def test_an_app_counts_earlier_seconds_of_each_user_and_no_day_that_is_asked(log: VideoLog) -> None:
+    later = replace(log, user=np.array([1, 2, 1, 1]), time=np.array([5, 6, 6, 7]) + FIRST_DAY, day=np.array([0, 0, 0, 1]),
+                    outcomes=log.outcomes | {"click": np.array([1, 1, 0, 1], bool), "long_view": np.array([1, 0, 0, 0], bool)})
+    nothing = {"shows": "0", "click_rate": "0.4000", "view_rate": "0.3000"}
+    assert counted_of_users(later, until=1, prior=10.0) == [
+        nothing, nothing,
+        {"shows": "1", "click_rate": f"{5 / 11:.4f}", "view_rate": f"{4 / 11:.4f}"},
+        {"shows": "2", "click_rate": f"{5 / 12:.4f}", "view_rate": f"{4 / 12:.4f}"}]
+    assert counted_of_users(replace(later, day=np.array([1, 1, 1, 1])), until=1, prior=10.0)[-1]["shows"] == "0"
+    assert replace(later, counted=[{"shows": "3"}] * 4).known_of(2)["shows"] == "3"

@@ -8,7 +8,7 @@ times are made up, `SPACING` apart. There are no propensities, as the app's own 
 import csv
 import gzip
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Context, Impression, Item, Outcome, Shown
 
 FIRST_DAY = 1_650_816_000  # midnight in China of 25 April 2022
+CHINA_SECONDS = 8 * 3600  # that the clock of China is ahead of UTC
 SPACING = 3600  # seconds between the events from before the log, whose times are not known
 LENGTHS = (7, 15, 30, 60, 120, 240)  # seconds: classes of a video's length
 ACTIONS = {"click": "is_click", "long_view": "long_view", "like": "is_like", "follow": "is_follow", "comment": "is_comment",
@@ -62,6 +63,7 @@ class VideoLog:
         base: What people did before the log: user, item and time of each long view.
         tab: `[n]`, the part of the app that showed the video.
         users: Columns of the file of users, by number of the user.
+        counted: What an app has counted of the user before each impression; empty where it counts nothing.
     """
 
     catalogue: Catalogue
@@ -78,10 +80,12 @@ class VideoLog:
     base: tuple[np.ndarray, np.ndarray, np.ndarray]
     tab: np.ndarray
     users: dict[int, dict[str, str]]
+    counted: Sequence[dict[str, str]] = ()
 
     def known_of(self, row: int) -> dict[str, str]:
         """What was known of person and moment when a video was shown: the part of the app, and columns of the file of users."""
-        return {"tab": str(self.tab[row])} | self.users.get(int(self.user[row]), {})
+        counted = self.counted[row] if self.counted else {}
+        return {"tab": str(self.tab[row])} | self.users.get(int(self.user[row]), {}) | counted
 
     def __len__(self) -> int:
         return len(self.time)
@@ -141,6 +145,26 @@ def read(directory: Path, *, length: int) -> VideoLog:
     positive = outcomes["click"] | outcomes["long_view"]
     return VideoLog(catalogue, user, item, time, (time - FIRST_DAY) // 86_400, request, outcomes, table["play_time_ms"] / 1000,
                     *histories(user, item, time, positive, base, length=length), base, table["tab"], _users(directory))
+
+
+def counted_of_users(log: VideoLog, *, until: int, prior: float) -> list[dict[str, str]]:
+    """What an app may count of each user and send along with a request, `[n]`: how many impressions there were before its second
+    and before the day `until`, and the rates of clicks and long views, smoothed by `prior` impressions.
+    """
+    counts: dict[int, list[float]] = defaultdict(lambda: [0.0, prior * 0.4, prior * 0.3])
+    found, waiting = [], deque[int]()  # rows, until their second is over
+    for row, (user, time) in enumerate(zip(log.user.tolist(), log.time.tolist(), strict=True)):
+        while waiting and log.time[waiting[0]] < time:
+            before = waiting.popleft()
+            own = counts[int(log.user[before])]
+            for number, more in enumerate((1, log.outcomes["click"][before], log.outcomes["long_view"][before])):
+                own[number] += float(more)
+        if log.day[row] < until:
+            waiting.append(row)
+        shows, clicks, views = counts[user]
+        found.append({"shows": f"{shows:.0f}", "click_rate": f"{clicks / (shows + prior):.4f}",
+                      "view_rate": f"{views / (shows + prior):.4f}"})
+    return found
 
 
 def _users(directory: Path) -> dict[int, dict[str, str]]:
