@@ -13,6 +13,7 @@ from tfrec.models.bert.peft_layers import Adapted, LowRank, Prefix
 from tfrec.models.context.context_tower import ContextTower
 from tfrec.models.item_tower import ItemTower
 from tfrec.models.query_tower import CausalBlock, QueryTower
+from tfrec.models.ranking.ranker import Ranker
 from tfrec.models.retrieval_task import CorrectedRetrieval
 from tfrec.models.two_tower import TwoTower
 
@@ -24,6 +25,8 @@ LAYERS = {
     CorrectedRetrieval: {},
     ItemTower: {"dim": 4, "text_width": 5, "feature_width": 3, "slots": 6, "id_dropout": 0.25},
     Prefix: {"length": 3, "heads": 2, "size": 4},
+    Ranker: {"dim": 4, "feature_width": 3, "context_rows": [3, 2], "chains": [[0], [1, 0]], "crosses": 1, "hidden": [6],
+             "rate": 0.3},
     QueryTower: {"dim": 4, "layers": 2, "heads": 2, "length": 3, "actions": 5, "rate": 0.3},
 }
 

@@ -73,8 +73,9 @@ class Ranker(keras.layers.Layer):
     def __init__(self, *, dim: int, feature_width: int, context_rows: Sequence[int], chains: Sequence[Sequence[int]],
                  crosses: int = 2, hidden: Sequence[int] = (128, 64), rate: float = 0.1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.dim, self.rate, self.chains = dim, rate, [list(chain) for chain in chains]
-        self.feature_width, self.context_rows = feature_width, list(context_rows)
+        self.rate, self.chains, self.context_rows = rate, [list(chain) for chain in chains], list(context_rows)
+        self.sizes: dict[str, Any] = {"dim": dim, "feature_width": feature_width, "context_rows": self.context_rows,
+                                      "chains": self.chains, "crosses": crosses, "hidden": list(hidden), "rate": rate}
         first = tf.VariableAggregation.ONLY_FIRST_REPLICA
         fixed: dict[str, Any] = {"trainable": False, "aggregation": first}
         self.learnt = self.add_weight(name="learnt", shape=[], initializer="zeros", **fixed)
@@ -167,8 +168,7 @@ class Ranker(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return super().get_config() | {"dim": self.dim, "feature_width": self.feature_width, "context_rows": self.context_rows,
-                                       "chains": self.chains, "rate": self.rate}
+        return super().get_config() | self.sizes
 
 
 def _of_history(pairs: RankerInputs) -> tuple[tf.Tensor, ...]:
