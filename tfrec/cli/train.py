@@ -29,14 +29,13 @@ def train(
     catalogue, inter = read_dataset(config, items, interactions, skip_bad_rows=skip_bad_rows, command="train")
     load_tensorflow()
     from tfrec.training import checkpoint
-    from tfrec.training.devices import choose_strategy
     from tfrec.training.profile import Profile
     from tfrec.training.slates.logged_slates import teach_logged_slates
     from tfrec.training.train import checkpoint_dir, train
 
     watched = Profile(config.run / "tensorboard" / "profile" if profile else None)
     trained = train(config, catalogue, inter, resume=not restart, profile=watched)
-    with choose_strategy(config.training.device).scope():
+    with trained.strategy.scope():
         teach_logged_slates(trained.recommender)
     directory = checkpoint.save(checkpoint_dir(config), trained.recommender, optimizer=trained.optimizer,
                                 meta={"trained_at": int(time.time())})

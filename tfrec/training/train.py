@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import tensorflow as tf
 
 from tfrec.config import Config
 from tfrec.data.behaviour.interactions import Interactions
@@ -49,6 +50,7 @@ class Trained:
     epochs: int
     seconds: float
     encode_seconds: float
+    strategy: Any = field(default_factory=tf.distribute.get_strategy)  # in its scope the variables are
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ def train(config: Config, catalogue: Catalogue, inter: Interactions, *, resume: 
     recommender.prior = recommender.timeline.prior.copy()
     state.clear()
     log.info("trained %d epochs; popularity weighs %.2f", epochs, beta)
-    return Trained(recommender, optimizer, epochs, time.monotonic() - began, encoded - began)
+    return Trained(recommender, optimizer, epochs, time.monotonic() - began, encoded - began, strategy)
 
 
 def _choose_epochs_and_beta(inputs: TrainingInputs, state: TrainingState) -> tuple[int, float]:
