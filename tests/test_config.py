@@ -65,6 +65,11 @@ def test_an_override_changes_one_entry_of_a_table_or_all_of_it():
         ("trainin.epochs=3", "--set: there is no setting 'trainin.epochs'. Did you mean 'training.epochs'?"),
         ("epochs=3", "there is no setting 'epochs'. Did you mean 'tuning.epochs' or 'training.epochs' or 'ranker.epochs' or "
                      "'retrain.epochs'?"),
+        ("ranker={heads={click=1}, after={buy='click'}}",
+         "has 'buy' after 'click', but 'buy' is not among the heads: these are click"),
+        ("ranker={heads={a=1, b=1}, after={a='b', b='a'}}", "after itself: the first action must not follow another one"),
+        ("ranker={heads={a=1}, after={a='a'}}", "has 'a' after itself"),
+        ("ranker={heads={''=1}}", "has a head without a name"),
         ("retrain.forgetting=0.9", "--set: there is no setting 'retrain.forgetting'. It is called 'retrain.bandit_decay' now."),
         ("serving.zzz=1", "Known are serving.model_name, serving.max_k, "),
         ("zzz=1", "Known are run, data, reward, text, tuning, model, features, training, sweep, search, ranker, retrain, "

@@ -1,4 +1,6 @@
 """The settings of the second stage."""
+from graphlib import CycleError, TopologicalSorter
+
 from pydantic import Field, model_validator
 
 from tfrec.config.section import Section, Weight
@@ -33,11 +35,8 @@ class RankerConfig(Section):
             if unknown := [name for name in (head, first) if name not in self.heads]:
                 known = f"these are {', '.join(self.heads)}" if self.heads else "there are none"
                 raise ValueError(f"has {head!r} after {first!r}, but {unknown[0]!r} is not among the heads: {known}")
-        for head in self.after:
-            found, name = {head}, self.after[head]
-            while name not in found and name in self.after:
-                found.add(name)
-                name = self.after[name]
-            if name in found:
-                raise ValueError(f"has {head!r} after itself: the first action must not follow another one")
+        try:
+            TopologicalSorter({head: [first] for head, first in self.after.items()}).prepare()
+        except CycleError as error:
+            raise ValueError(f"has {error.args[1][0]!r} after itself: the first action must not follow another one") from None
         return self

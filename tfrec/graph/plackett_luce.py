@@ -29,9 +29,7 @@ class Shortlist(NamedTuple):
     def of(cls, index: ExactIndex, u: tf.Tensor, *, beta: tf.Tensor, filters: Filters, temperature: tf.Tensor,
            size: int, ranked: Ranked | None = None) -> "Shortlist":
         """The `size` best items for query vectors `u` `[batch, dim]`, at a `temperature` `[batch]`, in the order of `ranked`."""
-        scores, best = index.best(u, tf.constant(size), beta=beta, filters=filters)
-        if ranked is not None:
-            scores, best = best_first(ranked(scores, best), best)
+        scores, best = shortlisted(index, u, beta=beta, filters=filters, size=size, ranked=ranked)
         return cls(tf.where(scores > LOWEST, best, -1), logits(scores, temperature))
 
     def draw(self, uniform: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
@@ -53,10 +51,14 @@ class Shortlist(NamedTuple):
         return tf.where(own > LOWEST, tf.exp(own - all_left), 0.0)
 
 
-def best_first(scores: tf.Tensor, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """`scores` and `positions` `[batch, S]` in the order of the scores."""
-    scores, order = tf.math.top_k(scores, tf.shape(scores)[1])
-    return scores, tf.gather(positions, order, batch_dims=1)
+def shortlisted(index: ExactIndex, u: tf.Tensor, *, beta: tf.Tensor, filters: Filters, size: int,
+                ranked: Ranked | None) -> tuple[tf.Tensor, tf.Tensor]:
+    """Scores and positions `[batch, size]` of the best items, best first, as `ExactIndex.best`; `ranked` scores them anew."""
+    scores, best = index.best(u, tf.constant(size), beta=beta, filters=filters)
+    if ranked is None:
+        return scores, best
+    scores, order = tf.math.top_k(ranked(scores, best), size)
+    return scores, tf.gather(best, order, batch_dims=1)
 
 
 def logits(scores: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:

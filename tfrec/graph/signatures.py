@@ -27,7 +27,7 @@ from tfrec.graph.explain import leave_one_out
 from tfrec.graph.explore import Policy, explore, log_propensities
 from tfrec.graph.graph_digest import graph_digest
 from tfrec.graph.index_choice import Given, choose_index
-from tfrec.graph.plackett_luce import Ranked, best_first
+from tfrec.graph.plackett_luce import Ranked, shortlisted
 from tfrec.graph.request import Inputs, QueryReader, function, same_shape, tensor_specs
 from tfrec.graph.reranking import Reranking, search_reranked, slate_of
 from tfrec.graph.second_stage import SecondStage
@@ -113,8 +113,8 @@ class Graph:
         same_shape("cap_prefixes", inputs["cap_prefixes"], caps=inputs["caps"])
         asked, filters = Reranking(*(inputs[name] for name in Reranking._fields)), self._filters(inputs)
         if (ranked := self._ranked(inputs, u, filters)) is not None:
-            scores, positions = self._index.best(u, tf.constant(self.shortlist), beta=beta, filters=filters)
-            return _finite(slate_of(self._index, *best_first(ranked(scores, positions), positions), inputs["k"], asked))
+            best = shortlisted(self._index, u, beta=beta, filters=filters, size=self.shortlist, ranked=ranked)
+            return _finite(slate_of(self._index, *best, inputs["k"], asked))
         return _finite(search_reranked(self._index, u, inputs["k"], beta=beta, filters=filters, asked=asked,
                                        shortlist=self.shortlist, plain=self._search))
 

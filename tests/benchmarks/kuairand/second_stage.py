@@ -16,13 +16,12 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import trees
 from next_day import Floats, Redraws, calibration_error, interval, logit
 from rates import PRIOR, SECOND_WEEK
-from replay import DAY, SETTINGS, WAIT, write_version
+from replay import DAY, SETTINGS, WAIT, base_run
 from video_log import CHINA_SECONDS, FIRST_DAY, USER, VideoLog, counted_of_users, read
 
 import tfrec  # noqa: F401  before TensorFlow: it chooses Keras 2
@@ -30,7 +29,6 @@ import tfrec  # noqa: F401  before TensorFlow: it chooses Keras 2
 import tensorflow as tf  # isort: skip
 
 from tfrec.config import Config, load_config
-from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.examples.slate_arrays import SlateArrays
 from tfrec.data.examples.slates import matured_slates
 from tfrec.data.feedback_log.log import FeedbackLog
@@ -41,12 +39,10 @@ from tfrec.data.settled.settle import settle
 from tfrec.gateway.pseudonym import load_pseudonyms
 from tfrec.models.recommender import Recommender
 from tfrec.release.manifest import CHECKPOINT
-from tfrec.release.publish import publish
 from tfrec.training import checkpoint
 from tfrec.training.slates.logged_slates import teach_logged_slates
 from tfrec.training.slates.policy_scorer import PolicyScorer
 from tfrec.training.slates.window import window_arrays
-from tfrec.training.train import train
 
 HEADS = ("click", "long_view", "like")
 KINDS_OF_USERS = ", ".join(f"{name} = '{kind}'" for name, kind in USER.items())
@@ -56,27 +52,15 @@ FEATURES = ("features.time=['hour', 'weekday']", f"features.utc_offset_hours={CH
 RANKER = ("ranker.heads={click = 1, long_view = 0.5, like = 0.2}", "ranker.after={long_view = 'click'}")
 
 
-def base_run(work: Path, log: VideoLog) -> list[str]:
-    """A run whose version 1 has learnt what people did before the log; its settings."""
+def base_settings(work: Path, log: VideoLog) -> list[str]:
+    """The settings of a run with features whose version 1, made at the first call, has learnt what people did before the log."""
     run = work / "base"
-    settings = [f"data.interactions={run / 'before.parquet'}", f"data.items={run / 'videos.jsonl'}",
-                f"features.users={run / 'users.jsonl'}", *SETTINGS, *FEATURES]
-    config = load_config(None, [f"run={run}", *settings])
-    if not config.models_dir.exists():
-        run.mkdir(parents=True, exist_ok=True)
-        log.write_base(run / "before.parquet")
-        log.catalogue.write(run / "videos.jsonl")
-        users = [json.dumps({"user": f"u{user}"} | columns) for user, columns in log.users.items()]
-        (run / "users.jsonl").write_text("\n".join(users), encoding="utf-8")
-        user, item, when = log.base
-        ids = log.catalogue.ids
-        inter = Interactions.from_columns([f"u{u}" for u in user], ids[item].tolist(), when, items=ids.tolist(),
-                                          action=["long_view"] * len(user))
-        trained = train(config, log.catalogue, inter)
-        made = write_version(trained.recommender, run / "export", created_at=FIRST_DAY, optimizer=trained.optimizer)
-        with mock.patch("tfrec.release.publish.verify"):
-            publish(made, config.models_dir)
-    return settings
+    run.mkdir(parents=True, exist_ok=True)
+    users = [json.dumps({"user": f"u{user}"} | columns) for user, columns in log.users.items()]
+    (run / "users.jsonl").write_text("\n".join(users), encoding="utf-8")
+    features = [f"features.users={run / 'users.jsonl'}", *FEATURES]
+    config = base_run(run, log, features)
+    return [f"data.interactions={config.data.interactions}", f"data.items={config.data.items}", *SETTINGS, *features]
 
 
 def settled_run(work: Path, name: str, log: VideoLog, settings: list[str], *, days: range) -> Config:
@@ -195,7 +179,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     wish = parser.parse_args()
     log = read(wish.directory, length=15)
-    report, settings = Report(log, redraws=wish.redraws), [*base_run(wish.work, log), *RANKER, *wish.set]
+    report, settings = Report(log, redraws=wish.redraws), [*base_settings(wish.work, log), *RANKER, *wish.set]
     sent = counted_of_users(log, until=SECOND_WEEK, prior=PRIOR)
     for name, counted, without in (("rates-sent", sent, ()), ("no-rates", (), ("user", "user tab"))):
         report.tell(f"LightGBM, {name}", {"click": trees.log_odds(log, wish.directory, "click", without=without)})

@@ -18,11 +18,12 @@ from tfrec.data.examples.slate_arrays import SlateArrays
 from tfrec.models.bayesian_head import features
 from tfrec.models.lexical.lexicon import Lexicon
 from tfrec.models.query_tower import HIDDEN
-from tfrec.models.ranking.ranker import Behaviour, Ranker, RankerInputs
+from tfrec.models.ranking.ranker import Ranker
 from tfrec.models.recommender import Recommender
 from tfrec.models.two_tower import TwoTower
 from tfrec.training.slates.batches import STATE, Candidates
 from tfrec.training.slates.policy_gradient import policy
+from tfrec.training.slates.slate_scores import ranker_inputs
 
 _GREEDY = 1e-6  # a temperature below that is 0, as in the served graph
 _APART = 1e5  # between the logits of a greedy policy: the best left is certain
@@ -183,9 +184,8 @@ def _ranked(model: TwoTower, ranker: Ranker, batch: dict[str, tf.Tensor], u: tf.
             popularity: tf.Tensor, columns: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
     """The scores of the second stage for `items` `[rows, n]`, whose first scores are `first`."""
     at = tf.maximum(items, 0)
-    inputs = RankerInputs(
-        u * tf.exp(-model.log_scale), Behaviour(batch["history"], batch["gap"]), batch["context"], items, tf.gather(table, at),
-        tf.gather(popularity, at, batch_dims=1), model.search_scale * _words_of(batch, at), tf.gather(columns, at))
+    inputs = ranker_inputs(model, batch, u, items, tf.gather(table, at), log_p=tf.gather(popularity, at, batch_dims=1),
+                           words=_words_of(batch, at), columns=tf.gather(columns, at))
     given = batch["head_weights"]
     weights = tf.where(tf.math.is_nan(given), ranker.weights_of_heads, given)
     return ranker.score(inputs, weights, first)

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tfrec.data.examples.slate_arrays import SlateArrays
 from tfrec.models.dropout import Noise
 from tfrec.models.ranking.item_rates import ItemRates
-from tfrec.models.ranking.ranker import Behaviour, Ranker, RankerInputs
+from tfrec.models.ranking.ranker import Ranker, RankerInputs
 from tfrec.models.recommender import Recommender
 from tfrec.models.two_tower import Batch, TwoTower, sum_over_replicas
 from tfrec.training.dataset_from_function import dataset_from_function
@@ -23,7 +23,7 @@ from tfrec.training.slates.batches import STATE
 from tfrec.training.slates.pointwise import likelihood_loss
 from tfrec.training.slates.policy_scorer import PolicyScorer
 from tfrec.training.slates.position_bias import fit_position_bias
-from tfrec.training.slates.slate_scores import shown_mask
+from tfrec.training.slates.slate_scores import ranker_inputs, shown_mask
 
 log = logging.getLogger(__name__)
 
@@ -148,9 +148,8 @@ class RankerLearner(keras.Model):
         u, _ = self.towers.request_vectors(inputs, lambda rows: tf.gather(table, rows))
         at = tf.maximum(item, 0)
         columns = self.ranker.item_columns(tf.gather(self.towers.store.features, at), inputs["rates"])
-        return RankerInputs(tf.stop_gradient(u * tf.exp(-self.towers.log_scale)), Behaviour(inputs["history"], inputs["gap"]),
-                     inputs["context"], item, tf.gather(table, at), inputs["log_p"],
-                     inputs["words"] * tf.stop_gradient(self.towers.search_scale), columns)
+        return ranker_inputs(self.towers, inputs, u, item, tf.gather(table, at), log_p=inputs["log_p"], words=inputs["words"],
+                             columns=columns)
 
 
 def _batches(arrays: dict[str, npt.NDArray[np.generic]], rows: int, seed: int, epoch: int) -> tf.data.Dataset:

@@ -4,6 +4,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfrec.models.query_tower import HIDDEN
+from tfrec.models.ranking.ranker import Behaviour, RankerInputs
 from tfrec.models.two_tower import Batch, TwoTower
 from tfrec.training.slates.policy_gradient import LogPolicy, policy
 
@@ -37,6 +38,25 @@ def slate_scores(towers: TwoTower, batch: Batch) -> SlateScores:
         return v, tf.where(item >= 0, tf.einsum("bd,bkd->bk", u, v) + beta * log_p, HIDDEN)
 
     return SlateScores(u, *score(batch["item"], batch["log_p"]), *score(batch["shortlist"], batch["shortlist_log_p"]))
+
+
+def ranker_inputs(towers: TwoTower, batch: Batch, u: tf.Tensor, item: tf.Tensor, v: tf.Tensor, *, log_p: tf.Tensor,
+                  words: tf.Tensor, columns: tf.Tensor) -> RankerInputs:
+    """What the second stage reads of the requests of a batch and of items, as the served graph reads it.
+
+    Args:
+        towers: The first stage.
+        batch: `history`, `gap` `[batch, L]` and `context` `[batch, features]` of `SlateArrays`.
+        u: `[batch, dim]`, scaled query vectors.
+        item: `[batch, n]`, catalogue positions, negative where there is none.
+        v: `[batch, n, dim]`, their vectors.
+        log_p: `[batch, n]`, their popularity.
+        words: `[batch, n]`, the match of a search with each.
+        columns: `[batch, n, columns]`, of `Ranker.item_columns`.
+    """
+    behaviour = Behaviour(batch["history"], batch["gap"])
+    return RankerInputs(u * tf.exp(-towers.log_scale), behaviour, batch["context"], item, v, log_p, words * towers.search_scale,
+                        columns)
 
 
 def shown_mask(batch: Batch) -> tf.Tensor:
