@@ -62,3 +62,14 @@ def test_a_projection_onto_as_many_components_keeps_all_distances():
     tower.start_from(text)
     projected, centred = tower.text_part(text).numpy(), text - text.mean(0)
     assert_allclose(projected @ projected.T, centred @ centred.T, atol=1e-5)
+
+
+def test_an_item_that_nothing_describes_keeps_its_residual(tower):
+    text, features, slot = np.zeros((200, WIDTH), np.float32), np.zeros((200, FEATURES), np.float32), np.full(200, 3, np.int32)
+    noisy = tower(text, features, slot, noise=Noise(tf.constant([0, 0]))).numpy()
+    assert_allclose(noisy, tower(text, features, slot).numpy(), atol=1e-6)
+    for described in (text, features):  # by one of the two alone
+        described[:, 1] = 0.1
+        noisy = tower(text, features, slot, noise=Noise(tf.constant([0, 0]))).numpy()
+        assert 60 < (~np.isclose(noisy, tower(text, features, slot).numpy(), atol=1e-5).all(1)).sum() < 140
+        described[:, 1] = 0

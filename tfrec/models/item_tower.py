@@ -23,7 +23,8 @@ class ItemTower(keras.layers.Layer):
         text_width: Dimension of the text vectors.
         feature_width: Columns of `ItemFeatures`.
         slots: Number of slots for residuals, slot 0 included.
-        id_dropout: Share of items whose residual is hidden in a training step, so that text learns to stand alone.
+        id_dropout: Share of items whose residual is hidden in a training step, so that text and features learn to stand alone.
+            An item that has neither keeps its residual.
     """
 
     def __init__(self, *, dim: int, text_width: int, feature_width: int, slots: int, id_dropout: float, **kwargs: Any) -> None:
@@ -42,7 +43,9 @@ class ItemTower(keras.layers.Layer):
         """Unit vectors `[n, dim]` of text `[n, text_width]`, features `[n, feature_width]` and slots `[n]`."""
         shown = tf.cast(slot > 0, tf.float32)[:, None]
         if noise is not None:
-            shown *= noise.keep_rows(tf.shape(slot)[0], self.id_dropout)
+            described = tf.reduce_any(text != 0.0, axis=1, keepdims=True) | tf.reduce_any(features != 0.0, axis=1, keepdims=True)
+            # of an item that nothing describes, the residual is all that there is
+            shown *= tf.where(described, noise.keep_rows(tf.shape(slot)[0], self.id_dropout), 1.0)
         v = self.text_part(text) + self.project_features(features) + tf.gather(self.residual, slot) * shown
         return tf.math.l2_normalize(v, axis=-1)
 

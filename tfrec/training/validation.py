@@ -1,7 +1,8 @@
 """Validation of a training: how well the newest events are predicted by weights that have not learnt them.
 
-The log-likelihood says how long to train, since it is smooth. How much popularity weighs (beta) matters for the ranking alone, so
-NDCG chooses it.
+The log-likelihood says how long to train, since it is smooth. A model that trains on becomes too sure of itself while its ranking
+still improves, so what counts is the log-likelihood at the temperature that suits it best (Guo et al. 2017, arXiv:1706.04599).
+How much popularity weighs (beta) matters for the ranking alone, so NDCG chooses it.
 """
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,12 +21,13 @@ VALIDATED = 3000  # events that are scored after each epoch, at most
 BATCH = 256  # events that are scored at once
 BETAS = (0.6, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6)  # weights of log p that are tried
 TRAINED_BETA = BETAS.index(1.0)  # the one that the towers are trained with
+SHARPNESS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1)  # factors of <u, v> that are tried: 1 / temperature
 
 
 class Validation(NamedTuple):
     """The figures of one epoch; a list or tuple of them is what a training state keeps."""
 
-    log_likelihood: float  # mean over events, with beta 1
+    log_likelihood: float  # mean over events, with beta 1, at the best sharpness
     ndcg_gain: Sequence[Sequence[float]]  # [2, betas]: mean gain in NDCG@10 over beta 1, and its standard error
 
 
@@ -61,20 +63,20 @@ class Validator:
     def evaluate(self) -> Validation:
         """Score the events. Items that a user has seen already are left out, but for the event's own."""
         self._scorer.refresh()
-        log_likelihood, ndcg = 0.0, np.zeros([len(self._events), len(BETAS)])
+        log_likelihood, ndcg = np.zeros(len(SHARPNESS)), np.zeros([len(self._events), len(BETAS)])
         for start in range(0, len(self._events), BATCH):
             part = slice(start, start + BATCH)
             item, log_p = self._item[part], self._log_p[part]
             similarity = self._scorer.similarity(self._events[part])
             for row, seen in enumerate(self._seen[part]):
                 similarity[row, seen[seen != item[row]]] = -np.inf
-            log_likelihood += sum_log_likelihood(similarity + BETAS[TRAINED_BETA] * log_p, item)
+            log_likelihood += [sum_log_likelihood(s * similarity + BETAS[TRAINED_BETA] * log_p, item) for s in SHARPNESS]
             for column, beta in enumerate(BETAS):
                 scores = similarity + beta * log_p
                 rank = 1 + np.count_nonzero(scores > scores[np.arange(len(item)), item][:, None], axis=1)
                 ndcg[part, column] = np.where(rank <= 10, 1 / np.log2(rank + 1), 0)
         gain = ndcg - ndcg[:, [TRAINED_BETA]]
-        return Validation(log_likelihood / len(ndcg), [list(gain.mean(0)), list(gain.std(0) / np.sqrt(len(ndcg)))])
+        return Validation(float(log_likelihood.max()) / len(ndcg), [list(gain.mean(0)), list(gain.std(0) / np.sqrt(len(ndcg)))])
 
 
 def best_beta(around: Sequence[Validation]) -> tuple[float, str]:
