@@ -23,7 +23,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # data passes the rooms in this order; a module imports from its own room and from those before it
 ROOMS = [
-    "data", "data.readers", "data.items", "data.feedback_log", "data.labels", "data.settled", "data.behaviour",
+    "data", "data.readers", "data.items", "data.feedback_log", "data.people", "data.labels", "data.settled", "data.behaviour",
     "data.examples",
     "models.pretrained", "models.tokenizer", "models.bert", "models",
     "training", "training.encoder", "training.train", "training.slates", "training.sweep",
@@ -32,6 +32,7 @@ ROOMS = [
     "model_server",
     "graph",
     "release",
+    "erasure",
     "gateway.metrics", "gateway.http", "gateway",
     "ingest",
     "retrain", "ope", "status",

@@ -29,9 +29,9 @@ from tfrec.config import load_config
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
 from tfrec.data.feedback_log.writer import LogWriter
+from tfrec.data.people.pseudonym import load_pseudonyms
 from tfrec.data.records import Impression, Outcome, Shown
 from tfrec.gateway.http.keys import Keys
-from tfrec.gateway.pseudonym import load_pseudonyms
 from tfrec.model_server.process import free_port
 from tfrec.release.lineage import Lineage, held_back, newest_model
 from tfrec.release.manifest import read_manifest
@@ -300,7 +300,7 @@ def test_export_starts_from_what_is_newest(call: Call) -> None:
     content = json.loads(described.read_text())
     content["meta"]["trained_at"] = before.created_at + 1
     described.write_text(json.dumps(content))
-    assert newest_model(load_config("shop.toml")) == (described.parent, Lineage())
+    assert newest_model(load_config("shop.toml")) == (described.parent, Lineage(learnt=0))
 
 
 def test_a_version_that_was_regretted_comes_back_and_what_it_learnt_is_no_news(call: Call) -> None:
@@ -367,6 +367,13 @@ def test_records_of_a_file_come_to_the_log(shop: Path) -> None:
     rows = FeedbackLog(RUN / "log").read("outcomes")
     assert rows.num_rows == before + 2
     assert load_pseudonyms(RUN).of("bob") in set(rows["user"].to_pylist())
+
+
+def test_a_user_is_erased(call: Call) -> None:
+    forget, listed = lines("docs/privacy.md", "tfrec forget")
+    receipt = call(f"{forget} --json")[1]["bob"]
+    assert (receipt["waits_for"], receipt["removed"]["log/outcomes"] >= 1) == ([], True)
+    assert [one["erasure"] for one in call(f"{listed} --json")[1]["erasures"]] == [1]
 
 
 def test_a_program_trains(capsys: pytest.CaptureFixture[str]) -> None:

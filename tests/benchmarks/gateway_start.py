@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.schema import SCHEMAS
-from tfrec.gateway.pseudonym import Pseudonyms, load_pseudonyms
+from tfrec.data.people.pseudonym import Pseudonyms, load_pseudonyms
 from tfrec.model_server.process import free_port
 from tfrec.models.popularity_prior import PopularityPrior
 from tfrec.release.popularity_files import write_prior

@@ -34,8 +34,8 @@ from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
 from tfrec.data.feedback_log.writer import LogWriter
 from tfrec.data.items.catalogue import Catalogue
+from tfrec.data.people.pseudonym import load_pseudonyms
 from tfrec.data.records import Outcome
-from tfrec.gateway.pseudonym import load_pseudonyms
 from tfrec.models.popularity_prior import PopularityPrior
 from tfrec.models.recommender import Recommender
 from tfrec.models.scorer import Scorer

@@ -34,8 +34,8 @@ from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
 from tfrec.data.feedback_log.writer import LogWriter
 from tfrec.data.items.catalogue import Catalogue
+from tfrec.data.people.pseudonym import load_pseudonyms
 from tfrec.data.records import Impression, Outcome, Shown
-from tfrec.gateway.pseudonym import load_pseudonyms
 from tfrec.model_server.saved_model import SavedModel
 from tfrec.models.popularity_prior import Override
 from tfrec.retrain import retrain

@@ -42,7 +42,8 @@ def test_the_help_lists_exactly_the_commands(call):
     code, out, _ = call("--help")
     # a command is the first word of its line, or the first in the box that a terminal gets
     listed = re.findall(r"^(?:│ |  )([a-z]+) {2,}\S", out.partition("Commands")[2], re.MULTILINE)
-    commands = "demo pretrain tune train evaluate sweep export retrain ingest join serve gateway publish pull rollback status ope"
+    commands = ("demo pretrain tune train evaluate sweep export retrain ingest join serve gateway publish pull rollback status "
+                "ope forget")
     assert (code, listed) == (0, commands.split())
 
 

@@ -14,6 +14,8 @@ from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
 from tfrec.data.feedback_log.writer import LogWriter
 from tfrec.data.labels.label_rule import LabelRule
+from tfrec.data.people.pseudonym import Pseudonyms
+from tfrec.erasure.journal import Receipt
 from tfrec.gateway.app import create_app
 from tfrec.gateway.fleet.peers import NoPeers, Peers
 from tfrec.gateway.history import UserHistories
@@ -22,7 +24,6 @@ from tfrec.gateway.http.keys import Keys
 from tfrec.gateway.http.time_limits import TimeLimits
 from tfrec.gateway.metrics import Metrics
 from tfrec.gateway.popularity_by_label import PopularityByLabel
-from tfrec.gateway.pseudonym import Pseudonyms
 from tfrec.gateway.readiness import Readiness
 from tfrec.gateway.routing.router import Router
 from tfrec.gateway.serve import make_server
@@ -32,7 +33,8 @@ from tfrec.models.popularity_prior import PopularityPrior
 from tfrec.release.popularity_files import write_prior
 
 NOW = 1_700_000_000
-KEY = Pseudonyms(b"0123456789abcdef")
+KEY_BYTES = b"0123456789abcdef"
+KEY = Pseudonyms(KEY_BYTES)
 
 
 class World:
@@ -41,12 +43,13 @@ class World:
     def __init__(self, root: Path, model_server: str, settings: GatewayConfig | None = None, *,
                  counted: RewardConfig | None = None, limits: TimeLimits | None = None, ready_seconds: float = 1.0,
                  peers: Peers | None = None, writer: str = "gateway", features: DeclaredFeatures | None = None,
-                 heads: Sequence[str] = ()) -> None:
+                 heads: Sequence[str] = (), forget: Callable[[str], Receipt] | None = None) -> None:
         settings = settings or GatewayConfig()
         self.now = NOW + 0.9
         self.is_fresh = False  # else outcomes move scores in every test
         self.log = FeedbackLog(root / "log")
-        self.writer = LogWriter(self.log, WriteAheadFile(root / "wal", writer))
+        self.people = Pseudonyms(KEY_BYTES)
+        self.writer = LogWriter(self.log, WriteAheadFile(root / "wal", writer), erased_among=self.people.erased_among)
         self.client = Client(model_server, model="tiny", timeout=5.0)
         self.prior = root / "prior"
         self.prior.mkdir(exist_ok=True)
@@ -61,7 +64,7 @@ class World:
             Router(self.client, settings, popularity=self.popularity, metrics=self.metrics, wall=lambda: self.now),
             popularity=self.popularity,
             histories=UserHistories(None if counted is None else LabelRule.of_rewards(counted, None), events=3),
-            pseudonyms=KEY,
+            pseudonyms=self.people,
             metrics=self.metrics,
             peers=peers,
             features=features,
@@ -74,7 +77,8 @@ class World:
         port = free_port()
         keys = Keys(settings.keys, rate=settings.rate)
         readiness = Readiness(self.client, self.writer, peers=peers, hold_seconds=ready_seconds)
-        app = create_app(self.gateway, readiness, max_k=10, metrics=self.metrics, keys=keys, config=settings, limits=limits)
+        app = create_app(self.gateway, readiness, max_k=10, metrics=self.metrics, keys=keys, config=settings, limits=limits,
+                         forget=forget)
         self.server = make_server(app, host="127.0.0.1", port=port, config=settings, metrics=self.metrics, limits=limits)
         self.thread = threading.Thread(target=self.server.run)
         self.thread.start()

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from tests.ingest.broker import click, slate
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.source_writer import SourceWriter
+from tfrec.data.people.pseudonym import Pseudonyms
 from tfrec.data.readers.quarantine import Quarantine
 from tfrec.errors import DataError
 from tfrec.ingest.decoding import decode_tfrec
+from tfrec.ingest.erased_users import ErasedUsers
 from tfrec.ingest.ingest import Ingest
 from tfrec.ingest.messages import Arrived, Message
 from tfrec.ingest.ubi import decode_ubi
@@ -61,6 +63,16 @@ class Messages:
         pass
 
 
+class Prefixed(ErasedUsers):
+    """Names users so that a test can read them."""
+
+    def name(self, user, time):
+        return f"p-{user}"
+
+
+NOBODY = Pseudonyms(bytes(16))
+
+
 class Run:
     """A run, and `read(contents)`, which ingests them."""
 
@@ -73,7 +85,7 @@ class Run:
 
     def read(self, contents, *, decode=decode_tfrec, now=1000.0, **named):
         self.quarantine = Quarantine(self._root / "quarantine.jsonl", keep=True)
-        work = Ingest(Messages(contents), self.writer, decode=decode, quarantine=self.quarantine, pseudonym="p-{}".format,
+        work = Ingest(Messages(contents), self.writer, decode=decode, quarantine=self.quarantine, users=Prefixed(NOBODY, None),
                       clock=lambda: now, **named)
         (part,) = work.run().parts or [None]
         return part
@@ -124,7 +136,8 @@ def test_what_was_set_aside_before_a_kill_is_not_set_aside_twice(run, monkeypatc
 def test_a_commit_does_not_wait_when_much_was_read(run, tmp_path):
     long = "x" * 500
     contents, sizes = json_of(*(click(n, user=long, item=long, action=long) for n in range(12_000))), []
-    work = Ingest(Messages(contents), run.writer, decode=decode_tfrec, commit_seconds=600, pseudonym=None,
+    users = ErasedUsers(NOBODY, None, pseudonymous=True)
+    work = Ingest(Messages(contents), run.writer, decode=decode_tfrec, commit_seconds=600, users=users,
                   quarantine=Quarantine(tmp_path / "quarantine.jsonl"))
     work.run(on_commit=lambda: sizes.append(run.log.read("outcomes").num_rows))
     assert 9000 < sizes[0] < sizes[1] == 12_000

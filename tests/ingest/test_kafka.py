@@ -11,9 +11,11 @@ import pytest
 from tests.ingest.broker import Broker, Proxy, click, slate
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.source_writer import SourceWriter
+from tfrec.data.people.pseudonym import Pseudonyms
 from tfrec.data.readers.quarantine import Quarantine
 from tfrec.errors import DataError, UsageError
 from tfrec.ingest.decoding import decode_tfrec
+from tfrec.ingest.erased_users import ErasedUsers
 from tfrec.ingest.ingest import Ingest
 from tfrec.ingest.job import ingest
 from tfrec.ingest.kafka import KafkaSource
@@ -52,7 +54,8 @@ class Following:
         try:
             source = KafkaSource([topic], properties, name="kafka", positions=self._writer.positions, follow=True,
                                  stopping=self.stopping, **named)
-            Ingest(source, self._writer, decode=decode_tfrec, quarantine=quarantine, pseudonym=None,
+            users = ErasedUsers(Pseudonyms(bytes(16)), None, pseudonymous=True)
+            Ingest(source, self._writer, decode=decode_tfrec, quarantine=quarantine, users=users,
                    commit_seconds=0.05).run(stopping=self.stopping)
             source.close()
         except (DataError, UsageError) as error:

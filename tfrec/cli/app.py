@@ -8,6 +8,7 @@ from tfrec import __version__, terminal
 from tfrec.cli.demo import demo
 from tfrec.cli.evaluate import evaluate
 from tfrec.cli.export import export
+from tfrec.cli.forget import forget
 from tfrec.cli.ingest import ingest
 from tfrec.cli.join import join
 from tfrec.cli.ope import ope
@@ -43,7 +44,7 @@ def tfrec(
 for command in (demo, pretrain, tune, train, evaluate, sweep, export, retrain, ingest, join):
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(serve)
-for command in (gateway, publish, pull, rollback, status, ope):
+for command in (gateway, publish, pull, rollback, status, ope, forget):
     app.command()(command)
 
 

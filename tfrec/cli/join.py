@@ -36,6 +36,7 @@ def join(
     from tfrec.data.labels.join import join as join_window
     from tfrec.data.labels.label_rule import LabelRule
     from tfrec.data.labels.spark_engine import spark_engine
+    from tfrec.data.people.erasures import load_people
     from tfrec.data.settled.examples import SettledExamples
     from tfrec.data.settled.settle import settle
     from tfrec.data.settled.settle_again import settle_again
@@ -55,7 +56,8 @@ def join(
             settle_again(log, config.examples_uri, rule, known=_read_by_versions(config), quarantine=quarantine,
                          engine=run)
         settled = SettledExamples(config.examples_uri)
-        part = settle(log, settled, rule, now=int(time.time()), quarantine=quarantine, engine=run)
+        part = settle(log, settled, rule, now=int(time.time()), quarantine=quarantine, engine=run,
+                      people=functools.partial(load_people, config, make_key=False))
     ids = catalogue.ids.tolist()
     if output is not None:
         pq.write_table(settled.whole(upto=part.number, items=ids), output)

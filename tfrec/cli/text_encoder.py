@@ -84,11 +84,13 @@ def tune(
             found.append(sources.pairs_of_log(settled.searches(upto=part.number), catalogue))
         if behaviour:
             from tfrec.data.behaviour.interaction_files import read_interactions
+            from tfrec.data.people.erasures import load_people
 
             file = interactions or config.data.interactions
             if file is None:
                 raise UsageError("tune --behaviour needs what people did: pass --interactions FILE or set data.interactions.")
-            inter = read_interactions(file, catalogue=catalogue, quarantine=quarantine, reward=rule)
+            inter = read_interactions(file, catalogue=catalogue, quarantine=quarantine, reward=rule,
+                                      people=load_people(config, make_key=False))
             found.append(sources.pairs_of_behaviour(inter, catalogue))
     load_tensorflow()
     from tfrec.training.encoder.tune import tune

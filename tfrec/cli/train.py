@@ -25,7 +25,10 @@ def train(
     """
     terminal.writable(config.run)
     from tfrec.data.behaviour.dataset import read_dataset
+    from tfrec.data.people.erasures import Erasures
+    from tfrec.data.settled.examples import SettledExamples
 
+    erasures = Erasures(config.log_uri).newest()
     catalogue, inter = read_dataset(config, items, interactions, skip_bad_rows=skip_bad_rows, command="train")
     load_tensorflow()
     from tfrec.training import checkpoint
@@ -36,9 +39,11 @@ def train(
     watched = Profile(config.run / "tensorboard" / "profile" if profile else None)
     trained = train(config, catalogue, inter, resume=not restart, profile=watched)
     with trained.strategy.scope():
-        teach_logged_slates(trained.recommender)
+        taught = teach_logged_slates(trained.recommender)
+    last = SettledExamples(config.examples_uri).last() if taught else None
+    learnt = 0 if last is None else last.number
     directory = checkpoint.save(checkpoint_dir(config), trained.recommender, optimizer=trained.optimizer,
-                                meta={"trained_at": int(time.time())})
+                                meta={"trained_at": int(time.time()), "erasures": erasures, "learnt": learnt})
     went = watched.report() if profile else {}
     encoder = trained.recommender.config.text.encoder
     terminal.show(

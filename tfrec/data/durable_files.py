@@ -4,9 +4,10 @@ A file's bytes are on disk after a sync of the file, and its name after a sync o
 look for by name is first written whole under another name, so nobody finds half of it, before or after a power cut. All but
 `replacing` makes what only its owner can read.
 """
+import fcntl
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -77,10 +78,33 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 def append(path: Path, data: bytes) -> None:
     """Write to the end of a file, which is created when there is none."""
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE_FILE), "ab", buffering=0) as file:
+    with appending(path) as file:
         write_all(file, data)
         os.fsync(file.fileno())
     sync_directory(path.parent)
+
+
+@contextmanager
+def appending(path: Path) -> Iterator[IO[bytes]]:
+    """An unbuffered file to whose end is written, created when there is none. Meanwhile `without_lines` does not replace it."""
+    while True:
+        with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, PRIVATE_FILE), "ab", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if _is_still(file, path):
+                yield file
+                return
+
+
+def without_lines(path: Path, leaves: Callable[[bytes], bool]) -> int:
+    """Replace a file by one without the lines for which `leaves` holds; returns their number. No line that is added is lost."""
+    if not path.is_file():
+        return 0
+    with appending(path):
+        lines = path.read_bytes().split(b"\n")
+        kept = [line for line in lines if not (line and leaves(line))]
+        if len(kept) < len(lines):
+            replace(path, b"\n".join(kept))
+        return len(lines) - len(kept)
 
 
 def sync_file(path: Path) -> None:
@@ -116,6 +140,14 @@ class _Staged:
 
     def __exit__(self, *_: object) -> None:
         self._path.unlink(missing_ok=True)
+
+
+def _is_still(file: IO[bytes], path: Path) -> bool:
+    """Whether an open file is the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _name_beside(path: Path) -> Path:

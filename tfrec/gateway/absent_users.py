@@ -1,5 +1,6 @@
 """The users of the log who have not come since the gateway started."""
 import numpy as np
+import numpy.typing as npt
 
 from tfrec.gateway.logged_outcomes import LoggedOutcomes
 from tfrec.gateway.user_acts import Act
@@ -37,6 +38,14 @@ class AbsentUsers:
         """Forget the user whose newest act is the oldest."""
         while not self._remove(int(self._queue[self._next])):
             self._next += 1
+
+    def renumber(self, logged: LoggedOutcomes, kept: npt.NDArray[np.bool_]) -> None:
+        """Go on with the log without some users: `kept` as `LoggedOutcomes.without` gives it."""
+        here = self._queue[self._is_here[self._queue]]
+        here = here[kept[here]]
+        self._logged, self._queue, self._next, self._count = logged, (np.cumsum(kept) - 1)[here], 0, len(here)
+        self._is_here = np.zeros(int(self._queue.max(initial=-1)) + 1, np.bool_)
+        self._is_here[self._queue] = True
 
     def _remove(self, number: int) -> bool:
         """Whether the user was here until now."""

@@ -4,16 +4,19 @@
     POST /v1/search      items for a text                       GET /readyz    the model server answers, records can be kept
     POST /v1/similar     items near an item                     GET /metrics   for Prometheus
     POST /v1/explain     why an item has its score              GET /docs      these calls, with examples
-    POST /v1/outcomes    what users did
+    POST /v1/outcomes    what users did                     DELETE /v1/users/{user}   erases a user
 
 Calls pass `http/admission.py`, are read and answered by `http/verb_routes.py`, and the work is in `verbs.py`.
 """
+from collections.abc import Callable
+
 from fastapi import FastAPI, Response
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from tfrec import __version__
 from tfrec.config import GatewayConfig
+from tfrec.erasure.journal import Receipt
 from tfrec.gateway.http import schemas
 from tfrec.gateway.http.admission import Admission
 from tfrec.gateway.http.docs_page import page
@@ -33,7 +36,7 @@ _ABOUT = ("Recommends and searches items, and records what users do with them. T
 
 def create_app(
     gateway: Gateway, readiness: Readiness, *, max_k: int, metrics: Metrics, keys: Keys | None = None,
-    config: GatewayConfig | None = None, limits: TimeLimits | None = None,
+    config: GatewayConfig | None = None, limits: TimeLimits | None = None, forget: Callable[[str], Receipt] | None = None,
 ) -> FastAPI:
     """The HTTP application over the gateway's verbs.
 
@@ -45,6 +48,7 @@ def create_app(
         keys: who may call; by default everyone.
         config: limits on bodies and load.
         limits: how long bodies and calls may take.
+        forget: erases a user; None: there is no such call.
     """
     config, limits = config or GatewayConfig(), limits or TimeLimits()
     verbs = VerbRoutes(config, max_k=max_k, metrics=metrics)
@@ -55,6 +59,8 @@ def create_app(
     verbs.add(app, SERVE, gateway.similar, schemas.SimilarRequest, schemas.SimilarAnswer, max_length=schemas.MAX_BATCH)
     verbs.add(app, EXPLAIN, gateway.explain, schemas.ExplainRequest, schemas.ExplainAnswer, max_length=schemas.MAX_EXPLAINED)
     verbs.add(app, LOG, gateway.outcomes, schemas.OutcomeRequest, schemas.OutcomeAnswer, max_length=schemas.MAX_OUTCOMES)
+    if forget is not None:
+        verbs.add_forget(app, forget)
     _add_operator_routes(app, readiness, metrics)
     handle_errors(app)
     keys = keys or Keys(None, rate=config.rate)

@@ -10,6 +10,8 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TypeVar
 
+from tfrec.data.feedback_log.writer import ErasedAmong
+
 T = TypeVar("T", bound=Hashable)
 
 
@@ -61,6 +63,16 @@ class Deduplicator:
             self._known.update((event, safe) for event in new)
             self._forget()
         return new
+
+    def erase(self, erased_among: ErasedAmong) -> None:
+        """Forget the ids that begin with users who were erased."""
+        with self._lock:
+            ids = list(self._known)
+        gone = erased_among({one[0] for one in ids if isinstance(one, tuple)})
+        with self._lock:
+            for one in ids:
+                if isinstance(one, tuple) and one[0] in gone:
+                    self._known.pop(one, None)
 
     def _forget(self) -> None:
         while len(self._known) > self._most:

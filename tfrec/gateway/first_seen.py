@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec.data.behaviour.newcomers import HISTORY_SECONDS
+from tfrec.data.feedback_log.writer import ErasedAmong
 from tfrec.gateway.name_index import NameIndex
 
 
@@ -40,6 +41,20 @@ class FirstSeen:
                 self._since.move_to_end(user)
             while len(self._since) > self._most:
                 self._since.popitem(last=False)
+
+    def erase(self, erased_among: ErasedAmong) -> None:
+        """Forget users who were erased."""
+        with self._lock:
+            names = list(self._since)
+        erased = erased_among(names)
+        kept = []
+        for index, seconds in self._logged:
+            shorter, stay = index.without(erased_among(index.names.to_pylist()))
+            kept.append((index, seconds) if stay.all() else (shorter, seconds[stay]))
+        with self._lock:
+            for user in erased:
+                self._since.pop(user, None)
+            self._logged = kept
 
     def is_newcomer(self, user: str, time: int, *, now: int) -> bool:
         """Whether `user` is a newcomer, who acted at `time` and whose outcome arrived at `now`."""

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from tfrec.data.feedback_log.writer import ErasedAmong
 from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.labels.rewards import gains, lengths_of, reads_of, rules
 from tfrec.data.records import Outcome
@@ -35,6 +36,7 @@ class UserHistories:
         self._weighed = None if rule is None else {one.action for one in rules(rule.reward)}
         self._max_users = users
         self._users: OrderedDict[str, UserActs] = OrderedDict()
+        self._logged: LoggedOutcomes | None = None
         self._absent: AbsentUsers | None = None  # of users of the log, who have not come since the start
         self._lock = threading.Lock()
 
@@ -62,10 +64,27 @@ class UserHistories:
         """Remember the outcomes of the log (`newest_outcomes`), before any other. Returns them as they are kept."""
         gain, counts_once = self._gains(outcomes["action"], outcomes["item"], outcomes["value"].to_numpy(),
                                         outcomes["time"].to_numpy())
-        logged = LoggedOutcomes(outcomes, gain, counts_once)
+        logged = LoggedOutcomes.of(outcomes, gain, counts_once)
         with self._lock:
+            self._logged = logged
             self._absent = AbsentUsers(logged, max_users=self._max_users, max_events=self.max_events)
         return logged
+
+    def erase(self, erased_among: ErasedAmong) -> LoggedOutcomes | None:
+        """Forget users who were erased. Returns what is kept of the log then, or None if nothing of it has changed."""
+        with self._lock:
+            names, logged = list(self._users), self._logged
+        erased = erased_among(names)
+        lost = set() if logged is None else erased_among(logged.users)
+        with self._lock:
+            for user in erased:
+                self._users.pop(user, None)
+            if logged is None or not lost:
+                return None
+            self._logged, kept = logged.without(lost)
+            if self._absent is not None:
+                self._absent.renumber(self._logged, kept)
+            return self._logged
 
     def _known(self, user: str) -> UserActs | None:
         if user in self._users:

@@ -10,6 +10,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from tfrec.data.feedback_log.writer import ErasedAmong
 from tfrec.errors import ModelError
 from tfrec.gateway.first_seen import FirstSeen
 from tfrec.gateway.rolling_prior import NOTHING_DAMPED, Choice, Damped, RollingPrior, nothing_moved
@@ -108,6 +109,22 @@ class LivePopularity:
                 log.warning("%d choices of newcomers do not move popularity, because few others agree with them. Most are of "
                             "item %r.", found.newcomers, found.most)
             return found
+
+    def erase(self, erased_among: ErasedAmong) -> None:
+        """Forget what users chose who were erased. What was counted stays, and names nobody."""
+        with self._lock, self._incoming_lock:
+            names = {user for user, _ in self._recent} | {user for user, _, _ in self._incoming}
+            names |= set() if self._prior is None else self._prior.withheld_users
+        erased = erased_among(names)
+        if not erased:
+            return
+        with self._lock, self._incoming_lock:
+            self._incoming = [one for one in self._incoming if one[0] not in erased]
+            self._recent = OrderedDict((pair, choice) for pair, choice in self._recent.items() if pair[0] not in erased)
+            for user in erased:
+                self._recent_of.pop(user, None)
+            if self._prior is not None:
+                self._prior.erase(erased)
 
     def wait_until_loaded(self) -> None:
         """Return once no version is being loaded."""

@@ -17,17 +17,25 @@ class LoggedOutcomes:
     """The acts of each user, and which events of theirs are logged. It does not change.
 
     Args:
-        outcomes: rows of the log (`newest_outcomes`), by user and of each in order of time.
+        users: their names.
+        starts: `[users + 1]`, the row at which those of each user begin.
+        rows: of the log, by user and of each in order of time.
         gain: `[n]`, what each outcome is worth.
         counts_once: `[n]`, whether a repeat of it counts nothing.
     """
 
-    def __init__(self, outcomes: pa.Table, gain: npt.NDArray[np.float64], counts_once: npt.NDArray[np.bool_]) -> None:
-        user = outcomes["user"].combine_chunks()
-        self._users = NameIndex(user.dictionary)
-        self._starts = np.searchsorted(user.indices.to_numpy(), np.arange(len(self._users) + 1))  # row, by user
-        self._rows = outcomes.select(_COLUMNS)
+    def __init__(self, users: NameIndex, starts: npt.NDArray[np.int64], rows: pa.Table, gain: npt.NDArray[np.float64],
+                 counts_once: npt.NDArray[np.bool_]) -> None:
+        self._users, self._starts, self._rows = users, starts, rows
         self._gain, self._counts_once = gain, counts_once
+
+    @classmethod
+    def of(cls, outcomes: pa.Table, gain: npt.NDArray[np.float64], counts_once: npt.NDArray[np.bool_]) -> "LoggedOutcomes":
+        """Of rows of the log as `newest_outcomes` gives them."""
+        user = outcomes["user"].combine_chunks()
+        users = NameIndex(user.dictionary)
+        starts = np.searchsorted(user.indices.to_numpy(), np.arange(len(users) + 1))
+        return cls(users, starts, outcomes.select(_COLUMNS), gain, counts_once)
 
     def __contains__(self, event: object) -> bool:
         """Whether an outcome is logged, by (user, event id). It takes some 20 us."""
@@ -41,6 +49,19 @@ class LoggedOutcomes:
     def find(self, user: str) -> int | None:
         """The number of a user here; None if the log has nothing of theirs."""
         return self._users.find(user)
+
+    @property
+    def users(self) -> list[str]:
+        """All users, by their numbers."""
+        found: list[str] = self._users.names.to_pylist()
+        return found
+
+    def without(self, users: set[str]) -> tuple["LoggedOutcomes", npt.NDArray[np.bool_]]:
+        """The same without some users, and `[users]`, which of them stay; these are numbered anew, in their order."""
+        names, kept = self._users.without(users)
+        number = np.diff(self._starts)
+        rows, starts = np.repeat(kept, number), np.concatenate([[0], np.cumsum(number[kept])])
+        return LoggedOutcomes(names, starts, self._rows.filter(pa.array(rows)), self._gain[rows], self._counts_once[rows]), kept
 
     def by_last_act(self) -> npt.NDArray[np.intp]:
         """The numbers of all users, in the order of their newest act."""

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from tfrec.config import GatewayConfig
+from tfrec.data.feedback_log.writer import ErasedAmong
 from tfrec.gateway.first_seen import FirstSeen
 from tfrec.gateway.live_popularity import LivePopularity
 from tfrec.gateway.metrics import Metrics
@@ -62,6 +63,12 @@ class PopularityByLabel:
         choices = list(map(Choice, users, items, time.tolist(), newcomer.tolist()))
         for live in self._by_label.values():
             live.fill(choices)
+
+    def erase(self, erased_among: ErasedAmong) -> None:
+        """Forget users who were erased."""
+        self._first_seen.erase(erased_among)
+        for live in self._by_label.values():
+            live.erase(erased_among)
 
     def load(self, now: float) -> None:
         """Read the versions that will answer, or the first caller would wait for it."""

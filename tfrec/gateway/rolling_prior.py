@@ -75,6 +75,17 @@ class RollingPrior:
             items, times, newcomer = zip(*counted, strict=True)
             self._prior.update(items, times, newcomer=newcomer)
 
+    def erase(self, users: set[str]) -> None:
+        """Forget what is withheld of some users. What was counted names nobody."""
+        for withheld in self._withheld.values():
+            for user in users & withheld.keys():
+                del withheld[user]
+
+    @property
+    def withheld_users(self) -> set[str]:
+        """The users of whom something is withheld."""
+        return {user for withheld in self._withheld.values() for user in withheld}
+
     def damped(self) -> Damped:
         """What does not move popularity."""
         aside = self._prior.set_aside()

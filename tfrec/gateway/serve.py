@@ -21,18 +21,21 @@ from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
 from tfrec.data.feedback_log.writer import LogWriter
 from tfrec.data.items.catalogue import read_catalogue
 from tfrec.data.labels.label_rule import LabelRule
+from tfrec.data.people.erasures import Erasures, load_people
+from tfrec.data.people.pseudonym import Pseudonyms
+from tfrec.erasure.forget import forget
 from tfrec.errors import TfrecError
 from tfrec.gateway.app import create_app
+from tfrec.gateway.erasures import ErasureWatch
 from tfrec.gateway.fleet.peers import NoPeers, Peers
-from tfrec.gateway.fleet.redis_peers import RedisPeers
+from tfrec.gateway.fleet.redis_peers import RedisPeers, name_in_redis
 from tfrec.gateway.history import UserHistories
 from tfrec.gateway.http.connections import Connections, open_files
 from tfrec.gateway.http.declared_features import DeclaredFeatures
-from tfrec.gateway.http.keys import EXPLAIN, ROLES, Keys
+from tfrec.gateway.http.keys import EXPLAIN, FORGET, ROLES, Keys
 from tfrec.gateway.http.time_limits import TimeLimits
 from tfrec.gateway.metrics import Metrics
 from tfrec.gateway.popularity_by_label import PopularityByLabel
-from tfrec.gateway.pseudonym import Pseudonyms, load_pseudonyms
 from tfrec.gateway.readiness import Readiness
 from tfrec.gateway.routing.known_columns import KnownColumns
 from tfrec.gateway.routing.router import Router
@@ -63,12 +66,12 @@ def serve_gateway(
     settings, metrics = config.gateway, Metrics()
     keys = _keys(settings, host, port)
     warn_of_labels(config)
-    pseudonyms = load_pseudonyms(config.run)
+    erasures, pseudonyms = Erasures(config.log_uri), load_people(config)
     metrics.registry.register(RunWatch(config.run))
     follow_in_background(config)
     feedback = FeedbackLog(config.log_uri)
     with (
-        LogWriter(feedback, WriteAheadFile(config.run / "wal", writer)) as log_writer,
+        LogWriter(feedback, WriteAheadFile(config.run / "wal", writer), erased_among=pseudonyms.erased_among) as log_writer,
         Client(model_server, model=config.serving.model_name, timeout=settings.model_timeout_seconds) as client,
         closing(_peers(settings, config.run, pseudonyms, writer)) as peers,
     ):
@@ -81,7 +84,7 @@ def serve_gateway(
             pseudonyms=pseudonyms,
             metrics=metrics,
             peers=peers,
-            features=DeclaredFeatures(config.features, read_users(config.features, key=pseudonyms.of)),
+            features=DeclaredFeatures(config.features, read_users(config.features, key=pseudonyms.of, people=pseudonyms)),
             columns=KnownColumns(lambda version: config.models_dir / str(version)),
             heads=config.ranker.names,
             explore=settings.explore,
@@ -97,10 +100,12 @@ def serve_gateway(
         gc.freeze()
         gc.enable()
         readiness = Readiness(client, log_writer, peers=peers)
-        app = create_app(gateway, readiness, max_k=config.serving.max_k, metrics=metrics, keys=keys, config=settings)
+        app = create_app(gateway, readiness, max_k=config.serving.max_k, metrics=metrics, keys=keys, config=settings,
+                         forget=lambda user: forget(config, user, now=int(wall()), wait=False))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)  # uvicorn stops at them, and then raises them again
-        make_server(app, host=host, port=port, config=settings, metrics=metrics).run()
+        with ErasureWatch(pseudonyms, erasures, gateway.erase, wal=config.run / "wal" / f"{writer}.wal"):
+            make_server(app, host=host, port=port, config=settings, metrics=metrics).run()
 
 
 def make_server(
@@ -122,7 +127,8 @@ def restore(
     if config.data.interactions is not None:
         try:
             cache = config.run / "known_users.parquet"
-            gateway.meet(first_seen_in_file(config.data.interactions, now=now, name=pseudonyms.of, cache=cache))
+            gateway.meet(first_seen_in_file(config.data.interactions, now=now, name=pseudonyms.of, cache=cache,
+                                              people=pseudonyms))
         except TfrecError as error:
             log.warning("users of data.interactions count as newcomers for a day: %s", error)
     try:
@@ -134,11 +140,8 @@ def restore(
 
 
 def _peers(settings: GatewayConfig, run: Path, pseudonyms: Pseudonyms, writer: str) -> Peers:
-    """The other gateways of the run, which have the same key of pseudonyms; it tells the run from others of its name."""
-    if settings.redis is None:
-        return NoPeers()
-    name = f"{run.absolute().name}:{pseudonyms.of('')[:8]}"
-    return RedisPeers(settings.redis, run=name, sender=f"{writer}:{uuid.uuid4().hex[:8]}")
+    return NoPeers() if settings.redis is None else RedisPeers(
+        settings.redis, run=name_in_redis(run, pseudonyms), sender=f"{writer}:{uuid.uuid4().hex[:8]}")
 
 
 def _keys(settings: GatewayConfig, host: str, port: int) -> Keys:
@@ -147,7 +150,7 @@ def _keys(settings: GatewayConfig, host: str, port: int) -> Keys:
         return Keys(settings.keys, rate=settings.rate)
     log.warning("Whoever reaches %s:%d may call the gateway, except /v1/explain. Set gateway.keys, or listen on 127.0.0.1.",
                 host, port)
-    return Keys(None, rate=settings.rate, anyone=set(ROLES) - {EXPLAIN})
+    return Keys(None, rate=settings.rate, anyone=set(ROLES) - {EXPLAIN, FORGET})
 
 
 def _version_dir(config: Config, version: int | None) -> Path | None:

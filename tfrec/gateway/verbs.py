@@ -16,6 +16,7 @@ from tfrec.data.behaviour.first_seen import first_seen
 from tfrec.data.behaviour.newest_outcomes import first_positives, newest_outcomes
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.writer import LogWriter
+from tfrec.data.people.pseudonym import Pseudonyms
 from tfrec.data.records import Context, Impression, Outcome, ServedContext, Shown
 from tfrec.gateway.dedupe import Deduplicator
 from tfrec.gateway.fleet.peers import NoPeers, Peers, Recorded
@@ -39,7 +40,6 @@ from tfrec.gateway.http.schemas import (
 )
 from tfrec.gateway.metrics import Metrics
 from tfrec.gateway.popularity_by_label import PopularityByLabel
-from tfrec.gateway.pseudonym import Pseudonyms
 from tfrec.gateway.routing.known_columns import KnownColumns
 from tfrec.gateway.routing.router import Router
 from tfrec.gateway.routing.slate_request import SlateAnswer, SlateRequest
@@ -108,6 +108,22 @@ class Gateway:
         """From now on, know what other gateways of the run record. What is in the log must be remembered before."""
         self._peers.follow(self._take)
 
+    def erase(self) -> None:
+        """Forget all users who were erased, as the pseudonyms know them by now, in memory and in the write-ahead file.
+
+        Raises:
+            DataError: the write-ahead file cannot be written.
+        """
+        erased_among = self._pseudonyms.erased_among
+        self._writer.forget()
+        logged = self._histories.erase(erased_among)
+        if logged is not None:
+            self._dedupe.fill(logged)
+        self._dedupe.erase(erased_among)
+        self._popularity.erase(erased_among)
+        self._features.erase(erased_among)
+        self._peers.erase(erased_among)
+
     def meet(self, known: pa.Table) -> None:
         """Know users (column `user`, each once) since a second (column `time`)."""
         self._popularity.know(known)
@@ -153,17 +169,19 @@ class Gateway:
     def outcomes(self, bodies: Sequence[OutcomeRequest]) -> list[OutcomeAnswer]:
         """Record what users did. It changes the next answers to these users, and the popularity that everyone sees.
 
-        An outcome that was recorded before, by its `event_id`, is acknowledged and not recorded again.
+        An outcome that was recorded before, by its `event_id`, is acknowledged and not recorded again. One of a user who was
+        erased since is acknowledged and not recorded.
         """
         now = int(self._clock())
         self._peers.catch_up()
         records = [self._outcome(body, now) for body in bodies]
         has_id = [body.event_id is not None for body in bodies]
+        is_past = [self._is_past(body, record) for body, record in zip(bodies, records, strict=True)]
         ids = [(record.user, record.event_id) for record, known in zip(records, has_id, strict=True) if known]
         with self._dedupe.writing(ids) as new:
             first: dict[tuple[str, str], Outcome] = {}
-            for record, known in zip(records, has_id, strict=True):
-                if not known or (record.user, record.event_id) in new:
+            for record, known, past in zip(records, has_id, is_past, strict=True):
+                if not past and (not known or (record.user, record.event_id) in new):
                     first.setdefault((record.user, record.event_id), record)
             if first:
                 self._writer.outcome(*first.values())
@@ -176,6 +194,8 @@ class Gateway:
 
     def _take(self, recorded: Sequence[Recorded]) -> None:
         """Count what another gateway recorded, once."""
+        erased = self._pseudonyms.erased_among({one.outcome.user for one in recorded})
+        recorded = [one for one in recorded if one.outcome.user not in erased]
         new = self._dedupe.note((one.outcome.user, one.outcome.event_id) for one in recorded)
         first = {(one.outcome.user, one.outcome.event_id): one for one in reversed(recorded)}
         self._count([first[event] for event in reversed(first) if event in new])
@@ -249,6 +269,13 @@ class Gateway:
         return SlateRequest(user=user, time=_time(body.time, now), query=body.query, k=1, history=history, exclude=(),
                             allow_tags=(), deny_tags=(), label=body.label, explore=False, seed=0,
                             features=self._features.read(self._context(body.context, body.user)))
+
+    def _is_past(self, body: OutcomeRequest, record: Outcome) -> bool:
+        """Whether an outcome is of somebody who was erased after it."""
+        if not self._pseudonyms.erasures:
+            return False
+        erased_at = self._pseudonyms.erased_at(self._pseudonyms.names(body.user)[0])
+        return erased_at is not None and record.time <= erased_at
 
     def _outcome(self, body: OutcomeRequest, now: int) -> Outcome:
         return Outcome(

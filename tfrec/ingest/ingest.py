@@ -3,7 +3,6 @@
 Users get the pseudonyms that the gateway gives them. A record that claims to be later than now counts as now, as in the gateway.
 What cannot be used is in the quarantine, on disk, before the position in the log moves past it.
 """
-import functools
 import logging
 import threading
 import time
@@ -18,12 +17,12 @@ from tfrec.data.readers.quarantine import Quarantine
 from tfrec.data.records import Impression, Outcome
 from tfrec.errors import DataError
 from tfrec.ingest.decoding import Decode, Fault, LeftOut
+from tfrec.ingest.erased_users import ErasedUsers
 from tfrec.ingest.messages import Message, Source
 from tfrec.ingest.report import IngestReport, PartReport
 
 _COMMIT_CHARACTERS = 16 << 20  # of JSON are committed without waiting: 80,000 outcomes, in 0.1 GB of memory
 _RETRY_SECONDS = 5.0  # before a log that cannot be written is tried again
-_USERS = 1 << 16  # whose pseudonyms are remembered
 logger = logging.getLogger(__name__)
 
 
@@ -35,16 +34,16 @@ class Ingest:
         writer: of the log.
         decode: of a message, see `decoding`.
         quarantine: for what cannot be used.
-        pseudonym: of a user's id; None when the ids are pseudonyms already.
+        users: names users, and knows who was erased.
         commit_seconds: the longest time before what was read is committed.
         clock: seconds since 1970.
     """
 
     def __init__(self, source: Source, writer: SourceWriter, *, decode: Decode, quarantine: Quarantine,
-                 pseudonym: Callable[[str], str] | None, commit_seconds: float = 1.0,
+                 users: ErasedUsers, commit_seconds: float = 1.0,
                  clock: Callable[[], float] = time.time) -> None:
         self._source, self._writer, self._decode, self._quarantine = source, writer, decode, quarantine
-        self._pseudonym = functools.lru_cache(_USERS)(pseudonym) if pseudonym else str
+        self._users = users
         self._commit_seconds, self._clock = commit_seconds, clock
         self._parts: dict[str, _Pending] = {}
         self._began = time.monotonic()
@@ -105,11 +104,20 @@ class Ingest:
                 part.set_aside(self._quarantine, message.origin, place, reason, message.content)
                 break
             else:
-                part.add(record, seq, self._line(record, now))
+                line = self._line(record, now)
+                if line is None:
+                    part.left_out["erased"] += 1
+                else:
+                    part.add(record, seq, line)
         part.upto = message.upto
 
-    def _line(self, record: Impression | Outcome, now: int) -> str:
-        changes = {"user": self._pseudonym(record.user), "time": min(record.time, now)}
+    def _line(self, record: Impression | Outcome, now: int) -> str | None:
+        """A record as the log has it; None of a user who was erased since."""
+        time = min(record.time, now)
+        user = self._users.name(record.user, time)
+        if user is None:
+            return None
+        changes = {"user": user, "time": time}
         self._ahead += record.time > now
         if isinstance(record, Outcome):  # its fields are plain
             return to_json({**record.__dict__, **changes}).decode()
@@ -118,11 +126,12 @@ class Ingest:
     def _commit(self, stopping: threading.Event | None) -> None:
         """Commit what was read; again and again when `stopping` is there and not set."""
         read = {name: part for name, part in self._parts.items() if part.upto}
-        batches = {name: SourceBatch(part.impressions, part.outcomes, part.upto) for name, part in read.items()}
-        if not batches:
+        if not read:
             return
         while True:
             try:
+                self._leave_out_erased()
+                batches = {name: SourceBatch(part.impressions, part.outcomes, part.upto) for name, part in read.items()}
                 self._quarantine.sync()
                 self._source.committing()
                 written = self._writer.commit(batches)
@@ -138,6 +147,15 @@ class Ingest:
         if self._ahead:
             logger.warning("%s records claim to be later than now, and count as now: is a clock wrong?", f"{self._ahead:,}")
             self._ahead = 0
+
+
+    def _leave_out_erased(self) -> None:
+        """Leave out what was read of users who were erased meanwhile."""
+        if self._users.refresh():
+            for part in self._parts.values():
+                before = len(part.impressions) + len(part.outcomes)
+                part.impressions, part.outcomes = map(self._users.without_erased, (part.impressions, part.outcomes))
+                part.left_out["erased"] += before - len(part.impressions) - len(part.outcomes)
 
 
 class _Pending:

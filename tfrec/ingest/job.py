@@ -10,10 +10,11 @@ from typing import Literal
 from tfrec.config import Config
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.source_writer import SourceWriter
+from tfrec.data.people.erasures import Erasures, load_people
 from tfrec.data.readers.quarantine import Quarantine
 from tfrec.errors import UsageError
-from tfrec.gateway.pseudonym import load_pseudonyms
 from tfrec.ingest.decoding import Decode, decode_tfrec
+from tfrec.ingest.erased_users import ErasedUsers
 from tfrec.ingest.ingest import Ingest
 from tfrec.ingest.messages import Source
 from tfrec.ingest.report import IngestReport
@@ -54,7 +55,7 @@ def ingest(config: Config, kind: Kind, sources: Sequence[str], *, form: str = "t
     source = _opened(config, kind, sources, FORMATS[form], writer, follow=follow, servers=servers, stopping=stop)
     try:
         work = Ingest(source, writer, decode=FORMATS[form], quarantine=quarantine,
-                      pseudonym=None if pseudonymous else load_pseudonyms(config.run).of,
+                      users=ErasedUsers(load_people(config), Erasures(config.log_uri), pseudonymous=pseudonymous),
                       commit_seconds=config.ingest.commit_seconds)
         with _shown(source, work) as on_commit:
             report = work.run(stopping=stop if follow else None, on_commit=on_commit)

@@ -91,6 +91,7 @@ def _manifest(made: Path, graph: Graph, recommender: Recommender, requests: list
         created_at=created_at,
         window=None if lineage.window is None else dict(lineage.window),
         slates_until=lineage.slates_until,
+        learnt=lineage.learnt, erasures=lineage.erasures, traces=tuple(lineage.traces),
         config_digest=recommender.config.digest(),
         catalogue_digest=recommender.catalogue.digest(),
         code_version=__version__,

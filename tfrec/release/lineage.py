@@ -27,6 +27,7 @@ class Lineage:
         held_back: (user, item) of the window's events that judged the model and were not learnt.
         scorecard: the figures by which it was judged.
         identity: of the job that made it; an identity is published once.
+        learnt, erasures, traces: as in the manifest.
     """
 
     parent: int | None = None
@@ -35,6 +36,9 @@ class Lineage:
     held_back: Sequence[Sequence[str]] = ()
     scorecard: Mapping[str, Any] = field(default_factory=dict)
     identity: str | None = None
+    learnt: int | None = None
+    erasures: int = 0
+    traces: Sequence[int] = ()
 
 
 def newest_model(config: Config) -> tuple[Path, Lineage]:
@@ -47,14 +51,20 @@ def newest_model(config: Config) -> tuple[Path, Lineage]:
     trained, live = checkpoint_dir(config), newest_dir(config.models_dir)
     recover(trained)
     if live is None:
-        return trained, Lineage()
+        return trained, _of_training(trained)
     manifest = read_manifest(live)
     if trained.is_dir() and checkpoint.read_meta(trained).get("trained_at", 0) > manifest.created_at:
-        return trained, Lineage()
+        return trained, _of_training(trained)
     return live / CHECKPOINT, Lineage(
         parent=manifest.version, window=manifest.window, slates_until=manifest.slates_until, held_back=held_back(live),
-        scorecard=manifest.scorecard,
+        scorecard=manifest.scorecard, learnt=manifest.learnt, erasures=manifest.erasures, traces=manifest.traces,
     )
+
+
+def _of_training(trained: Path) -> Lineage:
+    """The lineage of what a training left, if it left something. Of one that did not say, no part of the log is known."""
+    meta = checkpoint.read_meta(trained) if trained.is_dir() else {}
+    return Lineage(learnt=meta.get("learnt"), erasures=meta.get("erasures", 0))
 
 
 def held_back(version_dir: Path) -> list[list[str]]:

@@ -31,6 +31,9 @@ class Manifest(BaseModel):
     created_at: int = Field(ge=0)  # seconds since 1970
     window: dict[str, Any] | None = None  # of the feedback log, up to whose end no event is news; None for a first training
     slates_until: int = Field(0, ge=0)  # seconds since 1970: requests up to then were learnt, by it or by a version it replaced
+    learnt: int | None = None  # the newest part of the settled examples in its weights; None: up to the end of the window
+    erasures: int = 0  # how many users had been erased when the data was read that it learnt from
+    traces: tuple[int, ...] = ()  # the numbers of those of them from whom an earlier version in its line had learnt
     config_digest: str = ""
     catalogue_digest: str = ""
     code_version: str = ""

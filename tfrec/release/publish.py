@@ -12,11 +12,11 @@ space. Any step may be killed: the next one removes what it left behind.
 import contextlib
 import fcntl
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
-from tfrec.data.durable_files import sync_directory
-from tfrec.data.staging import link
+from tfrec.data.durable_files import replace, sync_directory
+from tfrec.data.staging import link, replace_directory
 from tfrec.errors import ServingError, UsageError
 from tfrec.release.file_digests import check_files
 from tfrec.release.manifest import Manifest, read_manifest, write_manifest
@@ -24,7 +24,8 @@ from tfrec.release.model_store import ModelStore
 from tfrec.release.shared_versions import remove_version, share_version, staged, synchronise
 from tfrec.release.verify import Verifier, verify
 
-__all__ = ["manifests", "newest_dir", "next_version", "prune", "publish", "pull", "rollback", "verify", "version_of", "versions"]
+__all__ = ["amend", "manifests", "newest_dir", "next_version", "prune", "publish", "pull", "rollback", "verify", "version_of",
+           "versions"]
 
 _MARK = ".last_version"
 _ROLLBACK = ".rollback"  # the version that a rollback replaces, from before it is published until its caller knows of it
@@ -192,6 +193,31 @@ def prune(base: str | Path, *, keep: int, spare: Collection[int] = (), store: Mo
             if number in here:
                 remove_version(base, number)
     return old
+
+
+def amend(base: str | Path, change: Callable[[Path], Mapping[str, bytes]], *, store: ModelStore | None = None) -> list[int]:
+    """Put other files in the place of some files of each version, where `change` of its directory gives any, by their paths.
+
+    A version is exchanged as a whole, so that nobody sees half of it. Only what no server reads may be changed.
+    Returns the numbers of the versions that were changed.
+    """
+    base, changed = Path(base), []
+    if not versions(base) and store is None:
+        return []
+    with _locked(base, store, newest=None):
+        for number in versions(base):
+            if not (files := change(base / str(number))):
+                continue
+            made = staged(base, number)
+            shutil.copytree(base / str(number), made, copy_function=link)
+            for name, data in files.items():
+                replace(made / name, data)
+            replace_directory(made, base / str(number))
+            shutil.rmtree(made, ignore_errors=True)
+            if store is not None:
+                store.push(base / str(number), read_manifest(base / str(number)))
+            changed.append(number)
+    return changed
 
 
 @contextlib.contextmanager

@@ -12,8 +12,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tfrec.config import Config
 from tfrec.data import durable_files
+from tfrec.data.people.erasures import Erasures
+from tfrec.erasure.versions import parent_of_next
 from tfrec.release.manifest import read_manifest
-from tfrec.release.publish import version_of, versions
+from tfrec.release.publish import version_of
 from tfrec.retrain.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,7 @@ class Intent(BaseModel):
     now: int
     seed: int
     data_digest: str = ""  # of the catalogue and the base behaviour: a run that is taken up reads these files anew
+    erasures: int = 0  # how many users had been erased
 
     @property
     def identity(self) -> str:
@@ -48,16 +51,17 @@ def take_up_or_begin(config: Config, directory: RunDirectory, newest_part: Calla
         now: seconds since 1970.
         seed: of replay and of the order of batches.
     """
-    parent = versions(config.models_dir)[-1]
+    parent, erasures = parent_of_next(config), Erasures(config.log_uri).newest()
     data_digest = _digest(config.data.items, config.data.interactions)
     if old := _left_behind(directory.intent):
-        applies = (old.parent, old.config_digest, old.data_digest) == (parent, config.digest(), data_digest)
+        applies = (old.parent, old.config_digest, old.data_digest, old.erasures) == (
+            parent, config.digest(), data_digest, erasures)
         if applies or version_of(config.models_dir, old.identity) is not None:
             log.info("taking up the interrupted run %s", old.identity)
             return old
     window = read_manifest(config.models_dir / str(parent)).window
     intent = Intent(after=0 if window is None else int(window["upto"]), upto=newest_part(), parent=parent,
-                    config_digest=config.digest(), now=now, seed=seed, data_digest=data_digest)
+                    config_digest=config.digest(), now=now, seed=seed, data_digest=data_digest, erasures=erasures)
     with durable_files.replacing(directory.intent) as file:
         file.write(intent.model_dump_json().encode())
     return intent

@@ -15,8 +15,11 @@ from typing import Any
 from tfrec.config import Config
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.items.catalogue import Catalogue
+from tfrec.data.people.erasures import Erasures
 from tfrec.data.readers.quarantine import Quarantine
 from tfrec.data.settled.examples import SettledExamples
+from tfrec.erasure.forget import finish_after_run
+from tfrec.erasure.versions import parent_of_next, traces_of_parent
 from tfrec.errors import NothingToLearn, NotVerified, TfrecError, UsageError
 from tfrec.evaluation.gate_words import figures_of, reason_in_words
 from tfrec.models.prior_timeline import PriorTimeline
@@ -96,14 +99,18 @@ def retrain(config: Config, *, now: int, seed: int = 0, session: Session | None 
             drop_outdated(config, now=intent.now)
         except TfrecError as error:
             log.warning("no outdated row has left the log: %s", error)
+        try:
+            finish_after_run(config, now=intent.now)
+        except TfrecError as error:
+            log.warning("an erasure is not finished, and the next run goes on with it: %s", error)
         return result
 
 
 def _catalogue(config: Config, quarantine: Quarantine) -> Catalogue:
-    """The catalogue of the live version, whose checkpoint is whole, with what the file of items has changed since."""
-    live = config.models_dir / str(versions(config.models_dir)[-1])
-    check_files(live, read_manifest(live), below=CHECKPOINT)
-    return checkpoint.grown_catalogue(live / CHECKPOINT, config.data.items, quarantine,
+    """The catalogue of the version to go on from, whose checkpoint is whole, with what the file of items has changed since."""
+    parent = config.models_dir / str(parent_of_next(config))
+    check_files(parent, read_manifest(parent), below=CHECKPOINT)
+    return checkpoint.grown_catalogue(parent / CHECKPOINT, config.data.items, quarantine,
                                       withdraw_at_most=config.data.withdraw_at_most)
 
 
@@ -175,11 +182,15 @@ def release(config: Config, directory: RunDirectory, intent: Intent, challenger:
     with timed(result.seconds, "export"):
         lineage = Lineage(parent=intent.parent, window={"upto": intent.upto, "now": intent.now}, held_back=split.held_back,
                           slates_until=max(shown.learnt_until, slates_until(parent)), scorecard=result.figures,
-                          identity=intent.identity)
+                          identity=intent.identity, learnt=intent.upto, erasures=intent.erasures,
+                          traces=traces_of_parent(config, intent.parent, intent.erasures))
         exported = export(challenger, directory.path / f"export-{intent.identity}", created_at=intent.now, lineage=lineage,
                           parent=parent, optimizer=optimizer, result=asdict(result))
     with timed(result.seconds, "verify"):
         try:
+            if Erasures(config.log_uri).newest() != intent.erasures:
+                shutil.rmtree(exported)
+                return result.ended(WAITING, "somebody was erased while this ran: nothing is published. Left for the next run.")
             result.version = publish(exported, config.models_dir, verifier=verifier, store=store_of(config))
         except NotVerified as e:
             result.ended(REJECTED, str(e))

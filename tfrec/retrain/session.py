@@ -15,9 +15,9 @@ import tensorflow as tf
 from tfrec.config import Config, Device
 from tfrec.data.behaviour.user_table import UserTable, read_users
 from tfrec.data.items.catalogue import Catalogue
+from tfrec.data.people.erasures import load_people
 from tfrec.data.readers.files import contents_digest
 from tfrec.data.readers.quarantine import Quarantine
-from tfrec.gateway.pseudonym import load_pseudonyms
 from tfrec.models.recommender import Recommender
 from tfrec.release.verify import Verifier
 from tfrec.training import checkpoint
@@ -91,10 +91,11 @@ class Session:
         file = config.features.users
         if file is None:
             return {}
-        digest = contents_digest(file)
+        people = load_people(config)
+        digest = contents_digest(file) + people.digest
         if self._known_users is None or self._known_users[0] != digest:
             quarantine = Quarantine(config.run / "retrain" / "quarantine-users.jsonl")
-            self._known_users = digest, read_users(config.features, key=load_pseudonyms(config.run).of, quarantine=quarantine)
+            self._known_users = digest, read_users(config.features, key=people.of, quarantine=quarantine, people=people)
         return self._known_users[1]
 
     def verifier(self) -> Verifier:

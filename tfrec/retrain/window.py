@@ -5,6 +5,7 @@ The behaviour from before there was a log, if the configuration names a file of 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,12 @@ from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.labels.action_names import warn_of_actions
 from tfrec.data.labels.label_rule import LabelRule
+from tfrec.data.people.erasures import load_people
 from tfrec.data.readers.quarantine import Quarantine
 from tfrec.data.settled.examples import Buckets, SettledExamples
 from tfrec.data.settled.part import Part, together
 from tfrec.data.settled.schema import BUCKETS
 from tfrec.data.settled.settle import settle
-from tfrec.gateway.pseudonym import load_pseudonyms
 from tfrec.release.lineage import held_back, slates_until
 from tfrec.retrain.intent import Intent
 from tfrec.retrain.run_directory import KEPT_BEHAVIOUR
@@ -69,7 +70,8 @@ class WindowContents:
 def settle_log(config: Config, catalogue: Catalogue, *, now: int, quarantine: Quarantine) -> int:
     """Settle what the log gained, by the label rule of the configuration; the number of the newest part."""
     rule = LabelRule.of(config, catalogue)
-    part = settle(FeedbackLog(config.log_uri), SettledExamples(config.examples_uri), rule, now=now, quarantine=quarantine)
+    part = settle(FeedbackLog(config.log_uri), SettledExamples(config.examples_uri), rule, now=now, quarantine=quarantine,
+                  people=partial(load_people, config, make_key=False))
     return part.number
 
 
@@ -142,5 +144,6 @@ def _base_behaviour(config: Config, rule: LabelRule, *, quarantine: Quarantine, 
     """What people did before there was a log, under the pseudonyms by which the log knows them; None without a file."""
     if config.data.interactions is None:
         return None
+    people = load_people(config)
     return kept_preferences(config.data.interactions, rule, quarantine=quarantine.without_rows(), now=now,
-                            pseudonym=load_pseudonyms(config.run).of, kept=config.run / "retrain" / KEPT_BEHAVIOUR)
+                            pseudonym=people.of, kept=config.run / "retrain" / KEPT_BEHAVIOUR, people=people)

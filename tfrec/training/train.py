@@ -21,6 +21,7 @@ from tfrec.config import Config
 from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.behaviour.user_table import UserTable, read_users
 from tfrec.data.items.catalogue import Catalogue
+from tfrec.data.people.erasures import load_people
 from tfrec.errors import DataError
 from tfrec.models.context.request_features import warn_of_features
 from tfrec.models.pretrained.checkpoint_files import fingerprint
@@ -80,7 +81,7 @@ class TrainingInputs:
             raise DataError(f"training needs at least {int(2 / config.training.validation_share)} events, got {len(inter)}.")
         if config.training.text != "frozen":
             loaded(config, catalogue)  # raises what it raises before the texts are read
-        users = read_users(config.features)
+        users = read_users(config.features, people=load_people(config, make_key=False))
         warn_of_features(config.features, [users.get(user, {}) for user in inter.users], where="users")
         with bar("reading texts", total=len(catalogue)) as advance, profile.part(TEXTS):
             text = encode_catalogue(config, catalogue.texts, advance=advance)

@@ -31,9 +31,9 @@ from tfrec.config import Config, load_config
 from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.schema import KINDS
+from tfrec.data.people.pseudonym import load_pseudonyms
 from tfrec.evaluation.gate import Decision, Margins, decide
 from tfrec.evaluation.gate_figures import Figures
-from tfrec.gateway.pseudonym import load_pseudonyms
 from tfrec.models.prior_snapshots import snapshots
 from tfrec.models.recommender import Recommender
 from tfrec.release.file_digests import digests

@@ -34,9 +34,9 @@ from tfrec.data.examples.slates import matured_slates
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.schema import KINDS
 from tfrec.data.labels.label_rule import LabelRule
+from tfrec.data.people.pseudonym import load_pseudonyms
 from tfrec.data.settled.examples import SettledExamples
 from tfrec.data.settled.settle import settle
-from tfrec.gateway.pseudonym import load_pseudonyms
 from tfrec.models.recommender import Recommender
 from tfrec.release.manifest import CHECKPOINT
 from tfrec.training import checkpoint

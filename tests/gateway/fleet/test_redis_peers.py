@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from tests.gateway.fleet.redis_server import RedisServer
 from tfrec.data.records import Outcome
-from tfrec.errors import UsageError
+from tfrec.errors import ServingError, UsageError
 from tfrec.gateway.fleet.peers import Recorded
 from tfrec.gateway.fleet.redis_peers import TIMEOUT, RedisPeers
 
 
-def outcome(event: object) -> Recorded:
-    return Recorded(Outcome(event_id=str(event), user="u", item="a", action="click", time=5, request_id="r"), at=7)
+def outcome(event: object, user: str = "u") -> Recorded:
+    return Recorded(Outcome(event_id=str(event), user=user, item="a", action="click", time=5, request_id="r"), at=7)
 
 
 class Listener:
@@ -147,3 +147,23 @@ def test_a_missing_package_is_named_with_its_install_line(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "redis", None)
     with pytest.raises(UsageError, match=r"pip install 'tfrec\[redis\]'"):
         RedisPeers("redis://127.0.0.1:6379/0", run="shop", sender="a")
+
+
+def test_what_erased_users_did_leaves_the_stream(redis_server: RedisServer) -> None:
+    with listening(redis_server.url, "a", "forget") as (first, other):
+        first.peers.tell([outcome(n, "ann" if n % 3 else "bob") for n in range(1500)])
+        assert other.peers.erase_sent(lambda users: {"ann"} & set(users)) == 1000
+        assert other.peers.erase_sent(lambda users: {"ann"} & set(users)) == 0
+        first.peers.tell([outcome("late", "ann")])
+        first.peers.erase(lambda users: {"ann"} & set(users))
+        with listening(redis_server.url, "new") as (new,):
+            assert new.events() == [str(n) for n in range(0, 1500, 3)]
+            redis_server.kill()
+            until(first.peers.problem)
+            first.peers.tell([outcome("x", "ann"), outcome("y", "bob")])
+            first.peers.erase(lambda users: {"ann"} & set(users))
+            with pytest.raises(ServingError, match="Redis does not answer"):
+                other.peers.erase_sent(lambda users: {"ann"} & set(users))
+            redis_server.start()
+            until(lambda: "y" in new.events())
+            assert "x" not in new.events()

@@ -12,6 +12,7 @@ from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.items.catalogue import Catalogue, read_catalogue
 from tfrec.data.items.unknown_ids import explain_unknown
 from tfrec.data.labels.label_rule import LabelRule
+from tfrec.data.people.erasures import load_people
 from tfrec.data.readers.quarantine import Quarantine
 from tfrec.data.records import Item
 from tfrec.errors import DataError, UsageError
@@ -52,7 +53,7 @@ def read_dataset(
     catalogue = read_catalogue(items, quarantine)
     known = None if with_unknown_items else catalogue
     inter = read_interactions(interactions, catalogue=known, quarantine=quarantine,
-                              reward=LabelRule.of(config, catalogue))
+                              reward=LabelRule.of(config, catalogue), people=load_people(config, make_key=False))
     ids = catalogue.ids.tolist()
     if with_unknown_items:
         missing = [item for item in inter.items if item not in catalogue.index]

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from tfrec.data import durable_files
 from tfrec.data.behaviour.newcomers import HISTORY_SECONDS
 from tfrec.data.labels.pair_rewards import rename_users
+from tfrec.data.people.pseudonym import Pseudonyms
 from tfrec.data.readers.event_files import read_events
 from tfrec.data.readers.files import data_files
 from tfrec.data.readers.quarantine import Quarantine
@@ -38,7 +39,8 @@ def first_seen(outcomes: pa.Table, *, now: int) -> pa.Table:
     return pa.table([names, pa.array(since)], names=["user", "time"])
 
 
-def first_seen_in_file(path: Path, *, now: int, name: Callable[[str], str], cache: Path) -> pa.Table:
+def first_seen_in_file(path: Path, *, now: int, name: Callable[[str], str], cache: Path,
+                       people: Pseudonyms | None = None) -> pa.Table:
     """The same for a file of interactions, or a directory of files, with users under `name(user)`, the name that the log has.
 
     Args:
@@ -46,15 +48,16 @@ def first_seen_in_file(path: Path, *, now: int, name: Callable[[str], str], cach
         now: seconds since 1970.
         name: gives the name.
         cache: a file that holds the result for the next call. It is used while the interactions are as they were.
+        people: know who was erased: what these users did until then is not read.
 
     Raises:
         DataError: the interactions cannot be used. Bad rows are left out.
     """
     states = [(str(file.path), file.path.stat().st_size, file.path.stat().st_mtime_ns) for file in data_files(path)]
-    digest = hashlib.sha256(repr((states, name(""))).encode()).hexdigest().encode()
+    digest = hashlib.sha256(repr((states, name("") if people is None else people.digest)).encode()).hexdigest().encode()
     first = _cached(cache, digest)
     if first is None:
-        first = rename_users(_earliest(_events(path)), name).combine_chunks().replace_schema_metadata({b"of": digest})
+        first = rename_users(_earliest(_events(path, people)), name).combine_chunks().replace_schema_metadata({b"of": digest})
         with suppress(OSError), durable_files.replacing(cache) as file, pq.ParquetWriter(file, first.schema) as writer:
             writer.write_table(first)  # on a full disk the next call reads the file again
     return first.set_column(1, "time", pa.array(np.minimum(first["time"].to_numpy(), now)))
@@ -68,9 +71,10 @@ def _cached(cache: Path, digest: bytes) -> pa.Table | None:
         return None
 
 
-def _events(path: Path) -> pa.Table:
+def _events(path: Path, people: Pseudonyms | None) -> pa.Table:
     with tempfile.TemporaryDirectory() as aside:
-        return read_events(path, Quarantine(Path(aside, "rows.jsonl")).without_rows()).select(["user", "time"])
+        found = read_events(path, Quarantine(Path(aside, "rows.jsonl")).without_rows()).select(["user", "time"])
+    return found if people is None else people.without_erased(found)
 
 
 def from_newcomers(events: pa.Table, outcomes: pa.Table, *, now: int) -> npt.NDArray[np.bool_]:

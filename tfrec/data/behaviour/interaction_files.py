@@ -14,6 +14,7 @@ from tfrec.data.items.unknown_ids import LOOKED_AT, explain_unknown
 from tfrec.data.labels.action_names import warn_of_actions
 from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.labels.pair_rewards import one_row_per_pair, positive_pairs, rewarded_actions
+from tfrec.data.people.pseudonym import Pseudonyms
 from tfrec.data.readers.event_files import read_events
 from tfrec.data.readers.quarantine import Quarantine
 from tfrec.errors import DataError
@@ -28,6 +29,7 @@ def read_interactions(
     quarantine: Quarantine | None,
     reward: LabelRule | RewardConfig | None = None,
     now: int | None = None,
+    people: Pseudonyms | None = None,
 ) -> Interactions:
     """Read columns user, item, time[, action, value] from .jsonl, .csv or .parquet.
 
@@ -40,13 +42,14 @@ def read_interactions(
             counts, and its weight is the reward of all of them; pairs without a positive reward are left out. Without `reward`,
             every row is behaviour and weighs its `value`, and of several of a user and an item the earliest is kept.
         now: seconds since 1970, by default of the clock. An event that claims to be later counts as of the newest that does not.
+        people: know who was erased: what these users did until then is not read.
 
     Raises:
         DataError: the file cannot be used, holds no usable event, or has a bad row and there is no quarantine.
         UsageError: the rule asks for the lengths of items, and there is no catalogue.
     """
     path = Path(path)
-    table = _read(path, quarantine, now=now)
+    table = _read(path, quarantine, now=now, people=people)
     if not table.num_rows:
         raise DataError(f"{path}: no usable event: it has no good rows. Expected columns user,item,time[,action,value].")
     items = None if catalogue is None else catalogue.ids.tolist()
@@ -75,13 +78,14 @@ def read_interactions(
     return replace(inter, unknown_items=unknown, unknown_ids=unknown_ids)
 
 
-def read_preferences(path: str | Path, rule: LabelRule, *, quarantine: Quarantine | None, now: int | None = None) -> pa.Table:
+def read_preferences(path: str | Path, rule: LabelRule, *, quarantine: Quarantine | None, now: int | None = None,
+                     people: Pseudonyms | None = None) -> pa.Table:
     """The reward of each user's actions on each item of the catalogue, dismissals included.
 
     The file accompanies a log, so no warning is given of an action that only the log may have.
     """
     path = Path(path)
-    return _preferences(path, _known(_read(path, quarantine, now=now), rule.catalogue_ids), rule, whole=False)
+    return _preferences(path, _known(_read(path, quarantine, now=now, people=people), rule.catalogue_ids), rule, whole=False)
 
 
 def _preferences(path: Path, events: pa.Table, rule: LabelRule, *, whole: bool = True) -> pa.Table:
@@ -94,9 +98,11 @@ def _known(events: pa.Table, items: Sequence[str]) -> pa.Table:
     return events.filter(pc.is_in(events["item"], pa.array(items, pa.string())))
 
 
-def _read(path: Path, quarantine: Quarantine | None, *, now: int | None) -> pa.Table:
-    """The events of a file in its order, none later than now."""
+def _read(path: Path, quarantine: Quarantine | None, *, now: int | None, people: Pseudonyms | None) -> pa.Table:
+    """The events of a file in its order, none later than now and none of a user who was erased after it."""
     events = read_events(path, quarantine)
+    if people is not None:
+        events = people.without_erased(events)
     time = events["time"].to_numpy()
     if unset := int((time == 0).sum()):
         log.warning("%s: %d events have the time 0, which is 1970-01-01: expected seconds since 1970. Leave out events whose "

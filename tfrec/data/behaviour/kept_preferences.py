@@ -20,6 +20,7 @@ from tfrec.data import durable_files
 from tfrec.data.behaviour.interaction_files import read_preferences
 from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.labels.pair_rewards import ACTIONS, rename_users
+from tfrec.data.people.pseudonym import Pseudonyms
 from tfrec.data.readers.files import contents_digest
 from tfrec.data.readers.quarantine import Quarantine
 
@@ -29,7 +30,7 @@ _KEY, _NOW = b"tfrec.key", b"tfrec.now"
 
 
 def kept_preferences(path: str | Path, rule: LabelRule, *, quarantine: Quarantine, now: int, pseudonym: Callable[[str], str],
-                     kept: Path) -> pa.Table:
+                     kept: Path, people: Pseudonyms | None = None) -> pa.Table:
     """`read_preferences` with its users under their pseudonyms.
 
     Args:
@@ -39,27 +40,29 @@ def kept_preferences(path: str | Path, rule: LabelRule, *, quarantine: Quarantin
         now: seconds since 1970; what claims to be later is corrected.
         pseudonym: the name of a user in the log.
         kept: the file that this function keeps for itself. One process at a time may use it.
+        people: know who was erased: what these users did until then is not read.
 
     Raises:
         DataError: the file of behaviour cannot be used.
     """
-    key = _key(path, rule, pseudonym)
+    key = _key(path, rule, pseudonym, people)
     found = _read(kept, key, now=now)
     if found is not None:
         return found
     before = quarantine.count
     with _warnings() as told:
-        found = rename_users(read_preferences(path, rule, quarantine=quarantine, now=now), pseudonym)
-    if not told and quarantine.count == before and _key(path, rule, pseudonym) == key:  # nor has it changed while it was read
+        found = rename_users(read_preferences(path, rule, quarantine=quarantine, now=now, people=people), pseudonym)
+    if not told and quarantine.count == before and _key(path, rule, pseudonym, people) == key:  # nor did it change meanwhile
         _keep(found, kept, key, now=now)
     elif kept.is_file():  # what is no longer in the file of behaviour shall not stay here
         kept.unlink()
     return found
 
 
-def _key(path: str | Path, rule: LabelRule, pseudonym: Callable[[str], str]) -> str:
+def _key(path: str | Path, rule: LabelRule, pseudonym: Callable[[str], str], people: Pseudonyms | None) -> str:
     lengths = {action: dict(lengths) for action, lengths in rule.lengths.items()}
-    parts = [tfrec_version, contents_digest(path), rule.digest, rule.catalogue_ids, lengths, pseudonym("")]
+    parts = [tfrec_version, contents_digest(path), rule.digest, rule.catalogue_ids, lengths,
+             pseudonym("") if people is None else people.digest]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

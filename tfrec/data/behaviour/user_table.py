@@ -10,6 +10,7 @@ from typing import Any
 
 from tfrec.config import FeaturesConfig, Kind
 from tfrec.config.features import is_number
+from tfrec.data.people.pseudonym import Pseudonyms
 from tfrec.data.readers.columns import ColumnNames
 from tfrec.data.readers.quarantine import GoodRows, Quarantine, reject
 from tfrec.data.readers.rows import brief, located_rows
@@ -20,13 +21,14 @@ UserTable = Mapping[str, Mapping[str, str]]  # the values of each user by the na
 
 
 def read_users(features: FeaturesConfig, *, key: Callable[[str], str] | None = None,
-               quarantine: Quarantine | None = None) -> UserTable:
+               quarantine: Quarantine | None = None, people: Pseudonyms | None = None) -> UserTable:
     """Read the users file of `features`; nothing where there is none. Of two rows of a user the last counts.
 
     Args:
         features: names the file and its columns.
         key: gives the name by which a user is looked up; by default the id in the file.
         quarantine: takes rows that cannot be used.
+        people: know who was erased: nothing of these users is read, as nobody knows whether a row is older than that.
 
     Raises:
         DataError: the file cannot be read or has no column `user`, or a row is wrong and there is no quarantine.
@@ -42,6 +44,8 @@ def read_users(features: FeaturesConfig, *, key: Callable[[str], str] | None = N
             continue
         good.count += 1
         user = _text(row["user"])
+        if people is not None and people.is_erased(people.names(user)[0]):
+            continue
         found[user if key is None else key(user)] = values
     good.check()
     known = {name for values in found.values() for name in values}

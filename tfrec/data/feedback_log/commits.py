@@ -175,6 +175,11 @@ class Commits:
                 file.unlink(missing_ok=True)
         return gone
 
+    def named(self) -> set[str]:
+        """The data files of all versions whose commits are still there, and of the oldest checkpoint."""
+        versions = self.versions()
+        return self._named(-1, versions) | self._named(min(self.checkpoints(), default=-1), versions)
+
     def new_file(self) -> Path:
         """A new name for a Parquet file."""
         return self.directory / f"part-{uuid.uuid4()}.parquet"

@@ -33,6 +33,7 @@ from tfrec.errors import DataError
 _ATTEMPTS = 20  # at a commit that others keep overtaking; waits grow to half a second, so about six seconds in all
 _COMMITS = 100  # a table is opened by reading about so many commits one by one; after them there is a checkpoint
 T = TypeVar("T")
+OpenTable = Callable[[], DeltaTable]
 
 
 class _Seen(NamedTuple):
@@ -209,9 +210,13 @@ class LogTable:
 
     def drop(self, outdated: Outdated) -> None:
         """Remove the rows that are outdated."""
+        self.change(lambda commits, opened: drop_outdated(commits, opened, outdated),
+                    lambda table: drop_outdated_remote(table, outdated))
+
+    def change(self, local: Callable[[Commits, OpenTable], T], remote: Callable[[DeltaTable], T]) -> T:
+        """Change rows in a local directory by `local`, at an object store by `remote`, which may be called again."""
         commits = self._commits
-        self._attempt(lambda: drop_outdated_remote(self.open(), outdated) if commits is None
-                      else drop_outdated(commits, self._open_to_write, outdated))
+        return self._attempt(lambda: remote(self.open()) if commits is None else local(commits, self._open_to_write))
 
     def gone(self) -> int:
         """The greatest value of `Outdated.told` among the rows that were removed; 0 when none was."""
@@ -271,6 +276,8 @@ class LogTable:
                     with dataset.filesystem.open_input_file(name) as file:
                         pq.ParquetFile(file, page_checksum_verification=True).read()
                 except (pa.ArrowException, OSError) as cause:
+                    if isinstance(cause, FileNotFoundError) and dataset.files != self.dataset().files:
+                        raise DataError(f"{self.uri}: rows left it while it was read. Run this again.") from error
                     raise unreadable(f"{self.uri}/{name}", cause, advice=ADVICE) from error
             raise
 

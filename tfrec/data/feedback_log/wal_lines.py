@@ -5,9 +5,12 @@
 The checksum is that of the rest of the line. Zeros between or after lines are room for lines to come.
 """
 import base64
+import re
 import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
+
+_USER = re.compile(r'"user":"([^"\\]*)"')
 
 
 class Entry(NamedTuple):
@@ -42,6 +45,12 @@ def legible(line: bytes) -> dict[str, str]:
         return {"line": line.decode()}
     except UnicodeDecodeError:
         return {"line_base64": base64.b64encode(line).decode()}
+
+
+def user_of(payload: str) -> str:
+    """The user of a record as JSON, a pseudonym; empty if there is none."""
+    found = _USER.search(payload)
+    return found[1] if found else ""
 
 
 def _checksum(body: bytes) -> bytes:

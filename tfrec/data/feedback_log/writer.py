@@ -6,12 +6,13 @@ half a minute under steady traffic, because each move leaves two small files.
 import logging
 import threading
 import time
+from collections.abc import Callable, Iterable
 from types import TracebackType
 
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.schema import KINDS, Kind, UnwritableRows
-from tfrec.data.feedback_log.wal_lines import Entry
-from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
+from tfrec.data.feedback_log.wal_lines import Entry, user_of
+from tfrec.data.feedback_log.write_ahead_log import BLANK, WriteAheadFile
 from tfrec.data.records import Impression, Outcome
 from tfrec.errors import DataError
 
@@ -20,13 +21,15 @@ _BURST = 120  # moves that may follow each other at this pace;
 _PAUSE_SECONDS = 30.0  # after them there is one in this time: 2,880 a day
 _COMMIT_ENTRIES = 10_000  # in one move, at most, which bounds memory after an outage. So many entries, or
 _COMMIT_BYTES = 16 << 20  # so many bytes, are moved without waiting
+ErasedAmong = Callable[[Iterable[str]], set[str]]
 logger = logging.getLogger(__name__)
 
 
 class LogWriter:
     """A writer of the feedback log, with a thread of its own that commits."""
 
-    def __init__(self, log: FeedbackLog, wal: WriteAheadFile, *, commit_seconds: float = COMMIT_SECONDS) -> None:
+    def __init__(self, log: FeedbackLog, wal: WriteAheadFile, *, commit_seconds: float = COMMIT_SECONDS,
+                 erased_among: ErasedAmong = lambda _: set()) -> None:
         """Commit what an earlier process left, then start.
 
         When the log cannot be read or written, records are kept in the write-ahead file until it can.
@@ -35,6 +38,7 @@ class LogWriter:
             log: the tables.
             wal: the write-ahead file, which the writer closes.
             commit_seconds: the time between two moves from the write-ahead file to the tables.
+            erased_among: of some pseudonyms those that were erased, whose records go no further.
 
         Raises:
             DataError: the log cannot be read and the write-ahead file is new, so nobody knows which numbers are taken.
@@ -42,6 +46,7 @@ class LogWriter:
         self._log = log
         self._wal = wal
         self._commit_seconds = commit_seconds
+        self._erased_among = erased_among
         self._committed = 0
         self._commit_lock = threading.Lock()
         self._closing = threading.Event()
@@ -82,7 +87,16 @@ class LogWriter:
         Raises:
             DataError: it cannot be written, so no record would be kept.
         """
-        self._wal.append("check", [""])
+        self._wal.append(BLANK, [""])
+
+    def forget(self) -> int:
+        """Let go of the records of people who were erased, in memory and in the file; returns their number.
+
+        Raises:
+            DataError: the disk refused.
+        """
+        with self._commit_lock:
+            return forget_erased(self._wal, self._erased_among)
 
     def close(self) -> None:
         """Stop, commit the rest and release the write-ahead file. What cannot be committed stays there for the next start."""
@@ -110,12 +124,13 @@ class LogWriter:
                 if not entries:
                     break
                 before = self._wal.quarantined
+                erased = _of_erased(entries, self._erased_among)
                 for kind in KINDS:  # impressions first, so that no reader finds an outcome without its impression
-                    mine = [entry for entry in entries if entry.kind == kind]
+                    mine = [entry for entry in entries if entry.kind == kind and entry.seq not in erased]
                     self._move(kind, mine)
                     moves += bool(mine)
                 self._committed = entries[-1].seq
-                self._wal.truncate(self._committed, at_once=self._wal.quarantined > before)
+                self._wal.truncate(self._committed, at_once=self._wal.quarantined > before or bool(erased))
             self._committed = max(self._committed, until)
         return moves
 
@@ -143,6 +158,19 @@ class LogWriter:
                 allowed -= min(1, self._flush())
             except Exception as error:  # whatever it was: acknowledged records are safe in the file, and this thread must go on
                 _warn(error)
+
+
+def forget_erased(wal: WriteAheadFile, erased_among: ErasedAmong) -> int:
+    """Blank the records of people who were erased in a write-ahead file; returns their number."""
+    erased = _of_erased(wal.pending(0), erased_among)
+    return wal.forget(lambda entry: entry.seq in erased)
+
+
+def _of_erased(entries: Iterable[Entry], erased_among: ErasedAmong) -> set[int]:
+    """The `seq` of the records of people who were erased."""
+    users = {entry.seq: user_of(entry.payload) for entry in entries if entry.kind in KINDS}
+    erased = erased_among(set(users.values()))
+    return {seq for seq, user in users.items() if user in erased}
 
 
 def _warn(error: Exception) -> None:

@@ -57,8 +57,8 @@ class Quarantine:
             if not self.path.exists():
                 durable_files.make_directory(self.path.parent)
                 durable_files.append(self.path, b"")  # for its owner alone: rows name people
-            with self.path.open("ab") as out:  # reopened each time: nothing to close, nothing lost by a kill
-                out.write(text + b"\n")
+            with durable_files.appending(self.path) as out:  # reopened each time: nothing to close, nothing lost by a kill
+                durable_files.write_all(out, text + b"\n")
         except OSError as error:
             raise DataError(f"{self.path}: cannot be written ({error.strerror}). Is the disk full?") from error
 

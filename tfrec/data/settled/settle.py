@@ -5,6 +5,7 @@ goes on from there.
 """
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,6 +14,7 @@ from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.window import Window
 from tfrec.data.labels.join import Examples, join
 from tfrec.data.labels.label_rule import LabelRule
+from tfrec.data.people.pseudonym import Pseudonyms
 from tfrec.data.readers.quarantine import Quarantine
 from tfrec.data.settled.examples import SettledExamples
 from tfrec.data.settled.part import Part
@@ -23,7 +25,7 @@ Engine = Callable[..., Examples]  # takes the arguments of `labels.join.join`
 
 
 def settle(log: FeedbackLog, settled: SettledExamples, rule: LabelRule, *, now: int, quarantine: Quarantine | None,
-           engine: Engine = join) -> Part:
+           engine: Engine = join, people: Callable[[], Pseudonyms] | None = None) -> Part:
     """Settle everything that arrived and matured since the last part, and return the newest part.
 
     Args:
@@ -33,6 +35,7 @@ def settle(log: FeedbackLog, settled: SettledExamples, rule: LabelRule, *, now: 
         now: seconds since 1970; labels mature by it.
         quarantine: takes the rows that cannot be used.
         engine: runs the join.
+        people: asked who was erased, when the join has read all that it reads: nothing of these people is settled.
 
     Raises:
         UsageError: the settled examples have the rewards of another rule, or the clock is behind.
@@ -46,6 +49,8 @@ def settle(log: FeedbackLog, settled: SettledExamples, rule: LabelRule, *, now: 
         examples = engine(log, window, rule, quarantine=quarantine, every_item=True)
         if last is not None and window.start == window.end and not len(examples):
             return last  # nothing arrived and nothing matured
+        if people is not None:
+            examples = _without_erased(examples, people())
         part = part_of(examples, window, rule, last)
         settled.add(examples.table, part)
         newest = settled.last()
@@ -62,6 +67,13 @@ def part_of(examples: Examples, window: Window, rule: LabelRule, last: Part | No
         behaviour=behaviour + (0 if last is None else last.behaviour),
         left_out=dict(examples.left_out), actions=dict(examples.actions),
     )
+
+
+def _without_erased(examples: Examples, people: Pseudonyms) -> Examples:
+    erased = people.erased_among(pc.unique(examples.table["user"]).drop_null().to_pylist()) if people.erasures else set()
+    if not erased:
+        return examples
+    return replace(examples, table=examples.table.filter(pc.invert(pc.is_in(examples.table["user"], pa.array(list(erased))))))
 
 
 def _count(mask: pa.ChunkedArray) -> int:

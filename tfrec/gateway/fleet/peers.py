@@ -2,6 +2,7 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
+from tfrec.data.feedback_log.writer import ErasedAmong
 from tfrec.data.records import Outcome
 
 
@@ -30,6 +31,9 @@ class Peers(Protocol):
     def catch_up(self) -> None:
         """Return when `take` has had everything that others told before this call."""
 
+    def erase(self, erased_among: ErasedAmong) -> None:
+        """Forget outcomes of users who were erased, here and in what connects the gateways."""
+
     def problem(self) -> str:
         """Why the others cannot be heard now; empty if they can."""
 
@@ -48,6 +52,9 @@ class NoPeers:
 
     def catch_up(self) -> None:
         """There is nothing to wait for."""
+
+    def erase(self, erased_among: ErasedAmong) -> None:
+        """Nothing is kept."""
 
     def problem(self) -> str:
         """There is none."""

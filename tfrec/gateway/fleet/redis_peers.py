@@ -13,10 +13,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+from tfrec.data.feedback_log.wal_lines import user_of
+from tfrec.data.feedback_log.writer import ErasedAmong
+from tfrec.data.people.pseudonym import Pseudonyms
 from tfrec.data.records import Outcome
-from tfrec.errors import UsageError
+from tfrec.errors import ServingError, UsageError
 from tfrec.gateway.fleet.peers import Recorded, Take
 
 TIMEOUT = 0.1  # seconds that a request waits for Redis once, before it does without
@@ -86,6 +90,38 @@ class RedisPeers:
         if self._take is not None and not self._problem:
             self._attempt(self._receive)
 
+    def erase(self, erased_among: ErasedAmong) -> None:
+        """Forget outcomes of users who were erased, here and in the stream if Redis answers."""
+        with self._writing:
+            erased = erased_among({user_of(entry["outcome"]) for entry in (*self._unsent, *(one for _, one in self._sent))})
+            unsent = [entry for entry in self._unsent if user_of(entry["outcome"]) not in erased]
+            sent = [(when, entry) for when, entry in self._sent if user_of(entry["outcome"]) not in erased]
+            self._unsent, self._sent = deque(unsent, maxlen=_KEPT), deque(sent, maxlen=_KEPT)
+        self._attempt(lambda: self._erase_sent(erased_among))
+
+    def erase_sent(self, erased_among: ErasedAmong) -> int:
+        """Remove from the stream the outcomes of users who were erased; returns how many.
+
+        Raises:
+            ServingError: Redis does not answer.
+        """
+        try:
+            return self._erase_sent(erased_among)
+        except self._gone as error:
+            raise ServingError(f"gateway.redis: Redis does not answer ({type(error).__name__}), so what gateways told each other "
+                               f"stays there until {_EXPIRES // 3600} hours after the last of it. Run this again.") from error
+
+    def _erase_sent(self, erased_among: ErasedAmong) -> int:
+        last, found = "-", 0
+        while entries := self._redis.xrange(self._key, min=last, count=_AT_ONCE):
+            of = {id: user_of(fields.get("outcome", "")) for id, fields in entries}
+            erased = erased_among(set(of.values()))
+            gone = [id for id, user in of.items() if user in erased]
+            if gone:
+                self._redis.xdel(self._key, *gone)
+            found, last = found + len(gone), f"({entries[-1][0]}"
+        return found
+
     def problem(self) -> str:
         """Why the others cannot be heard now; empty if they can."""
         return self._problem
@@ -108,7 +144,7 @@ class RedisPeers:
             self._problem = ""
             log.warning("Redis answers again: the other gateways of the run are heard, and hear what was recorded meanwhile")
 
-    def _attempt(self, work: Callable[[], None]) -> bool:
+    def _attempt(self, work: Callable[[], object]) -> bool:
         try:
             work()
         except self._gone as error:
@@ -173,3 +209,8 @@ class RedisPeers:
                 self._take(recorded)
             except Exception:  # whatever it was: the next entries, and whoever waits for an answer, must not be held up
                 log.exception("outcomes of other gateways were not counted")
+
+
+def name_in_redis(run: Path, people: Pseudonyms) -> str:
+    """By which the gateways of a run find each other: they have one key of pseudonyms, which tells it from others of its name."""
+    return f"{run.absolute().name}:{people.of('')[:8]}"

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from tfrec.config import FeaturesConfig
 from tfrec.config.features import is_number
 from tfrec.data.behaviour.user_table import UserTable
+from tfrec.data.feedback_log.writer import ErasedAmong
 from tfrec.data.records import Context
 from tfrec.gateway.http.refusal import RequestRefused
 
@@ -43,6 +44,12 @@ class DeclaredFeatures:
         self._tell_of_others(sent)
         known = {name: value for name, value in self._users.get(user, {}).items() if name not in sent}
         return context.model_copy(update={"profile": context.profile | known}) if known else context
+
+    def erase(self, erased_among: ErasedAmong) -> None:
+        """Forget what the users file says of users who were erased."""
+        gone = erased_among(self._users)
+        if gone:
+            self._users = {user: values for user, values in self._users.items() if user not in gone}
 
     def read(self, context: Context) -> Mapping[str, str] | None:
         """What a model with these features is told; None where nothing is declared."""

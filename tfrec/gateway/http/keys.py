@@ -1,9 +1,9 @@
 """The keys of the gateway: who may call it, for what, and how often.
 
 Each line of the file of keys is `name roles sha256 [rate]`. Roles are joined by commas: `serve` (ask for items), `log` (send
-outcomes) and `explain` (see why an item has its score, which shows what a user did). The hash is that of the key, so the file
-gives no key away; a key is 32 random bytes, so its plain hash cannot be searched. The rate, in calls a second, replaces
-`gateway.rate`. The file is read again when it changes: to rotate a key, add the new one and then remove the old one.
+outcomes), `explain` (see why an item has its score, which shows what a user did) and `forget` (erase a user). The hash is that of
+the key, so the file gives no key away; a key is 32 random bytes, so its plain hash cannot be searched. The rate, in calls a
+second, replaces `gateway.rate`. The file is read again when it changes: to rotate a key, add the new one and then remove the old.
 """
 import hashlib
 import hmac
@@ -20,9 +20,9 @@ from tfrec.gateway.http.rate_limit import TokenBucket
 
 log = logging.getLogger(__name__)
 
-ROLES = SERVE, LOG, EXPLAIN = "serve", "log", "explain"
+ROLES = SERVE, LOG, EXPLAIN, FORGET = "serve", "log", "explain", "forget"
 _LINE = re.compile(
-    r"(?P<name>[\w.-]+)\s+(?P<roles>(serve|log|explain)(,(serve|log|explain))*)\s+(?P<sha>[0-9a-f]{64})(\s+(?P<rate>\d+(\.\d+)?))?"
+    r"(?P<name>[\w.-]+)\s+(?P<roles>(serve|log|explain|forget)(,(serve|log|explain|forget))*)\s+(?P<sha>[0-9a-f]{64})(\s+(?P<rate>\d+(\.\d+)?))?"
 )
 _FORM = "name roles sha256 [rate], e.g. `shop serve,log 9f86...0a08 200`"
 

@@ -52,8 +52,10 @@ def describe(app: FastAPI, readers: Mapping[str, BodyReader[Any]], *, max_k: int
             components.setdefault("schemas", {}).update(_body_schemas(readers, max_k=max_k))
             if needs_key:
                 components["securitySchemes"] = _SCHEMES
-                for path in readers:
-                    spec["paths"][path]["post"]["security"] = [{name: []} for name in _SCHEMES]
+                guarded = [*(spec["paths"][path]["post"] for path in readers),
+                           *(methods["delete"] for methods in spec["paths"].values() if "delete" in methods)]
+                for call in guarded:
+                    call["security"] = [{name: []} for name in _SCHEMES]
             app.openapi_schema = spec
         return app.openapi_schema
 

@@ -16,13 +16,13 @@ _MAX_HISTORY = 10_000
 _MAX_TAGS = 1_000
 _MAX_RULES = 20  # bounds, and caps
 _MAX_QUERY = 10_000  # characters; a search text is not a document
-_MAX_ID = 512  # characters
+MAX_ID = 512  # characters
 
-_ID = f"An id is a text of 1 to {_MAX_ID} characters, or a whole number, which is read as text. Send anything else as text."
+_ID = f"An id is a text of 1 to {MAX_ID} characters, or a whole number, which is read as text. Send anything else as text."
 
 
 def _id_schema(source: Any, handler: Any) -> core_schema.CoreSchema:
-    text = core_schema.str_schema(strict=True, min_length=1, max_length=_MAX_ID)
+    text = core_schema.str_schema(strict=True, min_length=1, max_length=MAX_ID)
     whole = core_schema.int_schema(strict=True)
     number = core_schema.chain_schema([whole, core_schema.no_info_plain_validator_function(str), text])
     return core_schema.union_schema([text, number], mode="left_to_right", custom_error_type="id", custom_error_message=_ID)
@@ -30,9 +30,9 @@ def _id_schema(source: Any, handler: Any) -> core_schema.CoreSchema:
 
 # as the catalogue and interactions take them: 123 is "123". True and 1.0 are refused: their text depends on who writes it
 Id = Annotated[str, GetPydanticSchema(_id_schema, lambda schema, handler: handler(core_schema.union_schema(
-    [core_schema.str_schema(min_length=1, max_length=_MAX_ID), core_schema.int_schema()])))]
+    [core_schema.str_schema(min_length=1, max_length=MAX_ID), core_schema.int_schema()])))]
 
-_Name = Annotated[str, Field(max_length=_MAX_ID)]
+_Name = Annotated[str, Field(max_length=MAX_ID)]
 
 _HISTORY = "What the user did, oldest first. If it is not given, the gateway uses what it has recorded for this user."
 _TIME = "When this happened, in seconds since 1970. Now, if it is not given. A time in the future counts as now."

@@ -14,14 +14,17 @@ from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel
 
 from tfrec.config import GatewayConfig
-from tfrec.gateway.http.admission import CALLER, CODING, DEADLINE
+from tfrec.erasure.journal import Receipt
+from tfrec.gateway.http.admission import CALLER, CODING, DEADLINE, USERS
 from tfrec.gateway.http.body_reader import BodyReader, check_sizes, to_json
 from tfrec.gateway.http.concurrency import max_in_flight
 from tfrec.gateway.http.encoding import unpacked
-from tfrec.gateway.http.keys import ROLES
+from tfrec.gateway.http.keys import FORGET, ROLES
 from tfrec.gateway.http.openapi import request_body, responses
 from tfrec.gateway.http.rate_limit import charge_list
+from tfrec.gateway.http.refusal import RequestRefused
 from tfrec.gateway.http.request_body import LARGE_BYTES
+from tfrec.gateway.http.schemas import MAX_ID
 from tfrec.gateway.metrics import Metrics
 
 T = TypeVar("T", bound=BaseModel)
@@ -73,6 +76,23 @@ class VerbRoutes:
             path, endpoint, methods=["POST"], name=work.__name__, description=inspect.getdoc(work), responses=responses(),
             response_model=answer | list[answer], openapi_extra=request_body(reader),  # type: ignore[valid-type]
         )
+
+    def add_forget(self, app: FastAPI, forget: Callable[[str], BaseModel]) -> None:
+        """Serve DELETE of a user by `forget`, which gives a receipt."""
+        async def endpoint(request: Request, user: str) -> Response:
+            """Erase a user. It takes seconds to a minute, and a caller who leaves does not stop it.
+
+            The answer says what was removed where, which versions have learnt from the user, and what is still waited for:
+            then a retrain finishes it, or the same call, later. Who acts again is a new person.
+            """
+            if not 1 <= len(user) <= MAX_ID:
+                raise RequestRefused(422, f"Expected the id of a user, 1 to {MAX_ID} characters.", field="user")
+            receipt = await asyncio.get_running_loop().run_in_executor(self._threads, forget, user)
+            return Response(receipt.model_dump_json(), media_type="application/json")
+
+        self.roles[USERS] = FORGET
+        app.add_api_route(f"{USERS}/{{user:path}}", endpoint, methods=["DELETE"], name="forget", responses=responses(),
+                          description=inspect.getdoc(endpoint), response_model=Receipt)
 
     def _run(self, request: Request, raw: bytes, reader: BodyReader[T], work: Callable[[Sequence[T]], Sequence[A]]) -> Response:
         with request.scope[DEADLINE].current():

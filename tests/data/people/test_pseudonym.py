@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tfrec.data.people.pseudonym import Pseudonyms, load_pseudonyms
 from tfrec.errors import ServingError, UsageError
-from tfrec.gateway.pseudonym import Pseudonyms, load_pseudonyms
 
 
 @pytest.fixture(autouse=True)
