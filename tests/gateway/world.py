@@ -43,7 +43,8 @@ class World:
     def __init__(self, root: Path, model_server: str, settings: GatewayConfig | None = None, *,
                  counted: RewardConfig | None = None, limits: TimeLimits | None = None, ready_seconds: float = 1.0,
                  peers: Peers | None = None, writer: str = "gateway", features: DeclaredFeatures | None = None,
-                 heads: Sequence[str] = (), forget: Callable[[str], Receipt] | None = None) -> None:
+                 heads: Sequence[str] = (), forget: Callable[[str], Receipt] | None = None,
+                 kept_query: Callable[[str], str] = str) -> None:
         settings = settings or GatewayConfig()
         self.now = NOW + 0.9
         self.is_fresh = False  # else outcomes move scores in every test
@@ -70,6 +71,7 @@ class World:
             features=features,
             heads=heads,
             explore=settings.explore,
+            kept_query=kept_query,
             clock=lambda: self.now,
         )
         self.peers = peers or NoPeers()

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from tests.ingest.broker import click, slate
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.source_writer import SourceWriter
+from tfrec.data.people.erasures import Erasures
 from tfrec.data.people.pseudonym import Pseudonyms
+from tfrec.data.people.queries import query_keeper
 from tfrec.data.readers.quarantine import Quarantine
 from tfrec.errors import DataError
 from tfrec.ingest.decoding import decode_tfrec
@@ -85,8 +87,8 @@ class Run:
 
     def read(self, contents, *, decode=decode_tfrec, now=1000.0, **named):
         self.quarantine = Quarantine(self._root / "quarantine.jsonl", keep=True)
-        work = Ingest(Messages(contents), self.writer, decode=decode, quarantine=self.quarantine, users=Prefixed(NOBODY, None),
-                      clock=lambda: now, **named)
+        work = Ingest(Messages(contents), self.writer, decode=decode, quarantine=self.quarantine,
+                      clock=lambda: now, **{"users": Prefixed(NOBODY, None), **named})
         (part,) = work.run().parts or [None]
         return part
 
@@ -155,3 +157,16 @@ def test_whatever_a_message_says_the_next_one_is_read(tmp_path_factory, decode, 
     assert len(run.rows()) == part.quarantined
     if decode is decode_tfrec:
         assert "e1" in run.log.read("outcomes")["event_id"].to_pylist()
+
+
+def test_what_is_of_an_erased_user_is_left_out_and_the_rest_is_a_new_persons(run, tmp_path):
+    people, erasures = Pseudonyms(bytes(16)), Erasures(str(tmp_path / "log"))
+    old = people.of("u")
+    erasures.add(people, old, time=500, part=None, in_base=False)
+    contents = json_of(click(1, user="u", time=500), click(2, user="u", time=501), click(3, user="v", time=1),
+                       slate(4, user="u", time=600, query="red hat"))
+    part = run.read(contents, users=ErasedUsers(people, erasures), kept_query=query_keeper("drop", people))
+    assert part.left_out == {"erased": 1}  # though it was erased when the ingest was at work already
+    assert people.of("u") != old
+    assert {row["user"] for row in run.log.read("outcomes").to_pylist()} == {people.of("u"), people.of("v")}
+    assert {row["query"] for row in run.log.read("impressions").to_pylist()} == {"\x1a"}

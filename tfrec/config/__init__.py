@@ -1,5 +1,5 @@
 """The configuration: every setting of tfrec, with its default and its unit. A section is a file."""
-from tfrec.config.data import DataConfig
+from tfrec.config.data import DataConfig, Queries
 from tfrec.config.features import FeaturesConfig, Kind
 from tfrec.config.gateway import GatewayConfig
 from tfrec.config.ingest import IngestConfig
@@ -16,6 +16,6 @@ from tfrec.config.training import Device, ModelConfig, TrainingConfig
 
 __all__ = [
     "Config", "DataConfig", "Device", "FeaturesConfig", "GatewayConfig", "IngestConfig", "Kind", "ModelConfig", "Objective",
-    "RankerConfig", "Rating", "RetrainConfig", "RewardConfig", "SearchConfig", "Section", "ServingConfig", "SweepConfig",
-    "TextConfig", "TrainingConfig", "Tuning", "TuningConfig", "WeightChange", "load_config",
+    "Queries", "RankerConfig", "Rating", "RetrainConfig", "RewardConfig", "SearchConfig", "Section", "ServingConfig",
+    "SweepConfig", "TextConfig", "TrainingConfig", "Tuning", "TuningConfig", "WeightChange", "load_config",
 ]

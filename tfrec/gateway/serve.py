@@ -23,6 +23,7 @@ from tfrec.data.items.catalogue import read_catalogue
 from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.people.erasures import Erasures, load_people
 from tfrec.data.people.pseudonym import Pseudonyms
+from tfrec.data.people.queries import query_keeper
 from tfrec.erasure.forget import forget
 from tfrec.errors import TfrecError
 from tfrec.gateway.app import create_app
@@ -88,6 +89,7 @@ def serve_gateway(
             columns=KnownColumns(lambda version: config.models_dir / str(version)),
             heads=config.ranker.names,
             explore=settings.explore,
+            kept_query=query_keeper(config.data.queries, pseudonyms),
             clock=wall,
         )
         # The log is unpacked in large pieces that are freed at once: malloc gives them back, Arrow's own pool keeps them.

@@ -63,6 +63,7 @@ class Gateway:
         columns: knows the numeric columns of each version; none by default.
         heads: actions that the second stage predicts; none by default.
         explore: whether recommendations explore if the request does not say.
+        kept_query: what the log keeps of a query; by default all of it.
         clock: seconds since 1970.
     """
 
@@ -70,7 +71,7 @@ class Gateway:
         self, writer: LogWriter, router: Router, *, popularity: PopularityByLabel, histories: UserHistories,
         pseudonyms: Pseudonyms, metrics: Metrics, peers: Peers | None = None, features: DeclaredFeatures | None = None,
         columns: KnownColumns | None = None, heads: Sequence[str] = (), explore: bool = False,
-        clock: Callable[[], float] = time.time,
+        kept_query: Callable[[str], str] = str, clock: Callable[[], float] = time.time,
     ) -> None:
         self._writer = writer
         self._router = router
@@ -83,7 +84,7 @@ class Gateway:
         self._features = features or DeclaredFeatures(FeaturesConfig())
         self._columns = columns or KnownColumns(lambda _: None)
         self._heads = tuple(heads)
-        self._explore = explore
+        self._explore, self._kept_query = explore, kept_query
         self._clock = clock
         metrics.log_behind(writer.behind)
         metrics.log_set_aside.set_function(writer.set_aside)
@@ -216,7 +217,7 @@ class Gateway:
                     for request_id, body, context in zip(ids, bodies, contexts, strict=True)]
         answers = self._router.recommend(requests, popular=popular)
         self._columns.check(requests, answers)
-        impressions = [_impression(request_id, context, one, answer)
+        impressions = [_impression(request_id, context, one, answer, query=self._kept_query(one.query))
                        for request_id, context, one, answer in zip(ids, contexts, requests, answers, strict=True) if answer.items]
         if impressions:  # there is nothing to learn from a slate without items
             self._writer.impression(*impressions)
@@ -294,13 +295,13 @@ def _time(claimed: int | None, now: int) -> int:
     return now if claimed is None else min(claimed, now)
 
 
-def _impression(request_id: str, context: Context, asked: SlateRequest, answer: SlateAnswer) -> Impression:
+def _impression(request_id: str, context: Context, asked: SlateRequest, answer: SlateAnswer, *, query: str) -> Impression:
     ranked = enumerate(zip(answer.items, answer.scores, answer.log_propensities, strict=True))
     return Impression(
         request_id=request_id,
         time=asked.time,
         user=asked.user,
-        query=asked.query,
+        query=query,
         history=tuple(event.item for event in asked.history),
         history_action=tuple(event.action for event in asked.history),
         history_time=tuple(event.time for event in asked.history),  # with UNKNOWN_TIME, as it was sent to the model

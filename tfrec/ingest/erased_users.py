@@ -4,6 +4,7 @@ A source goes on holding what it held: it is not tfrec's. What an erased user di
 what comes later is of a new person.
 """
 import functools
+import json
 from collections.abc import Sequence
 
 from tfrec.data.feedback_log.wal_lines import user_of
@@ -39,9 +40,17 @@ class ErasedUsers:
         return True
 
     def without_erased(self, lines: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
-        """Records, (seq, JSON), without those of erased users."""
+        """Records, (seq, JSON), without those of users who were erased since; what is later than that gets their new name."""
         erased = self._people.erased_among({user_of(line) for _, line in lines})
-        return [line for line in lines if user_of(line[1]) not in erased]
+        kept = []
+        for seq, line in lines:
+            if (user := user_of(line)) in erased:
+                record = json.loads(line)
+                if record["time"] <= (self._people.erased_at(user) or 0):
+                    continue
+                line = json.dumps(record | {"user": self._people.current(user)}, separators=(",", ":"))
+            kept.append((seq, line))
+        return kept
 
     def _name_of(self, user: str) -> tuple[str, int | None]:
         first = user if self._pseudonymous else self._people.names(user)[0]

@@ -35,15 +35,16 @@ class Ingest:
         decode: of a message, see `decoding`.
         quarantine: for what cannot be used.
         users: names users, and knows who was erased.
+        kept_query: what the log keeps of a query; by default all of it.
         commit_seconds: the longest time before what was read is committed.
         clock: seconds since 1970.
     """
 
     def __init__(self, source: Source, writer: SourceWriter, *, decode: Decode, quarantine: Quarantine,
-                 users: ErasedUsers, commit_seconds: float = 1.0,
+                 users: ErasedUsers, kept_query: Callable[[str], str] = str, commit_seconds: float = 1.0,
                  clock: Callable[[], float] = time.time) -> None:
         self._source, self._writer, self._decode, self._quarantine = source, writer, decode, quarantine
-        self._users = users
+        self._users, self._kept_query = users, kept_query
         self._commit_seconds, self._clock = commit_seconds, clock
         self._parts: dict[str, _Pending] = {}
         self._began = time.monotonic()
@@ -121,7 +122,7 @@ class Ingest:
         self._ahead += record.time > now
         if isinstance(record, Outcome):  # its fields are plain
             return to_json({**record.__dict__, **changes}).decode()
-        return record.model_copy(update=changes).model_dump_json()
+        return record.model_copy(update=changes | {"query": self._kept_query(record.query)}).model_dump_json()
 
     def _commit(self, stopping: threading.Event | None) -> None:
         """Commit what was read; again and again when `stopping` is there and not set."""

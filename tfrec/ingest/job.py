@@ -11,6 +11,7 @@ from tfrec.config import Config
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.source_writer import SourceWriter
 from tfrec.data.people.erasures import Erasures, load_people
+from tfrec.data.people.queries import query_keeper
 from tfrec.data.readers.quarantine import Quarantine
 from tfrec.errors import UsageError
 from tfrec.ingest.decoding import Decode, decode_tfrec
@@ -49,13 +50,14 @@ def ingest(config: Config, kind: Kind, sources: Sequence[str], *, form: str = "t
         raise UsageError(f"ingest --from {kind} needs {'a topic' if kind == 'kafka' else 'a file or a directory'}, such as "
                          f"{'clicks' if kind == 'kafka' else f'events.{kind}'}.")
     stop = stopping or threading.Event()
-    quarantine = Quarantine(config.run / "quarantine-ingest.jsonl", keep=True)
+    quarantine, people = Quarantine(config.run / "quarantine-ingest.jsonl", keep=True), load_people(config)
     writer = SourceWriter(FeedbackLog(config.log_uri), lambda name, seq, payload, reason:
                           quarantine.add(name, seq, reason=reason, row=payload))
     source = _opened(config, kind, sources, FORMATS[form], writer, follow=follow, servers=servers, stopping=stop)
     try:
         work = Ingest(source, writer, decode=FORMATS[form], quarantine=quarantine,
-                      users=ErasedUsers(load_people(config), Erasures(config.log_uri), pseudonymous=pseudonymous),
+                      kept_query=query_keeper(config.data.queries, people),
+                      users=ErasedUsers(people, Erasures(config.log_uri), pseudonymous=pseudonymous),
                       commit_seconds=config.ingest.commit_seconds)
         with _shown(source, work) as on_commit:
             report = work.run(stopping=stop if follow else None, on_commit=on_commit)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tfrec.data.people.queries import NOT_KEPT, is_hidden
 from tfrec.data.settled.examples import NEWEST, SettledExamples
 
 _REQUEST = [
@@ -98,7 +99,7 @@ def drawn_slates(settled: SettledExamples, *, upto: int, items: Sequence[str], p
                   _SLATES.format(upto=int(upto), within="TRUE"), _OTHERS.format(since=int(since))]
     found, others = settled.queries(statements)
     left_out = Counter(dict(zip(others["why"].to_pylist(), others["n"].to_pylist(), strict=True)))
-    slates = _cut(found.cast(SLATES), positions)
+    slates = _with_text(_cut(found.cast(SLATES), positions), left_out)
     unknown = np.asarray(_known(slates, items)) < _sizes(slates)
     left_out.update({_UNKNOWN: int(unknown.sum())} if unknown.any() else {})
     return slates.filter(pa.array(~unknown)), left_out
@@ -127,9 +128,10 @@ def matured_slates(settled: SettledExamples, *, upto: int, items: Sequence[str],
     statements = [_POSITIONS.format(upto=int(upto), within=within), _BY_REQUEST, _WANTED.format(which="TRUE", most=int(most)),
                   _SLATES.format(upto=int(upto), within=within)]
     [found] = settled.queries(statements)
-    slates = found.cast(SLATES)
+    left_out = Counter[str]()
+    slates = _with_text(found.cast(SLATES), left_out)
     usable = _known(slates, items) > 0
-    left_out = Counter({_UNKNOWN: int((~usable).sum())} if not usable.all() else {})
+    left_out.update({_UNKNOWN: int((~usable).sum())} if not usable.all() else {})
     return slates.filter(pa.array(usable)), left_out
 
 
@@ -147,6 +149,14 @@ def earned(slates: pa.Table) -> tuple[npt.NDArray[np.int64], pa.Array]:
     row, item = flat(slates, "item")
     positive = pc.fill_null(pc.greater(flat(slates, "reward")[1], 0), False)
     return row[positive.to_numpy(zero_copy_only=False)], item.filter(positive)
+
+
+def _with_text(slates: pa.Table, left_out: Counter[str]) -> pa.Table:
+    """The slates without those whose query is not kept as text: what they would be asked again is not known."""
+    hidden = is_hidden(slates["query"])
+    if count := pc.sum(hidden).as_py():
+        left_out[NOT_KEPT] = count
+    return slates.filter(pc.invert(hidden)) if count else slates
 
 
 def _cut(slates: pa.Table, positions: int | None) -> pa.Table:

@@ -25,7 +25,7 @@ from tfrec.errors import ServingError, UsageError
 
 _MIN_BYTES = 16  # 128 bits: too many keys to try
 _DIGITS = 32  # of 64; the chance that two of a billion users get the same pseudonym is 1e-21
-_MARK, _NEXT = "\0erased\0", "\0next\0"  # no id of a user begins with these
+_MARK, _NEXT, _QUERY = "\0erased\0", "\0next\0", "\0query\0"  # no id of a user begins with these
 
 
 class Pseudonyms:
@@ -79,6 +79,10 @@ class Pseudonyms:
     def mark(self, name: str) -> str:
         """By which the erased pseudonym `name` is known."""
         return self._hash(_MARK + name)
+
+    def mark_of_query(self, text: str) -> str:
+        """A hash of a query, by which equal ones are known as equal."""
+        return self._hash(_QUERY + text)
 
     def is_erased(self, name: str) -> bool:
         """Whether a pseudonym is one that was erased."""

@@ -18,6 +18,7 @@ from tfrec.data.feedback_log.log import RETENTION_HOURS
 from tfrec.data.feedback_log.outdated import Outdated
 from tfrec.data.feedback_log.table import LogTable
 from tfrec.data.labels import join
+from tfrec.data.people.queries import HIDDEN
 from tfrec.data.settled.part import Part, together
 from tfrec.data.settled.schema import BUCKETS, SCHEMA, WINDOW, WRITER, buckets, rows_of
 
@@ -139,6 +140,7 @@ class SettledExamples:
         return self.query(f"""
             SELECT query, item, reward FROM settled
             WHERE seq <= {int(upto)} AND source <> '{WINDOW}' AND reward > 0 AND query <> ''
+              AND NOT starts_with(query, '{HIDDEN}')
             {NEWEST} ORDER BY time, example_id""")
 
     def query(self, sql: str, relations: Mapping[str, pa.Table] | None = None) -> pa.Table:
