@@ -20,6 +20,7 @@ from tfrec.config import Config
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.records import Outcome
 from tfrec.errors import UsageError
+from tfrec.gateway.live_popularity import LivePopularity
 from tfrec.graph import index_choice
 from tfrec.graph.signatures import Graph
 from tfrec.model_server.saved_model import SavedModel
@@ -76,6 +77,13 @@ def served(version: Path) -> SavedModel:
     return SavedModel(version)
 
 
+def without_server(version: Path, query: str) -> list[str]:
+    """What a gateway finds by the words of a query while no model server answers."""
+    found = LivePopularity(lambda: version, limit=1).search(query, 100, 70, exclude=())
+    assert found is not None
+    return found.ids
+
+
 def rows(path: Path, *items: dict[str, object]) -> Path:
     path.write_text("".join(json.dumps(item) + "\n" for item in items))
     return path
@@ -101,6 +109,11 @@ def test_items_come_and_go_without_an_export(tmp_path: Path, config: Config) -> 
     for shared in ("saved_model.pb", WEIGHTS, "assets.extra/tf_serving_warmup_requests", "checkpoint/weights.index"):
         assert (old / shared).samefile(new / shared)
     assert (read_hidden(old), read_hidden(new)) == (["i7"], ["i4", "i7"])  # for the gateway, when no server answers
+    by_words = {(at, query): without_server(at, query) for at in (old, new) for query in ("zebra jazz quiz", "the loud red 4")}
+    assert by_words[new, "zebra jazz quiz"][0] == "new"
+    assert by_words[old, "the loud red 4"][0] == "i4"
+    assert "i4" not in by_words[new, "the loud red 4"]
+    assert {*by_words[new, "the loud red 4"]} == found.keys()
     manifest, before = read_manifest(new), read_manifest(old)
     assert (manifest.version, manifest.parent, manifest.created_at, manifest.window) == (version, version - 1, 50, WINDOW)
     assert manifest.index["kind"] == before.index["kind"]

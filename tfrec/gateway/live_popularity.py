@@ -2,20 +2,22 @@
 
 A served version holds log p of every item as of its export. Choices are counted here as they are logged. Requests then carry
 the items whose p has moved most since the export, with their log p of now, in place of the exported one. The model itself is
-not touched, and no TensorFlow is needed.
+not touched, and no TensorFlow is needed. While no model server answers, popularity and the words of a query rank items here.
 """
 import logging
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 from tfrec.data.feedback_log.writer import ErasedAmong
 from tfrec.errors import ModelError
 from tfrec.gateway.first_seen import FirstSeen
-from tfrec.gateway.rolling_prior import NOTHING_DAMPED, Choice, Damped, RollingPrior, nothing_moved
+from tfrec.gateway.rolling_prior import NOTHING_DAMPED, Choice, Damped, RollingPrior, Scored, nothing_moved
+from tfrec.gateway.routing.word_search import WordSearch
 from tfrec.models.popularity_prior import Override
 from tfrec.release.popularity_files import read_hidden, read_prior
+from tfrec.release.words.word_files import read_words
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ class LivePopularity:
         self._recent_of: Counter[str] = Counter()  # number of recent choices by user
         self._loaded_dir: Path | None = None
         self._prior: RollingPrior | None = None
+        self._words: WordSearch | None = None
         self._loader: threading.Thread | None = None
         self._second: int | None = None  # the second for which the answers below hold
         self._override = nothing_moved()
@@ -97,6 +100,24 @@ class LivePopularity:
             if self._popular is None or self._popular[0] < n:
                 self._popular = n, self._prior.popular(n)
             return self._popular[1]
+
+    def search(self, query: str, now: float, n: int, *, exclude: Collection[str]) -> Scored | None:
+        """The `n` items that are best by the words of a query and popularity, as the graph weighs them, `exclude` left out.
+
+        None if there is no version to search, or it has no word of the query that an item which may be shown has.
+        """
+        self._refresh(int(now))
+        with self._lock:
+            prior, words = self._prior, self._words
+        if prior is None or words is None:
+            return None
+        try:
+            found, added = words.match(query)
+        except ModelError as error:
+            log.warning("queries are not answered by their words: %s", error)
+            return None
+        with self._lock:  # the prior may be one of before, but it is that of these words
+            return prior.searched(found, added, n, beta=words.beta, exclude=exclude)
 
     def damped(self) -> Damped:
         """What does not move popularity now. Logs a warning when many newcomers choose one item."""
@@ -181,9 +202,10 @@ class LivePopularity:
     def _load(self, version_dir: Path | None) -> None:
         """Continue from another version, whose files are read while requests are answered."""
         try:
-            prior = None if version_dir is None else self._read(version_dir)
+            prior, words = (None, None) if version_dir is None else self._read(version_dir)
             with self._lock:
-                self._loaded_dir, self._prior, self._popular, self._override = version_dir, prior, None, nothing_moved()
+                self._loaded_dir, self._prior, self._words = version_dir, prior, words
+                self._popular, self._override = None, nothing_moved()
                 if prior is not None:
                     exported_at = prior.clock
                     prior.add(choice for choice in self._recent.values() if choice.time > exported_at)
@@ -191,9 +213,16 @@ class LivePopularity:
         finally:
             self._loader = None
 
-    def _read(self, version_dir: Path) -> RollingPrior | None:
+    def _read(self, version_dir: Path) -> tuple[RollingPrior | None, WordSearch | None]:
         try:
-            return RollingPrior(*read_prior(version_dir), read_hidden(version_dir), users=self._users)
+            prior, ids = read_prior(version_dir)
+            rolling = RollingPrior(prior, ids, read_hidden(version_dir), users=self._users)
         except ModelError as error:
             log.warning("popularity stays as this version was exported: %s", error)
-            return None
+            return None, None
+        try:
+            words = read_words(version_dir)
+            return rolling, None if words is None else WordSearch(words, len(ids))
+        except ModelError as error:
+            log.warning("while no model server answers, queries are not answered by their words: %s", error)
+            return rolling, None

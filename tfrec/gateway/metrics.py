@@ -23,7 +23,8 @@ class Metrics:
         self.queued = gauge("tfrec_gateway_queued", "Calls that wait.", ["role"])
         self.answers = counter("tfrec_gateway_answers", "Slates that were answered.", ["label", "model_version", "policy"])
         self.fallbacks = counter("tfrec_gateway_fallbacks", "Answers by a fallback: the stable version for the canary (stable), "
-                                 "the newest version for the stable one (newest), or popularity (popularity).", ["to"])
+                                 "the newest version for the stable one (newest), or no model: the words of the query (words), "
+                                 "or popularity (popularity).", ["to"])
         self.empty = counter("tfrec_gateway_empty_answers", "Slates without items.", ["label", "model_version"])
         self.connections = gauge("tfrec_gateway_connections", "Open connections.")
         self.connections_closed = counter(

@@ -3,12 +3,16 @@
 One user must not move what others see. So an item's choices are withheld, from the counts and the totals alike, until `users`
 different users have chosen it; then all of them count. Newcomers' choices count as `data/behaviour/newcomers.py` says.
 """
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from tfrec.models.popularity_prior import Override, PopularityPrior
+
+Ints = npt.NDArray[np.integer]
+Floats = npt.NDArray[np.float32]
 
 
 class Choice(NamedTuple):
@@ -28,6 +32,13 @@ class Damped(NamedTuple):
     most: str  # the item that most of the latter are of; "" if there is none
 
 
+class Scored(NamedTuple):
+    """Items and their scores."""
+
+    ids: list[str]
+    scores: Floats  # [len(ids)]
+
+
 NOTHING_DAMPED = Damped(0, 0.0, "")
 
 
@@ -45,11 +56,14 @@ class RollingPrior:
         self._prior = prior
         self._users = users
         self._ids = ids
-        self._hidden = set(hidden)
         self._index = {item: index for index, item in enumerate(ids)}
         self._exported = np.exp(prior.log_p())
+        self._shown = np.ones(len(ids), np.bool_)
+        self._shown[self._positions(hidden)] = False
         self._withheld: dict[int, dict[str, Choice]] = {}  # by index of the item, and by user
         self._moving: set[int] = set()  # items that enough users chose
+        self._log_p: Floats | None = None  # of now, once it has been asked for
+        self._most_popular: Ints | None = None  # the items that may be shown, once they have been asked for
 
     @property
     def clock(self) -> int:
@@ -74,6 +88,7 @@ class RollingPrior:
         if counted:
             items, times, newcomer = zip(*counted, strict=True)
             self._prior.update(items, times, newcomer=newcomer)
+            self._log_p = self._most_popular = None
 
     def erase(self, users: set[str]) -> None:
         """Forget what is withheld of some users. What was counted names nobody."""
@@ -95,7 +110,7 @@ class RollingPrior:
 
     def moved(self, limit: int) -> Override:
         """The at most `limit` items whose p differs most from the export, the largest difference first."""
-        log_p = self._prior.log_p()
+        log_p = self._log_p_now()
         change = -np.abs(np.exp(log_p) - self._exported)
         n = min(limit, int(np.count_nonzero(change)))
         if not n:
@@ -106,10 +121,53 @@ class RollingPrior:
 
     def popular(self, n: int) -> Override:
         """The `n` items with the largest p that may be shown, the largest first."""
-        log_p = self._prior.log_p()
-        top = np.argsort(-log_p, kind="stable")[: n + len(self._hidden)]
-        shown = [index for index in top.tolist() if self._ids[index] not in self._hidden][:n]
-        return Override([self._ids[index] for index in shown], log_p[shown])
+        top = self._by_popularity()[:n]
+        return Override([self._ids[index] for index in top.tolist()], self._log_p_now()[top])
+
+    def searched(self, found: Ints, added: Floats, n: int, *, beta: float, exclude: Collection[str]) -> Scored | None:
+        """The `n` items with the highest scores, the highest first, of those that may be shown.
+
+        Args:
+            found: `[m]`, the positions of items that have a word of a query.
+            added: `[m]`, above 0: what that adds to the score of each, which is `beta` log p for the others.
+            n: items.
+            beta: the weight of popularity.
+            exclude: ids that are left out.
+
+        Returns:
+            None if no item that has a word may be shown.
+        """
+        excluded, log_p = self._positions(exclude), self._log_p_now()
+        may = self._shown[found] & ~np.isin(found, excluded)
+        found, added = found[may], added[may]
+        if not len(found):
+            return None
+        scores = np.float32(beta) * log_p[found] + added
+        if len(found) > n:
+            best = scores >= np.partition(scores, len(scores) - n)[len(scores) - n]
+            found, scores = found[best], scores[best]
+        # an item without a word is behind all more popular ones, so it is among the n most popular if it is among the n best
+        popular = self._by_popularity()[: n + len(excluded)]
+        others = popular[~np.isin(popular, excluded) & ~np.isin(popular, found)]
+        items, scores = np.concatenate([found, others]), np.concatenate([scores, np.float32(beta) * log_p[others]])
+        top = np.lexsort((items, -scores))[:n]
+        return Scored([self._ids[index] for index in items[top].tolist()], scores[top])
+
+    def _positions(self, ids: Collection[str]) -> Ints:
+        """The positions of those of the ids that are known."""
+        return np.array([self._index[item] for item in ids if item in self._index], np.int64)
+
+    def _log_p_now(self) -> Floats:
+        if self._log_p is None:
+            self._log_p = self._prior.log_p()
+        return self._log_p
+
+    def _by_popularity(self) -> Ints:
+        """The items that may be shown, the most popular first, equal ones in their order."""
+        if self._most_popular is None:
+            order = np.argsort(-self._log_p_now(), kind="stable")
+            self._most_popular = order[self._shown[order]]
+        return self._most_popular
 
 
 def nothing_moved() -> Override:

@@ -141,7 +141,7 @@ class Gateway:
 
         The answer is logged. Send its `request_id` with the outcomes that follow.
         """
-        return self._slates(bodies, popular=False)  # the most popular items are no answer to a search
+        return self._slates(bodies, popular=False)  # the most popular items are no answer to a search, those with its words are
 
     def similar(self, bodies: Sequence[SimilarRequest]) -> list[SimilarAnswer]:
         """Find the nearest items to an item. The answer belongs to no user and is not logged."""

@@ -129,6 +129,9 @@ class ExactIndex:
         storage: of the vectors (`quantization.py`).
         order: `[n_positions]` the catalogue's item at each position of the index, -1 for none; by default the catalogue's order.
         lexicon: the words of the catalogue; None for an index that is not searched by words.
+
+    Attributes:
+        order: `[n_positions]`, as given.
     """
 
     def __init__(
@@ -154,7 +157,7 @@ class ExactIndex:
         self._log_p = self._keep("log_p", np.where(order >= 0, log_p[order], 0).astype(np.float32))
         self._ids = self._keep("ids", np.array([item.id if item else NOTHING for item in items], object))
         self._available = self._keep("available", np.array([item is not None and item.available for item in items]))
-        self._order = order
+        self.order = order
         self.words = None if lexicon is None else WordMatch(lexicon, order, keep=self._keep)
         # the exploration mass before each item, and that of all items; an item that is not available has none
         self.mass_before = self._keep("mass_before", np.zeros(len(order) + 1))
@@ -189,11 +192,11 @@ class ExactIndex:
 
     def keep_rows(self, name: str, rows: np.ndarray) -> tf.Variable:
         """A variable `[n_positions, width]` of the catalogue's `rows` `[n_items, width]`, beside those of the index."""
-        return self._keep(name, np.where((self._order >= 0)[:, None], rows[self._order], 0).astype(rows.dtype))
+        return self._keep(name, np.where((self.order >= 0)[:, None], rows[self.order], 0).astype(rows.dtype))
 
     def weigh(self, mass: np.ndarray) -> None:
         """Set the mass of the catalogue's items `[n_items]` by which exploration draws among all of them."""
-        own = np.where(self._available.numpy(), mass[self._order], 0.0)
+        own = np.where(self._available.numpy(), mass[self.order], 0.0)
         self.mass_before.assign(np.concatenate([[0.0], np.cumsum(own, dtype=np.float64)]))
 
     def vectors(self, positions: tf.Tensor) -> tf.Tensor:

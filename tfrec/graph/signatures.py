@@ -35,6 +35,7 @@ from tfrec.graph.served_weights import captured, encoder_weights, tower_weights
 from tfrec.models.lexical.lexicon import Lexicon
 from tfrec.models.recommender import Recommender
 from tfrec.models.text_encoder import TextEncoder
+from tfrec.models.two_tower import SEARCH_BETA
 
 Answer = dict[str, Any]
 
@@ -76,6 +77,16 @@ class Graph:
         # no signature: off-policy evaluation calls it in memory
         judged = tensor_specs(self._reader.kinds | FILTERS | POLICY | HEADS | {"slate": TEXTS})
         self.log_propensities = function(self._log_propensities, input_signature=[judged])
+
+    def plain_words(self) -> dict[str, Any] | None:
+        """What a gateway needs, beside the weights, to search by words while nobody serves this; None where words do not count.
+
+        It is what `release.words.word_files.write_words` writes.
+        """
+        if self._index.words is None:
+            return None
+        return {"scale": float(self._recommender.model.query_scale()), "beta": SEARCH_BETA, "order": self._index.order,
+                "tokenizer": self._reader.encoder.tokenizer.plain()}
 
     def signatures(self) -> dict[str, Any]:
         """The functions to save, already traced: saving a function that is not traced would trace it twice."""

@@ -2,7 +2,8 @@
 
     saved_model.pb  variables/                  the graph (`signatures.py`)
     assets.extra/                               the warm-up
-    prior.npz  items.jsonl  unavailable.json    popularity, for the gateway; so are the names of numeric_columns.json
+    prior.npz  items.jsonl  unavailable.json    popularity, for the gateway; so are the names of numeric_columns.json,
+    words.json  words_*                         and what it needs to search by words
     manifest.json                               lineage, digests, and probes answered by the model in memory
     checkpoint/                                 what the next retrain continues from
 
@@ -30,6 +31,7 @@ from tfrec.release.popularity_files import write_columns, write_prior
 from tfrec.release.recorded_requests import asked_of_shared, cold_signatures, recorded_requests
 from tfrec.release.shared_graph import SharedGraph
 from tfrec.release.weight_shards import split
+from tfrec.release.words.word_files import write_words
 from tfrec.training import checkpoint
 
 _FIRST = Lineage()
@@ -73,6 +75,7 @@ def export(
         catalogue = recommender.catalogue
         write_prior(made, recommender.prior, catalogue.ids.tolist(), hidden=catalogue.unavailable)
         write_columns(made, catalogue.numeric_columns)
+        write_words(made, graph.plain_words())
         meta = {"held_back": list(lineage.held_back)} | ({} if result is None else {"result": dict(result)})
         checkpoint.save(made / CHECKPOINT, recommender, optimizer=optimizer, meta=meta)
         asked = requests if shared is None else asked_of_shared(requests)

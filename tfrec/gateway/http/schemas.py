@@ -174,8 +174,8 @@ class RecommendAnswer(BaseModel):
     model_version: int = Field(description="The version of the model that answered; 0 if no model did.")
     items: list[Answered]
     policy: str = Field(description="How the items were chosen: `greedy` (the best first); `reranked` (by diversity or caps); "
-                        "`plackett_luce(...)`, `thompson(...)` or `linucb(...)` when exploring; `popularity` if no model "
-                        "answered.")
+                        "`plackett_luce(...)`, `thompson(...)` or `linucb(...)` when exploring; `words` or `popularity` if no "
+                        "model answered.")
     label: str = Field(description="The label of the version that answered. Empty: the newest version.")
     fallback: str | None = Field(None, description="Why something else answered than the configuration says. Usually null.")
 

@@ -20,7 +20,7 @@ from tfrec.gateway.metrics import Metrics
 from tfrec.gateway.popularity_by_label import PopularityByLabel
 from tfrec.gateway.routing.canary import Canary, Route
 from tfrec.gateway.routing.circuit_breaker import CircuitBreaker
-from tfrec.gateway.routing.fallback import POPULARITY, is_outage, other_route, popular_slate
+from tfrec.gateway.routing.fallback import ANSWERS, is_outage, other_route, slate_without_model
 from tfrec.gateway.routing.policies import ask_for_slates, history_inputs_of
 from tfrec.gateway.routing.slate_request import SlateAnswer, SlateRequest
 
@@ -77,7 +77,7 @@ class Router:
 
         Args:
             requests: of any users, in any number.
-            popular: whether the most popular items answer while the model server does not.
+            popular: whether the most popular items answer while the model server does not. Those that have words of a query do.
 
         Raises:
             RequestFailed: nothing could answer, or the model server refused the request.
@@ -128,15 +128,16 @@ class Router:
         try:
             answers = self._first_answer(self._ask_for_slates, route, requests)
         except RequestFailed as error:
-            if not popular or not is_outage(error):
+            if not is_outage(error):
                 raise
             stable = self._popularity.stable
-            slates = [popular_slate(one, stable, now=self._wall()) for one in requests]
+            slates = [slate_without_model(one, stable, now=self._wall(), popular=popular) for one in requests]
             answers = [one for one in slates if one is not None]
             if len(answers) < len(requests):
                 raise
-            self._warn(POPULARITY, "popularity answers: %s", error)
-            self._metrics.fallbacks.labels(POPULARITY).inc(len(requests))
+            for answer in answers:
+                self._warn(answer.policy, "%s: %s", ANSWERS[answer.policy], error)
+                self._metrics.fallbacks.labels(answer.policy).inc()
             return answers
         self._popularity.answered(answers[0].label, answers[0].version)
         return answers

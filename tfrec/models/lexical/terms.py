@@ -8,13 +8,8 @@ vocabulary: each is hashed into one of `GRAM_BUCKETS`, so the terms of a catalog
 """
 import tensorflow as tf
 
+from tfrec.models.lexical.plain_terms import CHARACTERS, EDGE, GRAM, GRAM_BUCKETS, QUERY_PIECES
 from tfrec.models.tokenizer.tokenizer import Tokenizer
-
-GRAM_BUCKETS = 1 << 16
-GRAM = 3  # characters
-CHARACTERS = 4096  # of a text that are read
-QUERY_PIECES = 64  # of a query that are read, and four times as many trigrams
-EDGE = "_"  # stands before and behind a word: how it begins and ends are terms of their own
 
 
 class LexicalTerms:

@@ -5,6 +5,7 @@ tokenizer_config.json. The object is the reference for `tokenizer.py`, which bui
 """
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,13 @@ class TokenizerFiles:
         """Return the tokens that were added to the vocabulary and are looked for in texts, in the order of their ids."""
         found = self.reference.get_added_tokens_decoder()
         return [found[i] for i in sorted(found) if i not in self.special_ids]
+
+
+def bare(described: Mapping[str, Any]) -> dict[str, Any]:
+    """The normalizer, the pre_tokenizer and the model of a tokenizer, as a tokenizer in the format of tokenizer.json."""
+    none = dict.fromkeys(("truncation", "padding", "post_processor", "decoder"))
+    own = {name: described[name] for name in ("normalizer", "pre_tokenizer", "model")}
+    return {"version": "1.0", "added_tokens": [], **none, **own}
 
 
 def read_tokenizer(directory: Path, *, vocab_size: int, lower_case: bool = False) -> TokenizerFiles:

@@ -22,11 +22,11 @@ SPACED: Replacement = (SPACE, ITSELF, SPACE)
 PAGE = 256  # characters in a page of the table; most pages are equal, and are stored once
 SEPARATOR = "\ua66e"  # between the characters of a question: a letter without case, accent or parts
 MARKS = range(0x10F000, 0x10F100)  # of private use; only these may have a replacement of their own (`with_exceptions`)
-# Ranges in which all characters behave as the first one: Chinese characters, in the blocks that BERT's `_is_chinese_char` names,
-# Tangut, surrogates, private use, and the planes that have no characters.
+# Ranges in which all characters behave as the first one: Chinese characters, in the blocks that BERT's `_is_chinese_char` names
+# (the package `tokenizers` begins one at 2B920 and not at 2B820), Tangut, surrogates, private use, and planes without characters.
 ALIKE = ((0x3400, 0x4DC0), (0x4E00, 0xA000), (0xD800, 0xE000), (0xE000, 0xF900), (0x17000, 0x1AFF0), (0x20000, 0x2A6E0),
-         (0x2A700, 0x2B740), (0x2B740, 0x2B820), (0x2B820, 0x2CEB0), (0x2CEB0, 0x2F800), (0x2FA20, 0xE0000), (0xE1000, 0xF0000),
-         (0xF0000, MARKS.start), (MARKS.stop, 0x110000))
+         (0x2A700, 0x2B740), (0x2B740, 0x2B820), (0x2B820, 0x2B920), (0x2B920, 0x2CEB0), (0x2CEB0, 0x2F800), (0x2FA20, 0xE0000),
+         (0xE1000, 0xF0000), (0xF0000, MARKS.start), (MARKS.stop, 0x110000))
 
 
 class CharacterFunction(NamedTuple):

@@ -1,12 +1,14 @@
 """SentencePiece tokenization in the graph, by the operator of TensorFlow Text; it gives the ids of XLM-R's tokenizer."""
 import base64
+import json
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_text as tf_text
 
 from tfrec.errors import ModelError
 from tfrec.models.pretrained.sentencepiece_file import serialized_model
-from tfrec.models.pretrained.tokenizer_files import TokenizerFiles
+from tfrec.models.pretrained.tokenizer_files import TokenizerFiles, bare
 from tfrec.models.tokenizer.normalization import build_steps, flatten, normalizer_steps, pre_tokenizer_function
 
 WORD = "▁"  # begins a piece that begins a word
@@ -57,6 +59,15 @@ class SentencePieces(tf.Module):
         pieces = [(piece if i in spelt else f"{WORD} {i}", scores.get(i, 0.0)) for i, piece in enumerate(files.pieces)]
         model_file = serialized_model(pieces, unknown=files.unknown, control=control, charsmap=b"".join(charsmaps))
         self._pieces = tf_text.SentencepieceTokenizer(model=model_file, out_type=tf.int32)
+        # the same for the package `tokenizers`, which finds whatever piece is in its vocabulary
+        no_text = control | {files.unknown}
+        vocabulary = [(f"{WORD} {i}" if i in no_text else piece, score) for i, (piece, score) in enumerate(pieces)]
+        cleaned = {"normalizer": {"type": "Sequence", "normalizers": others},
+                   "pre_tokenizer": {"type": "Sequence", "pretokenizers": splits} if splits else None,
+                   "model": {"type": "WordLevel", "vocab": {"": 0}, "unk_token": ""}}
+        # as text: a module tracks what is in its dicts
+        self._plain = json.dumps({"words": bare(cleaned), "sentence": bare(described | {"model": {**model, "vocab": vocabulary}}),
+                                  "marks": [], "forged": ""})
 
     def clean(self, texts: tf.Tensor) -> tf.Tensor:
         """Texts `[n]` -> texts `[n]` for the operator, which normalizes the rest itself."""
@@ -67,6 +78,11 @@ class SentencePieces(tf.Module):
     def ids(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Clean texts `[n]` -> ids `[n, (pieces)]`."""
         return self._pieces.tokenize(texts)
+
+    def plain(self) -> dict[str, Any]:
+        """See `Tokenizer.plain`."""
+        plain: dict[str, Any] = json.loads(self._plain)
+        return plain
 
 
 def _joins_spaces(step: dict[str, object]) -> bool:

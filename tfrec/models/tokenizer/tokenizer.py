@@ -4,7 +4,7 @@ In training it runs on the host, inside `tf.data` (XLA compiles no string op). I
 those of the checkpoint's own tokenizer, with one exception on purpose: a text that spells [SEP] or another special token is read
 as those characters, so nobody can inject one.
 """
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -92,6 +92,14 @@ class Tokenizer(tf.Module):
     def clean_ids(self, clean: tf.Tensor) -> tf.RaggedTensor:
         """Return the ids `[batch, (pieces)]` of clean texts, without prompt, [CLS] and [SEP], and not cut."""
         return self._model.ids(clean)
+
+    def plain(self) -> dict[str, Any]:
+        """Return what a process without TensorFlow needs to read queries as the graph does (`lexical/plain_terms.py`), for JSON.
+
+        `words` and `sentence` are tokenizers of the package `tokenizers`: the words of a text, and its pieces where these are not
+        found word by word. `marks` are the added tokens, and a character of the text that matches `forged` is none.
+        """
+        return {"n_pieces": self.n_pieces, "unknown": self.unknown, **self._model.plain()}
 
     def prompt_length(self, role: Role) -> int:
         """Return the number of tokens of the prompt, which follow [CLS] in a text that is not empty."""

@@ -5,13 +5,15 @@
 Each added token is replaced by a character of private use, which no text can hold, until its id is looked up. Special tokens such
 as [SEP] are never found in a text, however it is written.
 """
+import json
 import re
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_text as tf_text
 
 from tfrec.errors import ModelError
-from tfrec.models.pretrained.tokenizer_files import TokenizerFiles
+from tfrec.models.pretrained.tokenizer_files import TokenizerFiles, bare
 from tfrec.models.tokenizer.character_map import MARKS, SPACED, CharacterFunction, Replacement
 from tfrec.models.tokenizer.normalization import (
     Step,
@@ -23,6 +25,7 @@ from tfrec.models.tokenizer.normalization import (
 )
 
 MAX_ADDED = len(MARKS) - 1  # tokens, each of which is searched for by itself
+_FORGED = f"[{chr(MARKS[0])}-{chr(MARKS[-1])}]"  # a mark in a text is none of ours
 MAX_BYTES = 1_000_000  # of a word; the limit that counts is in characters
 
 
@@ -43,7 +46,7 @@ class WordPieces(tf.Module):
         self._longest_word, self._unknown = int(model["max_input_chars_per_word"]), str(model["unk_token"])
         if not model["continuing_subword_prefix"]:
             raise ModelError(f"{files.path}: expected a continuing_subword_prefix, such as ##, got none.")
-        marks, before, after = _mark_added_tokens(files)
+        marks, before, after, inserted = _mark_added_tokens(files)
         unchanged: dict[int, Replacement] = {ord(mark): (ord(mark),) for mark in marks.values()}
         spaced: dict[int, Replacement] = {ord(mark): SPACED for mark in marks.values()}
         normalizer = normalizer_steps(flatten(described["normalizer"], parts="normalizers"), files.path)
@@ -60,6 +63,10 @@ class WordPieces(tf.Module):
                       for i, piece in enumerate(files.pieces)]
         for i, mark in marks.items():
             vocabulary[i] = mark
+        model_of_words = {**model, "vocab": {piece: i for i, piece in enumerate(vocabulary)}}
+        # as text: a module tracks what is in its dicts
+        self._plain = json.dumps({"words": bare(described | {"model": model_of_words}), "sentence": None, "marks": inserted,
+                                  "forged": _FORGED})
         try:
             self._pieces = tf_text.FastWordpieceTokenizer(
                 vocabulary, suffix_indicator=prefix, max_bytes_per_word=MAX_BYTES, token_out_type=tf.int32,
@@ -80,30 +87,35 @@ class WordPieces(tf.Module):
         words = words.with_flat_values(tf.where(too_long, self._unknown, words.flat_values))
         return self._pieces.tokenize(words).merge_dims(1, 2)
 
+    def plain(self) -> dict[str, Any]:
+        """See `Tokenizer.plain`."""
+        plain: dict[str, Any] = json.loads(self._plain)
+        return plain
 
-def _mark_added_tokens(files: TokenizerFiles) -> tuple[dict[int, str], list[Step], list[Step]]:
-    """The mark of each added token by its id, and the steps that insert marks before and after the normalizer."""
+
+def _mark_added_tokens(files: TokenizerFiles) -> tuple[dict[int, str], list[Step], list[Step], list[tuple[str, str, bool]]]:
+    """The mark of each added token by its id, the steps that insert marks before and after the normalizer, and these in words."""
     tokens = files.added_tokens()
     if len(tokens) > MAX_ADDED:
         raise ModelError(f"{files.path}: expected at most {MAX_ADDED} added tokens, each of which is searched for in every text, "
                          f"got {len(tokens)}. Put them into the vocabulary.")
     marks: dict[int, str] = {}
     # a text must not hold marks of its own
-    before: list[Step] = [replace_step(f"[{chr(MARKS[0])}-{chr(MARKS[-1])}]", "\ufffd")] if tokens else []
+    before: list[Step] = [replace_step(_FORGED, "\ufffd")] if tokens else []
     after: list[Step] = []
+    inserted: list[tuple[str, str, bool]] = []  # mark, what it stands for, and whether it is inserted after the normalizer
     for token in sorted(tokens, key=lambda token: -len(token.content)):  # of two with the same beginning, the longer one first
         if token.single_word:
             raise ModelError(f"{files.path}: the added token {token.content!r} is to be found as a single word only, which "
                              "is not supported. Choose another checkpoint.")
         mark = chr(MARKS[len(marks)])
         marks[files.pieces.index(token.content)] = mark
-        content = token.content
-        if token.normalized and files.reference.normalizer is not None:
+        content, late = token.content, token.normalized and files.reference.normalizer is not None
+        if late:
             content = files.reference.normalizer.normalize_str(content)
-            after.append(replace_step(re.escape(content), mark))
-        else:
-            before.append(replace_step(re.escape(content), mark))
-    return marks, before, after
+        (after if late else before).append(replace_step(re.escape(content), mark))
+        inserted.append((mark, content, late))
+    return marks, before, after, inserted
 
 
 def _with_exceptions(step: Step | CharacterFunction, exceptions: dict[int, Replacement]) -> Step | CharacterFunction:
