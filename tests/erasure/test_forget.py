@@ -29,15 +29,15 @@ from tfrec.release.manifest import read_manifest
 
 ROOT = Path(__file__).parents[2]
 KILLED = """
-import os, signal, sys
-from pathlib import Path
+import json, os, signal, sys
 from unittest import mock
-from tests.erasure.named import ANN, NOW, run_of
+from tfrec.config import Config
 from tfrec.erasure.forget import forget
-for name in sys.argv[2:]:
+user, now, configs = json.load(sys.stdin)
+for name, config in configs.items():
     if not (child := os.fork()):
         with mock.patch(name, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)):
-            forget(run_of(Path(sys.argv[1], name)), ANN, now=NOW)
+            forget(Config.model_validate_json(config), user, now=now)
         os._exit(0)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL, name
 """
@@ -184,7 +184,8 @@ def test_killed_anywhere_it_is_finished_by_the_next_run(config: Config, tmp_path
     names, copies = words(config, ANN), tmp_path / "copies"
     for name in KILLS:
         shutil.copytree(tmp_path, copies / name, ignore=shutil.ignore_patterns("copies"))
-    ended = subprocess.run([sys.executable, "-c", KILLED, str(copies), *KILLS], env=os.environ | {"PYTHONPATH": str(ROOT)},
+    asked = json.dumps([ANN, NOW, {name: run_of(copies / name).model_dump_json() for name in KILLS}])
+    ended = subprocess.run([sys.executable, "-c", KILLED], env=os.environ | {"PYTHONPATH": str(ROOT)}, input=asked,
                            capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stderr
     for name in KILLS:
