@@ -171,3 +171,15 @@ def test_it_holds_nothing_that_a_gpu_cannot_run(made):
     norms = [module for module in made.model.submodules if isinstance(module, tf.keras.layers.LayerNormalization)]
     assert len(norms) > 3
     assert all(norm.epsilon < 1e-4 for norm in norms)
+
+
+def test_sharper_scores_keep_each_ranking_of_a_history_and_the_size_of_a_query(made):
+    model = made.model
+    model.beta.assign(1.5)
+    items, text = tf.constant(made.item_vectors()), tf.constant(made.text[:3])
+    history = [tf.constant([[0, 1, 2]], tf.int64)] * 3 + [tf.constant([3], tf.int64), made.event_context(INTER)[:1]]
+    before, query = model.history_scores(items, *history).numpy(), model.scale_query(text).numpy()
+    model.sharpen(0.5)
+    assert_allclose(model.history_scores(items, *history), 0.5 * before, rtol=1e-5, atol=1e-6)
+    assert_allclose(model.scale_query(text), query, rtol=1e-5)
+    assert float(model.beta) == 0.75

@@ -28,6 +28,7 @@ def test_a_model_that_is_too_sure_of_itself_scores_as_well_as_one_that_is_not(tm
         return sum_log_likelihood(sharpness * similarity + log_p, inter.item[events]) / len(events)
 
     made.model.log_scale.assign_add(np.log(too_sure))
-    found = Validator(made, inter, np.arange(len(inter)) >= start, weights).evaluate().log_likelihood
+    found, _, sharpness = Validator(made, inter, np.arange(len(inter)) >= start, weights).evaluate()
+    assert found == pytest.approx(mean(sharpness * too_sure), abs=1e-4)
     assert found == pytest.approx(max(mean(sharpness * too_sure) for sharpness in SHARPNESS), abs=1e-4)
     assert found >= mean(1.0) - 1e-4

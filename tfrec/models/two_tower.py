@@ -149,6 +149,15 @@ class TwoTower(tfrs.Model):
         """What a cosine of 1 between a query and an item counts in a score."""
         return self.search_scale * tf.exp(self.log_scale)
 
+    def sharpen(self, factor: float) -> None:
+        """Multiply the scores of histories, popularity included, by `factor`; what a query says keeps its size.
+
+        No ranking of a history changes. A slate that is drawn by score is drawn more widely if `factor` is below 1.
+        """
+        self.log_scale.assign_add(np.log(factor))
+        self.search_scale.assign(self.search_scale / factor)
+        self.beta.assign(self.beta * factor)
+
     def scale_context(self, positions: tf.Tensor) -> tf.Tensor:
         """What person and moment add to a query vector, `[n, dim]`, of `positions` `[n, features]`; zero without features."""
         if self.context is None:

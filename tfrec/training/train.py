@@ -146,25 +146,27 @@ def train(config: Config, catalogue: Catalogue, inter: Interactions, *, resume: 
     log.info("training on %s: %d events, %d items", describe(strategy), len(inter), len(catalogue))
     with strategy.scope():
         state = TrainingState(config.run / "train", identity=inputs.identity, resume=resume, text=config.training.text)
-        epochs, beta = _choose_epochs_and_beta(inputs, state)
+        epochs, beta, sharpness = _choose(inputs, state)
         recommender, optimizer = _train_on_all(inputs, epochs, state)
     recommender.model.beta.assign(beta)
+    recommender.model.sharpen(sharpness)  # a model that is too sure of itself explores too little
     recommender.timeline = PriorTimeline.of(inter, weights=inputs.prior_weights)
     recommender.prior = recommender.timeline.prior.copy()
     state.clear()
-    log.info("trained %d epochs; popularity weighs %.2f", epochs, beta)
+    log.info("trained %d epochs; popularity weighs %.2f, and scores are multiplied by %.1f", epochs, beta, sharpness)
     return Trained(recommender, optimizer, epochs, time.monotonic() - began, encoded - began, strategy)
 
 
-def _choose_epochs_and_beta(inputs: TrainingInputs, state: TrainingState) -> tuple[int, float]:
+def _choose(inputs: TrainingInputs, state: TrainingState) -> tuple[int, float, float]:
+    """The number of epochs, beta, and how sharp scores should be."""
     if (known := state.result("choose")) is not None:
-        return int(known["epochs"]), float(known["beta"])
+        return int(known["epochs"]), float(known["beta"]), float(known["sharpness"])
     curve = first_pass(inputs, state, log_dir=inputs.config.run / "tensorboard" / "choose")
     best = best_epoch(curve)
     beta, figures = best_beta(curve[max(best - 1, 0) : best + 2])
     log.info("NDCG@10 by weight of popularity, against 1: %s", figures)
-    state.finish("choose", {"epochs": best + 1, "beta": beta})
-    return best + 1, beta
+    state.finish("choose", {"epochs": best + 1, "beta": beta, "sharpness": curve[best].sharpness})
+    return best + 1, beta, curve[best].sharpness
 
 
 def first_pass(inputs: TrainingInputs, state: TrainingState, *, log_dir: Path | None = None,

@@ -29,6 +29,7 @@ class Validation(NamedTuple):
 
     log_likelihood: float  # mean over events, with beta 1, at the best sharpness
     ndcg_gain: Sequence[Sequence[float]]  # [2, betas]: mean gain in NDCG@10 over beta 1, and its standard error
+    sharpness: float = 1.0  # the best one
 
 
 class Validator:
@@ -76,7 +77,8 @@ class Validator:
                 rank = 1 + np.count_nonzero(scores > scores[np.arange(len(item)), item][:, None], axis=1)
                 ndcg[part, column] = np.where(rank <= 10, 1 / np.log2(rank + 1), 0)
         gain = ndcg - ndcg[:, [TRAINED_BETA]]
-        return Validation(float(log_likelihood.max()) / len(ndcg), [list(gain.mean(0)), list(gain.std(0) / np.sqrt(len(ndcg)))])
+        return Validation(float(log_likelihood.max()) / len(ndcg), [list(gain.mean(0)), list(gain.std(0) / np.sqrt(len(ndcg)))],
+                          SHARPNESS[int(np.argmax(log_likelihood))])
 
 
 def best_beta(around: Sequence[Validation]) -> tuple[float, str]:
