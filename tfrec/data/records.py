@@ -23,7 +23,8 @@ def _whole(value: Any) -> Any:
     return int(value) if type(value) is float and value.is_integer() and abs(value) <= 1 << 53 else value
 
 
-Key = Annotated[str, Field(min_length=1, max_length=512), BeforeValidator(_whole)]  # in this order, lengths cost nothing
+MAX_ID = 512  # characters
+Key = Annotated[str, Field(min_length=1, max_length=MAX_ID), BeforeValidator(_whole)]  # in this order, lengths cost nothing
 Seconds = Annotated[int, Field(ge=0, lt=1 << 40)]
 MAX_VALUE = 1e15  # the sum of a few thousand such values, times the largest weight, is still a finite number
 Value = Annotated[float, Field(ge=-MAX_VALUE, le=MAX_VALUE)]
@@ -63,7 +64,7 @@ class Shown(Record):
     log_propensity: float | None = Field(default=None, le=0)
 
 
-_Short = Annotated[str, Field(max_length=512)]
+_Short = Annotated[str, Field(max_length=MAX_ID)]
 
 
 class Context(Record):

@@ -26,13 +26,15 @@ from tfrec.data.behaviour.user_table import read_users
 from tfrec.data.feedback_log.erased_rows import erase, purge, rows_of, users_of
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.table import LogTable
+from tfrec.data.file_lock import held
 from tfrec.data.people.erasures import Erasures, load_people, refresh
 from tfrec.data.people.pseudonym import Pseudonyms
 from tfrec.data.readers.event_files import read_events
 from tfrec.data.readers.quarantine import Quarantine
+from tfrec.data.records import MAX_ID
 from tfrec.data.settled.examples import SettledExamples
 from tfrec.erasure import run_files, versions
-from tfrec.erasure.journal import Journal, Journals, Receipt, held
+from tfrec.erasure.journal import Journal, Journals, Receipt
 from tfrec.errors import TfrecError, UsageError
 
 log = logging.getLogger(__name__)
@@ -56,8 +58,8 @@ def forget(config: Config, user: str, *, now: int, wait: bool = True, shared: Sh
         UsageError: there is no such id.
         DataError: a table or file cannot be read or written. Run it again.
     """
-    if not 1 <= len(user) <= 512:
-        raise UsageError(f"forget: expected the id of a user, 1 to 512 characters, got {len(user)}.")
+    if not 1 <= len(user) <= MAX_ID:
+        raise UsageError(f"forget: expected the id of a user, 1 to {MAX_ID} characters, got {len(user)}.")
     journals = Journals(config.run)
     with journals.opened():
         people = load_people(config)
@@ -185,12 +187,9 @@ def _removed(config: Config, people: Pseudonyms, journals: Journals, journal: Jo
 
 def _purged(config: Config, names: Collection[str], *, wait: bool, is_alone: bool) -> Iterator[str]:
     """Remove the files of the tables' earlier versions, which a retrain may be reading."""
-    if is_alone:
-        yield from _purge_all(config, names)
-        return
     lock = config.run / "retrain" / "lock"
     with held(lock, wait=False) as free:
-        if free:
+        if free or is_alone:  # then it is held by who calls this
             yield from _purge_all(config, names)
             return
     if not wait:
@@ -222,11 +221,11 @@ def _versions(config: Config, people: Pseudonyms, erasures: Erasures, journal: J
     except TfrecError as error:
         log.warning("which versions have learnt from the user is not known: %s", error)
         return {}
-    until = until_when(config, list(by_version))
+    until = _until_when(config, list(by_version))
     return {number: until[number] for number, found in by_version.items() if mine.intersection(found)}
 
 
-def until_when(config: Config, numbers: list[int]) -> dict[int, str]:
+def _until_when(config: Config, numbers: list[int]) -> dict[int, str]:
     """How long each version stays."""
     keep, found = config.serving.keep_versions, {}
     for age, number in enumerate(reversed(numbers)):

@@ -3,8 +3,6 @@
 While an erasure is at work its journal names the user, so that whoever finishes it after a kill knows whom it is of. The receipt,
 which takes its place, does not.
 """
-import fcntl
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from tfrec.data import durable_files
+from tfrec.data.file_lock import held
 from tfrec.errors import DataError
 
 _DIRECTORY, _PENDING = "forget", "pending-"
@@ -100,23 +99,5 @@ class Journals:
         self._pending(mark).unlink(missing_ok=True)
         durable_files.sync_directory(self.path)
 
-    def receipts(self) -> list[Receipt]:
-        """Of all erasures that were finished here, oldest first."""
-        files = sorted((path for path in self.path.glob("*.json") if path.stem.isdecimal()), key=lambda path: int(path.stem))
-        return [Receipt.model_validate(json.loads(path.read_bytes())) for path in files]
-
     def _pending(self, mark: str) -> Path:
         return self.path / f"{_PENDING}{mark[:16]}.json"
-
-
-@contextmanager
-def held(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Hold a lock file for as long as the block runs; yields whether it is held, which it is in the end if this waits."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-        else:
-            yield True

@@ -104,12 +104,12 @@ def _is_of(line: bytes, user: str) -> bool:
     if isinstance(row, str):
         with contextlib.suppress(ValueError):
             row = json.loads(row)
-    ids = list(_ids(row))
+    ids = _ids(row)
     whole = re.compile(rf"(?<!\w){re.escape(user)}(?!\w)")
     return user in ids if ids else whole.search(row if isinstance(row, str) else json.dumps(row, ensure_ascii=False)) is not None
 
 
-def _ids(value: Any, *, of_person: bool = False) -> "list[str]":
+def _ids(value: Any, *, of_person: bool = False) -> list[str]:
     """The values of all fields of people in a row."""
     if isinstance(value, dict):
         return [found for key, one in value.items() for found in _ids(one, of_person=bool(_OF_PEOPLE.search(str(key))))]

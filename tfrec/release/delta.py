@@ -34,21 +34,20 @@ from tfrec.graph.inverted_index import ProbeLimits
 from tfrec.graph.signatures import Graph
 from tfrec.models.recommender import Recommender
 from tfrec.models.text_encoder import load_encoder
+from tfrec.release.export import FOR_GATEWAY, write_for_gateway
 from tfrec.release.file_digests import check_files, digests
 from tfrec.release.manifest import CHECKPOINT, FILE_NAME, Manifest, read_manifest, write_manifest
-from tfrec.release.popularity_files import COLUMNS_FILE, HIDDEN_FILE, ITEMS_FILE, PRIOR_FILE, write_columns, write_prior
 from tfrec.release.publish import newest_dir, publish, pull
 from tfrec.release.shared_versions import store_of
 from tfrec.release.verify import Verifier
 from tfrec.release.weight_shards import CATALOGUE, read_catalogue_array, share
-from tfrec.release.words.word_files import WORD_FILES, write_words
 from tfrec.training import checkpoint
 
 log = logging.getLogger(__name__)
 
 ASKED_OF_DELTA = "recommend"  # the signature whose answers show all that a delta may change
 # in a version; the rest is the parent's
-_NEW = {"variables", FILE_NAME, ITEMS_FILE, PRIOR_FILE, HIDDEN_FILE, COLUMNS_FILE, *WORD_FILES, CHECKPOINT}
+_NEW = {"variables", FILE_NAME, *FOR_GATEWAY, CHECKPOINT}
 
 
 def publish_delta(
@@ -117,9 +116,7 @@ def write_delta(made: Path, parent: Path, manifest: Manifest, recommender: Recom
         if entry.name not in checkpoint.CATALOGUE_FILES:
             _link_all(entry, made / CHECKPOINT / entry.name)
     checkpoint.save_catalogue(made / CHECKPOINT, recommender)
-    write_prior(made, recommender.prior, recommender.catalogue.ids.tolist(), hidden=recommender.catalogue.unavailable)
-    write_columns(made, recommender.catalogue.numeric_columns)
-    write_words(made, graph.plain_words())
+    write_for_gateway(made, recommender, graph)
     shared = {name: digest for name, digest in manifest.files.items() if _is_same(parent / name, made / name)}
     write_manifest(made, manifest.model_copy(update={
         "version": None, "identity": None, "copy_of": None, "rolled_back_from": None,

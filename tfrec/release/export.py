@@ -27,14 +27,15 @@ from tfrec.models.text_encoder import load_encoder
 from tfrec.release.file_digests import digests
 from tfrec.release.lineage import Lineage
 from tfrec.release.manifest import CHECKPOINT, Manifest, write_manifest
-from tfrec.release.popularity_files import write_columns, write_prior
+from tfrec.release.popularity_files import COLUMNS_FILE, HIDDEN_FILE, ITEMS_FILE, PRIOR_FILE, write_columns, write_prior
 from tfrec.release.recorded_requests import asked_of_shared, cold_signatures, recorded_requests
 from tfrec.release.shared_graph import SharedGraph
 from tfrec.release.weight_shards import split
-from tfrec.release.words.word_files import write_words
+from tfrec.release.words.word_files import WORD_FILES, write_words
 from tfrec.training import checkpoint
 
 _FIRST = Lineage()
+FOR_GATEWAY = (PRIOR_FILE, ITEMS_FILE, HIDDEN_FILE, COLUMNS_FILE, *WORD_FILES)
 
 
 def export(
@@ -72,10 +73,7 @@ def export(
             split(made / "variables")
         warm = [request for request in requests if request.signature not in cold_signatures(recommender.config)]
         write_warmup(made, warm, model=recommender.config.serving.model_name)
-        catalogue = recommender.catalogue
-        write_prior(made, recommender.prior, catalogue.ids.tolist(), hidden=catalogue.unavailable)
-        write_columns(made, catalogue.numeric_columns)
-        write_words(made, graph.plain_words())
+        write_for_gateway(made, recommender, graph)
         meta = {"held_back": list(lineage.held_back)} | ({} if result is None else {"result": dict(result)})
         checkpoint.save(made / CHECKPOINT, recommender, optimizer=optimizer, meta=meta)
         asked = requests if shared is None else asked_of_shared(requests)
@@ -83,6 +81,14 @@ def export(
                                        known=None if shared is None else shared.digests))
         made.rename(directory)
     return directory
+
+
+def write_for_gateway(made: Path, recommender: Recommender, graph: Graph) -> None:
+    """Write into a version what a gateway reads of it: `FOR_GATEWAY`."""
+    catalogue = recommender.catalogue
+    write_prior(made, recommender.prior, catalogue.ids.tolist(), hidden=catalogue.unavailable)
+    write_columns(made, catalogue.numeric_columns)
+    write_words(made, graph.plain_words())
 
 
 def _manifest(made: Path, graph: Graph, recommender: Recommender, requests: list[Request], lineage: Lineage, *,

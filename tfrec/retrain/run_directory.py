@@ -8,7 +8,6 @@
     behaviour.parquet         what was read of `data.interactions`; made again when it is missing (`kept_preferences.py`)
     waiting.json              the result of the newest run that waited: there may be one every five minutes
 """
-import fcntl
 import json
 import shutil
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from tfrec.data import durable_files
+from tfrec.data.file_lock import held
 from tfrec.errors import DataError, TfrecError
 from tfrec.retrain.result import WAITING, Retrained
 
@@ -44,12 +44,9 @@ class RunDirectory:
         Raises:
             TfrecError: another retrain is at work in it.
         """
-        path.mkdir(parents=True, exist_ok=True)
-        with (path / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released when the process ends, however it ends
-            except OSError as e:
-                raise TfrecError(f"{path}: another retrain of this run is at work. Wait until it has ended.") from e
+        with held(path / "lock", wait=False) as is_held:
+            if not is_held:
+                raise TfrecError(f"{path}: another retrain of this run is at work. Wait until it has ended.")
             directory = cls(path)
             directory.sweep()
             yield directory

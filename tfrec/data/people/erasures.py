@@ -5,7 +5,7 @@ published versions have learnt from the user. It stays for ever: base interactio
 that is put back from a backup may hold rows of the user again.
 """
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -47,7 +47,7 @@ class Erasures:
 
     def __init__(self, log_uri: str) -> None:
         self.table = LogTable(f"{log_uri.rstrip('/')}/erasures", _SCHEMA)
-        self._known: tuple[int, list[dict[str, object]]] | None = None
+        self._known: tuple[int, list[dict[str, Any]]] | None = None
 
     def read(self, people: Pseudonyms) -> list[Erasure]:
         """All tombstones, oldest first.
@@ -61,8 +61,7 @@ class Erasures:
             raise UsageError(f"{self.table.uri}: the users who were erased are known by another pseudonym key than this one. "
                              "Copy pseudonym.key from the machine that erased them, or set TFREC_PSEUDONYM_KEY to its content: "
                              "without it, their rows would be read again.")
-        return [Erasure(int(str(row["seq"])), str(row["mark"]), int(str(row["time"])),
-                        None if row["part"] is None else int(str(row["part"])), bool(row["in_base"])) for row in rows]
+        return [Erasure(row["seq"], row["mark"], row["time"], row["part"], row["in_base"]) for row in rows]
 
     def newest(self) -> int:
         """The number of the newest tombstone, which is that of all of them; 0 when there is none."""
@@ -79,7 +78,7 @@ class Erasures:
                    "writer": _WRITER, "seq": len(known) + 1}
             self.table.append(pa.Table.from_pylist([row], _SCHEMA), writer=_WRITER)  # nothing happens where the number is taken
 
-    def _rows(self) -> Sequence[dict[str, object]]:
+    def _rows(self) -> Sequence[dict[str, Any]]:
         if not self.table.exists():
             return []
         version = self.table.open().version()

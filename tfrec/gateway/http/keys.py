@@ -21,9 +21,8 @@ from tfrec.gateway.http.rate_limit import TokenBucket
 log = logging.getLogger(__name__)
 
 ROLES = SERVE, LOG, EXPLAIN, FORGET = "serve", "log", "explain", "forget"
-_LINE = re.compile(
-    r"(?P<name>[\w.-]+)\s+(?P<roles>(serve|log|explain|forget)(,(serve|log|explain|forget))*)\s+(?P<sha>[0-9a-f]{64})(\s+(?P<rate>\d+(\.\d+)?))?"
-)
+_ROLE = f"({'|'.join(ROLES)})"
+_LINE = re.compile(rf"(?P<name>[\w.-]+)\s+(?P<roles>{_ROLE}(,{_ROLE})*)\s+(?P<sha>[0-9a-f]{{64}})(\s+(?P<rate>\d+(\.\d+)?))?")
 _FORM = "name roles sha256 [rate], e.g. `shop serve,log 9f86...0a08 200`"
 
 

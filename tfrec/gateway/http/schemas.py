@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema, model_validator
 from pydantic_core import core_schema
 
-from tfrec.data.records import Context, Seconds, Value
+from tfrec.data.records import MAX_ID, Context, Seconds, Value
 
 MAX_BATCH = 1_000  # requests in one call
 MAX_EXPLAINED = 32  # each asks the model once for every event and word piece
@@ -16,7 +16,6 @@ _MAX_HISTORY = 10_000
 _MAX_TAGS = 1_000
 _MAX_RULES = 20  # bounds, and caps
 _MAX_QUERY = 10_000  # characters; a search text is not a document
-MAX_ID = 512  # characters
 
 _ID = f"An id is a text of 1 to {MAX_ID} characters, or a whole number, which is read as text. Send anything else as text."
 

@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel
 
 from tfrec.config import GatewayConfig
+from tfrec.data.records import MAX_ID
 from tfrec.erasure.journal import Receipt
 from tfrec.gateway.http.admission import CALLER, CODING, DEADLINE, USERS
 from tfrec.gateway.http.body_reader import BodyReader, check_sizes, to_json
@@ -24,7 +25,6 @@ from tfrec.gateway.http.openapi import request_body, responses
 from tfrec.gateway.http.rate_limit import charge_list
 from tfrec.gateway.http.refusal import RequestRefused
 from tfrec.gateway.http.request_body import LARGE_BYTES
-from tfrec.gateway.http.schemas import MAX_ID
 from tfrec.gateway.metrics import Metrics
 
 T = TypeVar("T", bound=BaseModel)

@@ -5,7 +5,6 @@ et al. 2011), and prunes a trial whose best score so far is below the median of 
 function of the seed and of the trials that have ended. So a sweep that was killed goes on as if it had not been: the trial that
 was running draws the same settings again, and goes on from its last finished epoch.
 """
-import fcntl
 import gc
 import hashlib
 import json
@@ -27,6 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tfrec.config import Config, SweepConfig
 from tfrec.data.behaviour.interactions import Interactions
+from tfrec.data.file_lock import held
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.errors import TfrecError
 from tfrec.training.devices import choose_strategy
@@ -154,12 +154,9 @@ def _distribution(values: Span | Choices) -> BaseDistribution:
 
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released when the process ends, however it ends
-        except OSError as e:
-            raise TfrecError(f"{directory}: another sweep of this run is at work. Wait until it has ended.") from e
+    with held(directory / "lock", wait=False) as is_held:
+        if not is_held:
+            raise TfrecError(f"{directory}: another sweep of this run is at work. Wait until it has ended.")
         yield
 
 
