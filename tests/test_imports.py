@@ -28,6 +28,7 @@ ROOMS = [
     "models.pretrained", "models.tokenizer", "models.bert", "models",
     "training", "training.encoder", "training.train", "training.slates", "training.sweep",
     "evaluation",
+    "experiments",
     "client",
     "model_server",
     "graph",
@@ -41,7 +42,8 @@ ROOMS = [
 ]  # fmt: skip
 ANYWHERE = ["errors", "nearest", "config", "config_file", "terminal"]
 TENSORFLOW_FREE = [
-    "data", "models.pretrained", "evaluation", "ingest", "demo.report", "demo.clock", "demo.traffic", *ANYWHERE, "__init__",
+    "data", "models.pretrained", "evaluation", "experiments", "ingest", "demo.report", "demo.clock", "demo.traffic", *ANYWHERE,
+    "__init__",
 ]  # fmt: skip
 # themselves on no TensorFlow, but what they measure is
 TRAINS = ("tfrec.evaluation.prequential", "tfrec.evaluation.leave_one_out")
