@@ -62,7 +62,7 @@ def recommender(settings: Config, *, n: int = 40, stir: bool = True) -> Recommen
 
 def keep_vectors(settings: Config, items: Catalogue, vectors: np.ndarray) -> None:
     """Put text vectors into the run's cache, so that no encoder is loaded."""
-    text_cache(settings).vectors(items.texts, lambda _: vectors)
+    text_cache(settings).rows(items.texts, lambda _: vectors)
 
 
 def batch(made: Recommender, inter: Interactions, *, learn: np.ndarray | None = None) -> dict[str, np.ndarray]:

@@ -25,7 +25,7 @@ from tfrec.models.query_tower import QueryTower
 from tfrec.models.ranking.item_rates import ItemRates
 from tfrec.models.ranking.ranker import Ranker
 from tfrec.models.residual_slots import assign_slots
-from tfrec.models.text_cache import TextCache
+from tfrec.models.text_cache import VectorCache
 from tfrec.models.text_encoder import identity, load_encoder
 from tfrec.models.two_tower import TwoTower
 
@@ -197,7 +197,7 @@ def encode_catalogue(
         encoder = load_encoder(config.text)
         return encoder.encode(missing, role="item", batch_size=config.text.batch_size, advance=advance)
 
-    return text_cache(config).vectors(texts, encode)
+    return text_cache(config).rows(texts, encode)
 
 
 def with_encoder(config: Config, encoder: str) -> Config:
@@ -205,6 +205,6 @@ def with_encoder(config: Config, encoder: str) -> Config:
     return config.model_copy(update={"text": config.text.model_copy(update={"encoder": encoder})})
 
 
-def text_cache(config: Config) -> TextCache:
+def text_cache(config: Config) -> VectorCache:
     """The run's cache of text vectors, for the files of the encoder as they are now."""
-    return TextCache(config.run / TEXT_VECTORS, identity=identity(config.text))
+    return VectorCache(config.run / TEXT_VECTORS, identity=identity(config.text))

@@ -18,7 +18,8 @@ from tfrec.data.items.catalogue_cache import cached_catalogue
 from tfrec.data.items.numeric_columns import numeric_table
 from tfrec.errors import ServingError
 from tfrec.graph.served_weights import TOWERS, tower_weights
-from tfrec.models.lexical.postings import Floats, Postings, texts_by_field
+from tfrec.models.lexical.counts import texts_by_field
+from tfrec.models.lexical.postings import Floats, Postings
 from tfrec.models.lexical.terms import LexicalTerms
 from tfrec.models.popularity_prior import PopularityPrior
 from tfrec.models.ranking.item_rates import ItemRates

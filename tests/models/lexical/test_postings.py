@@ -11,8 +11,9 @@ from tfrec.config import Config, load_config
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Item
 from tfrec.errors import ConfigError, ModelError
+from tfrec.models.lexical.counts import count_terms
 from tfrec.models.lexical.lexicon import FIELDS_FILE, Lexicon
-from tfrec.models.lexical.postings import TRIGRAMS, count_terms, postings
+from tfrec.models.lexical.postings import TRIGRAMS, postings
 from tfrec.models.lexical.terms import LexicalTerms
 from tfrec.models.lexical.word_match import WordMatch
 from tfrec.models.tokenizer.tokenizer import Tokenizer
@@ -35,7 +36,7 @@ def lexicon(items: Catalogue, config: Config | None = None) -> Lexicon:
 
 def graph(of: Lexicon, queries: list[str], order: np.ndarray | None = None) -> np.ndarray:
     match = WordMatch(of, order, keep=lambda name, value: tf.Variable(value, shape=[None]))
-    n = len(of.counts.length[0]) if order is None else len(order)
+    n = of.postings().n_items if order is None else len(order)
     return match(tf.constant(queries, tf.string, [len(queries)]), tf.constant(n)).numpy()
 
 
@@ -66,8 +67,9 @@ def test_fields_count_by_their_weights_and_the_first_is_taken_for_the_name() -> 
 
 def test_names_have_trigrams_and_long_texts_have_none() -> None:
     counts = count_terms(catalogue({"title": "ab", "plot": LONG}), TOKENIZER)
-    assert counts.names == ("title",)
-    assert {counts.fields[field] for field in counts.field[counts.term >= TERMS.n_pieces]} == {"title"}
+    assert counts.fields == ("title", "plot")
+    assert list(counts.trigrams) == ["title"]
+    assert counts.trigrams["title"].sum() == 2  # "_ab" and "ab_"
 
 
 def test_a_typo_in_a_name_still_finds_it() -> None:

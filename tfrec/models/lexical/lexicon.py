@@ -11,7 +11,8 @@ import numpy.typing as npt
 from tfrec.config import Config
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.errors import ConfigError, ModelError
-from tfrec.models.lexical.postings import Counts, Floats, Postings, count_terms, postings
+from tfrec.models.lexical.counts import Counts, count_terms
+from tfrec.models.lexical.postings import Floats, Postings, postings
 from tfrec.models.lexical.terms import LexicalTerms
 from tfrec.models.text_encoder import load_encoder
 from tfrec.models.tokenizer.tokenizer import Tokenizer
@@ -44,7 +45,7 @@ class Lexicon:
         if not config.search.lexical or not any(catalogue.texts):
             return None
         tokenizer = tokenizer or load_encoder(config.text).tokenizer
-        counts = count_terms(catalogue, tokenizer)
+        counts = count_terms(catalogue, tokenizer, config.run if config.run.is_dir() else None)
         unknown = sorted(config.search.fields.keys() - set(counts.fields))
         if unknown:
             raise ConfigError(f"search.fields: expected text fields of the catalogue, which are {', '.join(counts.fields)}; got "

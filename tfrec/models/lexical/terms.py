@@ -11,6 +11,8 @@ import tensorflow as tf
 from tfrec.models.lexical.plain_terms import CHARACTERS, EDGE, GRAM, GRAM_BUCKETS, QUERY_PIECES
 from tfrec.models.tokenizer.tokenizer import Tokenizer
 
+READING = 1  # changes when the same text and tokenizer come to give other terms
+
 
 class LexicalTerms:
     """Turns texts into term ids, as one function for catalogues and for the served graph.
@@ -30,14 +32,33 @@ class LexicalTerms:
 
     def __call__(self, texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
         """Texts `[n]` -> their word pieces `[n, (pieces)]` and their trigrams `[n, (trigrams)]`, int32, in their order."""
-        clean = self._tokenizer.clean(tf.strings.lower(tf.strings.substr(texts, 0, CHARACTERS, unit="UTF8_CHAR"), "utf-8"))
-        pieces = self._tokenizer.clean_ids(clean)
-        return tf.ragged.boolean_mask(pieces, pieces.with_values(pieces.values != self._tokenizer.unknown)), self._grams(clean)
+        clean = self._clean(texts)
+        return self._pieces(clean), self._grams(clean)
+
+    def pieces(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        """The word pieces alone."""
+        return self._pieces(self._clean(texts))
+
+    def trigrams(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        """The trigrams alone."""
+        return self._grams(self._clean(texts))
 
     def of_queries(self, texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
         """As for any text, but no more than the first terms: what a long query costs is bounded."""
         pieces, grams = self(texts)
         return pieces[:, :QUERY_PIECES], grams[:, : 4 * QUERY_PIECES]
+
+    @property
+    def identity(self) -> str:
+        """What the terms of a text depend on."""
+        return repr((READING, self._tokenizer.digest))
+
+    def _clean(self, texts: tf.Tensor) -> tf.Tensor:
+        return self._tokenizer.clean(tf.strings.lower(tf.strings.substr(texts, 0, CHARACTERS, unit="UTF8_CHAR"), "utf-8"))
+
+    def _pieces(self, clean: tf.Tensor) -> tf.RaggedTensor:
+        pieces = self._tokenizer.clean_ids(clean)
+        return tf.ragged.boolean_mask(pieces, pieces.with_values(pieces.values != self._tokenizer.unknown))
 
     def _grams(self, clean: tf.Tensor) -> tf.RaggedTensor:
         words = tf.strings.split(tf.strings.regex_replace(clean, "▁", " "))

@@ -4,6 +4,8 @@ In training it runs on the host, inside `tf.data` (XLA compiles no string op). I
 those of the checkpoint's own tokenizer, with one exception on purpose: a text that spells [SEP] or another special token is read
 as those characters, so nobody can inject one.
 """
+import hashlib
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -49,6 +51,7 @@ class Tokenizer(tf.Module):
         self.pad, self.start, self.end, self.mask = files.pad, files.start, files.end, files.mask
         self.unknown = files.unknown
         self._names = tf.constant(files.pieces)
+        self._reference = files.reference
         self._model = (WordPieces if files.kind == "WordPiece" else SentencePieces)(files)
         _compare(files, self._model)
         self._prompts: dict[Role, _Prompt] = {}
@@ -84,6 +87,11 @@ class Tokenizer(tf.Module):
     def n_pieces(self) -> int:
         """How many pieces there are: ids are below it."""
         return int(self._names.shape[0])
+
+    @cached_property
+    def digest(self) -> str:
+        """Return a digest of the checkpoint's tokenizer."""
+        return hashlib.sha256(self._reference.to_str().encode()).hexdigest()
 
     def clean(self, texts: tf.Tensor) -> tf.Tensor:
         """Return strings `[batch]` as the checkpoint normalizes them, with spaces (or `▁`) between words."""

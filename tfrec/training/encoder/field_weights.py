@@ -20,8 +20,7 @@ from tfrec.data.examples.pairs import Pairs
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.models.item_tower import principal_components
 from tfrec.models.lexical.lexicon import Lexicon, default_weights
-from tfrec.models.lexical.postings import Floats, count_terms, postings
-from tfrec.models.lexical.terms import LexicalTerms
+from tfrec.models.lexical.postings import Floats, postings
 from tfrec.models.text_encoder import load_encoder
 
 log = logging.getLogger(__name__)
@@ -50,12 +49,13 @@ def fit_field_weights(config: Config, catalogue: Catalogue, pairs: Pairs) -> dic
     """
     used = np.unique(pairs.query)[:MOST]
     encoder = load_encoder(config.text)
-    if Lexicon.of(config, catalogue, encoder.tokenizer) is None:
+    lexicon = Lexicon.of(config, catalogue, encoder.tokenizer)
+    if lexicon is None:
         return {}
     if len(used) < LEAST:
         log.info("weights of text fields: %d queries are held out, and %d are needed; the defaults stay", len(used), LEAST)
         return {}
-    counts, terms = count_terms(catalogue, encoder.tokenizer), LexicalTerms(encoder.tokenizer)
+    counts, terms = lexicon.counts, lexicon.terms
     by_field = [postings(counts, {name: float(name == field) for name in counts.fields}) for field in counts.fields]
     queries = [pairs.queries[query] for query in used]
     asked = encoder.encode(queries, role="query", batch_size=config.text.batch_size)
