@@ -396,5 +396,5 @@ def test_no_block_of_the_documentation_was_left_out(request: pytest.FixtureReque
     here = [item for item in request.session.items if item.path == request.path]
     if len(here) < len([name for name in globals() if name.startswith("test_")]):
         pytest.skip("only some of the tests have run")
-    wanted = {one.text: str(one) for one in [*pages.blocks("bash", ""), *pages.blocks("python")]}
+    wanted = {one.text: str(one) for one in [*pages.blocks("bash", ""), *pages.blocks("python", "")]}
     assert {wanted[text] for text in wanted.keys() - RUN_BLOCKS} == set()

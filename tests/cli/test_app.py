@@ -11,12 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 import tfrec
+from tests.certificates import Authority
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
 from tfrec.data.feedback_log.writer import LogWriter
 from tfrec.data.records import Impression, Outcome
 from tfrec.errors import TfrecError
 from tfrec.model_server.options import ServeOptions
+from tfrec.model_server.text_protos import read_ssl
 from tfrec.release.manifest import Manifest, write_manifest
 
 ROOT = Path(__file__).parents[2]
@@ -41,9 +43,9 @@ def test_an_unknown_command_is_wrong_usage(call):
 def test_the_help_lists_exactly_the_commands(call):
     code, out, _ = call("--help")
     # a command is the first word of its line, or the first in the box that a terminal gets
-    listed = re.findall(r"^(?:│ |  )([a-z]+) {2,}\S", out.partition("Commands")[2], re.MULTILINE)
-    commands = ("demo pretrain tune train evaluate sweep export retrain ingest join serve gateway publish pull rollback status "
-                "ope forget")
+    listed = re.findall(r"^(?:│ |  )([a-z-]+) {2,}\S", out.partition("Commands")[2], re.MULTILINE)
+    commands = ("demo pretrain tune train evaluate sweep export retrain ingest join serve ssl-config gateway publish pull "
+                "rollback status ope forget")
     assert (code, listed) == (0, commands.split())
 
 
@@ -245,6 +247,30 @@ def test_serve_takes_a_model_server_s_flags_and_no_run(call, monkeypatch):
     assert served == [ServeOptions(model_config_file="/etc/models.config")]
     code, _, err = call("serve", "--model_base_path=/models/films", "--port=many")
     assert (code, "argument --port: expected a whole number, got 'many'" in err) == (2, True)
+
+
+def test_serve_passes_the_certificates_of_the_settings_unless_told_others(call, monkeypatch, tmp_path):
+    served = []
+    monkeypatch.setattr("tfrec.model_server.server.serve", lambda options, others: served.append(options.ssl_config_file))
+    monkeypatch.setattr("tfrec.model_server.server.find_model_server", lambda: Path("tensorflow_model_server"))
+    authority = Authority(tmp_path)
+    cert, key = authority.sign("server")
+    tls = ["--set", f"serving.tls.cert={cert}", "--set", f"serving.tls.key={key}", "--model_base_path=/models/films"]
+    assert call("serve", *tls, "--set", f"serving.tls.client_ca={authority.ca}")[0] == 0
+    assert call("serve", *tls, "--ssl_config_file=mine")[0] == 0
+    assert served[1] == "mine"
+    found = read_ssl(served[0])
+    assert (found.server_cert, found.server_key) == (cert.read_text(), key.read_text())
+    assert (found.custom_ca, found.client_verify) == (authority.ca.read_text(), True)
+    reader = "import sys; print(open(sys.argv[1]).read().count('PRIVATE KEY'))"
+    seen = subprocess.run([sys.executable, "-c", reader, served[0]], close_fds=False, capture_output=True, text=True)
+    assert seen.stdout == "2\n", "a program that takes this one over can read it"
+    assert call("ssl-config", *tls[:4], "--out", tmp_path / "ssl.config")[0] == 0
+    assert not read_ssl(str(tmp_path / "ssl.config")).client_verify
+    code, _, err = call("serve", *tls[:2], "--set", f"serving.tls.key={authority.ca}", tls[-1])
+    assert (code, "ca.crt (serving.tls.key): expected a certificate and a private key" in err) == (2, True)
+    code, _, err = call("ssl-config")
+    assert (code, "set serving.tls.cert and serving.tls.key" in err) == (2, True)
 
 
 @pytest.fixture

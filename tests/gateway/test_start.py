@@ -8,17 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.gateway.test_history import RULE, did, logged
-from tfrec.config import GatewayConfig
+from tfrec.config import GatewayConfig, load_config
 from tfrec.data.behaviour.first_seen import first_seen
 from tfrec.data.behaviour.newcomers import HISTORY_SECONDS
 from tfrec.data.behaviour.newest_outcomes import first_positives
 from tfrec.data.records import Outcome
+from tfrec.errors import UsageError
 from tfrec.gateway.first_seen import FirstSeen
 from tfrec.gateway.history import UserHistories
 from tfrec.gateway.live_popularity import LivePopularity
 from tfrec.gateway.metrics import Metrics
 from tfrec.gateway.popularity_by_label import PopularityByLabel
 from tfrec.gateway.rolling_prior import Choice
+from tfrec.gateway.serve import serve_gateway
 from tfrec.models.popularity_prior import Override, PopularityPrior
 from tfrec.release.popularity_files import write_prior
 
@@ -90,3 +92,9 @@ def test_users_are_known_since_the_earliest_time_that_is_told(tables: list[dict[
     expected = [now - since[user] < HISTORY_SECONDS for user in "uvwxy"]
     assert first.newcomers(pa.array(list("uvwxy")), np.full(5, now), now=now).tolist() == expected
     assert [first.is_newcomer(user, now, now=now) for user in "uvwxy"] == expected
+
+
+def test_a_certificate_that_is_missing_ends_the_start(tmp_path: Path) -> None:
+    config = load_config(None, [f"run={tmp_path}", f"gateway.tls.ca={tmp_path}/ca.crt"])
+    with pytest.raises(UsageError, match=r"ca.crt \(gateway.tls.ca\): cannot be read: No such file"):
+        serve_gateway(config)

@@ -249,12 +249,12 @@ def test_bad_model_configs_are_usage_errors(tmp_path: Path, text: str, message: 
 
 
 def test_flags_are_read_as_the_real_server_reads_them() -> None:
-    words = ["--port=1", "--enable_batching", "--model_base_path=/m", "--enable_model_warmup=false", "--ssl_config_file=x"]
+    words = ["--port=1", "--enable_batching", "--model_base_path=/m", "--enable_model_warmup=false", "--platform_config_file=x"]
     options, others = parse_flags(words, model_name="tfrec", port=2)
     assert options == ServeOptions(
         port=1, model_name="tfrec", model_base_path="/m", enable_batching=True, enable_model_warmup=False
     )
-    assert others == ["--ssl_config_file=x"]
+    assert others == ["--platform_config_file=x"]
     with pytest.raises(UsageError, match="argument --enable_batching: expected true or false, got 'maybe'"):
         parse_flags(["--enable_batching=maybe"])
     with pytest.raises(UsageError, match="--batching_parameters_file is given without --enable_batching=true"):
@@ -313,8 +313,8 @@ def test_it_listens_on_the_loopback_unless_told_otherwise() -> None:
 
 
 def test_flags_that_only_the_real_server_has_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--model_base_path=/m", "--ssl_config_file=x"]) == 2
-    assert "embedded server has no --ssl_config_file=x" in capsys.readouterr().err
+    assert main(["--model_base_path=/m", "--platform_config_file=x"]) == 2
+    assert "embedded server has no --platform_config_file=x" in capsys.readouterr().err
 
 
 def test_the_real_binary_is_found_and_takes_over_with_its_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from tfrec.errors import UsageError
+from tfrec.model_server.ssl_config import server_credentials
 from tfrec.model_server.text_protos import Batching, read_batching, read_metrics_path
 
 
@@ -44,3 +45,19 @@ def test_monitoring(tmp_path: Path) -> None:
     assert read_metrics_path(written(tmp_path, 'prometheus_config { enable: true path: "/metrics" }')) == "/metrics"
     with pytest.raises(UsageError, match="cannot be read as a tensorflow.serving.MonitoringConfig"):
         read_metrics_path(str(tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "config: expected server_key and server_cert, as PEM text. `tfrec ssl-config` writes such a file."),
+        ('server_key: "k" server_cert: "c" client_verify: true', "config: expected custom_ca, against which clients"),
+        ('server_key: "secret', "config: Error parsing text-format tensorflow.serving.SSLConfig: 1:13"),
+    ],
+)
+def test_certificates_that_cannot_be_used(tmp_path: Path, text: str, message: str) -> None:
+    assert server_credentials("") is None
+    with pytest.raises(UsageError) as caught:
+        server_credentials(written(tmp_path, text))
+    assert message in str(caught.value)
+    assert "secret" not in str(caught.value)

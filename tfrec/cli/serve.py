@@ -1,7 +1,9 @@
-"""`tfrec serve`, the model server, and `tfrec gateway`, which an application calls."""
+"""`tfrec serve`, the model server, its file of certificates, and `tfrec gateway`, which an application calls."""
+import dataclasses
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,11 +23,12 @@ def serve(config: Config, context: typer.Context) -> None:
     --model_base_path, --model_config_file, --model_config_file_poll_wait_seconds, --file_system_poll_wait_seconds,
     --enable_batching, --batching_parameters_file, --monitoring_config_file, --enable_grpc_healthcheck_service,
     --allow_version_labels_for_unavailable_models, --grpc_max_threads, --grpc_socket_path, --grpc_channel_arguments,
-    --rest_api_timeout_in_ms, --max_num_load_retries, --load_retry_interval_micros, --enable_model_warmup. Without a base path
-    and without a model config it serves what the configuration's run has published.
+    --rest_api_timeout_in_ms, --max_num_load_retries, --load_retry_interval_micros, --enable_model_warmup,
+    --ssl_config_file. Without a base path and without a model config it serves what the configuration's run has published.
 
     The embedded server listens on the loopback address; --host=0.0.0.0 lets other machines in. The real one listens on every
-    interface. Whoever reaches either of them may change what it serves: keep its ports from others.
+    interface. Whoever reaches either of them may change what it serves: keep its ports from others,
+    or let serving.tls.client_ca say whom gRPC answers. REST has no TLS: --rest_api_port=0 closes it.
     """
     from tfrec.model_server.options import ServeOptions, parse_flags
     from tfrec.model_server.server import find_model_server, serve
@@ -42,9 +45,27 @@ def serve(config: Config, context: typer.Context) -> None:
         _follow(config)
     if not named and not config.models_dir.is_dir():
         raise UsageError(f"Nothing is published in {config.models_dir}. Check --set run=..., or publish first: tfrec publish.")
+    if config.serving.tls.cert is not None and not options.ssl_config_file:
+        from tfrec.model_server.ssl_config import ssl_config_in_memory
+
+        options = dataclasses.replace(options, ssl_config_file=ssl_config_in_memory(config.serving.tls))
     if find_model_server() is None:
         load_tensorflow()
     serve(options, others)
+
+
+@configured
+def ssl_config(
+    config: Config,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write, with the private key.")] = Path("ssl.config"),
+) -> None:
+    """Write the file that --ssl_config_file of tensorflow_model_server names, from the certificates of serving.tls.
+
+    Needed where the model server is not started by `tfrec serve`, which passes the certificates itself.
+    """
+    from tfrec.model_server.ssl_config import write_ssl_config
+
+    write_ssl_config(config.serving.tls, out)
 
 
 def _follow(config: Config) -> None:

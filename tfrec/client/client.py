@@ -37,6 +37,7 @@ from tfrec.client.slate_options import HeadWeights, head_inputs
 from tfrec.client.tensors import from_proto, text_array, to_proto
 from tfrec.client.transport import Transport
 from tfrec.client.version_inputs import VersionInputs, inputs_of, may_differ
+from tfrec.config import ClientTls
 from tfrec.errors import UsageError
 
 EPSILON = 0.05  # one position in twenty is chosen from all items that may be shown
@@ -54,12 +55,17 @@ class Client:
         model: the name by which the server knows the model.
         timeout: seconds that a call may take, retries included.
         attempts: how often a call is tried while the server is down; 1 turns all retries off.
+        tls: certificates; by default the connection is not encrypted.
+
+    Raises:
+        UsageError: a certificate or key of `tls` cannot be used.
     """
 
-    def __init__(self, address: str, *, model: str = "tfrec", timeout: float = 2.0, attempts: int = 3) -> None:
+    def __init__(self, address: str, *, model: str = "tfrec", timeout: float = 2.0, attempts: int = 3,
+                 tls: ClientTls | None = None) -> None:
         self._model = model
         self._versions = VersionInputs()
-        self._transport = Transport(address, timeout=timeout, attempts=attempts)
+        self._transport = Transport(address, timeout=timeout, attempts=attempts, tls=tls or ClientTls())
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._transport.channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._transport.channel)
 

@@ -12,10 +12,11 @@ from tfrec.config.serving import ServingConfig
 from tfrec.config.settings import Config, load_config
 from tfrec.config.sweep import SweepConfig
 from tfrec.config.text import TextConfig, Tuning, TuningConfig
+from tfrec.config.tls import ClientTls, ServerTls
 from tfrec.config.training import Device, ModelConfig, TrainingConfig
 
 __all__ = [
-    "Config", "DataConfig", "Device", "FeaturesConfig", "GatewayConfig", "IngestConfig", "Kind", "ModelConfig", "Objective",
-    "Queries", "RankerConfig", "Rating", "RetrainConfig", "RewardConfig", "SearchConfig", "Section", "ServingConfig",
-    "SweepConfig", "TextConfig", "TrainingConfig", "Tuning", "TuningConfig", "WeightChange", "load_config",
+    "ClientTls", "Config", "DataConfig", "Device", "FeaturesConfig", "GatewayConfig", "IngestConfig", "Kind", "ModelConfig",
+    "Objective", "Queries", "RankerConfig", "Rating", "RetrainConfig", "RewardConfig", "SearchConfig", "Section", "ServerTls",
+    "ServingConfig", "SweepConfig", "TextConfig", "TrainingConfig", "Tuning", "TuningConfig", "WeightChange", "load_config",
 ]

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from tfrec.config.section import Section, Since, ascending
+from tfrec.config.tls import ClientTls
 
 
 class Exploring(Since):
@@ -37,6 +38,7 @@ class GatewayConfig(Section):
     epsilon: float = Field(0.05, ge=0, le=1)  # Of Plackett-Luce: in each position, the chance of any item that may be shown.
     epsilon_changes: tuple[Exploring, ...] = ()  # Later values, in order of time: [{since = 2026-11-01, epsilon = 0.02}].
     alpha: float = Field(1.0, ge=0)  # Of thompson and linucb: how many standard deviations uncertainty counts.
+    tls: ClientTls = ClientTls()  # How it asks the model server.
 
     _in_order = field_validator("epsilon_changes")(ascending)
 

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from tfrec.config.section import Section, url
+from tfrec.config.tls import ServerTls
 
 SHORTLIST = 200  # Items.
 
@@ -20,6 +21,7 @@ class ServingConfig(Section):
     recall_target: float = Field(0.99, gt=0, le=1)  # Share of the exact best 100 that a large catalogue's index finds.
     newcomer_share: float = Field(0.0, ge=0, lt=1)  # Share of epsilon for items without feedback. 0: as for all others.
     index_storage: Literal["float32", "bfloat16", "int8"] = "float32"  # The type of item vectors. The smaller ones save memory.
+    tls: ServerTls = ServerTls()
 
     _models = field_validator("models")(url)
 

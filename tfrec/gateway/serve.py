@@ -73,7 +73,8 @@ def serve_gateway(
     feedback = FeedbackLog(config.log_uri)
     with (
         LogWriter(feedback, WriteAheadFile(config.run / "wal", writer), erased_among=pseudonyms.erased_among) as log_writer,
-        Client(model_server, model=config.serving.model_name, timeout=settings.model_timeout_seconds) as client,
+        Client(model_server, model=config.serving.model_name, timeout=settings.model_timeout_seconds,
+               tls=settings.tls) as client,
         closing(_peers(settings, config.run, pseudonyms, writer)) as peers,
     ):
         popularity = PopularityByLabel(settings, metrics=metrics, version_dir=lambda version: _version_dir(config, version))

@@ -20,6 +20,7 @@ from tfrec.model_server.registry import Registry
 from tfrec.model_server.rest.app import RestApi
 from tfrec.model_server.rest.server import RestServer
 from tfrec.model_server.saved_model import SavedModel
+from tfrec.model_server.ssl_config import server_credentials
 from tfrec.model_server.text_protos import read_batching, read_metrics_path, read_models
 from tfrec.model_server.versions import ModelVersions
 
@@ -33,6 +34,7 @@ class EmbeddedServer:
         self.options = options
         self._stopping = stopping
         self._configs = _configs(options)
+        self._credentials = server_credentials(options.ssl_config_file)
         self._metrics_path = read_metrics_path(options.monitoring_config_file)
         self._metrics = ServerMetrics(enabled=bool(self._metrics_path))
         scheduler = Scheduler(read_batching(options.batching_parameters_file), self._metrics) if options.enable_batching else None
@@ -67,7 +69,8 @@ class EmbeddedServer:
         if options.grpc_socket_path:
             addresses.append(f"unix:{options.grpc_socket_path}")
         self._grpc = start_grpc(self._registry, addresses, threads=threads, metrics=self._metrics,
-                                health=options.enable_grpc_healthcheck_service, arguments=options.channel_arguments())
+                                health=options.enable_grpc_healthcheck_service, arguments=options.channel_arguments(),
+                                credentials=self._credentials)
         for address in addresses:
             log.info("Running gRPC ModelServer at %s ...", address)
         if options.rest_api_port:

@@ -179,7 +179,7 @@ def status(registry: Registry, name: str, number: int | None) -> get_model_statu
 
 
 def start_grpc(registry: Registry, addresses: Sequence[str], *, threads: int, metrics: ServerMetrics, health: bool,
-               arguments: Sequence[tuple[str, int | str]] = ()) -> grpc.Server:
+               arguments: Sequence[tuple[str, int | str]] = (), credentials: grpc.ServerCredentials | None = None) -> grpc.Server:
     """Serve both services at `addresses`.
 
     Args:
@@ -189,6 +189,7 @@ def start_grpc(registry: Registry, addresses: Sequence[str], *, threads: int, me
         metrics: count the requests.
         health: whether to serve the health service as well.
         arguments: of the channel; they override our own.
+        credentials: of TLS, at each address; None: none.
 
     Raises:
         ServingError: an address is taken.
@@ -204,9 +205,14 @@ def start_grpc(registry: Registry, addresses: Sequence[str], *, threads: int, me
         health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     for address in addresses:
         try:
-            server.add_insecure_port(address)
+            if credentials is None:
+                server.add_insecure_port(address)
+            else:
+                server.add_secure_port(address, credentials)
         except RuntimeError as error:
             flag = "--grpc_socket_path" if address.startswith("unix:") else "--port"
-            raise ServingError(f"{address}: cannot listen for gRPC, as another server may. Choose another {flag}.") from error
+            pair = "" if credentials is None else " Or the key of --ssl_config_file is not that of its certificate."
+            raise ServingError(
+                f"{address}: cannot listen for gRPC, as another server may. Choose another {flag}.{pair}") from error
     server.start()
     return server

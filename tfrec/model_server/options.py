@@ -11,6 +11,7 @@ from tfrec.errors import UsageError
 
 LOOPBACK = "127.0.0.1"
 
+_LONGEST_SOCKET = 107  # bytes of a UNIX socket's path, as Linux has it
 _MAX_INT32 = (1 << 31) - 1
 _WITHIN = (  # flag, least and most
     ("port", 0, 65535),
@@ -47,6 +48,7 @@ class ServeOptions:
     monitoring_config_file: str = ""  # none: no metrics
     enable_grpc_healthcheck_service: bool = False
     grpc_max_threads: int = 4 * (os.cpu_count() or 1)
+    ssl_config_file: str = ""  # none: plain gRPC. REST is plain always
     host: str = ""  # the address to listen on; empty: LOOPBACK
     poll_seconds: float = 0.0  # between two looks at the base paths, in place of the real flag, which takes whole seconds only
     parent: int = 0  # process id; the server ends when that process has ended, however it did
@@ -60,6 +62,9 @@ class ServeOptions:
             raise UsageError("--port=0 leaves no way to ask over gRPC: give a port, or --grpc_socket_path.")
         if self.port and self.port == self.rest_api_port:
             raise UsageError(f"--rest_api_port must be another than --port, got {self.port} for both.")
+        if len(os.fsencode(self.grpc_socket_path)) > _LONGEST_SOCKET:
+            raise UsageError(f"--grpc_socket_path has at most {_LONGEST_SOCKET} bytes, got {self.grpc_socket_path}. "
+                             "Choose a shorter path; a verifier's is in TMPDIR.")
         for name, low, high in _WITHIN:
             value = getattr(self, name)
             if not isinstance(value, int) or not low <= value <= high:

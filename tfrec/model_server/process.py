@@ -36,7 +36,7 @@ class ServerProcess:
 
     def __init__(self, options: ServeOptions, *, start_seconds: float = 120.0, installed: Path | None = None) -> None:
         self.options = dataclasses.replace(options, host=LOOPBACK, parent=os.getpid())
-        self.address = f"127.0.0.1:{options.port}"
+        self.address = f"127.0.0.1:{options.port}" if options.port else f"unix:{options.grpc_socket_path}"
         self._start_seconds = start_seconds
         self._installed = installed
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  closed on leaving
@@ -110,12 +110,19 @@ class ServerProcess:
             if patience is not None:
                 patience()
             try:
-                port = self.options.rest_api_port or self.options.port  # the ports open once every model answers, REST last
-                with socket.create_connection(("127.0.0.1", port), timeout=1.0):
-                    return
+                self._connect()
+                return
             except OSError:
                 time.sleep(0.02)
         raise ServingError(f"The model server did not answer within {self._start_seconds:g} s: {self.last_words()}")
+
+    def _connect(self) -> None:
+        """Connect to what opens last, once every model answers: REST, or else gRPC. Raises `OSError` before that."""
+        port = self.options.rest_api_port or self.options.port
+        family, address = (socket.AF_INET, ("127.0.0.1", port)) if port else (socket.AF_UNIX, self.options.grpc_socket_path)
+        with socket.socket(family) as probe:
+            probe.settimeout(1.0)
+            probe.connect(address)
 
 
 def _supervise(parent: int, command: list[str]) -> int:

@@ -1,8 +1,8 @@
-"""Text protobuf files that a server's flags name: models, batching and monitoring.
+"""Text protobuf files that a server's flags name: models, batching, monitoring and certificates.
 
-`tensorflow-serving-api` has the message of the model config only. The messages of the other two are described here, field by
-field as in the real server's session_bundle_config.proto and monitoring_config.proto. A field that is not supported (splitting of
-large batches, priorities) is left out, so that a file that sets it is refused with the field's name.
+`tensorflow-serving-api` has the message of the model config only. The messages of the others are described here, field by
+field as in the real server's session_bundle_config.proto, monitoring_config.proto and ssl_config.proto. A field that is not
+supported (splitting of large batches, priorities) is left out, so that a file that sets it is refused with the field's name.
 """
 import os
 from dataclasses import dataclass
@@ -29,6 +29,12 @@ _MESSAGES: dict[str, dict[str, tuple[int, int, str]]] = {  # message -> field ->
         "pad_variable_length_inputs": (7, _Field.TYPE_BOOL, ""),
     },
     "PrometheusConfig": {"enable": (1, _Field.TYPE_BOOL, ""), "path": (2, _Field.TYPE_STRING, "")},
+    "SSLConfig": {
+        "server_key": (1, _Field.TYPE_STRING, ""),
+        "server_cert": (2, _Field.TYPE_STRING, ""),
+        "custom_ca": (3, _Field.TYPE_STRING, ""),
+        "client_verify": (4, _Field.TYPE_BOOL, ""),
+    },
     "MonitoringConfig": {"prometheus_config": (1, _Field.TYPE_MESSAGE, f".{_PACKAGE}.PrometheusConfig")},
 }
 _REPEATED = {"allowed_batch_sizes"}
@@ -51,7 +57,7 @@ def read_batching(path: str) -> Batching:
     """The parameters in `path`, or the defaults if it is empty. Raises `UsageError` when they cannot be used."""
     if not path:
         return Batching()
-    message = _parsed(path, _message("BatchingParameters"))
+    message = _parsed(path, message_of("BatchingParameters"))
     wrapped = {field.name: value.value for field, value in message.ListFields() if hasattr(value, "value")}
     found = Batching(
         **{"thread_pool_name": "", **wrapped},
@@ -72,10 +78,15 @@ def read_batching(path: str) -> Batching:
 
 def read_metrics_path(path: str) -> str:
     """The HTTP path of the metrics in a monitoring config; empty if they are not enabled."""
-    prometheus = _parsed(path, _message("MonitoringConfig")).prometheus_config if path else None
+    prometheus = _parsed(path, message_of("MonitoringConfig")).prometheus_config if path else None
     if prometheus is None or not prometheus.enable:
         return ""
     return prometheus.path or "/monitoring/prometheus/metrics"
+
+
+def read_ssl(path: str) -> Any:
+    """The SSLConfig in `path`. Its errors do not quote the file, which holds a private key."""
+    return _parsed(path, message_of("SSLConfig"), quoted=False)
 
 
 def read_models(path: str) -> ModelServerConfig:
@@ -83,17 +94,18 @@ def read_models(path: str) -> ModelServerConfig:
     return _parsed(path, ModelServerConfig())
 
 
-def _parsed(path: str, message: Any) -> Any:
+def _parsed(path: str, message: Any, *, quoted: bool = True) -> Any:
     name = message.DESCRIPTOR.full_name
     try:
         return text_format.Parse(Path(path).read_text(encoding="utf-8"), message)
     except text_format.ParseError as error:  # as protobuf's C++ words it, known from the real server
-        raise UsageError(f"{path}: Error parsing text-format {name}: {error}") from error
+        said = str(error) if quoted else f"{error.GetLine()}:{error.GetColumn()}"
+        raise UsageError(f"{path}: Error parsing text-format {name}: {said}") from (error if quoted else None)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read as a {name}: {error}") from error
 
 
-def _message(name: str) -> Any:
+def message_of(name: str) -> Any:
     """An empty message. Its pool is separate, so that a package with the real description can still register it."""
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)

@@ -25,7 +25,7 @@ from tfrec.data.staging import staging
 from tfrec.errors import NotVerified, ServingError
 from tfrec.model_server.options import ServeOptions
 from tfrec.model_server.patience import Patience
-from tfrec.model_server.process import ServerProcess, free_port
+from tfrec.model_server.process import ServerProcess
 from tfrec.model_server.server import find_model_server
 from tfrec.release.file_digests import check_files
 from tfrec.release.manifest import Manifest, read_manifest
@@ -187,7 +187,8 @@ class Verifier:
 
     def _begin(self) -> None:
         options = ServeOptions(
-            port=free_port(),
+            port=0,  # nobody else can reach it: the real server would open a port at every interface
+            grpc_socket_path=str(self._base.parent / "grpc"),
             model_config_file=str(self._config),
             max_num_load_retries=0,
             enable_model_warmup=False,  # it is asked for, where it may have changed

@@ -47,6 +47,7 @@ class Running:
     models: Any
     http: httpx.Client
     channel: grpc.Channel
+    address: str
 
 
 Launch = Callable[..., AbstractContextManager[Running]]
@@ -100,6 +101,7 @@ def launch(request: pytest.FixtureRequest) -> Launch:
                 model_service_pb2_grpc.ModelServiceStub(channel),
                 http,
                 channel,
+                f"127.0.0.1:{options.port}",
             )
 
     return started
