@@ -33,6 +33,7 @@ ROOMS = [
     "model_server",
     "graph",
     "release",
+    "rollout",
     "erasure",
     "gateway.metrics", "gateway.http", "gateway",
     "ingest",

@@ -48,6 +48,8 @@ def check_command(words: list[str]) -> None:
         rest = [word for word in rest if not re.match(r"--(?!config|set)\w+=", word)]
         parse_flags([word for word in words if re.match(r"--(?!config|set)\w+=", word)], model_base_path="x")
     command = COMMANDS[name]
+    if rest and rest[0] in getattr(command, "commands", {}):
+        name, command, rest = rest[0], command.commands[rest[0]], rest[1:]
     command.make_parser(command.context_class(command, info_name=name)).parse_args(rest)
 
 

@@ -17,6 +17,7 @@ from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.people.pseudonym import Pseudonyms
 from tfrec.erasure.journal import Receipt
 from tfrec.gateway.app import create_app
+from tfrec.gateway.arms.assigned import Experiments
 from tfrec.gateway.fleet.peers import NoPeers, Peers
 from tfrec.gateway.history import UserHistories
 from tfrec.gateway.http.declared_features import DeclaredFeatures
@@ -60,6 +61,7 @@ class World:
         self.metrics = Metrics()
         self.popularity = PopularityByLabel(settings, metrics=self.metrics, limit=1,
                                             version_dir=lambda _: self.prior if self.is_fresh else None)
+        self.experiments = Experiments(settings)
         self.gateway = Gateway(
             self.writer,
             Router(self.client, settings, popularity=self.popularity, metrics=self.metrics, wall=lambda: self.now),
@@ -71,6 +73,7 @@ class World:
             features=features,
             heads=heads,
             explore=settings.explore,
+            experiments=self.experiments,
             kept_query=kept_query,
             clock=lambda: self.now,
         )

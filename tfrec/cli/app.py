@@ -7,6 +7,7 @@ import typer
 from tfrec import __version__, terminal
 from tfrec.cli.demo import demo
 from tfrec.cli.evaluate import evaluate
+from tfrec.cli.experiment import experiment
 from tfrec.cli.export import export
 from tfrec.cli.forget import forget
 from tfrec.cli.ingest import ingest
@@ -46,6 +47,7 @@ for command in (demo, pretrain, tune, train, evaluate, sweep, export, retrain, i
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(serve)
 for command in (ssl_config, gateway, publish, pull, rollback, status, ope, forget):
     app.command()(command)
+app.add_typer(experiment, name="experiment")
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from pydantic import model_validator
 
 from tfrec import config_file
 from tfrec.config.data import DataConfig
+from tfrec.config.experiment import ExperimentConfig
 from tfrec.config.features import FeaturesConfig
 from tfrec.config.gateway import GatewayConfig
 from tfrec.config.ingest import IngestConfig
@@ -44,6 +45,7 @@ class Config(Section):
     retrain: RetrainConfig = RetrainConfig()
     serving: ServingConfig = ServingConfig()
     gateway: GatewayConfig = GatewayConfig()
+    experiment: ExperimentConfig = ExperimentConfig()
     ingest: IngestConfig = IngestConfig()
 
     @model_validator(mode="after")

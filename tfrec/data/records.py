@@ -84,10 +84,11 @@ Bounds = dict[_Short, tuple[float | None, float | None]]  # of numeric columns, 
 
 
 class ServedContext(Context):
-    """A context in the log, which also holds what else the request asked for: bounds of numbers, and weights of heads."""
+    """A context in the log, which also holds what else the request asked for, and which arms of experiments it was in."""
 
     bounds: Bounds = {}
     head_weights: dict[_Short, float] | None = None  # of the second stage; None: as configured
+    arms: dict[_Short, _Short] = {}  # by experiment
 
 
 def bounds_of(context: str | None) -> list[tuple[str, float | None, float | None]]:
@@ -138,8 +139,9 @@ class Impression(Record):
         # a copy that was not validated may hold a `Context`
         is_bounded = isinstance(context, ServedContext) and context.bounds
         weighs = isinstance(context, ServedContext) and context.head_weights is not None
-        return context.model_dump_json(exclude={name for name, asked in (("bounds", is_bounded), ("head_weights", weighs))
-                                                if not asked})
+        is_in_arms = isinstance(context, ServedContext) and context.arms
+        said = (("bounds", is_bounded), ("head_weights", weighs), ("arms", is_in_arms))
+        return context.model_dump_json(exclude={name for name, asked in said if not asked})
 
     @field_validator("context", mode="before")
     @classmethod

@@ -4,8 +4,8 @@ import logging
 import signal
 import time
 import uuid
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,7 +26,10 @@ from tfrec.data.people.pseudonym import Pseudonyms
 from tfrec.data.people.queries import query_keeper
 from tfrec.erasure.forget import forget
 from tfrec.errors import TfrecError
+from tfrec.experiments.state import StateFile
 from tfrec.gateway.app import create_app
+from tfrec.gateway.arms.assigned import Experiments
+from tfrec.gateway.arms.watch import ExperimentWatch
 from tfrec.gateway.erasures import ErasureWatch
 from tfrec.gateway.fleet.peers import NoPeers, Peers
 from tfrec.gateway.fleet.redis_peers import RedisPeers, name_in_redis
@@ -68,6 +71,7 @@ def serve_gateway(
     keys = _keys(settings, host, port)
     warn_of_labels(config)
     erasures, pseudonyms = Erasures(config.log_uri), load_people(config)
+    experiments = Experiments(settings)
     metrics.registry.register(RunWatch(config.run))
     follow_in_background(config)
     feedback = FeedbackLog(config.log_uri)
@@ -90,25 +94,35 @@ def serve_gateway(
             columns=KnownColumns(lambda version: config.models_dir / str(version)),
             heads=config.ranker.names,
             explore=settings.explore,
+            experiments=experiments,
             kept_query=query_keeper(config.data.queries, pseudonyms),
             clock=wall,
         )
-        # The log is unpacked in large pieces that are freed at once: malloc gives them back, Arrow's own pool keeps them.
-        pa.set_memory_pool(pa.system_memory_pool())
-        gc.disable()  # most of what is made here stays
-        restore(gateway, config, feedback, pseudonyms, metrics=metrics, now=int(wall()))
-        gateway.follow_peers()
-        popularity.load(wall())
-        pa.default_memory_pool().release_unused()
-        gc.freeze()
-        gc.enable()
+        with _frugal():
+            restore(gateway, config, feedback, pseudonyms, metrics=metrics, now=int(wall()))
+            gateway.follow_peers()
+            popularity.load(wall())
         readiness = Readiness(client, log_writer, peers=peers)
         app = create_app(gateway, readiness, max_k=config.serving.max_k, metrics=metrics, keys=keys, config=settings,
                          forget=lambda user: forget(config, user, now=int(wall()), wait=False))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)  # uvicorn stops at them, and then raises them again
-        with ErasureWatch(pseudonyms, erasures, gateway.erase, wal=config.run / "wal" / f"{writer}.wal"):
+        with (
+            ExperimentWatch(StateFile(config.run), experiments),
+            ErasureWatch(pseudonyms, erasures, gateway.erase, wal=config.run / "wal" / f"{writer}.wal"),
+        ):
             make_server(app, host=host, port=port, config=settings, metrics=metrics).run()
+
+
+@contextmanager
+def _frugal() -> Iterator[None]:
+    """Memory for a block in which most of what is made stays, and the log is unpacked in large pieces that are freed at once."""
+    pa.set_memory_pool(pa.system_memory_pool())  # malloc gives them back, Arrow's own pool keeps them
+    gc.disable()
+    yield
+    pa.default_memory_pool().release_unused()
+    gc.freeze()
+    gc.enable()
 
 
 def make_server(

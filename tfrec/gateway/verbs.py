@@ -18,6 +18,7 @@ from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.writer import LogWriter
 from tfrec.data.people.pseudonym import Pseudonyms
 from tfrec.data.records import Context, Impression, Outcome, ServedContext, Shown
+from tfrec.gateway.arms.assigned import UNASSIGNED, Assigned, Chosen, Experiments
 from tfrec.gateway.dedupe import Deduplicator
 from tfrec.gateway.fleet.peers import NoPeers, Peers, Recorded
 from tfrec.gateway.grouping import answer_by_group
@@ -63,6 +64,7 @@ class Gateway:
         columns: knows the numeric columns of each version; none by default.
         heads: actions that the second stage predicts; none by default.
         explore: whether recommendations explore if the request does not say.
+        experiments: that run; none by default.
         kept_query: what the log keeps of a query; by default all of it.
         clock: seconds since 1970.
     """
@@ -71,7 +73,7 @@ class Gateway:
         self, writer: LogWriter, router: Router, *, popularity: PopularityByLabel, histories: UserHistories,
         pseudonyms: Pseudonyms, metrics: Metrics, peers: Peers | None = None, features: DeclaredFeatures | None = None,
         columns: KnownColumns | None = None, heads: Sequence[str] = (), explore: bool = False,
-        kept_query: Callable[[str], str] = str, clock: Callable[[], float] = time.time,
+        experiments: Experiments | None = None, kept_query: Callable[[str], str] = str, clock: Callable[[], float] = time.time,
     ) -> None:
         self._writer = writer
         self._router = router
@@ -85,6 +87,7 @@ class Gateway:
         self._columns = columns or KnownColumns(lambda _: None)
         self._heads = tuple(heads)
         self._explore, self._kept_query = explore, kept_query
+        self._experiments = experiments
         self._clock = clock
         metrics.log_behind(writer.behind)
         metrics.log_set_aside.set_function(writer.set_aside)
@@ -232,6 +235,10 @@ class Gateway:
     def _slate_request(self, body: RecommendRequest | SearchRequest, request_id: str, now: int, context: Context) -> SlateRequest:
         user = self._pseudonyms.of(body.user or request_id)
         known = known_history(self._histories, user, body.history, before=body.time)
+        assigned = self._assigned(user, body)
+        diversity = body.diversity if assigned.diversity is None else assigned.diversity
+        explore = (self._explore if assigned.explore is None else assigned.explore) if body.explore is None else body.explore
+        weights = self._head_weights(body.head_weights)
         return SlateRequest(
             user=user,
             time=_time(body.time, now),
@@ -242,14 +249,22 @@ class Gateway:
             allow_tags=body.allow_tags,
             deny_tags=body.deny_tags,
             label=body.label,
-            explore=not body.is_reranked and (self._explore if body.explore is None else body.explore),
+            explore=explore and not (diversity > 0 or body.caps),
             seed=int(request_id[:15], 16),  # 60 random bits, which the log holds too
             features=self._features.read(context),
             bounds={column: (bound.min, bound.max) for column, bound in body.bounds.items()},
-            diversity=body.diversity,
+            diversity=diversity,
             caps=body.caps,
-            head_weights=self._head_weights(body.head_weights),
+            head_weights=weights if assigned.head_weights is None else assigned.head_weights,
+            assigned=assigned,
         )
+
+    def _assigned(self, user: str, body: RecommendRequest | SearchRequest) -> Assigned:
+        if self._experiments is None:
+            return UNASSIGNED
+        return self._experiments.of(user, Chosen(
+            label=bool(body.label), explores=body.explore, is_reranked=body.is_reranked,
+            diversity="diversity" in body.model_fields_set, head_weights=body.head_weights is not None))
 
     def _head_weights(self, sent: Mapping[str, float] | None) -> Mapping[str, float] | None:
         """The weights that a request sent, which must be of heads.
@@ -267,8 +282,9 @@ class Gateway:
         user = self._pseudonyms.of(body.user)
         known = known_history(self._histories, user, body.history, before=body.time)
         history = known.events[-self._histories.max_events :]
-        return SlateRequest(user=user, time=_time(body.time, now), query=body.query, k=1, history=history, exclude=(),
-                            allow_tags=(), deny_tags=(), label=body.label, explore=False, seed=0,
+        assigned = UNASSIGNED if self._experiments is None else self._experiments.of(user, Chosen(label=bool(body.label)))
+        return SlateRequest(user=user, assigned=assigned, time=_time(body.time, now), query=body.query, k=1, history=history,
+                            exclude=(), allow_tags=(), deny_tags=(), label=body.label, explore=False, seed=0,
                             features=self._features.read(self._context(body.context, body.user)))
 
     def _is_past(self, body: OutcomeRequest, record: Outcome) -> bool:
@@ -311,7 +327,7 @@ def _impression(request_id: str, context: Context, asked: SlateRequest, answer: 
         prior_items=() if answer.live is None else tuple(answer.live.ids),
         # 5 digits: an error of 1e-5 in log p changes no probability that matters
         prior_log_p=() if answer.live is None else tuple(round(log_p, 5) for log_p in answer.live.log_p.tolist()),
-        context=ServedContext(**dict(context), bounds=dict(asked.bounds),
+        context=ServedContext(**dict(context), bounds=dict(asked.bounds), arms=dict(asked.assigned.arms),
                               head_weights=None if asked.head_weights is None else dict(asked.head_weights)),
         slate=tuple(Shown(item=item, position=position, score=score, log_propensity=log_pi)
                     for position, (item, score, log_pi) in ranked),

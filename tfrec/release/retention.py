@@ -49,7 +49,7 @@ def warn_of_labels(config: Config) -> None:
     if path is None or not any(asked.values()):
         return
     try:
-        named = {label for model in _of_the_run(config, path) for label in model.labels}
+        named = named_labels(config)
     except UsageError as error:  # it may lie on the model server's machine alone
         log.warning("whether the labels of the gateway are served is not known: %s", error)
         return
@@ -57,6 +57,16 @@ def warn_of_labels(config: Config) -> None:
         if label and label not in named:
             log.warning("gateway.%s: %s names no label %r%s. Until it does the newest version answers.", setting, path, label,
                         nearest(label, named))
+
+
+def named_labels(config: Config) -> set[str]:
+    """The labels that the model server's configuration names.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    path = config.serving.models_config
+    return set() if path is None else {label for model in _of_the_run(config, path) for label in model.labels}
 
 
 def _of_the_run(config: Config, path: Path) -> list[ServedModelConfig]:

@@ -1,6 +1,7 @@
 """What answers when the version that should answer does not.
 
-    The canary fails, or no version has its label     the stable version answers
+    The canary, or the version of an arm, fails, or
+    no version has its label                          the stable version answers
     No version has the stable label                   the newest version answers; so it is between two steps of a promotion
     The model server is down, or serves no version    the items that have words of the query answer, else the most popular ones,
                                                       where no tag, bound or cap is named
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from tfrec.client.request_errors import LabelNotServed, RequestFailed
 from tfrec.config import GatewayConfig
 from tfrec.gateway.live_popularity import LivePopularity
-from tfrec.gateway.routing.canary import Route, not_served, stable_for_canary
+from tfrec.gateway.routing.canary import Route, not_served, stable_instead
 from tfrec.gateway.routing.slate_request import SlateAnswer, SlateRequest
 
 POPULARITY, WORDS = "popularity", "words"  # the policies, and the names of these fallbacks in metrics
@@ -26,8 +27,8 @@ def other_route(route: Route, error: RequestFailed, config: GatewayConfig) -> Ro
     is_missing = isinstance(error, LabelNotServed)
     if route.label != config.stable_label:
         why = not_served(route.label) if is_missing else f"{route.label} failed: {error.code}"
-        return stable_for_canary(config, route.explore, why)
-    return Route("", route.explore, fallback=not_served(route.label), fallback_to="newest") if is_missing else None
+        return stable_instead(config, route, why)
+    return route._replace(label="", fallback=not_served(route.label), fallback_to="newest") if is_missing else None
 
 
 def is_outage(error: RequestFailed) -> bool:

@@ -69,18 +69,22 @@ def ask_for_slates(
         policies = [RERANKED if one.is_reranked else GREEDY for one in requests]
         return [answer(one, policy, [0.0] * len(one.items)) for one, policy in zip(found, policies, strict=True)]
     seed = [one.seed for one in requests]
-    if config.policy == "plackett_luce":
-        epsilon = config.epsilon_at(now)
-        policy = f"{config.policy}(temperature={config.temperature:g}, epsilon={epsilon:g})"
-        drawn = client.explore(**inputs, label=route.label, seed=seed, temperature=config.temperature, epsilon=epsilon,
+    drawing = route.drawing
+    kind = drawing.policy or config.policy
+    if kind == "plackett_luce":
+        epsilon = config.epsilon_at(now) if drawing.epsilon is None else drawing.epsilon
+        temperature = config.temperature if drawing.temperature is None else drawing.temperature
+        policy = f"{kind}(temperature={temperature:g}, epsilon={epsilon:g})"
+        drawn = client.explore(**inputs, label=route.label, seed=seed, temperature=temperature, epsilon=epsilon,
                                head_weights=weights)
         # rounding may lift a log probability above 0
         return [answer(one, policy, [min(0.0, log_pi) for log_pi in one.log_propensities], prior) for one in drawn]
-    if config.policy == "thompson":
-        found = client.thompson(**inputs, label=route.label, seed=seed, alpha=config.alpha)
+    alpha = config.alpha if drawing.alpha is None else drawing.alpha
+    if kind == "thompson":
+        found = client.thompson(**inputs, label=route.label, seed=seed, alpha=alpha)
     else:
-        found = client.linucb(**inputs, label=route.label, alpha=config.alpha)
-    policy = f"{config.policy}(alpha={config.alpha:g})"
+        found = client.linucb(**inputs, label=route.label, alpha=alpha)
+    policy = f"{kind}(alpha={alpha:g})"
     return [answer(one, policy, [None] * len(one.items)) for one in found]  # a bandit's probabilities have no closed form
 
 

@@ -157,7 +157,7 @@ class Router:
                 if other is None:
                     raise
                 if other.fallback_to == "stable" and isinstance(error, LabelNotServed):
-                    self._canary.set_missing()
+                    self._canary.set_missing(route.label)
                 self._warn(other.fallback_to, "%s; its users get %s", other.fallback, other.fallback_to)
                 route = other
             else:

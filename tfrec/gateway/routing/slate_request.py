@@ -2,6 +2,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tfrec.gateway.arms.assigned import UNASSIGNED, Assigned
 from tfrec.gateway.past_events import PastEvent
 from tfrec.models.popularity_prior import Override
 
@@ -26,6 +27,7 @@ class SlateRequest:
     diversity: float = 0.0
     caps: Mapping[str, int] = field(default_factory=dict)  # by prefix of tags
     head_weights: Mapping[str, float] | None = None  # of the second stage; None: as configured
+    assigned: Assigned = UNASSIGNED  # arms of experiments; what they change is in `explore`, `diversity` and `head_weights`
 
     @property
     def is_reranked(self) -> bool:

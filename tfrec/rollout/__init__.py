@@ -1,0 +1,1 @@
+"""Starts and stops experiments, with what the model server's configuration says of labels."""
