@@ -1,6 +1,6 @@
 """A run whose log is known: slates that its version drew, a click on every item that is liked, and a dismissal of some others."""
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from tfrec.client.slate_options import Bounds, bound_inputs
 from tfrec.client.tensors import text_array
 from tfrec.config import Config, GatewayConfig, RewardConfig
 from tfrec.data.feedback_log.log import FeedbackLog
-from tfrec.data.records import Impression, Outcome, ServedContext, Shown
+from tfrec.data.records import AppliedRules, Impression, Outcome, ServedContext, Shown
 from tfrec.model_server.saved_model import SavedModel
 from tfrec.models.recommender import Recommender
 from tfrec.release.export import export
@@ -49,17 +49,18 @@ def bounds(row: int) -> Bounds:
 
 
 def explored(
-    served: SavedModel, *, rows: int, seed: int, lengths: Sequence[int], temperature: float, epsilon: float
+    served: SavedModel, *, rows: int, seed: int, lengths: Sequence[int], temperature: float, epsilon: float,
+    exclude: tuple[str, ...] = (),
 ) -> dict[str, np.ndarray]:
     """Slates of these lengths in turn, for people of three kinds: with behaviour, with a query, and with items and tags that they
-    do not want; each fifth with live popularity, each seventh of films from 1975 on."""
+    do not want; each fifth with live popularity, each seventh of films from 1975 on; none has what all `exclude`."""
     kinds, live = np.arange(rows) % 3, np.arange(rows) % 5 == 0
     asked = tiny.request(
         [["i3", "i9"] if kind == 0 else ["", "i4"] for kind in kinds],
         history_action=text_array([["buy", ""] if kind == 0 else ["", "like"] for kind in kinds]),
         history_age_s=np.array([[900, 60] if kind == 0 else [-1, 5] for kind in kinds], np.int64),
         query=["z" if kind == 1 else "" for kind in kinds],
-        exclude=[["i3", "i9"] if kind == 2 else ["", ""] for kind in kinds],
+        exclude=[[*(("i3", "i9") if kind == 2 else ("", "")), *exclude] for kind in kinds],
         deny_tags=[["tens"] if kind == 2 else [""] for kind in kinds],
         prior_items=[list(LIVE) if is_live else ["", ""] for is_live in live],
         prior_log_p=np.where(live[:, None], [*LIVE.values()], 0).astype(np.float32),
@@ -90,33 +91,42 @@ def logged_run(
         exported = once(shared / "logged", lambda directory: export(made, directory, created_at=5))
     shutil.copytree(exported, config.models_dir / "1")
     found = explored(SavedModel(config.models_dir / "1"), rows=REQUESTS, seed=0, lengths=lengths, **LOGGED)
-    shown, acts = [], []
-    for row in range(REQUESTS):
-        then = NOW - 500_000 + 60 * row
-        events = [(item.decode(), action.decode(), age) for item, action, age in
-                  zip(found["history"][row], found["history_action"][row], found["history_age_s"][row], strict=True) if item]
-        slate = zip(found["items"][row], found["scores"][row].tolist(), found["log_propensities"][row].tolist(), strict=True)
-        places = [(item.decode(), score, log_pi) for item, score, log_pi in slate if item]
-        names = [item for item, _, _ in places]
-        shown.append(Impression(
-            request_id=f"r{row}", time=then, user=f"u{row % 50}", query=found["query"][row].decode(),
-            history=[item for item, _, _ in events], history_action=[action for _, action, _ in events],
-            history_time=[then - age for _, _, age in events],
-            exclude=[item.decode() for item in found["exclude"][row] if item],
-            deny_tags=[tag.decode() for tag in found["deny_tags"][row] if tag],
-            context=ServedContext(bounds=dict(bounds(row))),
-            prior_items=[item.decode() for item in found["prior_items"][row] if item],
-            prior_log_p=[log_p for item, log_p in zip(
-                found["prior_items"][row], found["prior_log_p"][row].tolist(), strict=True) if item],
-            slate=[Shown(item=i, position=p, score=s, log_propensity=None if unknown(row) else min(0.0, pi))
-                   for p, (i, s, pi) in enumerate(places)],
-            policy="thompson(alpha=1)" if unknown(row) else "plackett_luce(temperature=1.5, epsilon=0.3)", model_version=1,
-        ))
-        acts += [Outcome(event_id=f"e{row}{name}", request_id=f"r{row}", user=f"u{row % 50}", item=name, action=action,
-                         time=then + 30) for name in names if (action := act_on(name))]
+    shown = [impression_of(found, row, unknown=unknown(row)) for row in range(REQUESTS)]
     log(config, "impressions", shown)
-    log(config, "outcomes", acts)
+    log(config, "outcomes", [act for one in shown for act in acts_on(one)])
     return config, made
+
+
+def impression_of(found: dict[str, np.ndarray], row: int, *, unknown: bool = False, pins: Mapping[int, str] | None = None
+                  ) -> Impression:
+    """What the log holds of a request that was `explored`, with items that a rule put at some positions."""
+    then = NOW - 500_000 + 60 * row
+    events = [(item.decode(), action.decode(), age) for item, action, age in
+              zip(found["history"][row], found["history_action"][row], found["history_age_s"][row], strict=True) if item]
+    slate = zip(found["items"][row], found["scores"][row].tolist(), found["log_propensities"][row].tolist(), strict=True)
+    places = [(item.decode(), score, None if unknown else min(0.0, log_pi)) for item, score, log_pi in slate if item]
+    for position, item in sorted((pins or {}).items()):
+        places.insert(position, (item, 0.0, 0.0))
+    rules = AppliedRules(version="v", names=("campaign",), pinned=tuple(pins.values())) if pins else None
+    return Impression(
+        request_id=f"r{row}", time=then, user=f"u{row % 50}", query=found["query"][row].decode(),
+        history=[item for item, _, _ in events], history_action=[action for _, action, _ in events],
+        history_time=[then - age for _, _, age in events],
+        exclude=[item.decode() for item in found["exclude"][row] if item],
+        deny_tags=[tag.decode() for tag in found["deny_tags"][row] if tag],
+        context=ServedContext(bounds=dict(bounds(row)), rules=rules),
+        prior_items=[item.decode() for item in found["prior_items"][row] if item],
+        prior_log_p=[log_p for item, log_p in zip(
+            found["prior_items"][row], found["prior_log_p"][row].tolist(), strict=True) if item],
+        slate=[Shown(item=i, position=p, score=s, log_propensity=pi) for p, (i, s, pi) in enumerate(places)],
+        policy="thompson(alpha=1)" if unknown else "plackett_luce(temperature=1.5, epsilon=0.3)", model_version=1,
+    )
+
+
+def acts_on(shown: Impression) -> list[Outcome]:
+    """What came of a slate, by the rule."""
+    return [Outcome(event_id=f"e{shown.request_id[1:]}{one.item}", request_id=shown.request_id, user=shown.user, item=one.item,
+                    action=action, time=shown.time + 30) for one in shown.slate if (action := act_on(one.item))]
 
 
 def log(config: Config, kind: Any, records: list[Any], *, writer: str = "w") -> None:

@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from tests.logged_slates import NOW, REQUESTS, explored, log, logged_run, reward_of, short_lists
+from tests.logged_slates import (
+    LOGGED,
+    NOW,
+    REQUESTS,
+    acts_on,
+    explored,
+    impression_of,
+    log,
+    logged_run,
+    reward_of,
+    short_lists,
+)
 from tfrec.cli.app import app
 from tfrec.config import Config
 from tfrec.data.records import Impression, Shown
@@ -87,6 +98,24 @@ def test_slates_without_propensities_or_labels_are_counted_and_left_out(config: 
     for words in ("no slate can be weighed", "1 slates: greedy: nothing was left to chance",
                   "1 slates: thompson: no propensities", "1 shown items: labels not mature yet", "gateway.explore=true"):
         assert words in str(error.value)
+
+
+def test_pins_are_no_choice_of_the_policy_that_logged(config: Config, served: SavedModel, tmp_path: Path) -> None:
+    """What it earned is what was logged with them, and each position beside them has the propensity of its own draw."""
+    other = config.model_copy(update={"run": tmp_path})
+    other.models_dir.parent.mkdir(parents=True)
+    other.models_dir.symlink_to(config.models_dir)
+    pins, rows = {1: "i3", 0: "i50"}, 60
+    found = explored(served, rows=rows, seed=7, lengths=(3,), exclude=tuple(pins.values()), **LOGGED)
+    shown = [impression_of(found, row, pins=pins) for row in range(rows)]
+    log(other, "impressions", shown)
+    log(other, "outcomes", [act for one in shown for act in acts_on(one)])
+    judged = ope(other, now=NOW)
+    assert (judged["slates"], judged["mean_weight"], judged["largest_weight"]) == (rows, pytest.approx(1, abs=1e-3),
+                                                                                  pytest.approx(1, abs=0.01))
+    by = judged["reward_per_request"]
+    assert by["RIPS"]["mean"] == pytest.approx(by["logged"]["mean"], abs=2e-3)
+    assert by["logged"]["mean"] > 1  # i3 is clicked by everybody
 
 
 def test_a_version_must_be_there(config: Config) -> None:

@@ -2,7 +2,8 @@
 
 Slates that were drawn by a policy which knows its propensities are weighted by how likely the judged version would have drawn
 them for the same request: history, query, exclusions, tags, bounds and live popularity as served, all other popularity as the
-version has it. Only matured rewards count, as in training. A version may have learnt the rewards of slates that were shown before
+version has it. An item that a rule pinned was no choice: every policy shows it there, beside its own draw of the others. Only
+matured rewards count, as in training. A version may have learnt the rewards of slates that were shown before
 its training ended, so these are left out.
 """
 from collections import Counter
@@ -24,7 +25,7 @@ from tfrec.data.feedback_log.contexts import context_values
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.readers.quarantine import Quarantine
-from tfrec.data.records import bounds_of, head_weights_of
+from tfrec.data.records import bounds_of, head_weights_of, pinned_of
 from tfrec.data.settled.examples import SettledExamples
 from tfrec.data.settled.settle import settle
 from tfrec.errors import DataError, UsageError
@@ -134,19 +135,30 @@ def _slates(
 
 def _probabilities(graph: Graph, slates: pa.Table, judged: _Judged) -> list[list[float]]:
     """The probability of each item of each slate, given the earlier ones, under the judged policy."""
-    found, reads_context = [], bool(graph.features.width)
+    found: list[list[float]] = []
+    reads_context = bool(graph.features.width)
     with bar("judging", total=len(slates)) as advance:
         for start in range(0, len(slates), _AT_ONCE):
             some = {name: column.to_pylist() for name, column in zip(
                 slates.column_names, slates.slice(start, _AT_ONCE).columns, strict=True)}
             some["bounds"] = [{column: (least, most) for column, least, most in bounds_of(text)} for text in some["context"]]
             some["head_weights"] = [head_weights_of(text) for text in some["context"]]
+            pinned = [pinned_of(text) for text in some["context"]]
+            shown, some["item"] = some["item"], [[one for one in items if one not in out]
+                                                 for items, out in zip(some["item"], pinned, strict=True)]
             some["context"] = graph.features.readable(context_values(slates["context"].slice(start, _AT_ONCE)))
             inputs = _inputs(some, judged, reads_context=reads_context)
             log_pi = graph.log_propensities({name: tf.constant(array) for name, array in inputs.items()}).numpy()
-            found += [np.exp(row[: len(items)]).tolist() for items, row in zip(some["item"], log_pi, strict=True)]
-            advance(len(some["item"]))
+            drawn = [np.exp(row[: len(items)]).tolist() for items, row in zip(some["item"], log_pi, strict=True)]
+            found += map(_with_pinned, shown, pinned, drawn)
+            advance(len(shown))
     return found
+
+
+def _with_pinned(items: list[str], pinned: tuple[str, ...], drawn: list[float]) -> list[float]:
+    """The probabilities of the items of a slate: 1 of each that a rule pinned, and in turn those of the others."""
+    others = iter(drawn)
+    return [1.0 if item in pinned else next(others) for item in items]
 
 
 def _inputs(slates: Mapping[str, list[Any]], judged: _Judged, *, reads_context: bool) -> dict[str, np.ndarray]:

@@ -27,6 +27,7 @@ from tfrec.gateway.metrics import Metrics
 from tfrec.gateway.popularity_by_label import PopularityByLabel
 from tfrec.gateway.readiness import Readiness
 from tfrec.gateway.routing.router import Router
+from tfrec.gateway.rules.rules_file import RulesFile
 from tfrec.gateway.serve import make_server
 from tfrec.gateway.verbs import Gateway
 from tfrec.model_server.process import free_port
@@ -62,6 +63,7 @@ class World:
         self.popularity = PopularityByLabel(settings, metrics=self.metrics, limit=1,
                                             version_dir=lambda _: self.prior if self.is_fresh else None)
         self.experiments = Experiments(settings)
+        self.rules = RulesFile(settings.rules, version_dir=lambda: self.prior, metrics=self.metrics, look_seconds=0)
         self.gateway = Gateway(
             self.writer,
             Router(self.client, settings, popularity=self.popularity, metrics=self.metrics, wall=lambda: self.now),
@@ -72,6 +74,7 @@ class World:
             peers=peers,
             features=features,
             heads=heads,
+            rules=self.rules,
             explore=settings.explore,
             experiments=self.experiments,
             kept_query=kept_query,
@@ -81,7 +84,7 @@ class World:
         self.gateway.follow_peers()
         port = free_port()
         keys = Keys(settings.keys, rate=settings.rate)
-        readiness = Readiness(self.client, self.writer, peers=peers, hold_seconds=ready_seconds)
+        readiness = Readiness(self.client, self.writer, peers=peers, rules=self.rules, hold_seconds=ready_seconds)
         app = create_app(self.gateway, readiness, max_k=10, metrics=self.metrics, keys=keys, config=settings, limits=limits,
                          forget=forget)
         self.server = make_server(app, host="127.0.0.1", port=port, config=settings, metrics=self.metrics, limits=limits)

@@ -16,6 +16,7 @@ from tfrec.cli.ope import ope
 from tfrec.cli.publish import publish, rollback, status
 from tfrec.cli.pull import pull
 from tfrec.cli.retrain import retrain
+from tfrec.cli.rules import rules
 from tfrec.cli.serve import gateway, serve, ssl_config
 from tfrec.cli.sweep import sweep
 from tfrec.cli.text_encoder import pretrain, tune
@@ -45,7 +46,7 @@ def tfrec(
 for command in (demo, pretrain, tune, train, evaluate, sweep, export, retrain, ingest, join):
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(serve)
-for command in (ssl_config, gateway, publish, pull, rollback, status, ope, forget):
+for command in (ssl_config, gateway, publish, pull, rollback, status, ope, rules, forget):
     app.command()(command)
 app.add_typer(experiment, name="experiment")
 

@@ -18,6 +18,7 @@ class GatewayConfig(Section):
     """The HTTP gateway, and how it explores."""
 
     keys: Path | None = None  # Who may call. A line is: name roles sha256-of-the-key [requests a second]. None: everyone.
+    rules: Path | None = None  # Which items are pinned or not shown, when and for whom: TOML, read again when it changes.
     rate: float | None = Field(None, gt=0)  # Requests a second of one key. Each request of a list counts. None: no limit.
     max_body_bytes: int = Field(8 << 20, ge=1024)  # The largest body of a call, in bytes.
     max_context_bytes: int = Field(4096, ge=0)  # The largest context of a request, in bytes. The log keeps it with every item.

@@ -83,12 +83,29 @@ class Context(Record):
 Bounds = dict[_Short, tuple[float | None, float | None]]  # of numeric columns, the least and the most; None: no bound
 
 
+class AppliedRules(BaseModel):
+    """The rules of a business that an answer follows, and the items that they pinned: no policy chose these."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: _Short
+    names: tuple[_Short, ...]
+    pinned: tuple[_Short, ...] = ()
+
+
 class ServedContext(Context):
-    """A context in the log, which also holds what else the request asked for, and which arms of experiments it was in."""
+    """A context in the log, which also holds what else decided: bounds, weights of heads, arms of experiments, and rules."""
 
     bounds: Bounds = {}
     head_weights: dict[_Short, float] | None = None  # of the second stage; None: as configured
     arms: dict[_Short, _Short] = {}  # by experiment
+    rules: AppliedRules | None = None
+
+
+def pinned_of(context: str | None) -> tuple[str, ...]:
+    """The items of a slate that rules pinned, by the JSON of its `ServedContext`."""
+    served = _served(context, "pinned")
+    return () if served is None or served.rules is None else served.rules.pinned
 
 
 def bounds_of(context: str | None) -> list[tuple[str, float | None, float | None]]:
@@ -140,7 +157,8 @@ class Impression(Record):
         is_bounded = isinstance(context, ServedContext) and context.bounds
         weighs = isinstance(context, ServedContext) and context.head_weights is not None
         is_in_arms = isinstance(context, ServedContext) and context.arms
-        said = (("bounds", is_bounded), ("head_weights", weighs), ("arms", is_in_arms))
+        is_ruled = isinstance(context, ServedContext) and context.rules is not None
+        said = (("bounds", is_bounded), ("head_weights", weighs), ("arms", is_in_arms), ("rules", is_ruled))
         return context.model_dump_json(exclude={name for name, asked in said if not asked})
 
     @field_validator("context", mode="before")

@@ -1,4 +1,4 @@
-"""The gateway's metrics for Prometheus. No label holds what a caller wrote, so their values are few."""
+"""The gateway's metrics for Prometheus. No label holds what a caller wrote, so their values are few: rules are the operator's."""
 from collections.abc import Callable
 from functools import partial
 
@@ -26,6 +26,13 @@ class Metrics:
                                  "the newest version for the stable one (newest), or no model: the words of the query (words), "
                                  "or popularity (popularity).", ["to"])
         self.empty = counter("tfrec_gateway_empty_answers", "Slates without items.", ["label", "model_version"])
+        self.rules_applied = counter("tfrec_gateway_rules_applied", "Requests that a rule of gateway.rules held for.", ["rule"])
+        self.rules_skipped = counter(
+            "tfrec_gateway_rules_skipped",
+            "Rules that could not hold for a request: an item is not in the catalogue (unknown), not available (unavailable), "
+            "left out by the request or a rule (excluded, filtered), or another pin has its position or the item (taken); or the "
+            "catalogue has no such column (column).", ["rule", "reason"])
+        self.rules_problem = gauge("tfrec_gateway_rules_problem", "1 while the file of rules is wrong, and those of before hold.")
         self.connections = gauge("tfrec_gateway_connections", "Open connections.")
         self.connections_closed = counter(
             "tfrec_gateway_connections_closed",

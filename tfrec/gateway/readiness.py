@@ -8,6 +8,7 @@ from tfrec.data.feedback_log.writer import LogWriter
 from tfrec.errors import TfrecError
 from tfrec.gateway.fleet.peers import NoPeers, Peers
 from tfrec.gateway.http.error_responses import NO_ANSWER, without_source
+from tfrec.gateway.rules.rules_file import RulesFile
 
 log = logging.getLogger(__name__)
 
@@ -19,13 +20,16 @@ class Readiness:
         client: of the model server.
         writer: of the log.
         peers: the other gateways; without them this one is ready all the same.
+        rules: of the business; with a wrong file this gateway is ready all the same, by the rules of before.
         hold_seconds: how long a result holds, so that frequent probes do not load the disk.
     """
 
-    def __init__(self, client: Client, writer: LogWriter, *, peers: Peers | None = None, hold_seconds: float = 1.0) -> None:
+    def __init__(self, client: Client, writer: LogWriter, *, peers: Peers | None = None, rules: RulesFile | None = None,
+                 hold_seconds: float = 1.0) -> None:
         self._client = client
         self._writer = writer
         self._peers = peers or NoPeers()
+        self._rules = rules
         self._hold_seconds = hold_seconds
         self._checked_at = -hold_seconds
         self._problems: dict[str, str] = {}
@@ -40,9 +44,11 @@ class Readiness:
             return self._problems
 
     def remarks(self) -> dict[str, str]:
-        """What a ready gateway lacks: `peers`, if the other gateways are not heard."""
-        problem = self._peers.problem()
-        return {"peers": problem} if problem else {}
+        """What a ready gateway lacks: `peers`, if the other gateways are not heard; `rules`, if their file is wrong."""
+        found = {"peers": self._peers.problem(), "rules": ""}
+        if self._rules is not None and self._rules.problem():
+            found["rules"] = "the file of rules is wrong, and the rules of before hold"  # its path is for our log only
+        return {name: problem for name, problem in found.items() if problem}
 
     def _problem_of_server(self) -> str:
         try:

@@ -43,6 +43,7 @@ from tfrec.gateway.popularity_by_label import PopularityByLabel
 from tfrec.gateway.readiness import Readiness
 from tfrec.gateway.routing.known_columns import KnownColumns
 from tfrec.gateway.routing.router import Router
+from tfrec.gateway.rules.rules_file import RulesFile
 from tfrec.gateway.run_metrics import RunWatch
 from tfrec.gateway.verbs import Gateway
 from tfrec.release.follow import follow_in_background
@@ -70,18 +71,17 @@ def serve_gateway(
     settings, metrics = config.gateway, Metrics()
     keys = _keys(settings, host, port)
     warn_of_labels(config)
-    erasures, pseudonyms = Erasures(config.log_uri), load_people(config)
-    experiments = Experiments(settings)
+    erasures, pseudonyms, experiments = Erasures(config.log_uri), load_people(config), Experiments(settings)
     metrics.registry.register(RunWatch(config.run))
     follow_in_background(config)
     feedback = FeedbackLog(config.log_uri)
     with (
         LogWriter(feedback, WriteAheadFile(config.run / "wal", writer), erased_among=pseudonyms.erased_among) as log_writer,
-        Client(model_server, model=config.serving.model_name, timeout=settings.model_timeout_seconds,
-               tls=settings.tls) as client,
+        Client(model_server, model=config.serving.model_name, timeout=settings.model_timeout_seconds, tls=settings.tls) as client,
         closing(_peers(settings, config.run, pseudonyms, writer)) as peers,
     ):
         popularity = PopularityByLabel(settings, metrics=metrics, version_dir=lambda version: _version_dir(config, version))
+        rules = RulesFile(settings.rules, version_dir=lambda: newest_dir(config.models_dir), metrics=metrics)
         gateway = Gateway(
             log_writer,
             Router(client, settings, popularity=popularity, metrics=metrics, wall=wall),
@@ -93,6 +93,7 @@ def serve_gateway(
             features=DeclaredFeatures(config.features, read_users(config.features, key=pseudonyms.of, people=pseudonyms)),
             columns=KnownColumns(lambda version: config.models_dir / str(version)),
             heads=config.ranker.names,
+            rules=rules,
             explore=settings.explore,
             experiments=experiments,
             kept_query=query_keeper(config.data.queries, pseudonyms),
@@ -102,7 +103,7 @@ def serve_gateway(
             restore(gateway, config, feedback, pseudonyms, metrics=metrics, now=int(wall()))
             gateway.follow_peers()
             popularity.load(wall())
-        readiness = Readiness(client, log_writer, peers=peers)
+        readiness = Readiness(client, log_writer, peers=peers, rules=rules)
         app = create_app(gateway, readiness, max_k=config.serving.max_k, metrics=metrics, keys=keys, config=settings,
                          forget=lambda user: forget(config, user, now=int(wall()), wait=False))
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -44,6 +44,8 @@ from tfrec.gateway.popularity_by_label import PopularityByLabel
 from tfrec.gateway.routing.known_columns import KnownColumns
 from tfrec.gateway.routing.router import Router
 from tfrec.gateway.routing.slate_request import SlateAnswer, SlateRequest
+from tfrec.gateway.rules.applying import placed
+from tfrec.gateway.rules.rules_file import RulesFile
 from tfrec.gateway.seen_items import excluded_items, known_history
 
 log = logging.getLogger(__name__)
@@ -62,6 +64,7 @@ class Gateway:
         peers: the other gateways of the run; none by default.
         features: what models read of person and moment; by default nothing.
         columns: knows the numeric columns of each version; none by default.
+        rules: of the business; none by default.
         heads: actions that the second stage predicts; none by default.
         explore: whether recommendations explore if the request does not say.
         experiments: that run; none by default.
@@ -72,7 +75,7 @@ class Gateway:
     def __init__(
         self, writer: LogWriter, router: Router, *, popularity: PopularityByLabel, histories: UserHistories,
         pseudonyms: Pseudonyms, metrics: Metrics, peers: Peers | None = None, features: DeclaredFeatures | None = None,
-        columns: KnownColumns | None = None, heads: Sequence[str] = (), explore: bool = False,
+        columns: KnownColumns | None = None, rules: RulesFile | None = None, heads: Sequence[str] = (), explore: bool = False,
         experiments: Experiments | None = None, kept_query: Callable[[str], str] = str, clock: Callable[[], float] = time.time,
     ) -> None:
         self._writer = writer
@@ -85,6 +88,7 @@ class Gateway:
         self._peers = peers or NoPeers()
         self._features = features or DeclaredFeatures(FeaturesConfig())
         self._columns = columns or KnownColumns(lambda _: None)
+        self._rules = rules or RulesFile(None, version_dir=lambda: None, metrics=metrics)
         self._heads = tuple(heads)
         self._explore, self._kept_query = explore, kept_query
         self._experiments = experiments
@@ -147,10 +151,15 @@ class Gateway:
         return self._slates(bodies, popular=False)  # the most popular items are no answer to a search, those with its words are
 
     def similar(self, bodies: Sequence[SimilarRequest]) -> list[SimilarAnswer]:
-        """Find the nearest items to an item. The answer belongs to no user and is not logged."""
+        """Find the nearest items to an item. The answer belongs to no user and is not logged.
+
+        It is shorter where a rule excludes some of them.
+        """
         found = answer_by_group([(body.k, body.label) for body in bodies], [body.item for body in bodies],
                                 lambda key, items: self._router.similar(items, k=key[0], label=key[1]))
-        return [SimilarAnswer(model_version=one.version, items=_ranked(one.items, one.scores)) for one in found]
+        hidden = self._rules.hidden(now=self._clock())
+        return [SimilarAnswer(model_version=one.version, items=_ranked(*_without(hidden, one.items, one.scores)))
+                for one in found]
 
     def explain(self, bodies: Sequence[ExplainRequest]) -> list[ExplainAnswer]:
         """Explain the score of an item for a user. Nothing is shown to the user, so nothing is logged."""
@@ -216,17 +225,18 @@ class Gateway:
         self._peers.catch_up()
         ids = [uuid.uuid4().hex for _ in bodies]
         contexts = [self._context(body.context, body.user or request_id) for request_id, body in zip(ids, bodies, strict=True)]
-        requests = [self._slate_request(body, request_id, now, context)
+        requests = [self._rules.applied(self._slate_request(body, request_id, now, context), context=context.values(), now=now)
                     for request_id, body, context in zip(ids, bodies, contexts, strict=True)]
         answers = self._router.recommend(requests, popular=popular)
-        self._columns.check(requests, answers)
+        self._columns.check([one.sent for one in requests], answers)
+        answers = [placed(one, answer) for one, answer in zip(requests, answers, strict=True)]
         impressions = [_impression(request_id, context, one, answer, query=self._kept_query(one.query))
                        for request_id, context, one, answer in zip(ids, contexts, requests, answers, strict=True) if answer.items]
         if impressions:  # there is nothing to learn from a slate without items
             self._writer.impression(*impressions)
         return [RecommendAnswer(request_id=request_id, model_version=answer.version, items=_ranked(answer.items, answer.scores),
-                                policy=answer.policy, label=answer.label, fallback=answer.fallback)
-                for request_id, answer in zip(ids, answers, strict=True)]
+                                policy=answer.policy, label=answer.label, fallback=answer.fallback, pinned=_pinned(one, answer))
+                for request_id, one, answer in zip(ids, requests, answers, strict=True)]
 
     def _context(self, sent: Context, user: str) -> Context:
         """The context of a request as it is served and logged."""
@@ -328,12 +338,24 @@ def _impression(request_id: str, context: Context, asked: SlateRequest, answer: 
         # 5 digits: an error of 1e-5 in log p changes no probability that matters
         prior_log_p=() if answer.live is None else tuple(round(log_p, 5) for log_p in answer.live.log_p.tolist()),
         context=ServedContext(**dict(context), bounds=dict(asked.bounds), arms=dict(asked.assigned.arms),
-                              head_weights=None if asked.head_weights is None else dict(asked.head_weights)),
+                              head_weights=None if asked.head_weights is None else dict(asked.head_weights),
+                              rules=None if asked.ruled is None else asked.ruled.applied),
         slate=tuple(Shown(item=item, position=position, score=score, log_propensity=log_pi)
                     for position, (item, score, log_pi) in ranked),
         policy=answer.policy,
         model_version=answer.version,
     )
+
+
+def _without(hidden: Sequence[Collection[str]], items: Sequence[str], scores: Sequence[float]) -> tuple[list[str], list[float]]:
+    """Items and scores without the hidden ones."""
+    kept = [number for number, item in enumerate(items) if not any(item in some for some in hidden)]
+    return [items[number] for number in kept], [scores[number] for number in kept]
+
+
+def _pinned(asked: SlateRequest, answer: SlateAnswer) -> list[int]:
+    pinned = () if asked.ruled is None else asked.ruled.applied.pinned
+    return [position for position, item in enumerate(answer.items) if item in pinned] if pinned else []
 
 
 def _ranked(items: Sequence[str], scores: Sequence[float]) -> list[Answered]:

@@ -124,8 +124,11 @@ def _earlier(config: Config, inter: Interactions, old: np.ndarray, histories: Hi
 
 
 def _searches(config: Config, catalogue: Catalogue, slates: pa.Table, *, since: int) -> Searches:
-    """What people searched for and chose in the time that judges; with too little of it, the items' own texts."""
-    row, items = earned(slates)
+    """What people searched for and chose in the time that judges; with too little of it, the items' own texts.
+
+    What a rule pinned was there to be chosen whatever the model says, so it does not judge.
+    """
+    row, items = earned(slates, with_pinned=False)
     asked = slates.select(["query", "user", "time"]).take(pa.array(row)).append_column("item", items)
     asked = asked.filter(pc.and_(pc.greater_equal(asked["time"], since), pc.not_equal(asked["query"], "")))
     chosen = list(zip(*(asked[name].to_pylist() for name in ("query", "item", "user")), strict=True))

@@ -1,4 +1,6 @@
 """Slates by number: what each field becomes, by hand."""
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -55,6 +57,15 @@ def test_what_each_field_becomes() -> None:
     assert_array_equal(found.delay, [[0, 40], [0, 0], [0, 0]])
     assert_array_equal(found.elapsed, [860, 850, 1])
     assert_array_equal(found.snapshot, [1, 1, 2])
+
+
+def test_a_pinned_item_has_no_place_in_the_numbers_and_the_others_keep_theirs() -> None:
+    ruled = json.dumps({"rules": {"version": "v", "names": ["top"], "pinned": ["a", "d"]}})
+    found = arrays(slate("ann", 100, ("a", 0.0, 9.0, True, 5), ("b", -0.5, 1.0), ("d", 0.0, 0.0), context=ruled),
+                   slate("bob", 150, ("a", -0.5, 1.0)), slate("cat", 160, ("a", 0.0, 1.0), context=ruled))
+    assert_array_equal(found.item, [[PAD, 1, PAD], [0, PAD, PAD], [PAD, PAD, PAD]])
+    assert_array_equal(found.reward, [[0, 1, 0], [1, 0, 0], [0, 0, 0]])
+    assert_array_equal(found.drawn, [True, True, False])
 
 
 def test_what_could_come_is_within_the_bounds_that_were_served() -> None:

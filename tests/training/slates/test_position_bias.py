@@ -44,6 +44,15 @@ def test_clicks_that_scores_do_not_explain_start_from_a_small_slope() -> None:
     assert always.click_level == MOST_LEVEL
 
 
+def test_a_first_position_that_is_always_pinned_says_nothing_of_the_others() -> None:
+    scores = np.random.default_rng(0).normal(0, 2, (400, 3))
+    weights = np.array([9.0, 1.0, 0.4])  # whatever is pinned
+    shown = np.broadcast_to([False, True, True], scores.shape)
+    found = fit_position_bias(scores, weights * (0.25 * scores + 1.5), shown)
+    assert_allclose([found.gain, found.intercept], [0.25, 1.5], rtol=1e-4)
+    assert_allclose(found.position_weights[1:], weights[1:], rtol=1e-4)
+
+
 def test_nothing_shown_is_refused() -> None:
     with pytest.raises(DataError, match="nothing was shown"):
         fit_position_bias(np.zeros((2, 2)), np.zeros((2, 2)), np.zeros((2, 2), bool))

@@ -1,8 +1,8 @@
 """Slates as arrays of numbers: catalogue positions, action codes and snapshots of popularity. Training on slates reads these.
 
-The items shown are `[requests, K]`, with `PAD` where a slate is shorter or an item has left the catalogue; unknown propensities
-are NaN. Lists whose length a caller chooses (excluded items, live popularity) are ragged, so one long list costs its own length
-and does not widen an array for all requests. `slate_encoder.py` makes these arrays from slates of the log.
+The items shown are `[requests, K]`, with `PAD` where a slate is shorter, an item has left the catalogue, or a rule pinned it;
+unknown propensities are NaN. Lists whose length a caller chooses (excluded items, live popularity) are ragged, so one long list
+costs its own length and does not widen an array for all requests. `slate_encoder.py` makes these arrays from slates of the log.
 """
 from dataclasses import dataclass, fields
 from typing import Any
@@ -43,7 +43,7 @@ class SlateArrays:
     head_weights: Floats  # [n, A] weights of the second stage that the request named; NaN: as configured
     live_item: Ragged  # [n] catalogue positions whose popularity was sent along,
     live_log_p: Ragged  # [n] and their log p
-    item: Ints  # [n, K] as shown; PAD where a slate is shorter, or an item is not in the catalogue any more
+    item: Ints  # [n, K] as shown; PAD where a slate is shorter, an item is not in the catalogue any more, or was pinned
     log_propensity: Floats  # [n, K] given the earlier positions; NaN unknown
     reward: Floats  # [n, K]
     converted: npt.NDArray[np.bool_]  # [n, K]

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from tfrec.data.examples.ragged import Ragged
 from tfrec.data.examples.sequences import PAD
 from tfrec.data.examples.slate_arrays import Floats, Ints, SlateArrays
-from tfrec.data.examples.slates import flat
+from tfrec.data.examples.slates import flat, pinned
 from tfrec.data.items.numeric_columns import BoundFilters
 from tfrec.data.items.positions import positions
 from tfrec.data.items.tag_filters import TagFilters
@@ -61,7 +61,8 @@ class SlateEncoder:
             context: `[n, features]`, what is known of each request.
             acted: `[n, K, actions]`, which actions came of each shown item.
 
-        An item that has left the catalogue is `PAD` in a slate, and is dropped from histories and lists.
+        An item that has left the catalogue is `PAD` in a slate, and is dropped from histories and lists. One that a rule
+        pinned is `PAD` in its slate: no policy chose it or its position, and neither says what is better.
 
         Raises:
             DataError: lists that belong together have different lengths.
@@ -143,7 +144,7 @@ class SlateEncoder:
 
     def _positions(self, slates: pa.Table) -> dict[str, Any]:
         row, names = flat(slates, "item")
-        item = positions(names, self.items)
+        item = np.where(pinned(slates), PAD, positions(names, self.items))
         size = np.bincount(row, minlength=slates.num_rows)
         place = np.arange(len(row)) - (np.cumsum(size) - size)[row]
         shape = (slates.num_rows, max(1, int(size.max(initial=0))))

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec.data.people.queries import NOT_KEPT, is_hidden
+from tfrec.data.records import pinned_of
 from tfrec.data.settled.examples import NEWEST, SettledExamples
 
 _REQUEST = [
@@ -144,11 +145,23 @@ def flat(slates: pa.Table, column: str) -> tuple[npt.NDArray[np.int64], pa.Array
     return np.repeat(np.arange(len(lists)), sizes), pc.list_flatten(lists)
 
 
-def earned(slates: pa.Table) -> tuple[npt.NDArray[np.int64], pa.Array]:
+def pinned(slates: pa.Table) -> npt.NDArray[np.bool_]:
+    """Whether a rule put each item of the slates, one after the other, where it was shown."""
+    row, names = flat(slates, "item")
+    found = np.zeros(len(row), bool)
+    by_row = {number: items for number, text in enumerate(slates["context"].to_pylist()) if (items := pinned_of(text))}
+    for at in np.flatnonzero(np.isin(row, list(by_row))):
+        found[at] = names[int(at)].as_py() in by_row[int(row[at])]
+    return found
+
+
+def earned(slates: pa.Table, *, with_pinned: bool = True) -> tuple[npt.NDArray[np.int64], pa.Array]:
     """The items that earned something, one after the other, and the row of the slate that each is of."""
     row, item = flat(slates, "item")
-    positive = pc.fill_null(pc.greater(flat(slates, "reward")[1], 0), False)
-    return row[positive.to_numpy(zero_copy_only=False)], item.filter(positive)
+    positive = pc.fill_null(pc.greater(flat(slates, "reward")[1], 0), False).to_numpy(zero_copy_only=False)
+    if not with_pinned:
+        positive = positive & ~pinned(slates)
+    return row[positive], item.filter(pa.array(positive))
 
 
 def _with_text(slates: pa.Table, left_out: Counter[str]) -> pa.Table:

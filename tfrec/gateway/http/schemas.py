@@ -176,6 +176,8 @@ class RecommendAnswer(BaseModel):
                         "`plackett_luce(...)`, `thompson(...)` or `linucb(...)` when exploring; `words` or `popularity` if no "
                         "model answered.")
     label: str = Field(description="The label of the version that answered. Empty: the newest version.")
+    pinned: list[int] = Field([], description="Positions that a rule of the business filled. The score there is 0, as no model "
+                              "chose the item.")
     fallback: str | None = Field(None, description="Why something else answered than the configuration says. Usually null.")
 
 

@@ -41,7 +41,8 @@ def slate_without_model(
 ) -> SlateAnswer | None:
     """The items that are best by the words of the query and by popularity, or the most popular items, without any model.
 
-    None if nothing has been counted, or if the request names tags or numbers, of which nothing is known here. Nor are vectors
+    Rules that exclude and pin hold here too. None if nothing has been counted, if the request names tags or numbers, of which
+    nothing is known here, or if it is not known which items rules exclude by tag or number. Nor are vectors
     known: a request for diversity gets the best items.
 
     Args:
@@ -50,6 +51,10 @@ def slate_without_model(
         now: seconds since 1970.
         popular: whether the most popular items answer where no item has a word of the query.
     """
+    known = request.without_model
+    if known is None:
+        return None
+    request = known
     if request.allow_tags or request.deny_tags or request.bounds or request.caps:
         return None
     if request.query:

@@ -1,7 +1,8 @@
 """A request for a slate as the router takes it, and the slate that answers it."""
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+from tfrec.data.records import AppliedRules
 from tfrec.gateway.arms.assigned import UNASSIGNED, Assigned
 from tfrec.gateway.past_events import PastEvent
 from tfrec.models.popularity_prior import Override
@@ -28,11 +29,38 @@ class SlateRequest:
     caps: Mapping[str, int] = field(default_factory=dict)  # by prefix of tags
     head_weights: Mapping[str, float] | None = None  # of the second stage; None: as configured
     assigned: Assigned = UNASSIGNED  # arms of experiments; what they change is in `explore`, `diversity` and `head_weights`
+    ruled: "Ruled | None" = None  # what rules made of the request; None: none holds
+
+    @property
+    def sent(self) -> "SlateRequest":
+        """The request without the rules, as its caller sent it."""
+        return self if self.ruled is None else self.ruled.own
+
+    @property
+    def without_model(self) -> "SlateRequest | None":
+        """The request with ids in place of what rules say of tags and numbers; None where it is not known which they are."""
+        if self.ruled is None:
+            return self
+        if self.ruled.hidden is None:
+            return None
+        hidden = {item for some in self.ruled.hidden for item in some}
+        return replace(self, allow_tags=self.sent.allow_tags, deny_tags=self.sent.deny_tags, bounds=self.sent.bounds,
+                       exclude=[*self.exclude, *hidden])
 
     @property
     def is_reranked(self) -> bool:
         """Whether the best items alone are no answer."""
         return self.diversity > 0 or bool(self.caps)
+
+
+@dataclass(frozen=True)
+class Ruled:
+    """What rules made of a request."""
+
+    own: SlateRequest  # as it was sent
+    applied: AppliedRules  # for the log
+    pins: Mapping[int, str]  # items by position
+    hidden: Sequence[Collection[str]] | None  # ids of all that rules exclude; None: not known
 
 
 @dataclass(frozen=True)

@@ -76,15 +76,16 @@ def fit_position_bias(
         return np.asarray(np.bincount(position, values, n_positions), np.float64)
 
     mean = by_position(r) / np.maximum(np.bincount(position, minlength=n_positions), 1)
-    first = max(abs(mean[0]), 1e-12)
-    weights = np.clip(mean / (first if mean[0] >= 0 else -first), LEAST_WEIGHT, 1.0)
+    top = int(position.min())  # the first position with an item: above it a rule may have pinned some
+    first = max(abs(mean[top]), 1e-12)
+    weights = np.clip(mean / (first if mean[top] >= 0 else -first), LEAST_WEIGHT, 1.0)
     least = LEAST_SHARE * max(float(r.std()), 1e-6) / max(float(s.std()), 1e-6)
     gain, intercept = least, 0.0
     for _ in range(ROUNDS):
         gain, intercept = _fit_line(weights[position], s, r, least=least)
         expected = gain * s + intercept
         fitted = by_position(r * expected) / np.maximum(by_position(expected**2), 1e-12)
-        weights = np.clip(fitted / max(fitted[0], 1e-12), LEAST_WEIGHT, 1.0) if fitted[0] > 0 else weights
+        weights = np.clip(fitted / max(fitted[top], 1e-12), LEAST_WEIGHT, 1.0) if fitted[top] > 0 else weights
     level, slope = _fit_clicks(s, r, weights[position])
     found = PositionBiasModel(float(gain), float(intercept), weights.astype(np.float32), mean.astype(np.float32),
                               float(s.mean()), noise=1.0, click_level=level, click_slope=slope)
