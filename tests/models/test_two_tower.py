@@ -49,12 +49,13 @@ def brute_force(made: Recommender, batch: Batch) -> float:
     log_p = model.store.log_p.numpy()
     hidden = model.queries(v[np.maximum(batch["item"], 0)], batch["action"], batch["gap"]).numpy()
     s, mean = np.exp(float(model.log_scale)), model.mean_query.numpy()
-    total, search, weights = 0.0, 0.0, 0.0
+    total, search, weights, asked = 0.0, 0.0, 0.0, 0.0
     for row, position in zip(*np.nonzero(batch["weight"]), strict=True):
         weight, target, snapshot = (batch[name][row, position] for name in ("weight", "target", "snapshot"))
         u = s * (hidden[row, batch["read_at"][row, position]] - mean)
         query = model.items.text_part(text[target][None])[0].numpy()
         query = float(model.search_scale) * s * query / np.linalg.norm(query)
+        is_query = text[target].any()
         own = {*batch["item"][row], *batch["target"][row]}
         touched = [i for i in range(N) if log_p[snapshot, i] > -1e8]
         for q, beta, barred in ((u, 1.0, own), (query, SEARCH_BETA, {target})):
@@ -63,10 +64,11 @@ def brute_force(made: Recommender, batch: Batch) -> float:
             value = weight * (np.logaddexp.reduce([right, *others]) - right)
             if barred is own:
                 total += value
-            else:
+            elif is_query:
                 search += value
         weights += weight
-    return (total + SEARCH_WEIGHT * search) / weights
+        asked += weight * is_query
+    return total / weights + SEARCH_WEIGHT * search / max(asked, 1e-6)
 
 
 def test_the_loss_is_the_one_that_is_written_down(made):
@@ -74,6 +76,16 @@ def test_the_loss_is_the_one_that_is_written_down(made):
     batch["weight"] *= np.linspace(0.5, 2, len(batch["weight"]), dtype=np.float32)[:, None]
     assert made.model.uses_whole_catalogue
     assert (made.model.store.log_p.numpy()[:, :N] < -1e8).any()  # some item was untouched at some time
+    assert loss(made, batch) == pytest.approx(brute_force(made, batch), rel=1e-5)
+
+
+@pytest.mark.parametrize("described", [N // 2, 0])
+def test_a_target_without_a_text_is_no_query(made, described):
+    made.text = np.where(np.arange(N)[:, None] < described, made.text, 0)
+    made.refresh()
+    batch = world.batch(made, INTER, learn=one_target_each())
+    target = batch["target"][batch["weight"] > 0]
+    assert (target >= described).any()
     assert loss(made, batch) == pytest.approx(brute_force(made, batch), rel=1e-5)
 
 

@@ -54,12 +54,13 @@ class _Draws(NamedTuple):
 
 
 class _Positions(NamedTuple):
-    """The M = batch * length positions of a batch of windows, flattened, and what they are compared with."""
+    """The M positions of a batch of windows that have a target, and what they are compared with."""
 
+    at: tf.Tensor  # [M] of the batch * length positions, in their order
     item: tf.Tensor  # [M] the target's catalogue position
     v: tf.Tensor  # [M, dim] its vector
     log_p: tf.Tensor  # [M] its popularity just before it was chosen
-    weight: tf.Tensor  # [M]; 0 where there is no target
+    weight: tf.Tensor  # [M]
     total: tf.Tensor  # of the weights, over all replicas
     negatives: Negatives
     v_negative: tf.Tensor  # [N, dim]
@@ -235,8 +236,8 @@ class TwoTower(tfrs.Model):
         """
         draws = self._draws(training)
         look_up, negatives = self._candidates(draws, live)
-        u = self._queries(inputs, look_up, draws.noise)
         positions = self._positions(inputs, look_up, negatives)
+        u = tf.gather(self._queries(inputs, look_up, draws.noise), positions.at)
         u = self._centred(u, positions) if training else self.scale_behaviour(u)
         if self.context is not None:
             u += self._of_context(self.context, inputs["context"], positions, draws.noise)
@@ -260,7 +261,7 @@ class TwoTower(tfrs.Model):
         return (lambda rows: self.item_vectors(rows, noise, live)), negatives
 
     def _queries(self, inputs: Batch, look_up: LookUp, noise: Noise | None) -> tf.Tensor:
-        """The unit query vector of each position, `[M, dim]`."""
+        """The unit query vector of each position, `[batch * length, dim]`."""
         batch, length = tf.unstack(tf.shape(inputs["item"]))
         dim, gap = self.items.sizes["dim"], inputs["gap"]
         if noise is not None:  # a caller need not know when things happened: that must be learnt as well
@@ -270,13 +271,14 @@ class TwoTower(tfrs.Model):
         return tf.reshape(tf.gather(hidden, inputs["read_at"], batch_dims=1), [batch * length, dim])
 
     def _positions(self, inputs: Batch, look_up: LookUp, negatives: Negatives) -> _Positions:
-        item = tf.maximum(tf.reshape(inputs["target"], [-1]), 0)
+        # a third of the positions have no target, and most of a step is to compare positions with items
+        at = tf.where(tf.reshape(inputs["weight"], [-1]) > 0)[:, 0]
+        item, own_log_p, weight, snapshot = (tf.gather(tf.reshape(inputs[name], [-1]), at)
+                                             for name in ("target", "log_p", "weight", "snapshot"))
         # an item is hidden in the snapshots before its first event
         log_p = self.store.log_p if negatives.is_catalogue else tf.gather(self.store.log_p, negatives.item, axis=1)
-        weight = tf.reshape(inputs["weight"], [-1])
-        return _Positions(
-            item, look_up(item), tf.reshape(inputs["log_p"], [-1]), weight, sum_over_replicas(tf.reduce_sum(weight)),
-            negatives, look_up(negatives.item), tf.gather(log_p, tf.reshape(inputs["snapshot"], [-1])))
+        return _Positions(at, item, look_up(item), own_log_p, weight, sum_over_replicas(tf.reduce_sum(weight)),
+                          negatives, look_up(negatives.item), tf.gather(log_p, snapshot))
 
     def _centred(self, u: tf.Tensor, positions: _Positions) -> tf.Tensor:
         """`u` `[M, dim]` less the mean of the batch, scaled; the moving mean query moves towards that mean."""
@@ -288,7 +290,7 @@ class TwoTower(tfrs.Model):
 
     def _of_context(self, tower: ContextTower, at: tf.Tensor, positions: _Positions, noise: Noise | None) -> tf.Tensor:
         """What the context `at` `[batch, length, features]` adds to each query `[M, dim]`; in training less the batch's means."""
-        at = tf.reshape(tower.hidden(at, noise), [-1, len(tower.rows)])
+        at = tf.gather(tf.reshape(tower.hidden(at, noise), [-1, len(tower.rows)]), positions.at)
         if noise is None:
             return self.scale_context(at)
         known, parts = tower.parts(at)
@@ -301,31 +303,32 @@ class TwoTower(tfrs.Model):
 
     def _next_item_loss(self, inputs: Batch, u: tf.Tensor, positions: _Positions) -> tf.Tensor:
         """The mean loss of queries `u` `[M, dim]`, each against the item that was chosen next."""
-        batch, length = tf.unstack(tf.shape(inputs["item"]))
-        count = tf.shape(positions.negatives.item)[0]
         own = hide_own(tf.concat([inputs["item"], inputs["target"]], axis=1), positions.negatives)
-        bias = tf.reshape(positions.negative_log_p, [batch, length, count])
-        bias += correct_for_sampling(own, positions.negatives.log_q)[:, None]
+        window = positions.at // tf.shape(inputs["item"], tf.int64)[1]
+        bias = positions.negative_log_p + tf.gather(correct_for_sampling(own, positions.negatives.log_q), window)
         loss = self.task(u, positions.v, negative_embeddings=positions.v_negative, candidate_bias=positions.log_p,
-                         negative_bias=tf.reshape(bias, [batch * length, count]), sample_weight=positions.weight)
+                         negative_bias=bias, sample_weight=positions.weight)
         return loss / tf.maximum(positions.total, 1e-6)
 
     def _search_loss(self, inputs: Batch, u: tf.Tensor, positions: _Positions, draws: _Draws,
                      live: LiveTexts | None) -> tf.Tensor:
-        """The weighted mean loss of one target a window, whose own text, thinned, is the query.
+        """The weighted mean loss of one target a window, whose own text, thinned, is the query. A target without one is no query.
 
         So search works before there are logged queries.
         """
-        batch, length = tf.unstack(tf.shape(inputs["item"]))
+        batch, length = tf.unstack(tf.shape(inputs["item"], tf.int64))
         # drawn for the whole batch, of which a replica takes its part
         chance = tf.random.stateless_uniform([draws.replicas, batch, length], draws.shared_seed)[draws.replica]
-        chance *= tf.cast(inputs["weight"] > 0, tf.float32)
-        at = tf.range(batch) * length + tf.argmax(chance, axis=1, output_type=tf.int32)
+        chosen = tf.argmax(chance * tf.cast(inputs["weight"] > 0, tf.float32), axis=1) + tf.range(batch) * length
+        chosen = tf.boolean_mask(chosen, tf.reduce_any(inputs["weight"] > 0, axis=1))
+        at = tf.searchsorted(positions.at, chosen)
+        text = self.store.text_vectors(tf.gather(positions.item, at), live)
+        has_text = tf.reduce_any(text != 0.0, axis=1)
+        at, text = tf.boolean_mask(at, has_text), tf.boolean_mask(text, has_text)
         item, weight = tf.gather(positions.item, at), tf.gather(positions.weight, at)
-        text = self.store.text_vectors(item, live)
         if draws.noise is not None:
             text = draws.noise.dropout(text, SEARCH_NOISE)
-            u = tf.gather(u, at) * draws.noise.keep_rows(batch, 0.5) + self.scale_query(text)
+            u = tf.gather(u, at) * draws.noise.keep_rows(tf.size(at), 0.5) + self.scale_query(text)
         else:
             u = self.scale_query(text)
         bias = correct_for_sampling(SEARCH_BETA * tf.gather(positions.negative_log_p, at), positions.negatives.log_q)
