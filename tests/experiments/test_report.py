@@ -140,3 +140,42 @@ def test_a_context_of_another_tool_is_no_arm(tmp_path: Path) -> None:
 def test_without_a_log_it_says_so(tmp_path: Path) -> None:
     with pytest.raises((UsageError, DataError), match="There is no feedback log in"):
         overview(run_of(tmp_path), None, now=NOW, quarantine=None)
+
+
+BOTH = Trial(kind="interleave", arms={"old": Arm(share=1.0, label="a"), "new": Arm(share=1.0, label="b")})
+BESIDE = Trial(kind="shadow", arms={"new": Arm(share=1.0, label="b")})
+
+
+def compared(directory: Path, trial: Trial, requests: dict[str, ServedContext], clicks: dict[str, str]) -> dict[str, Any]:
+    """The figures of the one arm that is told, of a slate `abc` for each user."""
+    config, log = Config(run=directory, reward=RewardConfig(weights={"click": 1.0})), LoggedRequests()
+    StateFile(directory).change(lambda state: state.with_started(
+        Started(name="it", number=1, trial=trial, level=0.05, effect=0.3, since=BEGAN)))
+    for user, context in requests.items():
+        log.ask(user, BEGAN + DAY, 0, arm=None)
+        log.shown[-1] = log.shown[-1].model_copy(update={"context": context})
+        log.acts += [Outcome(event_id=f"{user}{item}", user=user, item=item, action="click", time=BEGAN + DAY + 5,
+                             request_id=log.shown[-1].request_id) for item in clicks.get(user, "")]
+    log.write(config)
+    [arm] = overview(config, None, now=NOW, quarantine=None)["arms"]
+    return arm  # type: ignore[no-any-return]
+
+
+def test_items_of_an_interleaved_answer_are_credited_to_their_team(tmp_path: Path) -> None:
+    teams = {f"u{n}": ServedContext(arms={"it.1": "both"}, teams=("010", "101")[n % 2]) for n in range(300)}
+    clicks = {f"u{n}": "b" if n % 2 == (n % 3 == 1) else "a" for n in range(300) if n % 3 < 2}
+    credit = [0 if n % 3 == 2 else 1 if ("010", "101")[n % 2]["ab".index(clicks[f"u{n}"])] == "1" else -1 for n in range(300)]
+    arm = compared(tmp_path, BOTH, teams, clicks)
+    assert (arm["arm"], arm["users"], arm["reward"]) == ("new", 300, pytest.approx(200 / 300, abs=1e-6))
+    assert arm["difference"] == pytest.approx(sum(credit) / 300, abs=1e-6)
+    assert arm["difference_low"] < arm["difference"] < arm["difference_high"]
+    assert arm["words"] == "new earns at most 21.8% less, and less than 0.3 does not matter, beside old."
+
+
+def test_a_shadow_is_told_beside_what_was_shown(tmp_path: Path) -> None:
+    lists = [("a", "b", "x"), ("x", "y", "z")]
+    shown = {f"u{n}": ServedContext(arms={"it.1": "new"}, shadows={"it.1": lists[n % 2]}) for n in range(8)}
+    arm = compared(tmp_path, BESIDE, shown, {f"u{n}": "ac" for n in range(8)})
+    # of 24 items shown, half of the users' lists have 2 of 3; of 16 clicks, those on "a" by half of the users
+    assert (arm["users"], arm["shown_too"], arm["reward_kept"]) == (8, pytest.approx(1 / 3, abs=1e-6), 4 / 16)
+    assert "verdict" not in arm

@@ -99,6 +99,8 @@ class ServedContext(Context):
     bounds: Bounds = {}
     head_weights: dict[_Short, float] | None = None  # of the second stage; None: as configured
     arms: dict[_Short, _Short] = {}  # by experiment
+    teams: str = ""  # where two rankings are interleaved: `0` or `1` for each position, `-` where neither chose
+    shadows: dict[_Short, tuple[str, ...]] = {}  # by experiment, items that would have been shown instead
     rules: AppliedRules | None = None
 
 
@@ -154,12 +156,10 @@ class Impression(Record):
     def _context_as_text(self, context: Context) -> str:
         """In the log, a context is one column of JSON."""
         # a copy that was not validated may hold a `Context`
-        is_bounded = isinstance(context, ServedContext) and context.bounds
-        weighs = isinstance(context, ServedContext) and context.head_weights is not None
-        is_in_arms = isinstance(context, ServedContext) and context.arms
-        is_ruled = isinstance(context, ServedContext) and context.rules is not None
-        said = (("bounds", is_bounded), ("head_weights", weighs), ("arms", is_in_arms), ("rules", is_ruled))
-        return context.model_dump_json(exclude={name for name, asked in said if not asked})
+        served = context if isinstance(context, ServedContext) else ServedContext()
+        said = {"bounds": bool(served.bounds), "head_weights": served.head_weights is not None, "arms": bool(served.arms),
+                "teams": bool(served.teams), "shadows": bool(served.shadows), "rules": served.rules is not None}
+        return context.model_dump_json(exclude={name for name, is_said in said.items() if not is_said})
 
     @field_validator("context", mode="before")
     @classmethod

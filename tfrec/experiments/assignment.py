@@ -6,6 +6,7 @@ side by side on it, each as wide as its share. Users are pseudonyms, which no ca
 from collections.abc import Mapping
 from hashlib import blake2b
 
+BOTH = "both"  # the arm of a user who gets two arms in one answer
 _DIGITS = 2.0**-64
 
 

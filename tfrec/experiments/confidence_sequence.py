@@ -47,10 +47,20 @@ class _Arm(NamedTuple):
     of_past: FloatArray  # [..., 2, 2] covariance of the mean past
 
 
-def arm_mean(arm: FloatArray, *, level: float, effect: float, least: int = LEAST) -> Estimate:
-    """The reward per request of an arm with the moments `[..., 6, 6]`; see `difference` for the rest."""
+def arm_mean(arm: FloatArray, *, level: float, effect: float, least: int = LEAST,
+             usual: npt.ArrayLike | None = None) -> Estimate:
+    """The reward per request of an arm with the moments `[..., 6, 6]`.
+
+    Args:
+        arm: its moments.
+        level: as for `difference`.
+        effect: as for `difference`.
+        least: as for `difference`.
+        usual: of what `effect` is a share; by default of the mean itself, which does not do where this may be 0.
+    """
     one = _arm(arm)
-    return _estimate(one.mean, one.variance, one.rewarded >= least, scale=np.abs(one.mean) * effect, level=level)
+    scale = np.abs(one.mean if usual is None else np.asarray(usual, np.float64)) * effect
+    return _estimate(one.mean, one.variance, one.rewarded >= least, scale=scale, level=level)
 
 
 def difference(control: FloatArray, arm: FloatArray, *, level: float, effect: float, past: bool = True,

@@ -2,9 +2,10 @@
 
 Looking costs nothing: intervals and checks hold however often somebody looks.
 """
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,10 +20,12 @@ from tfrec.data.readers.quarantine import Quarantine
 from tfrec.data.settled.examples import SettledExamples
 from tfrec.data.settled.settle import settle
 from tfrec.errors import UsageError
+from tfrec.experiments.assignment import BOTH
 from tfrec.experiments.confidence_sequence import Estimate, arm_mean, difference
 from tfrec.experiments.sample_ratio import sample_ratio_p
 from tfrec.experiments.state import Started
-from tfrec.experiments.users import ArmUsers, read_users
+from tfrec.experiments.user_moments import ONE, REWARD, FloatArray
+from tfrec.experiments.users import AGREED, CREDIT, KEPT, ArmUsers, read_users
 from tfrec.experiments.verdict import Judged, judge
 
 DAY = 86_400
@@ -70,11 +73,17 @@ def judged(started: Started, settled: Settled, *, past_days: int) -> Compared:
         settled: what is read.
         past_days: how far a user's past goes back.
     """
-    names = list(started.trial.arms)
     until = settled.until if started.until is None else min(settled.until, started.until)
+    read = partial(read_users, settled.examples, started.id, past=started.since - past_days * DAY, since=started.since,
+                   until=until, upto=settled.upto)
     with _said(f"reading {started.id}"):
-        users, in_two = read_users(settled.examples, started.id, names, past=started.since - past_days * DAY,
-                                   since=started.since, until=until, upto=settled.upto)
+        compared = {"split": _split, "interleave": _interleaved, "shadow": _shadows}[started.trial.kind](started, read)
+    return compared._replace(of_all=described(started) | compared.of_all | {"counted_until": _time(until)})
+
+
+def _split(started: Started, read: Callable[..., tuple[dict[str, ArmUsers], int]]) -> Compared:
+    names = list(started.trial.arms)
+    users, in_two = read(names)
     ratio = float(sample_ratio_p([users[name].users for name in names], [started.trial.arms[name].share for name in names]))
     level = started.level / (len(names) - 1)  # of each comparison, so that all together have the stated one
     control = users[names[0]]
@@ -85,8 +94,32 @@ def judged(started: Started, settled: Settled, *, past_days: int) -> Compared:
         verdicts[name] = judge(found, usual=usual, effect=started.effect, sample_ratio_p=ratio)
         arms.append(_arm(name, started, users[name]) | _interval("difference", found) | {
             "verdict": verdicts[name].verdict.value, "words": f"{name} {verdicts[name].words}."})
-    told = {"users_in_two_arms": in_two, "shares_p": round(ratio, 6), "counted_until": _time(until)}
-    return Compared(described(started) | told, arms, verdicts)
+    return Compared({"users_in_two_arms": in_two, "shares_p": round(ratio, 6)}, arms, verdicts)
+
+
+def _interleaved(started: Started, read: Callable[..., tuple[dict[str, ArmUsers], int]]) -> Compared:
+    """Both arms are in each answer: the difference is that of what their items earned in the same answers."""
+    first, second = started.trial.arms
+    rewards, credit = read([BOTH])[0][BOTH], read([BOTH], counted=CREDIT)[0][BOTH]
+    usual = float(rewards.moments[ONE, REWARD] / max(rewards.requests, 1))
+    found = arm_mean(credit.moments, level=started.level, effect=started.effect, usual=usual)
+    verdict = judge(found, usual=usual, effect=started.effect, sample_ratio_p=1.0)
+    told = _arm(second, started, rewards) | _interval("difference", found)
+    return Compared({}, [told | {"verdict": verdict.verdict.value, "words": f"{second} {verdict.words}, beside {first}."}],
+                    {second: verdict})
+
+
+def _shadows(started: Started, read: Callable[..., tuple[dict[str, ArmUsers], int]]) -> Compared:
+    """What was shown beside what an arm would have shown. It is no verdict: nobody saw the rest of the arm's items."""
+    names = list(started.trial.arms)
+    rewards, kept, agreed = (read(names, counted=counted)[0] for counted in ("reward", KEPT, AGREED))
+    arms = []
+    for name in names:
+        earned, own = rewards[name].moments[ONE, REWARD], kept[name].moments[ONE, REWARD]
+        arms.append(_arm(name, started, rewards[name]) | {
+            "shown_too": _plain(agreed[name].moments[ONE, REWARD] / max(agreed[name].requests, 1)),
+            "reward_kept": _plain(own / earned) if earned else None})
+    return Compared({}, arms, {})
 
 
 def described(started: Started) -> dict[str, Any]:
@@ -103,8 +136,12 @@ def _arm(name: str, started: Started, users: ArmUsers) -> dict[str, Any]:
 
 
 def _interval(name: str, found: Estimate) -> dict[str, float | None]:
-    ends = {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
-    return {end: round(float(value), 6) if np.isfinite(value) else None for end, value in ends.items()}
+    return {end: _plain(value) for end, value in
+            ((name, found.mean), (f"{name}_low", found.low), (f"{name}_high", found.high))}
+
+
+def _plain(value: FloatArray) -> float | None:
+    return round(float(value), 6) if np.isfinite(value) else None
 
 
 def _time(seconds: int) -> str:

@@ -40,7 +40,7 @@ def judge(difference: Estimate, *, usual: float, effect: float, sample_ratio_p: 
                                       "users of one arm. Find it, and start again; the rewards say nothing")
     low, high = float(difference.low), float(difference.high)
     if not np.isfinite(low):
-        return Judged(Verdict.OPEN, "cannot be judged yet: too few users were rewarded")
+        return Judged(Verdict.OPEN, "cannot be judged yet, as too few users were rewarded")
     if low > 0:
         return Judged(Verdict.BETTER, f"earns more, by {_share(low, usual)} at least")
     if high < 0:

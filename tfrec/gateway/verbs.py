@@ -8,6 +8,7 @@ import math
 import time
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 
 import pyarrow as pa
 
@@ -18,6 +19,7 @@ from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.writer import LogWriter
 from tfrec.data.people.pseudonym import Pseudonyms
 from tfrec.data.records import Context, Impression, Outcome, ServedContext, Shown
+from tfrec.gateway.arms.answering import answer_by_arms, of_application, under
 from tfrec.gateway.arms.assigned import UNASSIGNED, Assigned, Chosen, Experiments
 from tfrec.gateway.dedupe import Deduplicator
 from tfrec.gateway.fleet.peers import NoPeers, Peers, Recorded
@@ -227,11 +229,13 @@ class Gateway:
         contexts = [self._context(body.context, body.user or request_id) for request_id, body in zip(ids, bodies, strict=True)]
         requests = [self._rules.applied(self._slate_request(body, request_id, now, context), context=context.values(), now=now)
                     for request_id, body, context in zip(ids, bodies, contexts, strict=True)]
-        answers = self._router.recommend(requests, popular=popular)
+        answers = answer_by_arms(partial(self._router.recommend, popular=popular), requests)
         self._columns.check([one.sent for one in requests], answers)
         answers = [placed(one, answer) for one, answer in zip(requests, answers, strict=True)]
+        shown = [(one, answer) if body.shown is None else (one.sent, of_application(answer, body.shown))
+                 for body, one, answer in zip(bodies, requests, answers, strict=True)]
         impressions = [_impression(request_id, context, one, answer, query=self._kept_query(one.query))
-                       for request_id, context, one, answer in zip(ids, contexts, requests, answers, strict=True) if answer.items]
+                       for request_id, context, (one, answer) in zip(ids, contexts, shown, strict=True) if answer.items]
         if impressions:  # there is nothing to learn from a slate without items
             self._writer.impression(*impressions)
         return [RecommendAnswer(request_id=request_id, model_version=answer.version, items=_ranked(answer.items, answer.scores),
@@ -245,11 +249,8 @@ class Gateway:
     def _slate_request(self, body: RecommendRequest | SearchRequest, request_id: str, now: int, context: Context) -> SlateRequest:
         user = self._pseudonyms.of(body.user or request_id)
         known = known_history(self._histories, user, body.history, before=body.time)
-        assigned = self._assigned(user, body)
-        diversity = body.diversity if assigned.diversity is None else assigned.diversity
-        explore = (self._explore if assigned.explore is None else assigned.explore) if body.explore is None else body.explore
-        weights = self._head_weights(body.head_weights)
-        return SlateRequest(
+        explore = self._explore if body.explore is None else body.explore
+        request = SlateRequest(
             user=user,
             time=_time(body.time, now),
             query=body.query,
@@ -259,18 +260,19 @@ class Gateway:
             allow_tags=body.allow_tags,
             deny_tags=body.deny_tags,
             label=body.label,
-            explore=explore and not (diversity > 0 or body.caps),
+            explore=explore and not body.is_reranked,
             seed=int(request_id[:15], 16),  # 60 random bits, which the log holds too
             features=self._features.read(context),
             bounds={column: (bound.min, bound.max) for column, bound in body.bounds.items()},
-            diversity=diversity,
+            diversity=body.diversity,
             caps=body.caps,
-            head_weights=weights if assigned.head_weights is None else assigned.head_weights,
-            assigned=assigned,
+            head_weights=self._head_weights(body.head_weights),
         )
+        assigned = self._assigned(user, body)
+        return under(request, assigned) if assigned.arms else request
 
     def _assigned(self, user: str, body: RecommendRequest | SearchRequest) -> Assigned:
-        if self._experiments is None:
+        if self._experiments is None or body.shown is not None:
             return UNASSIGNED
         return self._experiments.of(user, Chosen(
             label=bool(body.label), explores=body.explore, is_reranked=body.is_reranked,
@@ -337,7 +339,8 @@ def _impression(request_id: str, context: Context, asked: SlateRequest, answer: 
         prior_items=() if answer.live is None else tuple(answer.live.ids),
         # 5 digits: an error of 1e-5 in log p changes no probability that matters
         prior_log_p=() if answer.live is None else tuple(round(log_p, 5) for log_p in answer.live.log_p.tolist()),
-        context=ServedContext(**dict(context), bounds=dict(asked.bounds), arms=dict(asked.assigned.arms),
+        context=ServedContext(**dict(context), bounds=dict(asked.bounds), arms=dict(asked.assigned.arms), teams=answer.teams,
+                              shadows={name: tuple(items) for name, items in answer.shadows.items()},
                               head_weights=None if asked.head_weights is None else dict(asked.head_weights),
                               rules=None if asked.ruled is None else asked.ruled.applied),
         slate=tuple(Shown(item=item, position=position, score=score, log_propensity=log_pi)

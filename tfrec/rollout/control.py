@@ -28,6 +28,9 @@ def start(config: Config, name: str, *, now: int) -> Started:
         for other in state.running:
             if other.name == name:
                 raise UsageError(f"{name} runs already, as {other.id}. Stop it first: tfrec experiment stop {name}.")
+            if trial.kind == other.trial.kind == "interleave":
+                raise UsageError(f"{name} interleaves two rankings, as does {other.id}, which runs: an answer has room for two. "
+                                 f"Stop the other one first: tfrec experiment stop {other.name}.")
             if both := sorted(other.trial.settings & trial.settings):
                 raise UsageError(f"{name} and {other.id}, which runs, both change {both[0]!r}: one setting can be in one "
                                  f"experiment at a time. Stop the other one first: tfrec experiment stop {other.name}.")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tfrec.config import GatewayConfig
 from tfrec.config.experiment import DRAWN, Arm
-from tfrec.experiments.assignment import arm_of
+from tfrec.experiments.assignment import BOTH, arm_of
 from tfrec.experiments.state import Started
 
 
@@ -31,6 +31,8 @@ class Assigned(NamedTuple):
     drawing: Drawing = Drawing()
     diversity: float | None = None
     head_weights: Mapping[str, float] | None = None
+    teams: "tuple[Assigned, Assigned] | None" = None  # whose rankings are interleaved
+    shadows: "Mapping[str, Assigned]" = {}  # by experiment: asked as well, and not shown
 
     def joined(self, experiment: str, name: str, arm: Arm) -> "Assigned":
         """With one more arm. No two experiments that run change the same setting."""
@@ -67,17 +69,22 @@ class Experiments:
 
     def run(self, running: Iterable[Started]) -> None:
         """From now on, let these experiments run and no others."""
-        self._running = tuple((one, one.trial.settings, {name: arm.share for name, arm in one.trial.arms.items()})
-                              for one in running)
+        self._running = tuple((one, one.trial.settings, _shares(one)) for one in running)
 
     def of(self, user: str, chosen: Chosen) -> Assigned:
         """The arms of a request by a pseudonym. It takes some microseconds for each experiment that runs."""
         found = UNASSIGNED
+        several: list[tuple[Started, str]] = []
         for one, settings, shares in self._running:
-            if one.trial.kind == "split" and not self._chooses(chosen, settings):
-                name = arm_of(user, one.id, shares)
-                if name is not None:
-                    found = found.joined(one.id, name, one.trial.arms[name])
+            name = None if self._chooses(chosen, settings) else arm_of(user, one.id, shares)
+            if name is None:
+                continue
+            if one.trial.kind == "split":
+                found = found.joined(one.id, name, one.trial.arms[name])
+            else:
+                several.append((one, name))
+        for one, name in several:  # each beside what the splits say
+            found = _beside(found, one, name)
         return found
 
     def _chooses(self, chosen: Chosen, settings: frozenset[str]) -> bool:
@@ -91,3 +98,19 @@ class Experiments:
         if settings & DRAWN:  # of a request that is not drawn they change nothing
             return chosen.is_reranked or not (self._config.explore if chosen.explores is None else chosen.explores)
         return False
+
+
+def _shares(one: Started) -> dict[str, float]:
+    """What users are assigned to: arms, or both arms at once where they are interleaved."""
+    shares = {name: arm.share for name, arm in one.trial.arms.items()}
+    return {BOTH: min(shares.values())} if one.trial.kind == "interleave" else shares
+
+
+def _beside(found: Assigned, one: Started, name: str) -> Assigned:
+    own = found._replace(arms={}, teams=None, shadows={})
+    arms = {**found.arms, one.id: name}
+    if one.trial.kind == "shadow":
+        shadow = own.joined(one.id, name, one.trial.arms[name])
+        return found._replace(arms=arms, shadows={**found.shadows, one.id: shadow})
+    first, second = (own.joined(one.id, each, arm) for each, arm in one.trial.arms.items())
+    return found._replace(arms=arms, teams=(first, second))

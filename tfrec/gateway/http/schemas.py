@@ -69,6 +69,14 @@ class NumberBound(_Body):
         return self
 
 
+class ShownItem(_Body):
+    """An item that the application has shown."""
+
+    item: Id
+    log_propensity: float | None = Field(None, le=0, description="The logarithm of the probability with which it was chosen for "
+                                         "this position, given the items above it. If it is not given: not known.")
+
+
 class _SlateBody(_Body):
     k: int = Field(10, ge=1, description="The number of items to return, at most `serving.max_k` of the configuration.")
     history: list[HistoryEvent] | None = Field(None, max_length=_MAX_HISTORY, description=_HISTORY)
@@ -94,6 +102,15 @@ class _SlateBody(_Body):
                                  "outcomes. If it is not given, `gateway.explore` of the configuration decides.")
     label: str = Field("", max_length=512, description="The label of the model version that answers. If it is empty, the "
                        "stable version answers, or the canary for its share of the users.")
+    shown: list[ShownItem] | None = Field(
+        None, min_length=1, max_length=_MAX_HISTORY, description="What the application shows by its own choice, the first "
+        "position first. The answer is what tfrec would have shown. Both are logged, and outcomes are of what was shown.")
+
+    @model_validator(mode="after")
+    def _is_shown_once(self) -> "_SlateBody":
+        if self.shown and len({one.item for one in self.shown}) < len(self.shown):
+            raise ValueError("shown must not name an item twice")
+        return self
 
     @model_validator(mode="after")
     def _is_drawn_or_reranked(self) -> "_SlateBody":

@@ -75,3 +75,5 @@ class SlateAnswer:
     log_propensities: Sequence[float | None]  # None: unknown
     fallback: str | None = None  # why another answer than the configured one is given
     live: Override | None = None  # the live popularity that was sent, where propensities depend on it
+    teams: str = ""  # `0` or `1` for each item: which of two rankings it is credited to
+    shadows: Mapping[str, Sequence[str]] = field(default_factory=dict)  # by experiment, what was asked as well and is not shown

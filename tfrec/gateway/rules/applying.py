@@ -69,10 +69,13 @@ def placed(request: SlateRequest, answer: SlateAnswer) -> SlateAnswer:
         return answer
     drawn: list[tuple[str, float, float | None]] = list(zip(answer.items, answer.scores, answer.log_propensities, strict=True))
     del drawn[ruled.own.k - len(ruled.pins) :]
+    teams = list(answer.teams[: len(drawn)])
     for position, item in sorted(ruled.pins.items()):
         drawn.insert(position, (item, 0.0, 0.0))
+        if answer.teams:
+            teams.insert(position, "-")
     items, scores, propensities = zip(*drawn, strict=True)
-    return replace(answer, items=items, scores=scores, log_propensities=propensities)
+    return replace(answer, items=items, scores=scores, log_propensities=propensities, teams="".join(teams))
 
 
 def _pins(rules: Sequence[BusinessRule], request: SlateRequest, known: KnownItems | None,
