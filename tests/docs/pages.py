@@ -9,6 +9,7 @@ A comment above a block, such as `<!-- test: docker -->`, says how a test treats
     endless     runs until it is stopped: its words are parsed
     make        takes minutes: the targets exist
     docker      needs Docker: parsed by bash, its files exist, and the words of tfrec are parsed
+    cluster     needs Kubernetes: Helm renders the chart with its values (`tests/deployment`)
     benchmark   needs data or hours: the script exists and has the options
 """
 import re
@@ -19,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 FILES = sorted({ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md"), ROOT / "serving" / "RUNBOOK.md"})
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in FILES}
 # of blocks that `tests/test_shop.py` does not run
-MARKS = {"films", "experiments", "tls", "service", "endless", "make", "docker", "benchmark"}
+MARKS = {"films", "experiments", "tls", "service", "endless", "make", "docker", "cluster", "benchmark"}
 
 _FENCE = re.compile(r"(?:^<!-- test: (\w+) -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
