@@ -10,11 +10,11 @@ import numpy as np
 
 from tests.graph import tiny_recommender as tiny
 from tests.once import once
-from tfrec.client.slate_options import Bounds, bound_inputs
+from tfrec.client.slate_options import Bounds, boost_inputs, bound_inputs
 from tfrec.client.tensors import text_array
 from tfrec.config import Config, GatewayConfig, RewardConfig
 from tfrec.data.feedback_log.log import FeedbackLog
-from tfrec.data.records import AppliedRules, Impression, Outcome, ServedContext, Shown
+from tfrec.data.records import AppliedRules, Boost, Impression, Outcome, ServedContext, Shown
 from tfrec.model_server.saved_model import SavedModel
 from tfrec.models.recommender import Recommender
 from tfrec.release.export import export
@@ -48,12 +48,18 @@ def bounds(row: int) -> Bounds:
     return {"year": (1975.0, None)} if row % 7 == 2 else {}
 
 
+def boosts(row: int) -> tuple[Boost, ...]:
+    """Of a request, by number."""
+    return (("tag", "even", 1.2, None, None), ("item", "i9", -0.7, None, None)) if row % 4 == 1 else ()
+
+
 def explored(
     served: SavedModel, *, rows: int, seed: int, lengths: Sequence[int], temperature: float, epsilon: float,
     exclude: tuple[str, ...] = (),
 ) -> dict[str, np.ndarray]:
     """Slates of these lengths in turn, for people of three kinds: with behaviour, with a query, and with items and tags that they
-    do not want; each fifth with live popularity, each seventh of films from 1975 on; none has what all `exclude`."""
+    do not want; each fifth with live popularity, each seventh of films from 1975 on, each fourth
+    under boosts; none has what all `exclude`."""
     kinds, live = np.arange(rows) % 3, np.arange(rows) % 5 == 0
     asked = tiny.request(
         [["i3", "i9"] if kind == 0 else ["", "i4"] for kind in kinds],
@@ -67,6 +73,7 @@ def explored(
         k=np.resize(np.array(lengths, np.int32), rows),
     )
     asked |= bound_inputs([bounds(row) for row in range(rows)], rows)
+    asked |= boost_inputs([boosts(row) for row in range(rows)], rows)
     policy = {"temperature": np.full(rows, temperature, np.float32), "epsilon": np.full(rows, epsilon, np.float32),
               "seed": np.arange(seed, seed + rows)}
     return asked | served.run("explore", tiny.only("explore", asked | policy))
@@ -107,14 +114,14 @@ def impression_of(found: dict[str, np.ndarray], row: int, *, unknown: bool = Fal
     places = [(item.decode(), score, None if unknown else min(0.0, log_pi)) for item, score, log_pi in slate if item]
     for position, item in sorted((pins or {}).items()):
         places.insert(position, (item, 0.0, 0.0))
-    rules = AppliedRules(version="v", names=("campaign",), pinned=tuple(pins.values())) if pins else None
+    rules = AppliedRules(version="v", names=("r",), pinned=tuple((pins or {}).values()), boosts=boosts(row))
     return Impression(
         request_id=f"r{row}", time=then, user=f"u{row % 50}", query=found["query"][row].decode(),
         history=[item for item, _, _ in events], history_action=[action for _, action, _ in events],
         history_time=[then - age for _, _, age in events],
         exclude=[item.decode() for item in found["exclude"][row] if item],
         deny_tags=[tag.decode() for tag in found["deny_tags"][row] if tag],
-        context=ServedContext(bounds=dict(bounds(row)), rules=rules),
+        context=ServedContext(bounds=dict(bounds(row)), rules=rules if pins or rules.boosts else None),
         prior_items=[item.decode() for item in found["prior_items"][row] if item],
         prior_log_p=[log_p for item, log_p in zip(
             found["prior_items"][row], found["prior_log_p"][row].tolist(), strict=True) if item],

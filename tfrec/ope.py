@@ -25,7 +25,7 @@ from tfrec.data.feedback_log.contexts import context_values
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.readers.quarantine import Quarantine
-from tfrec.data.records import bounds_of, head_weights_of, pinned_of
+from tfrec.data.records import boosts_of, bounds_of, head_weights_of, pinned_of
 from tfrec.data.settled.examples import SettledExamples
 from tfrec.data.settled.settle import settle
 from tfrec.errors import DataError, UsageError
@@ -142,6 +142,7 @@ def _probabilities(graph: Graph, slates: pa.Table, judged: _Judged) -> list[list
             some = {name: column.to_pylist() for name, column in zip(
                 slates.column_names, slates.slice(start, _AT_ONCE).columns, strict=True)}
             some["bounds"] = [{column: (least, most) for column, least, most in bounds_of(text)} for text in some["context"]]
+            some["boosts"] = [boosts_of(text) for text in some["context"]]
             some["head_weights"] = [head_weights_of(text) for text in some["context"]]
             pinned = [pinned_of(text) for text in some["context"]]
             shown, some["item"] = some["item"], [[one for one in items if one not in out]
@@ -170,7 +171,8 @@ def _inputs(slates: Mapping[str, list[Any]], judged: _Judged, *, reads_context: 
         history_age_s=ages, query=slates["query"], prior=[Override(items, np.array(log_p, np.float32)) for items, log_p in sent],
         history=_lists(slates["history"]), history_action=_lists(slates["history_action"]), exclude=_lists(slates["exclude"]),
         allow_tags=_lists(slates["allow_tags"]), deny_tags=_lists(slates["deny_tags"]),
-        time=slates["time"], context=slates["context"], bounds=slates["bounds"], head_weights=slates["head_weights"],
+        time=slates["time"], context=slates["context"], bounds=slates["bounds"], boosts=slates["boosts"],
+        head_weights=slates["head_weights"],
     )
     return {name: asked[name] for name in HISTORY | FILTERS | HEADS | (CONTEXT if reads_context else {})} | {
         # `padded` puts a column in front, and the first item of a slate is its first column

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from tests.graph import tiny_recommender as tiny
 from tests.graph.tiny_recommender import N_ITEMS, by_item, request
-from tfrec.client.slate_options import NO_HEAD, head_inputs
+from tfrec.client.slate_options import NO_HEAD, boost_inputs, head_inputs
 from tfrec.config import RankerConfig
 from tfrec.graph.signatures import Graph
 from tfrec.models.text_encoder import load_encoder
@@ -124,6 +124,16 @@ def test_a_drawn_slate_knows_how_likely_it_was_on_the_ranked_shortlist(run: Run,
     known = inputs | {"slate": drawn["items"]}
     judged = graph.log_propensities({name: tf.constant(known[name]) for name in graph.log_propensities.input_signature[0]})
     assert_allclose(judged.numpy(), drawn["log_propensities"], atol=1e-4)
+
+
+def test_a_boost_is_added_to_what_the_second_stage_says(run: Run) -> None:
+    plain = request(HISTORY)
+    boosted = plain | boost_inputs([[("tag", "tens", 1.5, None, None)], [], [("item", "i4", -0.5, None, None)]], 3)
+    before, after = run("recommend", plain), run("recommend", boosted)
+    for row, (names, value) in enumerate([({f"i{n}" for n in range(0, N_ITEMS, 10)}, 1.5), (set(), 0.0), ({"i4"}, -0.5)]):
+        moved, still = by_item(after, row), by_item(before, row)
+        assert moved == pytest.approx({name: score + value * (name in names) for name, score in still.items()}, abs=1e-4)
+        assert list(moved.values()) == sorted(moved.values(), reverse=True)
 
 
 def test_without_chance_exploring_is_recommending(run: Run) -> None:

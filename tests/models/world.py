@@ -9,6 +9,7 @@ from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.examples.ragged import Ragged
 from tfrec.data.examples.sequences import PAD, windows
 from tfrec.data.examples.slate_arrays import SlateArrays
+from tfrec.data.items.boosted_items import BoostedItems
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.items.numeric_columns import BoundFilters
 from tfrec.data.items.tag_filters import TagFilters, positions_by_tag
@@ -110,7 +111,8 @@ def slates(n: int = SLATES, *, seed: int = 0, longest: int = POSITIONS, **change
         "query": np.zeros((n, WIDTH), np.float32), "context": np.zeros((n, 0), np.float32),
         "excluded": Ragged.of([np.arange(22, ITEMS)] * n),
         "tags": TagFilters.of([((), ()) if k % 5 else ((), ("nowhere",)) for k in row], tags),
-        "bounds": BoundFilters.of([()] * len(row), {}), "searched": np.full(len(row), "", object),
+        "bounds": BoundFilters.of([()] * len(row), {}), "boosts": BoostedItems.of([()] * len(row), (), {}, {}),
+        "searched": np.full(len(row), "", object),
         "live_item": Ragged.of(live), "live_log_p": Ragged.of([-3.0 - 0.1 * one for one in live], np.float32),
         "item": item, "log_propensity": np.where(shown, log_pi, np.inf).astype(np.float32),
         "reward": np.where(shown, reward, np.nan).astype(np.float32),

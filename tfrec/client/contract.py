@@ -59,7 +59,10 @@ HISTORY: TensorKinds = {"history": TEXTS, "history_action": TEXTS, "history_age_
 CONTEXT: TensorKinds = {"time": SEED, "context_name": TEXTS, "context_value": TEXTS}  # of models with features
 PRIOR: TensorKinds = {"prior_items": TEXTS, "prior_log_p": NUMBERS}
 BOUNDS: TensorKinds = {"bound_columns": TEXTS, "bound_min": DOUBLES, "bound_max": DOUBLES}
-FILTERS: TensorKinds = {"exclude": TEXTS, "allow_tags": TEXTS, "deny_tags": TEXTS} | BOUNDS | PRIOR
+BOOSTS: TensorKinds = {
+    "boost_kinds": COUNTS, "boost_names": TEXTS, "boost_values": NUMBERS, "boost_min": DOUBLES, "boost_max": DOUBLES,
+}
+FILTERS: TensorKinds = {"exclude": TEXTS, "allow_tags": TEXTS, "deny_tags": TEXTS} | BOUNDS | BOOSTS | PRIOR
 RECOMMEND: TensorKinds = HISTORY | {"k": COUNT} | FILTERS
 RERANKING: TensorKinds = {"diversity": NUMBER, "cap_prefixes": TEXTS, "caps": COUNTS}
 HEADS: TensorKinds = {"head_names": TEXTS, "head_weights": NUMBERS}
@@ -85,7 +88,7 @@ SIGNATURES: dict[str, tuple[TensorKinds, TensorKinds]] = {  # name: inputs, outp
 }
 
 # inputs that a version may lack, as it was exported before there were such; likewise outputs
-OPTIONAL, OPTIONAL_OUTPUTS = frozenset(BOUNDS | RERANKING | HEADS), frozenset(_OF_HEADS)
+OPTIONAL, OPTIONAL_OUTPUTS = frozenset(BOUNDS | RERANKING | HEADS | BOOSTS), frozenset(_OF_HEADS)
 
 
 READS_CONTEXT = ("recommend", "explore", "thompson", "linucb", "rank", "explain")  # signatures that take `CONTEXT`, where any do

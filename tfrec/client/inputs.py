@@ -9,9 +9,18 @@ from typing import Any, Required, TypedDict, Unpack
 import numpy as np
 
 from tfrec.client.padding import Arrays, one_per_row, padded
-from tfrec.client.slate_options import Bounds, Caps, HeadWeights, bound_inputs, head_inputs, reranking_inputs
+from tfrec.client.slate_options import (
+    Bounds,
+    Caps,
+    HeadWeights,
+    boost_inputs,
+    bound_inputs,
+    head_inputs,
+    reranking_inputs,
+)
 from tfrec.client.tensors import text_array
 from tfrec.config.features import UNKNOWN_TIME
+from tfrec.data.records import Boost
 from tfrec.errors import UsageError
 from tfrec.models.popularity_prior import Override
 
@@ -43,6 +52,7 @@ class RecommendInputs(HistoryInputs, total=False):
     exclude: Sequence[Sequence[str]] | None  # items that are not answered
     allow_tags: Sequence[Sequence[str]] | None  # if any are given, an item needs one of them
     deny_tags: Sequence[Sequence[str]] | None  # items with one of these are not answered
+    boosts: Sequence[Sequence[Boost]] | None  # what is added to scores, before anything is drawn
     bounds: Sequence[Bounds] | None  # numeric columns with the least and the most; an item without the number does not pass
 
 
@@ -102,6 +112,7 @@ def recommend_inputs(
     allow_tags: Sequence[Sequence[str]] | None = None,
     deny_tags: Sequence[Sequence[str]] | None = None,
     bounds: Sequence[Bounds] | None = None,
+    boosts: Sequence[Sequence[Boost]] | None = None,
     diversity: float | Sequence[float] = 0.0,
     caps: Sequence[Caps] | None = None,
     head_weights: Sequence[HeadWeights | None] | None = None,
@@ -117,7 +128,7 @@ def recommend_inputs(
     inputs["exclude"], inputs["allow_tags"], inputs["deny_tags"] = (
         padded(rows or none, "") for rows in (exclude, allow_tags, deny_tags)
     )
-    inputs |= bound_inputs(bounds, len(none))
+    inputs |= bound_inputs(bounds, len(none)) | boost_inputs(boosts, len(none))
     if signature == "recommend":
         inputs |= reranking_inputs(diversity, caps, len(none))
     elif caps or np.any(diversity):

@@ -1,14 +1,16 @@
-"""What a request may ask of a slate beside its items: bounds of numbers, diversity, caps by tag, and weights of heads, as arrays.
+"""What a request may ask of a slate beside its items: bounds, diversity, caps by tag, weights of heads, and boosts, as arrays.
 
 These inputs are newer than some versions that may still be served. `unspecified` says that an array asks for nothing, so that a
 version without the input answers the same (`version_inputs.py`).
 """
 import math
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
 import numpy as np
 
 from tfrec.client.padding import Arrays, one_per_row, padded
+from tfrec.data.records import Boost, BoostKind
 from tfrec.errors import UsageError
 
 Bounds = Mapping[str, tuple[float | None, float | None]]  # by column of the catalogue, the least and the most; None: no bound
@@ -17,6 +19,7 @@ HeadWeights = Mapping[str, float]  # of actions that the second stage predicts
 
 # no bound: every number of a catalogue is within. JSON has no infinity, in which these would be written otherwise.
 NO_HEAD = "-"  # no model has such a head; a request that names it alone gets the order of the first stage
+BOOST_KINDS: tuple[BoostKind, ...] = get_args(BoostKind)  # numbered so in the graph
 LEAST, MOST = float(np.finfo(np.float64).min), float(np.finfo(np.float64).max)
 
 
@@ -36,6 +39,24 @@ def bound_inputs(bounds: Sequence[Bounds] | None, n: int) -> Arrays:
         "bound_columns": padded([[column for column, _ in row] for row in rows], ""),
         "bound_min": padded([[_between(least, LEAST) for _, (least, _) in row] for row in rows], 0.0, dtype=np.float64),
         "bound_max": padded([[_between(most, MOST) for _, (_, most) in row] for row in rows], 0.0, dtype=np.float64),
+    }
+
+
+def boost_inputs(boosts: Sequence[Sequence[Boost]] | None, n: int) -> Arrays:
+    """The inputs `contract.BOOSTS` `[n, 1 + most boosts]`.
+
+    Raises:
+        UsageError: a boost has no name, or is not a finite number.
+    """
+    rows = boosts or [()] * n
+    if wrong := [one for row in rows for one in row if one[0] not in BOOST_KINDS or not one[1] or not math.isfinite(one[2])]:
+        raise UsageError(f"boosts: expected one of {', '.join(BOOST_KINDS)}, a name, and a finite number, got {wrong[0]}.")
+    return {
+        "boost_kinds": padded([[BOOST_KINDS.index(one[0]) for one in row] for row in rows], 0, dtype=np.int32),
+        "boost_names": padded([[one[1] for one in row] for row in rows], ""),
+        "boost_values": padded([[one[2] for one in row] for row in rows], 0.0),
+        "boost_min": padded([[_between(one[3], LEAST) for one in row] for row in rows], 0.0, dtype=np.float64),
+        "boost_max": padded([[_between(one[4], MOST) for one in row] for row in rows], 0.0, dtype=np.float64),
     }
 
 
@@ -74,7 +95,7 @@ def head_inputs(weights: Sequence[HeadWeights | None] | None, n: int) -> Arrays:
 
 def nothing_asked(n: int) -> Arrays:
     """The inputs of `n` requests that ask for nothing of this."""
-    return bound_inputs(None, n) | reranking_inputs(0.0, None, n) | head_inputs(None, n)
+    return bound_inputs(None, n) | reranking_inputs(0.0, None, n) | head_inputs(None, n) | boost_inputs(None, n)
 
 
 def unspecified(name: str, array: np.ndarray) -> bool:
@@ -82,6 +103,8 @@ def unspecified(name: str, array: np.ndarray) -> bool:
     array = np.asarray(array)
     if name.startswith("bound_"):
         return name != "bound_columns" or not (array != b"").any()
+    if name.startswith("boost_"):
+        return name != "boost_names" or not (array != b"").any()
     if name.startswith("head_"):
         return name != "head_names" or not (array != b"").any()
     return name == "cap_prefixes" or not array.any()

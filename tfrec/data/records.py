@@ -4,7 +4,7 @@ Raw rows (JSON, CSV, Parquet, HTTP bodies) become immutable records, or raise a 
 and field. What is not logged when an answer is given (positions, propensities, the history as served) cannot be recovered later,
 so an `Impression` holds all of it. Times are whole seconds since 1970-01-01 UTC.
 """
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -83,14 +83,20 @@ class Context(Record):
 Bounds = dict[_Short, tuple[float | None, float | None]]  # of numeric columns, the least and the most; None: no bound
 
 
+BoostKind = Literal["item", "tag", "column"]
+# what is added to the scores of an item, of the items with a tag, or of those within a range of a numeric column, ends included
+Boost = tuple[BoostKind, str, float, float | None, float | None]  # of what kind, its name, how much, the least and the most
+
+
 class AppliedRules(BaseModel):
-    """The rules of a business that an answer follows, and the items that they pinned: no policy chose these."""
+    """The rules of a business that an answer follows, with the items that they pinned, which no policy chose, and the boosts."""
 
     model_config = ConfigDict(frozen=True)
 
     version: _Short
     names: tuple[_Short, ...]
     pinned: tuple[_Short, ...] = ()
+    boosts: tuple[Boost, ...] = ()
 
 
 class ServedContext(Context):
@@ -108,6 +114,12 @@ def pinned_of(context: str | None) -> tuple[str, ...]:
     """The items of a slate that rules pinned, by the JSON of its `ServedContext`."""
     served = _served(context, "pinned")
     return () if served is None or served.rules is None else served.rules.pinned
+
+
+def boosts_of(context: str | None) -> tuple[Boost, ...]:
+    """What was added to scores before a slate was chosen, by the JSON of its `ServedContext`."""
+    served = _served(context, "boosts")
+    return () if served is None or served.rules is None else served.rules.boosts
 
 
 def bounds_of(context: str | None) -> list[tuple[str, float | None, float | None]]:

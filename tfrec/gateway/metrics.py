@@ -32,6 +32,7 @@ class Metrics:
             "Rules that could not hold for a request: an item is not in the catalogue (unknown), not available (unavailable), "
             "left out by the request or a rule (excluded, filtered), or another pin has its position or the item (taken); or the "
             "catalogue has no such column (column).", ["rule", "reason"])
+        self.unboosted = counter("tfrec_gateway_rules_unboosted", "Answers without boosts: an older version takes none.")
         self.rules_problem = gauge("tfrec_gateway_rules_problem", "1 while the file of rules is wrong, and those of before hold.")
         self.connections = gauge("tfrec_gateway_connections", "Open connections.")
         self.connections_closed = counter(

@@ -231,6 +231,7 @@ class Gateway:
                     for request_id, body, context in zip(ids, bodies, contexts, strict=True)]
         answers = answer_by_arms(partial(self._router.recommend, popular=popular), requests)
         self._columns.check([one.sent for one in requests], answers)
+        requests = [one if answer.is_boosted else one.unboosted for one, answer in zip(requests, answers, strict=True)]
         answers = [placed(one, answer) for one, answer in zip(requests, answers, strict=True)]
         shown = [(one, answer) if body.shown is None else (one.sent, of_application(answer, body.shown))
                  for body, one, answer in zip(bodies, requests, answers, strict=True)]

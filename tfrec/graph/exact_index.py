@@ -1,6 +1,6 @@
 """The exact index: item vectors, ids, tags and popularity in the graph, and the search for the best items.
 
-    score(i) = <u, v_i> + beta log p(i) + words(i)                 words: of the query, where there is one (`models/lexical`)
+    score(i) = <u, v_i> + beta log p(i) + words(i) + boosts(i)     words: of the query, where there is one (`models/lexical`)
 
 A search is one matrix product and one top-k over all items, in stock operators. Filters are strings and are applied before the
 best items are chosen, so an answer is short only when fewer items are left. `inverted_index.py` replaces the search for large
@@ -12,11 +12,12 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfrec.client.contract import FILTERS, NUMBERS
+from tfrec.client.contract import BOOSTS, FILTERS, NUMBERS
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.items.numeric_columns import numeric_table
 from tfrec.data.items.tag_filters import positions_by_tag
 from tfrec.errors import ModelError
+from tfrec.graph.boosts import ITEM, TAG, Boosts
 from tfrec.graph.numeric_filters import NumericColumns
 from tfrec.graph.quantization import Storage, Vectors
 from tfrec.models.lexical.lexicon import Lexicon
@@ -24,7 +25,8 @@ from tfrec.models.lexical.word_match import WordMatch
 
 NOTHING = ""  # a position of an answer without an item, and a pad of a filter
 LOWEST = -float("inf")
-KINDS = FILTERS | {"words": NUMBERS}  # of the parts of `Filters`
+# of the parts of `Filters`
+KINDS = {name: kind for name, kind in FILTERS.items() if name not in BOOSTS} | {"words": NUMBERS, "boosts": NUMBERS}
 
 
 class Filters(NamedTuple):
@@ -39,6 +41,7 @@ class Filters(NamedTuple):
     prior_items: tf.Tensor  # [batch, P] ids whose log p comes with the request
     prior_log_p: tf.Tensor  # [batch, P] that log p
     words: tf.Tensor  # [batch, n_positions] what a query's words add to each score; [batch, 0]: nothing
+    boosts: tf.Tensor  # [batch, n_positions] what the request adds to each score (`boosts.py`); [batch, 0]: nothing
 
     @classmethod
     def of(cls, rows: tf.Tensor, **given: tf.Tensor) -> "Filters":
@@ -47,17 +50,24 @@ class Filters(NamedTuple):
                       for name in cls._fields})
 
 
-def plus_words(scores: tf.Tensor, filters: Filters, positions: Callable[[], tf.Tensor] | None = None) -> tf.Tensor:
-    """`scores`, and what the words of queries add to them; `positions` says of which items, and is asked only if there are words.
+def plus_added(scores: tf.Tensor, filters: Filters, positions: Callable[[], tf.Tensor] | None = None) -> tf.Tensor:
+    """`scores`, and what words of queries and boosts add to them; `positions` says of which items, and is asked only if they do.
 
     By default the scores are of all items. Where a position is negative, those of the first item are added.
     """
-    def with_words() -> tf.Tensor:
-        if positions is None:
-            return scores + filters.words
-        return scores + tf.gather(filters.words, tf.maximum(positions(), 0), batch_dims=1)
+    return _plus(_plus(scores, filters.words, positions), filters.boosts, positions)
 
-    return tf.cond(tf.shape(filters.words)[1] > 0, with_words, lambda: scores)
+
+def boosts_at(filters: Filters, positions: tf.Tensor) -> tf.Tensor:
+    """The boosts of the items at `positions` `[batch, n]`."""
+    return _plus(tf.zeros(tf.shape(positions)), filters.boosts, lambda: positions)
+
+
+def _plus(scores: tf.Tensor, added: tf.Tensor, positions: Callable[[], tf.Tensor] | None) -> tf.Tensor:
+    def with_added() -> tf.Tensor:
+        return scores + (added if positions is None else tf.gather(added, tf.maximum(positions(), 0), batch_dims=1))
+
+    return tf.cond(tf.shape(added)[1] > 0, with_added, lambda: scores)
 
 
 def names_attributes(filters: Filters) -> tf.Tensor:
@@ -223,7 +233,7 @@ class ExactIndex:
         rows = tf.shape(u)[0]
         scores = self._vectors.products(u) + beta[:, None] * self.log_p(rows, filters)
         if filters is not None:
-            scores = plus_words(scores, filters)
+            scores = plus_added(scores, filters)
         scores = tf.where(self.eligible(rows, filters), scores, LOWEST)
         best, positions = tf.math.top_k(scores, tf.minimum(width, tf.size(self._ids)))
         missing = [[0, 0], [0, width - tf.shape(best)[1]]]
@@ -234,6 +244,23 @@ class ExactIndex:
         size = tf.stack([rows, tf.size(self._ids)])
         passes = tf.broadcast_to(self._available, size)
         return passes if filters is None else passes & self._permitted(filters) & ~self._named(filters.exclude, size)
+
+    def boosts(self, boosts: Boosts) -> tf.Tensor:
+        """What is added to each score, `[rows, n_positions]`; `[rows, 0]` where no row boosts anything. Boosts add up."""
+        rows, n_positions = tf.shape(boosts.names)[0], tf.size(self._ids)
+
+        def added() -> tf.Tensor:
+            none = tf.zeros(tf.stack([rows, n_positions]))
+            at, item, value = boosts.known(ITEM, self.positions)
+            found = tf.tensor_scatter_nd_add(none, tf.stack([at[:, 0], item], axis=1), value)
+            at, tag, value = boosts.known(TAG, self._tags)
+            members = tf.ragged.range(tf.gather(self._begin.value(), tag), tf.gather(self._begin.value(), tag + 1))
+            one = members.value_rowids()
+            position = tf.gather(self._members.value(), members.flat_values)
+            found = tf.tensor_scatter_nd_add(found, tf.stack([tf.gather(at[:, 0], one), position], axis=1), tf.gather(value, one))
+            return found + self._numbers.added(boosts, n_positions)
+
+        return tf.cond(tf.reduce_any(boosts.names != NOTHING), added, lambda: tf.zeros(tf.stack([rows, 0])))
 
     def log_p(self, rows: tf.Tensor, filters: Filters | None = None) -> tf.Tensor:
         """Popularity `[rows, n_positions]`: the index's, and for the items that a row brings its own."""

@@ -8,10 +8,10 @@ query reads all lists whose bound is near the best one's, up to a number of bloc
 elsewhere few: what is read on average is half of what a fixed nprobe would need. A query that wants more items, or excludes some
 of the best, reads further. The most popular items, the head, are always read.
 
-Items whose log p comes with the request, and those that have most of a query's words, are scored beside the lists, wherever they
-are. A row is answered from all items instead when too few items were found, when its tags and bounds hide more than half of the
-items, and when popularity counts against an item, as a draw of Thompson sampling may have it: then the bound is none. Everything
-is in stock operators.
+Items whose log p comes with the request, those that have most of a query's words, and those with the highest boosts are scored
+beside the lists, wherever they are. A row is answered from all items instead when too few items were found, when its tags and
+bounds hide more than half of the items, when it boosts more than a few items, and when popularity counts against an item, as a
+draw of Thompson sampling may have it: then the bound is none. Everything is in stock operators.
 """
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.graph.clustering import BLOCK, layout
-from tfrec.graph.exact_index import LOWEST, NOTHING, ExactIndex, Filters, names_attributes, plus_words
+from tfrec.graph.exact_index import LOWEST, NOTHING, ExactIndex, Filters, names_attributes, plus_added
 from tfrec.graph.quantization import Storage
 from tfrec.models.lexical.lexicon import Lexicon
 
@@ -97,7 +97,7 @@ class InvertedIndex(ExactIndex):
         scores = tf.concat([self._head_scores(u, beta), self._block_scores(u, beta, blocks, read)], axis=1)
         columns, mostly_hidden = _Columns(self._head[0], blocks, tf.zeros([rows, 0], tf.int32)), tf.zeros([rows], tf.bool)
         if filters is not None:
-            scores = plus_words(scores, filters, lambda: columns.positions(_numbers(scores)))
+            scores = plus_added(scores, filters, lambda: columns.positions(_numbers(scores)))
             by_words = self._by_words(filters)
             named = tf.concat([self.positions(tf.concat([filters.exclude, filters.prior_items], axis=1)), by_words], axis=1)
             scores = _hide(scores, columns.of(named, n_blocks=tf.size(self._ids) // BLOCK))
@@ -113,7 +113,8 @@ class InvertedIndex(ExactIndex):
         best, found = tf.pad(best, missing, constant_values=LOWEST), tf.pad(columns.positions(at), missing)
         found = tf.where(best > LOWEST, found, 0)
         # with a negative beta the bound of a list is none
-        exact = tf.where((width > 0) & (mostly_hidden | (beta < 0) | tf.reduce_any(best == LOWEST, axis=1)))
+        from_all = mostly_hidden | (beta < 0) | self._boosts_many(rows, filters)
+        exact = tf.where((width > 0) & (from_all | tf.reduce_any(best == LOWEST, axis=1)))
         best, found = tf.cond(
             tf.size(exact) > 0, lambda: self._replaced(best, found, exact, u, beta, filters), lambda: (best, found)
         )
@@ -175,9 +176,18 @@ class InvertedIndex(ExactIndex):
         return tf.cond(count > _CHUNK, in_parts, lambda: self._vectors.block_products(tf.gather(u, row), block, BLOCK))
 
     def _by_words(self, filters: Filters) -> tf.Tensor:
-        """Positions `[batch, n]` of the items that have most of each query's words, -1 where there are fewer."""
-        most, positions = tf.math.top_k(filters.words, tf.minimum(BY_WORDS, tf.shape(filters.words)[1]))
-        return tf.where(most > 0, positions, -1)
+        """Positions `[batch, n]` of the items that have most of each query's words, or the highest boosts; -1 elsewhere."""
+        found = []
+        for added in (filters.words, filters.boosts):
+            most, positions = tf.math.top_k(added, tf.minimum(BY_WORDS, tf.shape(added)[1]))
+            found.append(tf.where(most > 0, positions, -1))
+        return tf.concat(found, axis=1)
+
+    def _boosts_many(self, rows: tf.Tensor, filters: Filters | None) -> tf.Tensor:
+        """Whether each row `[batch]` boosts more items than are scored beside the lists: a list's bound knows no boost."""
+        if filters is None:
+            return tf.zeros([rows], tf.bool)
+        return tf.math.count_nonzero(filters.boosts > 0, axis=1, dtype=tf.int32) > BY_WORDS
 
     def _own_scores(self, u: tf.Tensor, beta: tf.Tensor, filters: Filters, by_words: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Scores and positions `[batch, n]` of what words found and of the items whose log p the row brings.
@@ -187,7 +197,7 @@ class InvertedIndex(ExactIndex):
         position = tf.concat([by_words, self.positions(filters.prior_items)], axis=1)
         log_p = tf.concat([tf.gather(self._log_p.value(), tf.maximum(by_words, 0)), filters.prior_log_p], axis=1)
         scores = tf.linalg.matvec(self.vectors(position), u) + beta[:, None] * log_p
-        scores = plus_words(scores, filters, lambda: position)
+        scores = plus_added(scores, filters, lambda: position)
         number = tf.range(tf.shape(position)[1])
         same = position[:, :, None] == position[:, None, :]
         overruled = tf.reduce_any(same & (number[:, None] < number), axis=2)  # of an item that is named twice the last counts

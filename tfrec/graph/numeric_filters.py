@@ -9,6 +9,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tfrec.data.items.numeric_columns import MISSING
+from tfrec.graph.boosts import COLUMN, Boosts
 
 
 class NumericColumns:
@@ -22,6 +23,14 @@ class NumericColumns:
 
     def __init__(self, names: tf.Variable, values: tf.Variable, column: Callable[[tf.Tensor], tf.Tensor]) -> None:
         self._names, self._values, self._column = names, values, column
+
+    def added(self, boosts: Boosts, n_positions: tf.Tensor) -> tf.Tensor:
+        """What boosts by range add to the score of each item `[batch, n_positions]`."""
+        at, column, value = boosts.known(COLUMN, self._column)
+        number = tf.gather(tf.reshape(self._values.value(), tf.stack([tf.size(self._names), n_positions])), column)
+        low, high = (tf.gather_nd(bound, at)[:, None] for bound in (boosts.min, boosts.max))
+        inside = (number >= low) & (number <= high) & (number != MISSING)
+        return tf.math.unsorted_segment_sum(tf.where(inside, value[:, None], 0.0), at[:, 0], tf.shape(boosts.names)[0])
 
     def within(self, columns: tf.Tensor, least: tf.Tensor, most: tf.Tensor, n_positions: tf.Tensor) -> tf.Tensor:
         """Whether each item `[batch, n_positions]` is within all bounds of the row.

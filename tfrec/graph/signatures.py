@@ -5,6 +5,7 @@ method takes the inputs by name; every input has the batch as its first dimensio
 
     history, history_action, history_age_s `[batch, L]`, query `[batch]`   say who asks and for what
     exclude, allow_tags, deny_tags, bound_columns, bound_min, bound_max    hide items
+    boost_kinds, boost_names, boost_values, boost_min, boost_max           add to the scores of some items
     prior_items, prior_log_p                                               replace the popularity of some items
     time `[batch]`, context_name, context_value `[batch, n]`               say what is known of person and moment (`[features]`)
     diversity, cap_prefixes, caps                                          say how the items of a slate go together
@@ -19,10 +20,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfrec.client.contract import FILTERS, HEADS, POLICY, TEXTS, signatures
+from tfrec.client.contract import BOOSTS, FILTERS, HEADS, POLICY, TEXTS, signatures
 from tfrec.client.inputs import NO_SCORE
 from tfrec.graph.bandits import linucb, thompson
-from tfrec.graph.exact_index import KINDS, LOWEST, Filters, plus_words
+from tfrec.graph.boosts import Boosts
+from tfrec.graph.exact_index import KINDS, LOWEST, Filters, boosts_at, plus_added
 from tfrec.graph.explain import leave_one_out
 from tfrec.graph.explore import Policy, explore, log_propensities
 from tfrec.graph.graph_digest import graph_digest
@@ -38,6 +40,7 @@ from tfrec.models.text_encoder import TextEncoder
 from tfrec.models.two_tower import SEARCH_BETA
 
 Answer = dict[str, Any]
+_OF_BOOSTS = {name: BOOSTS[f"boost_{name}"] for name in Boosts._fields}
 
 
 class Graph:
@@ -69,6 +72,7 @@ class Graph:
         self._search: Callable[[tf.Tensor, tf.Tensor, tf.Tensor, Filters], Answer] = function(
             self._searched, input_signature=[vectors, k, beta, Filters(**tensor_specs(KINDS))]
         )
+        self._boosts = function(self._index.boosts, input_signature=[Boosts(**tensor_specs(_OF_BOOSTS))])
         self._words = function(self._reader.words, input_signature=[tf.TensorSpec([None], tf.string)])
         self.functions = {
             name: function(getattr(self, name), input_signature=[tensor_specs(inputs)])
@@ -217,7 +221,12 @@ class Graph:
         if second is None:
             return None
         asked = second.read(inputs, u)
-        return lambda scores, positions: second.scores(asked, positions, scores, filters)
+
+        def ranked(scores: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
+            boosts = boosts_at(filters, positions)
+            return second.scores(asked, positions, scores - boosts, filters) + boosts
+
+        return ranked
 
     def _filters(self, inputs: Inputs) -> Filters:
         """The filters of a request; a signature without such inputs hides no item."""
@@ -225,7 +234,12 @@ class Graph:
             same_shape("prior_items", inputs["prior_items"], prior_log_p=inputs["prior_log_p"])
         if "bound_columns" in inputs:
             same_shape("bound_columns", inputs["bound_columns"], bound_min=inputs["bound_min"], bound_max=inputs["bound_max"])
-        return Filters.of(tf.shape(inputs["query"])[0], **inputs, words=self._words(inputs["query"]))
+        added = {"words": self._words(inputs["query"])}
+        if "boost_names" in inputs:
+            of_boosts = {name: inputs[f"boost_{name}"] for name in Boosts._fields}
+            same_shape("boost_names", of_boosts["names"], **{f"boost_{name}": given for name, given in of_boosts.items()})
+            added["boosts"] = self._boosts(Boosts(**of_boosts))
+        return Filters.of(tf.shape(inputs["query"])[0], **inputs, **added)
 
     def _searched(self, u: tf.Tensor, k: tf.Tensor, beta: tf.Tensor, filters: Filters) -> Answer:
         return _finite(self._index.search(u, k, beta=beta, filters=filters))
@@ -233,7 +247,7 @@ class Graph:
     def _scores(self, u: tf.Tensor, positions: tf.Tensor, beta: tf.Tensor, filters: Filters) -> tf.Tensor:
         """Scores of the items at `positions` `[batch, n]`; `NO_SCORE` where a position is negative."""
         scores = tf.linalg.matvec(self._index.vectors(positions), u) + self._index.popularity(positions, beta, filters)
-        scores = plus_words(scores, filters, lambda: positions)
+        scores = plus_added(scores, filters, lambda: positions)
         return tf.where(positions >= 0, scores, NO_SCORE)
 
 

@@ -9,9 +9,10 @@ import numpy as np
 
 from tfrec.client.contract import FILTERS, signatures
 from tfrec.client.inputs import UNKNOWN_AGE
-from tfrec.client.slate_options import MOST, bound_inputs, head_inputs, nothing_asked, reranking_inputs
+from tfrec.client.slate_options import MOST, boost_inputs, bound_inputs, head_inputs, nothing_asked, reranking_inputs
 from tfrec.client.warmup import Request
 from tfrec.config import Config
+from tfrec.data.records import Boost
 from tfrec.models.recommender import Recommender
 
 Inputs = dict[str, Any]
@@ -101,12 +102,13 @@ def _context(recommender: Recommender, batch: int) -> Inputs:
 
 
 def _reranked(recommender: Recommender) -> Inputs:
-    """Numbers within bounds, and caps: a slate is chosen item by item, as for diversity.
+    """Numbers within bounds, caps and boosts: a slate is chosen item by item, as for diversity.
 
     Diversity itself is 0, as items may tie by it whose scores do not: another kernel may choose the other one.
     """
     bounds = dict.fromkeys(recommender.catalogue.numeric_columns[:1], (None, MOST))
-    return bound_inputs([bounds], 1) | reranking_inputs(0.0, [{"": 3}], 1)
+    boosts: list[Boost] = [("item", str(recommender.catalogue.ids[0]), 0.5, None, None)]
+    return bound_inputs([bounds], 1) | reranking_inputs(0.0, [{"": 3}], 1) | boost_inputs([boosts], 1)
 
 
 def _behaviour(recommender: Recommender, batch: int) -> Inputs:

@@ -38,6 +38,7 @@ from tfrec.data.behaviour.interactions import Interactions
 from tfrec.data.examples.ragged import Ragged
 from tfrec.data.examples.sequences import PAD
 from tfrec.data.examples.slate_arrays import SlateArrays
+from tfrec.data.items.boosted_items import BoostedItems
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.items.numeric_columns import BoundFilters
 from tfrec.data.items.tag_filters import TagFilters
@@ -92,7 +93,7 @@ def slates_of(found: dict[str, np.ndarray]) -> SlateArrays:
         **found, context=np.zeros((n, 0), np.float32), acted=np.zeros((*found["item"].shape, 0), bool),
         head_weights=np.zeros((n, 0), np.float32),
         excluded=Ragged.of([row[row != PAD] for row in found["history"]]), tags=TagFilters.of([((), ())] * n, {}),
-        bounds=BoundFilters.of([()] * n, {}),
+        bounds=BoundFilters.of([()] * n, {}), boosts=BoostedItems.of([()] * n, (), {}, {}),
         searched=np.full(n, "", object),
         live_item=nothing, live_log_p=Ragged.of([[]] * n, np.float32), elapsed=np.full(n, DAY, np.float32),
         snapshot=np.zeros(n, np.int32))

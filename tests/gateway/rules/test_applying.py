@@ -1,4 +1,5 @@
 """Rules on a request and on its slate: what is asked, in which order conflicts end, and where pins stand."""
+import math
 from typing import Any
 
 import pytest
@@ -112,6 +113,20 @@ def test_a_pin_beyond_the_slate_is_no_matter() -> None:
 def test_an_unknown_column_would_hide_everything_and_is_skipped() -> None:
     found, skipped = applied(out(bounds={"weight": {"min": 1}}))
     assert (found, skipped) == (request(), [("out", "column")])
+
+
+def test_boosts_add_up_in_the_order_of_the_file() -> None:
+    up = BusinessRule.model_validate({"name": "up", "do": "boost", "tags": ["new"], "factor": 3})
+    down = BusinessRule.model_validate({"name": "down", "do": "bury", "items": ["x"], "factor": 2})
+    lost = BusinessRule.model_validate({"name": "lost", "do": "bury", "bounds": {"weight": {"min": 1}}, "factor": 2})
+    found, skipped = applied(up, pin("p"), down, lost)
+    assert found.boosts == (("tag", "new", math.log(3), None, None), ("item", "x", -math.log(2), None, None))
+    assert skipped == [("lost", "column")]
+    assert found.ruled is not None
+    assert found.ruled.applied.names == ("up", "pin", "down")
+    assert (found.unboosted.boosts, found.unboosted.ruled.pins, found.unboosted.k) == ((), {0: "p"}, 3)  # type: ignore[union-attr]
+    assert request().boosts == ()
+    assert request().unboosted == request()
 
 
 def test_without_a_catalogue_pins_hold_where_no_tag_or_number_is_named() -> None:

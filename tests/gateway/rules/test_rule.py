@@ -1,5 +1,6 @@
 """Rules as they are written: which requests each holds for, and what a wrong file is told."""
 from datetime import UTC, datetime, timedelta, timezone
+from math import log
 from typing import Any
 
 import pytest
@@ -56,6 +57,15 @@ def test_the_items_of_a_pin_stand_one_after_another() -> None:
     assert found.positions == {3: "a", 4: "b"}
 
 
+def test_a_boost_is_the_logarithm_of_its_factor() -> None:
+    said = {"items": ["a"], "tags": ["t"], "bounds": {"price": {"max": 9, "min": 1}}, "factor": 2.0}
+    up, down = rule(do="boost", **said), rule(do="bury", **said)
+    value = log(2)
+    assert up.boosts == (("item", "a", value, None, None), ("tag", "t", value, None, None), ("column", "price", value, 1.0, 9.0))
+    assert [one[2] for one in down.boosts] == [-log(2)] * 3
+    assert rule().boosts == ()
+
+
 def text(**said: str) -> str:
     lines = {"name": '"r"', "do": '"exclude"', "items": '["a"]'} | said
     return "[[rule]]\n" + "".join(f"{name} = {value}\n" for name, value in lines.items() if value)
@@ -78,8 +88,12 @@ def text(**said: str) -> str:
     (text(**{"from": "2026-12-02T00:00:00Z", "until": "2026-12-01T00:00:00Z"}), "is not before until"),
     (text(query='["..."]'), "has no word in it"),
     (text(query='["a"]', on='"recommendations"'), "query words are of searches"),
+    (text(do='"boost"'), "need a factor above 1, such as factor = 2.0"),
+    (text(factor="2"), "no other rule takes one"),
+    (text(do='"bury"', factor="1"), "factor: .*greater than 1"),
+    (text(do='"bury"', factor="2", bounds="{ a = { min = 1 }, b = { min = 1 } }"), "bury bounds one column: write a rule"),
     (text(name='"a b"'), "name: .*pattern"),
-    (text(boost="2"), "boost: there is no such setting; there are name, do, items"),
+    (text(weight="2"), "weight: there is no such setting; there are name, do, items"),
     (text() + "\n# more\n" + text(), r"line 7: rule 'r': this name is on f line 1 already"),
     (PIN + PIN.replace('"top"', '"other"').replace('"a"', '"b"'), "position 0 has a pin by 'top', for the same requests"),
     ("rule = 1", r"expected tables \[\[rule\]\] alone, got 'rule'"),

@@ -1,5 +1,6 @@
 """Rules through a gateway: what is answered and logged, with a model and without."""
 import json
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,9 @@ import pytest
 
 from tests.gateway.world import Make, World, ask, items, popular
 from tests.model_server.tiny import ITEMS
+from tfrec.client.request_errors import InputNotServed
 from tfrec.data.items.catalogue import Catalogue
-from tfrec.data.records import Item, pinned_of
+from tfrec.data.records import Item, boosts_of, pinned_of
 from tfrec.gateway.rules.known_items import CATALOGUE
 
 RULES = """
@@ -48,7 +50,7 @@ def test_a_pin_stands_in_the_answer_and_is_marked_in_the_log(world: World) -> No
     assert rows[0]["exclude"] == ["e"]  # it was no choice of the policy
     assert pinned_of(rows[0]["context"]) == ("e",)
     said = json.loads(rows[0]["context"])["rules"]
-    assert said == {"version": world.rules.version, "names": ["campaign"], "pinned": ["e"]}
+    assert said == {"version": world.rules.version, "names": ["campaign"], "pinned": ["e"], "boosts": []}
 
 
 def test_what_a_segment_must_not_see(world: World) -> None:
@@ -73,6 +75,37 @@ def test_without_a_model_pins_and_exclusions_hold(make: Make, tmp_path: Path) ->
     assert items(ask(world, k=3)) == ["d", "e", "c"]
     answer = ask(world, k=3, **TV)
     assert (items(answer), answer["policy"], answer["pinned"]) == (["c", "e"], "popularity", [1])
+
+
+BOOST = '[[rule]]\nname = "spring"\ndo = "boost"\ntags = ["adult"]\nfactor = 4.0\n'
+
+
+def test_boosts_go_to_the_model_and_into_the_log(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rules.toml").write_text(BOOST)
+    world = make(rules=tmp_path / "rules.toml")
+    sent: list[Any] = []
+    real = world.client.recommend
+    monkeypatch.setattr(world.client, "recommend", lambda **inputs: sent.append(inputs["boosts"]) or real(**inputs))
+    assert ask(world)["policy"] == "greedy"
+    assert sent == [[(("tag", "adult", log(4), None, None),)]]
+    assert boosts_of(world.rows("impressions")[0]["context"]) == (("tag", "adult", log(4), None, None),)
+
+
+def test_a_version_that_takes_no_boosts_answers_without_them(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rules.toml").write_text(BOOST + RULES)
+    world = make(rules=tmp_path / "rules.toml")
+    real = world.client.recommend
+
+    def older(**inputs: Any) -> Any:
+        if any(inputs["boosts"]):
+            raise InputNotServed("exported before", code="INVALID_ARGUMENT")
+        return real(**inputs)
+
+    monkeypatch.setattr(world.client, "recommend", older)
+    assert items(ask(world, k=3)) == ["a", "e", "b"]
+    said = json.loads(world.rows("impressions")[0]["context"])["rules"]
+    assert (said["names"], said["pinned"], said["boosts"]) == (["spring", "campaign"], ["e"], [])
+    assert "tfrec_gateway_rules_unboosted_total 1.0" in world.http.get("/metrics").text
 
 
 def test_similar_items_are_not_excluded_ones(world: World) -> None:

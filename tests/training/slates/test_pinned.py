@@ -1,5 +1,6 @@
 """A pinned item teaches nothing: where it stands everyone looks, and no policy put it there."""
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from tfrec.data.examples.sequences import PAD
 from tfrec.data.examples.slate_arrays import SlateArrays
 from tfrec.data.examples.slate_encoder import SlateEncoder
 from tfrec.data.examples.slates import SLATES
+from tfrec.data.items.boosted_items import BoostedItems
+from tfrec.data.items.tag_filters import positions_by_tag
 from tfrec.models.recommender import Recommender
 from tfrec.training.loop import optimiser
 from tfrec.training.slates.policy_scorer import PolicyScorer
@@ -75,6 +78,22 @@ def test_a_pinned_item_is_not_preferred_for_its_place() -> None:
     before = lead(untaught())
     assert lead(learnt(marked=True)) < before + 0.2
     assert lead(learnt(marked=False)) > before + 1.0  # so it is the mark that keeps it where it was
+
+
+@eagerly()
+def test_a_boost_moves_what_comes_and_not_what_a_model_says_of_it() -> None:
+    slates, boost = world.slates(8), ("tag", "t1", 1.5, None, None)
+    boosted = replace(slates, boosts=BoostedItems.of([(boost,)] * 8, (), positions_by_tag([("t0", "t1", "t2")[k % 3 :][:1]
+                                                     for k in range(world.ITEMS)]), {}))
+    scorer = PolicyScorer(untaught(), world.LOG_P)
+    plain, found = scorer(slates), scorer(boosted)
+    assert_array_equal(found.scores, plain.scores)
+    assert_array_equal(found.served, plain.served)
+    raised = slates.shown & (slates.item % 3 == 1)
+    assert_array_equal(found.candidates.boost, np.where(raised, np.float32(1.5), 0))
+    first = raised[:, 0] & ~(np.abs(plain.log_pi[:, 0]) < 1e-6)
+    assert first.any()
+    assert (found.log_pi[first, 0] > plain.log_pi[first, 0]).all()
 
 
 def test_a_mark_takes_one_item_out_of_its_slate_and_leaves_the_others_where_they_are() -> None:

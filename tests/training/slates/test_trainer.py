@@ -194,7 +194,8 @@ def test_an_objective_is_known_by_name() -> None:
 def candidates(shown: SlateArrays) -> Candidates:
     n, k = shown.item.shape
     flat = np.zeros((n, k), np.float32)
-    return Candidates(flat, flat, flat[:, 0], np.zeros((n, 3), np.int32), np.zeros((n, 3), np.float32))
+    return Candidates(flat, flat, flat[:, 0], np.zeros((n, 3), np.int32), np.zeros((n, 3), np.float32), flat,
+                      np.zeros((n, 3), np.float32))
 
 
 def test_the_input_gives_each_request_once_and_its_successor() -> None:

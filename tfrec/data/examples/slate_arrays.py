@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from tfrec.data.examples.ragged import Ragged
 from tfrec.data.examples.sequences import PAD
+from tfrec.data.items.boosted_items import BoostedItems
 from tfrec.data.items.numeric_columns import BoundFilters
 from tfrec.data.items.tag_filters import TagFilters
 from tfrec.errors import DataError
@@ -40,6 +41,7 @@ class SlateArrays:
     excluded: Ragged  # [n] catalogue positions that must not be shown
     tags: TagFilters  # [n]
     bounds: BoundFilters  # [n]
+    boosts: BoostedItems  # [n] what rules added to scores
     head_weights: Floats  # [n, A] weights of the second stage that the request named; NaN: as configured
     live_item: Ragged  # [n] catalogue positions whose popularity was sent along,
     live_log_p: Ragged  # [n] and their log p

@@ -12,10 +12,11 @@ from tfrec.data.examples.ragged import Ragged
 from tfrec.data.examples.sequences import PAD
 from tfrec.data.examples.slate_arrays import Floats, Ints, SlateArrays
 from tfrec.data.examples.slates import flat, pinned
+from tfrec.data.items.boosted_items import BoostedItems
 from tfrec.data.items.numeric_columns import BoundFilters
 from tfrec.data.items.positions import positions
 from tfrec.data.items.tag_filters import TagFilters
-from tfrec.data.records import bounds_of, head_weights_of
+from tfrec.data.records import boosts_of, bounds_of, head_weights_of
 from tfrec.errors import DataError
 
 Rows = npt.NDArray[np.int64]
@@ -78,6 +79,8 @@ class SlateEncoder:
             excluded=self._excluded(slates),
             tags=self._tags(slates),
             bounds=BoundFilters.of([bounds_of(text) for text in slates["context"].to_pylist()], self.numbers),
+            boosts=BoostedItems.of([boosts_of(text) for text in slates["context"].to_pylist()], self.items, self.items_by_tag,
+                                   self.numbers),
             elapsed=np.minimum(self.now - time, self.attribution_seconds).astype(np.float32),
             snapshot=np.maximum(snapshot, 0).astype(np.int32),
             **self._histories(slates, time),

@@ -73,5 +73,5 @@ def slate_without_model(
 
 def _answer(items: Sequence[str], scores: Sequence[float], policy: str) -> SlateAnswer:
     return SlateAnswer(items, scores, version=0, label="", policy=policy,
-                       log_propensities=[None] * len(items),  # unknown: an outage chose this policy
+                       is_boosted=False, log_propensities=[None] * len(items),  # unknown: an outage chose this policy
                        fallback="the model server does not answer")

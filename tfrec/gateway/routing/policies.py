@@ -54,6 +54,7 @@ def ask_for_slates(
         allow_tags=[one.allow_tags for one in requests],
         deny_tags=[one.deny_tags for one in requests],
         bounds=[one.bounds for one in requests],
+        boosts=[one.boosts for one in requests],
         k=[one.k for one in requests],
     )
 

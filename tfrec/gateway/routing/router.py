@@ -7,12 +7,13 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
 from tfrec.client import deadline
 from tfrec.client.client import Client
-from tfrec.client.request_errors import LabelNotServed, RequestFailed
+from tfrec.client.request_errors import InputNotServed, LabelNotServed, RequestFailed
 from tfrec.client.results import Explanation, Recommendation
 from tfrec.config import GatewayConfig
 from tfrec.gateway.grouping import answer_by_group
@@ -145,7 +146,18 @@ class Router:
     def _ask_for_slates(self, route: Route, requests: Sequence[SlateRequest]) -> list[SlateAnswer]:
         now = self._wall()
         prior = self._popularity.override(route.label, now)
-        return ask_for_slates(self._client, self._config, route, requests, prior=prior, now=int(now))
+        ask = partial(ask_for_slates, self._client, self._config, route, prior=prior, now=int(now))
+        try:
+            return ask(requests)
+        except InputNotServed as error:
+            boosting = sum(bool(one.boosts) for one in requests)
+            if not boosting:
+                raise
+            # an older version: better an answer without boosts than none
+            answers = [replace(answer, is_boosted=False) for answer in ask([one.unboosted for one in requests])]
+            self._warn("unboosted", "boosts of rules do not hold: %s", error)
+            self._metrics.unboosted.inc(boosting)
+            return answers
 
     def _first_answer(self, ask: Ask[S, T], route: Route, some: Sequence[S], *, timeout_counts: bool = True) -> list[T]:
         """The answers by `route`, or by the first of its fallbacks that answers."""

@@ -2,7 +2,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from tfrec.data.records import AppliedRules
+from tfrec.data.records import AppliedRules, Boost
 from tfrec.gateway.arms.assigned import UNASSIGNED, Assigned
 from tfrec.gateway.past_events import PastEvent
 from tfrec.models.popularity_prior import Override
@@ -35,6 +35,18 @@ class SlateRequest:
     def sent(self) -> "SlateRequest":
         """The request without the rules, as its caller sent it."""
         return self if self.ruled is None else self.ruled.own
+
+    @property
+    def boosts(self) -> Sequence[Boost]:
+        """What rules add to scores."""
+        return () if self.ruled is None else self.ruled.applied.boosts
+
+    @property
+    def unboosted(self) -> "SlateRequest":
+        """The request for a version that takes no boosts."""
+        if self.ruled is None:
+            return self
+        return replace(self, ruled=replace(self.ruled, applied=self.ruled.applied.model_copy(update={"boosts": ()})))
 
     @property
     def without_model(self) -> "SlateRequest | None":
@@ -77,3 +89,4 @@ class SlateAnswer:
     live: Override | None = None  # the live popularity that was sent, where propensities depend on it
     teams: str = ""  # `0` or `1` for each item: which of two rankings it is credited to
     shadows: Mapping[str, Sequence[str]] = field(default_factory=dict)  # by experiment, what was asked as well and is not shown
+    is_boosted: bool = True  # False: what answered takes no boosts

@@ -5,9 +5,11 @@ What conflicts is resolved in this order, which docs/rules.md states:
     1. what the request itself leaves out: items, tags, bounds, and what its user has seen
     2. exclude rules
     3. pins, in the order of the file: the first to name a position, or an item, has it
+    4. boosts and buries, which add up
 
 A pin that cannot hold is skipped, and counted with its reason. Pinned items are taken out of the draw, so the other positions
-are drawn by the policy from what is left, and their propensities are those of that draw.
+are drawn by the policy from what is left, and their propensities are those of that draw. Boosts move the scores in the graph,
+before anything is drawn.
 """
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -49,10 +51,12 @@ def apply_rules(book: RuleBook, known: KnownItems | None, request: SlateRequest,
         request, exclude=[*request.exclude, *(item for rule in excluding for item in rule.items)], bounds=bounds,
         deny_tags=[*request.deny_tags, *dict.fromkeys(tag for rule in excluding for tag in rule.tags)])
     pins, pinning = _pins(rules, without, known, skipped)
-    names = [rule.name for rule in rules if rule in excluding or rule.name in pinning]
+    boosting = [rule for rule in rules if rule.boosts and not _lacks_column(rule, known, skipped)]
+    names = [rule.name for rule in rules if rule in excluding or rule in boosting or rule.name in pinning]
     if not names:
         return request, skipped
-    applied = AppliedRules(version=book.version, names=tuple(names), pinned=tuple(pins.values()))
+    applied = AppliedRules(version=book.version, names=tuple(names), pinned=tuple(pins.values()),
+                           boosts=tuple(boost for rule in boosting for boost in rule.boosts))
     unresolved = known is None and any(rule.tags or rule.bounds for rule in excluding)
     hidden_ids = [rule.items if known is None else known.touched.get(rule.name, ()) for rule in excluding]
     ruled = Ruled(own=request, applied=applied, pins=pins, hidden=None if unresolved else hidden_ids)
@@ -127,7 +131,7 @@ def _is_within(number: float, bound: Range) -> bool:
 
 
 def _lacks_column(rule: BusinessRule, known: KnownItems | None, skipped: Skipped) -> bool:
-    """Whether a rule bounds a column that the catalogue does not have: then no item would be shown at all."""
+    """Whether a rule bounds a column that the catalogue does not have: by an exclude rule no item would be shown at all."""
     lacks = known is not None and not rule.bounds.keys() <= known.columns
     if lacks:
         skipped.append((rule.name, "column"))

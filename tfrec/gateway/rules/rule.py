@@ -4,6 +4,7 @@ A file is TOML with a table `[[rule]]` for each rule. It is checked whole: a fil
 message names the line, the rule and what to do.
 """
 import hashlib
+import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from tfrec.data.records import MAX_ID
+from tfrec.data.records import MAX_ID, Boost
 from tfrec.errors import UsageError
 
 MAX_RULES = 500
@@ -50,10 +51,11 @@ class BusinessRule(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
 
     name: Annotated[str, Field(pattern=r"^[\w.-]{1,100}$")]
-    do: Literal["pin", "exclude"]
+    do: Literal["pin", "exclude", "boost", "bury"]
     items: _Texts = ()
     tags: _Texts = ()
     bounds: dict[_Text, NumberRange] = {}
+    factor: float | None = Field(None, gt=1, le=1e6)  # of boost and bury
     position: int | None = Field(None, ge=0, le=MOST_POSITION)  # of a pin, from 0; its next items have the next positions
     since: AwareDatetime | None = Field(None, alias="from")
     until: AwareDatetime | None = None
@@ -71,6 +73,10 @@ class BusinessRule(BaseModel):
             raise ValueError(f"position is of a pin, and this is {self.do}: leave it out, or say do = \"pin\"")
         if len(set(self.items)) < len(self.items):
             raise ValueError("names an item twice")
+        if (self.factor is not None) != (self.do in ("boost", "bury")):
+            raise ValueError("boost and bury need a factor above 1, such as factor = 2.0, and no other rule takes one")
+        if self.do in ("boost", "bury") and len(self.bounds) > 1:
+            raise ValueError(f"{self.do} bounds one column: write a rule for each")
         if self.do == "exclude" and (len(self.bounds) > 1 or any(None not in (one.min, one.max) for one in self.bounds.values())):
             raise ValueError("an exclude rule bounds one column at one end, min or max, as what is shown is a range too")
         if self.since and self.until and self.since >= self.until:
@@ -96,6 +102,16 @@ class BusinessRule(BaseModel):
         is_apart = any(not set(values) & set(other.when[name]) for name, values in self.when.items() if name in other.when)
         asked = {one.on if one.on != "all" or not one.query else "searches" for one in (self, other)}
         return _same_time(self, other) and not is_apart and asked != {"recommendations", "searches"}
+
+    @property
+    def boosts(self) -> tuple[Boost, ...]:
+        """What the rule adds to scores: the logarithm of its factor, or less that."""
+        if self.factor is None:
+            return ()
+        value = math.log(self.factor) * (1 if self.do == "boost" else -1)
+        named: list[Boost] = [("item", item, value, None, None) for item in self.items]
+        return (*named, *(("tag", tag, value, None, None) for tag in self.tags),
+                *(("column", name, value, one.min, one.max) for name, one in self.bounds.items()))
 
     @property
     def positions(self) -> dict[int, str]:

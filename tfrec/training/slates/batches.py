@@ -26,6 +26,9 @@ class Candidates(NamedTuple):
     total_mass: npt.NDArray[np.float32]  # [n] of all items that could come
     shortlist: npt.NDArray[np.int32]  # [n, S] the best that could come, best first; PAD where there are fewer
     shortlist_log_p: npt.NDArray[np.float32]  # [n, S] the same of the shortlist
+    # what rules added to scores. The policy has it in its logits; it says nothing of what people like
+    boost: npt.NDArray[np.float32]  # [n, K] of the shown items
+    shortlist_boost: npt.NDArray[np.float32]  # [n, S]
 
 
 class SlateBatches:
@@ -66,7 +69,7 @@ class SlateBatches:
         """One batch of the `requests` with these numbers, at most `rows`; the rest of it has weight 0."""
         rows = np.resize(requests, self._rows)
         batch = self._scored(rows) | {name: getattr(self._slates, name)[rows] for name in _LABELS}
-        batch |= {name: getattr(self.candidates, name)[rows] for name in ("mass", "total_mass")}
+        batch |= {name: getattr(self.candidates, name)[rows] for name in ("mass", "total_mass", "boost", "shortlist_boost")}
         batch["weight"] = (np.arange(self._rows) < len(requests)).astype(np.float32)
         batch["drawn"] = self._drawn[rows]
         if self._following is not None:

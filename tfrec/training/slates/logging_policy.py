@@ -27,6 +27,7 @@ class LoggingPolicy(tf.Module):
         turned = tf.matmul(u, self.similarity)  # the rest of the towers' score stays: popularity, and what is hidden
         own += tf.einsum("bd,bkd->bk", turned, v)
         listed += tf.einsum("bd,bsd->bs", turned, w)
+        own, listed = own + batch["boost"], listed + batch["shortlist_boost"]
         inverse = self.inverse_temperature
         # the policy that logged had a shortlist of its own, on which every shown item was
         return exploring_policy(batch, inverse * own, inverse * listed, epsilon=self.epsilon).log_listed

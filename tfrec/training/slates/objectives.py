@@ -70,8 +70,8 @@ class SlateStep(NamedTuple):
     def policy(self) -> LogPolicy:
         """The exploring policy that is improved."""
         temperature = self.settings.temperature
-        return exploring_policy(self.batch, self.scores.own / temperature, self.scores.listed / temperature,
-                                epsilon=self.settings.epsilon)
+        own, listed = self.scores.own + self.batch["boost"], self.scores.listed + self.batch["shortlist_boost"]
+        return exploring_policy(self.batch, own / temperature, listed / temperature, epsilon=self.settings.epsilon)
 
 
 def _pointwise(step: SlateStep) -> tf.Tensor:

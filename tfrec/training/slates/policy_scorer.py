@@ -72,8 +72,9 @@ class PolicyScorer:
         shapes = {"history": [None, length], "action": [None, length], "gap": [None, length], "query": [None, width],
                   "context": [None, recommender.requests.width],
                   "item": [None, None], "snapshot": [None], "may_come": [None, None], "live_at": [None, 2],
-                  "live_log_p": [None], "words": [None, None], "head_weights": [None, len(config.ranker.names)]}
-        floats = dict.fromkeys(("query", "context", "live_log_p", "words", "head_weights"), tf.float32)
+                  "live_log_p": [None], "words": [None, None], "boosts": [None, None],
+                  "head_weights": [None, len(config.ranker.names)]}
+        floats = dict.fromkeys(("query", "context", "live_log_p", "words", "boosts", "head_weights"), tf.float32)
         kinds = floats | {"gap": tf.int64, "may_come": tf.bool}
         signature = {name: tf.TensorSpec(shape, kinds.get(name, tf.int32), name) for name, shape in shapes.items()}
         self._signature = [signature, *(tf.TensorSpec(shape) for shape in ([None, dim], [None, None], [None], [None, None]))]
@@ -124,6 +125,7 @@ class PolicyScorer:
         batch = {name: getattr(part, name) for name in (*STATE, "item", "snapshot", "head_weights")}
         batch["may_come"] = part.may_come(n_items)
         batch["live_at"] = np.stack([part.live_item.row, part.live_item.values], axis=1).astype(np.int32)
+        batch["boosts"] = part.boosts.added(n_items)
         batch["live_log_p"], batch["words"] = part.live_log_p.values, self._words(part)
         return {name: tf.constant(array) for name, array in batch.items()}
 
@@ -139,8 +141,11 @@ def _score(model: TwoTower, ranker: Ranker | None, shortlist: int, temperature: 
     mask, shown = batch["item"] >= 0, tf.maximum(batch["item"], 0)
     own = tf.where(mask, tf.gather(scores, shown, batch_dims=1), HIDDEN)
     may_come = batch["may_come"] & (mass > 0)
-    listed, listed_items = tf.math.top_k(tf.where(may_come, scores, HIDDEN), shortlist)
+    boosts = batch["boosts"]  # move what comes, and not what a model says of it
+    boosted = tf.cond(tf.shape(boosts)[1] > 0, lambda: scores + boosts, lambda: scores)
+    listed, listed_items = tf.math.top_k(tf.where(may_come, boosted, HIDDEN), shortlist)
     listed_items = tf.where(listed > HIDDEN, listed_items, PAD)
+    own_boost, listed_boost = (_of_items(boosts, items) for items in (batch["item"], listed_items))
     shown_mass = tf.where(mask, tf.gather(mass, shown), 0.0)
     total_mass = tf.linalg.matvec(tf.cast(may_come, tf.float32), mass)
     served, ranked, ranked_items = own, listed, listed_items
@@ -149,12 +154,14 @@ def _score(model: TwoTower, ranker: Ranker | None, shortlist: int, temperature: 
             return tf.where(items >= 0, _ranked(model, ranker, batch, u, items, table, popularity, columns, first), first)
 
         served = rank(batch["item"], own)
-        ranked, order = tf.math.top_k(rank(listed_items, listed), shortlist)
+        ranked, order = tf.math.top_k(rank(listed_items, listed - listed_boost) + listed_boost, shortlist)
         ranked_items = tf.gather(listed_items, order, batch_dims=1)
     same = batch["item"][:, :, None] == ranked_items[:, None, :]
-    found = policy(*_logits(served, ranked, same, temperature), same, mask, epsilon=epsilon, mass=(shown_mass, total_mass))
+    logits = _logits(served + own_boost, ranked, same, temperature)
+    found = policy(*logits, same, mask, epsilon=epsilon, mass=(shown_mass, total_mass))
     shown_log_p, listed_log_p = (tf.gather(log_p, tf.maximum(items, 0), batch_dims=1) for items in (shown, listed_items))
-    return own, served, found.log_pi, shown_log_p, shown_mass, total_mass, listed_items, listed_log_p
+    candidates = shown_log_p, shown_mass, total_mass, listed_items, listed_log_p, own_boost, listed_boost
+    return own, served, found.log_pi, *candidates
 
 
 def _score_shown(model: TwoTower, batch: dict[str, tf.Tensor], table: tf.Tensor, log_p: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -175,8 +182,13 @@ def _popularity(batch: dict[str, tf.Tensor], log_p: tf.Tensor) -> tf.Tensor:
 
 def _words_of(batch: dict[str, tf.Tensor], items: tf.Tensor) -> tf.Tensor:
     """The match of each search with `items` `[rows, n]`; 0 where no request is a search."""
-    words = batch["words"]
-    return tf.cond(tf.shape(words)[1] > 0, lambda: tf.gather(words, items, batch_dims=1),
+    return _of_items(batch["words"], items)
+
+
+def _of_items(values: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+    """The values `[rows, n_items]` of `items` `[rows, n]`; 0 where there is no item, and where there are none `[rows, 0]`."""
+    return tf.cond(tf.shape(values)[1] > 0,
+                   lambda: tf.where(items >= 0, tf.gather(values, tf.maximum(items, 0), batch_dims=1), 0.0),
                    lambda: tf.zeros(tf.shape(items)))
 
 
