@@ -52,7 +52,8 @@ def apply_rules(book: RuleBook, known: KnownItems | None, request: SlateRequest,
         deny_tags=[*request.deny_tags, *dict.fromkeys(tag for rule in excluding for tag in rule.tags)])
     pins, pinning = _pins(rules, without, known, skipped)
     boosting = [rule for rule in rules if rule.boosts and not _lacks_column(rule, known, skipped)]
-    names = [rule.name for rule in rules if rule in excluding or rule in boosting or rule.name in pinning]
+    holding = {rule.name for rule in (*excluding, *boosting)} | pinning
+    names = [rule.name for rule in rules if rule.name in holding]
     if not names:
         return request, skipped
     applied = AppliedRules(version=book.version, names=tuple(names), pinned=tuple(pins.values()),
