@@ -62,4 +62,5 @@ def _interleaved(request: SlateRequest, first: SlateAnswer, second: SlateAnswer)
         items=[answer.items[rank] for answer, rank in rows], scores=[answer.scores[rank] for answer, rank in rows],
         version=first.version, label=first.label, policy=f"interleaved({first.policy}, {second.policy})",
         log_propensities=[None] * len(rows),  # the coins of both rankings and of the draft have no closed form together
-        fallback=first.fallback or second.fallback, teams=teams)
+        fallback=first.fallback or second.fallback, teams=teams,
+        is_boosted=first.is_boosted and second.is_boosted)
