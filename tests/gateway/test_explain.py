@@ -46,13 +46,15 @@ def test_the_openapi_shows_every_verb_with_an_example_that_works(world: World, m
     monkeypatch.setattr(world.client, "explain", explained)
     found = world.http.get("/openapi.json").json()
     verbs = [path for path, methods in found["paths"].items() if "post" in methods]
-    assert verbs == ["/v1/recommend", "/v1/search", "/v1/similar", "/v1/explain", "/v1/outcomes"]
+    assert verbs == [f"/v1/{verb}" for verb in (
+        "recommend", "search", "similar", "explain", "outcomes", "preview", "items", "runs", "experiments")]
     assert {"/healthz", "/readyz", "/metrics"} < found["paths"].keys()
     for path in verbs:
         one, many = found["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
         schema = found["components"]["schemas"][one["$ref"].rpartition("/")[2]]
         assert many["items"] == one
-        assert schema["properties"].get("k", {}).get("maximum") == (None if path.endswith(("outcomes", "explain")) else 10)
+        assert schema["properties"].get("k", {}).get("maximum") == (
+            10 if path.endswith(("recommend", "search", "similar", "preview")) else None)
         for example in schema["examples"]:
             assert world.http.post(path, json=example).status_code == 200
     page = world.http.get("/docs")

@@ -9,7 +9,7 @@ import httpx
 
 from tests.model_server.tiny import ITEMS
 from tfrec.client.client import Client
-from tfrec.config import GatewayConfig, RewardConfig
+from tfrec.config import Config, GatewayConfig, RewardConfig
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
 from tfrec.data.feedback_log.writer import LogWriter
@@ -18,6 +18,7 @@ from tfrec.data.people.pseudonym import Pseudonyms
 from tfrec.erasure.journal import Receipt
 from tfrec.gateway.app import create_app
 from tfrec.gateway.arms.assigned import Experiments
+from tfrec.gateway.console.console import Console
 from tfrec.gateway.fleet.peers import NoPeers, Peers
 from tfrec.gateway.history import UserHistories
 from tfrec.gateway.http.declared_features import DeclaredFeatures
@@ -86,7 +87,7 @@ class World:
         keys = Keys(settings.keys, rate=settings.rate)
         readiness = Readiness(self.client, self.writer, peers=peers, rules=self.rules, hold_seconds=ready_seconds)
         app = create_app(self.gateway, readiness, max_k=10, metrics=self.metrics, keys=keys, config=settings, limits=limits,
-                         forget=forget)
+                         forget=forget, console=Console(Config(run=root / "run")))
         self.server = make_server(app, host="127.0.0.1", port=port, config=settings, metrics=self.metrics, limits=limits)
         self.thread = threading.Thread(target=self.server.run)
         self.thread.start()

@@ -1,16 +1,22 @@
 """What `tfrec experiment status` prints."""
+import json
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from tfrec.config import Config
+from tfrec.data import durable_files
 from tfrec.data.readers.quarantine import Quarantine
 from tfrec.errors import UsageError
 from tfrec.experiments.report import Compared, described, judged, settled_now
 from tfrec.experiments.state import StateFile
 from tfrec.nearest import nearest
 
+OVERVIEW = "overview.json"  # beside the state, for those who cannot look themselves
+
 
 def overview(config: Config, name: str | None, *, now: int, quarantine: Quarantine | None) -> dict[str, Any]:
-    """The figures of the experiments that run, or of the newest one of a name, and which others there were.
+    """The figures of the experiments that run, or of the newest one of a name, and which others there were; also kept in a file.
 
     Raises:
         UsageError: no experiment has this name.
@@ -30,5 +36,25 @@ def overview(config: Config, name: str | None, *, now: int, quarantine: Quaranti
         figures = [judged(one, settled, past_days=config.experiment.past_days) for one in wanted]
     rest = [described(one) for one in known if one not in wanted]
     not_started = sorted(set(config.experiment.trials) - {one.name for one in state.running})
-    return {"running": len(state.running), "can_be_started": not_started, "experiments": [one.of_all for one in figures],
+    told = {"running": len(state.running), "can_be_started": not_started, "experiments": [one.of_all for one in figures],
             "arms": [arm for one in figures for arm in one.arms], "others": rest[-20:]}
+    durable_files.replace(StateFile(config.run).path.with_name(OVERVIEW), json.dumps({"looked_at": now} | told).encode())
+    return told
+
+
+def read_overview(run: Path) -> tuple[str | None, list[dict[str, Any]]]:
+    """When `overview` looked last, in UTC, and each experiment that there is now, with the arms that it saw then."""
+    state = StateFile(run).read()
+    try:
+        seen = json.loads(StateFile(run).path.with_name(OVERVIEW).read_bytes())
+        looked_at = f"{datetime.fromtimestamp(seen['looked_at'], UTC):%Y-%m-%d %H:%M:%S} UTC"
+        figures = {one["experiment"]: one for one in seen["experiments"]}
+        arms = seen["arms"]
+    except (OSError, ValueError, KeyError, TypeError):  # nobody has looked yet
+        looked_at, figures, arms = None, {}, []
+    found = []
+    for one in [*state.running, *reversed(state.ended)]:
+        declared = [{"arm": name, "share": arm.share} for name, arm in one.trial.arms.items()]
+        own = [arm for arm in arms if arm["experiment"] == one.id]
+        found.append(figures.get(one.id, {}) | described(one) | {"arms": own or declared})
+    return looked_at, found

@@ -5,6 +5,8 @@
     POST /v1/similar     items near an item                     GET /metrics   for Prometheus
     POST /v1/explain     why an item has its score              GET /docs      these calls, with examples
     POST /v1/outcomes    what users did                     DELETE /v1/users/{user}   erases a user
+    POST /v1/preview     as recommend, and not logged       GET /          the console (`console/`), and what it calls:
+                                                            POST /v1/items, /v1/runs, /v1/experiments
 
 Calls pass `http/admission.py`, are read and answered by `http/verb_routes.py`, and the work is in `verbs.py`.
 """
@@ -17,6 +19,9 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from tfrec import __version__
 from tfrec.config import GatewayConfig
 from tfrec.erasure.journal import Receipt
+from tfrec.gateway.console import bodies
+from tfrec.gateway.console.console import Console
+from tfrec.gateway.console.pages import add_pages
 from tfrec.gateway.http import schemas
 from tfrec.gateway.http.admission import Admission
 from tfrec.gateway.http.docs_page import page
@@ -37,6 +42,7 @@ _ABOUT = ("Recommends and searches items, and records what users do with them. T
 def create_app(
     gateway: Gateway, readiness: Readiness, *, max_k: int, metrics: Metrics, keys: Keys | None = None,
     config: GatewayConfig | None = None, limits: TimeLimits | None = None, forget: Callable[[str], Receipt] | None = None,
+    console: Console | None = None,
 ) -> FastAPI:
     """The HTTP application over the gateway's verbs.
 
@@ -49,6 +55,7 @@ def create_app(
         config: limits on bodies and load.
         limits: how long bodies and calls may take.
         forget: erases a user; None: there is no such call.
+        console: answers what the page for people asks; None: there is no such page.
     """
     config, limits = config or GatewayConfig(), limits or TimeLimits()
     verbs = VerbRoutes(config, max_k=max_k, metrics=metrics)
@@ -59,6 +66,12 @@ def create_app(
     verbs.add(app, SERVE, gateway.similar, schemas.SimilarRequest, schemas.SimilarAnswer, max_length=schemas.MAX_BATCH)
     verbs.add(app, EXPLAIN, gateway.explain, schemas.ExplainRequest, schemas.ExplainAnswer, max_length=schemas.MAX_EXPLAINED)
     verbs.add(app, LOG, gateway.outcomes, schemas.OutcomeRequest, schemas.OutcomeAnswer, max_length=schemas.MAX_OUTCOMES)
+    verbs.add(app, EXPLAIN, gateway.preview, schemas.PreviewRequest, schemas.RecommendAnswer, max_length=schemas.MAX_BATCH)
+    if console is not None:
+        verbs.add(app, EXPLAIN, console.items, bodies.ItemsRequest, bodies.ItemsAnswer, max_length=schemas.MAX_EXPLAINED)
+        verbs.add(app, EXPLAIN, console.runs, bodies.RunsRequest, bodies.RunsAnswer, max_length=1)
+        verbs.add(app, EXPLAIN, console.experiments, bodies.ExperimentsRequest, bodies.ExperimentsAnswer, max_length=1)
+        add_pages(app)
     if forget is not None:
         verbs.add_forget(app, forget)
     _add_operator_routes(app, readiness, metrics)

@@ -2,10 +2,12 @@
 
 The retrain job has no port and ends between two scrapes of Prometheus, so its results are read from the run directory.
 """
+import contextlib
 import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -24,20 +26,35 @@ class RunWatch(Collector):
         disk = shutil.disk_usage(self._run)
         yield _gauge("tfrec_run_disk_bytes", "Size of the disk that the run directory is on.", disk.total)
         yield _gauge("tfrec_run_disk_free_bytes", "Free bytes of the disk that the run directory is on.", disk.free)
-        newest = sorted(self._run.glob("retrain/[0-9]*.json"), key=lambda path: path.stat().st_mtime, reverse=True)[:_MAX_RESULTS]
+        newest = newest_results(self._run, _MAX_RESULTS)
         rejected = 0
-        for path in newest:
-            try:
-                outcome = json.loads(path.read_bytes())["outcome"]
-            except (OSError, ValueError, KeyError, TypeError):  # it is being written
-                continue
-            if outcome == "promoted":
+        for _, found in newest:
+            if found["outcome"] == "promoted":
                 break
-            rejected += outcome == "rejected"
+            rejected += found["outcome"] == "rejected"
         yield _gauge("tfrec_retrain_rejected", "Retrains since the last promotion whose challenger was rejected.", rejected)
         if newest:
-            ended = newest[0].stat().st_mtime
-            yield _gauge("tfrec_retrain_ended_seconds", "End of the last retrain without an error, in seconds since 1970.", ended)
+            yield _gauge("tfrec_retrain_ended_seconds", "End of the last retrain without an error, in seconds since 1970.",
+                         newest[0][0])
+
+
+def newest_results(run: Path, most: int) -> list[tuple[float, dict[str, Any]]]:
+    """When each of the newest runs of the retrain job ended, in seconds since 1970, and its result; the newest first."""
+    results = []
+    for path in run.glob("retrain/[0-9]*.json"):
+        with contextlib.suppress(OSError):  # removed meanwhile
+            results.append((path.stat().st_mtime, path))
+    found: list[tuple[float, dict[str, Any]]] = []
+    for ended, path in sorted(results, reverse=True):
+        if len(found) == most:
+            break
+        try:
+            result = json.loads(path.read_bytes())
+            result["outcome"]
+        except (OSError, ValueError, KeyError, TypeError):  # it is being written
+            continue
+        found.append((ended, result))
+    return found
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

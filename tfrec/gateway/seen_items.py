@@ -6,7 +6,7 @@ the history that the model reads.
 from collections.abc import Sequence
 
 from tfrec.gateway.history import UserHistories
-from tfrec.gateway.http.schemas import HistoryEvent, RecommendRequest, SearchRequest
+from tfrec.gateway.http.schemas import Asked, HistoryEvent
 from tfrec.gateway.past_events import UNKNOWN_TIME, PastEvent, UserHistory
 
 
@@ -18,6 +18,6 @@ def known_history(histories: UserHistories, user: str, sent: Sequence[HistoryEve
     return UserHistory([event.item for event in events], events)
 
 
-def excluded_items(body: RecommendRequest | SearchRequest, known: UserHistory) -> list[str]:
+def excluded_items(body: Asked, known: UserHistory) -> list[str]:
     """The items that must not be answered."""
     return [*body.exclude, *(known.seen if body.exclude_history else ())]

@@ -30,6 +30,7 @@ from tfrec.experiments.state import StateFile
 from tfrec.gateway.app import create_app
 from tfrec.gateway.arms.assigned import Experiments
 from tfrec.gateway.arms.watch import ExperimentWatch
+from tfrec.gateway.console.console import Console
 from tfrec.gateway.erasures import ErasureWatch
 from tfrec.gateway.fleet.peers import NoPeers, Peers
 from tfrec.gateway.fleet.redis_peers import RedisPeers, name_in_redis
@@ -105,7 +106,7 @@ def serve_gateway(
             popularity.load(wall())
         readiness = Readiness(client, log_writer, peers=peers, rules=rules)
         app = create_app(gateway, readiness, max_k=config.serving.max_k, metrics=metrics, keys=keys, config=settings,
-                         forget=lambda user: forget(config, user, now=int(wall()), wait=False))
+                         forget=lambda user: forget(config, user, now=int(wall()), wait=False), console=Console(config))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)  # uvicorn stops at them, and then raises them again
         with (

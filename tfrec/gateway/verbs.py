@@ -29,11 +29,13 @@ from tfrec.gateway.http.declared_features import DeclaredFeatures
 from tfrec.gateway.http.refusal import RequestRefused
 from tfrec.gateway.http.schemas import (
     Answered,
+    Asked,
     EventWeight,
     ExplainAnswer,
     ExplainRequest,
     OutcomeAnswer,
     OutcomeRequest,
+    PreviewRequest,
     RecommendAnswer,
     RecommendRequest,
     SearchRequest,
@@ -152,6 +154,10 @@ class Gateway:
         """
         return self._slates(bodies, popular=False)  # the most popular items are no answer to a search, those with its words are
 
+    def preview(self, bodies: Sequence[PreviewRequest]) -> list[RecommendAnswer]:
+        """Show what a user would be answered. It is not logged, so nothing is learnt from it, and outcomes cannot refer to it."""
+        return self._slates(bodies, popular=True, is_shown=False)
+
     def similar(self, bodies: Sequence[SimilarRequest]) -> list[SimilarAnswer]:
         """Find the nearest items to an item. The answer belongs to no user and is not logged.
 
@@ -222,7 +228,7 @@ class Gateway:
         self._popularity.observe([user for user, _ in entered], [event.item for _, event in entered],
                                  [event.time for _, event in entered])
 
-    def _slates(self, bodies: Sequence[RecommendRequest | SearchRequest], *, popular: bool) -> list[RecommendAnswer]:
+    def _slates(self, bodies: Sequence[Asked], *, popular: bool, is_shown: bool = True) -> list[RecommendAnswer]:
         now = int(self._clock())
         self._peers.catch_up()
         ids = [uuid.uuid4().hex for _ in bodies]
@@ -237,7 +243,7 @@ class Gateway:
                  for body, one, answer in zip(bodies, requests, answers, strict=True)]
         impressions = [_impression(request_id, context, one, answer, query=self._kept_query(one.query))
                        for request_id, context, (one, answer) in zip(ids, contexts, shown, strict=True) if answer.items]
-        if impressions:  # there is nothing to learn from a slate without items
+        if impressions and is_shown:  # there is nothing to learn from a slate without items
             self._writer.impression(*impressions)
         return [RecommendAnswer(request_id=request_id, model_version=answer.version, items=_ranked(answer.items, answer.scores),
                                 policy=answer.policy, label=answer.label, fallback=answer.fallback, pinned=_pinned(one, answer))
@@ -247,7 +253,7 @@ class Gateway:
         """The context of a request as it is served and logged."""
         return self._features.completed(sent, self._pseudonyms.of(user))
 
-    def _slate_request(self, body: RecommendRequest | SearchRequest, request_id: str, now: int, context: Context) -> SlateRequest:
+    def _slate_request(self, body: Asked, request_id: str, now: int, context: Context) -> SlateRequest:
         user = self._pseudonyms.of(body.user or request_id)
         known = known_history(self._histories, user, body.history, before=body.time)
         explore = self._explore if body.explore is None else body.explore
@@ -272,7 +278,7 @@ class Gateway:
         assigned = self._assigned(user, body)
         return under(request, assigned) if assigned.arms else request
 
-    def _assigned(self, user: str, body: RecommendRequest | SearchRequest) -> Assigned:
+    def _assigned(self, user: str, body: Asked) -> Assigned:
         if self._experiments is None or body.shown is not None:
             return UNASSIGNED
         return self._experiments.of(user, Chosen(

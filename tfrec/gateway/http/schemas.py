@@ -40,15 +40,18 @@ _CONTEXT = ("What is known of the person and the moment. It is logged. The model
 _MODEL_VERSION = "The version of the model that answered."
 
 
-def _examples(*examples: dict[str, Any]) -> ConfigDict:
+def with_examples(*examples: dict[str, Any]) -> ConfigDict:
+    """The settings of a body that the documentation shows with these examples."""
     return ConfigDict(json_schema_extra={"examples": list(examples)})
 
 
-class _Body(BaseModel):
+class StrictBody(BaseModel):
+    """A body: a field that it does not have is refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class HistoryEvent(_Body):
+class HistoryEvent(StrictBody):
     """One event of a history that the client sends."""
 
     item: Id = Field(description="The item that the user acted on.")
@@ -56,7 +59,7 @@ class HistoryEvent(_Body):
     time: Seconds | None = Field(None, description="When the user did it, in seconds since 1970. If it is not given: unknown.")
 
 
-class NumberBound(_Body):
+class NumberBound(StrictBody):
     """The range that a number must be in. An item without the number is not returned."""
 
     min: float | None = Field(None, description="The least. If it is not given: no limit.")
@@ -69,7 +72,7 @@ class NumberBound(_Body):
         return self
 
 
-class ShownItem(_Body):
+class ShownItem(StrictBody):
     """An item that the application has shown."""
 
     item: Id
@@ -77,7 +80,7 @@ class ShownItem(_Body):
                                          "this position, given the items above it. If it is not given: not known.")
 
 
-class _SlateBody(_Body):
+class _SlateBody(StrictBody):
     k: int = Field(10, ge=1, description="The number of items to return, at most `serving.max_k` of the configuration.")
     history: list[HistoryEvent] | None = Field(None, max_length=_MAX_HISTORY, description=_HISTORY)
     exclude: list[Id] = Field([], max_length=_MAX_HISTORY, description="Items that are not returned.")
@@ -127,8 +130,8 @@ class _SlateBody(_Body):
 class RecommendRequest(_SlateBody):
     """A request for items for a user. With a `query` it is a personal search."""
 
-    model_config = _examples({"user": "ann", "k": 3}, {"user": "ann", "query": "crime in paris", "deny_tags": ["Horror"]},
-                             {"user": "ann", "bounds": {"year": {"min": 1990}}, "diversity": 0.2, "caps": {"director:": 2}})
+    model_config = with_examples({"user": "ann", "k": 3}, {"user": "ann", "query": "crime in paris", "deny_tags": ["Horror"]},
+                                 {"user": "ann", "bounds": {"year": {"min": 1990}}, "diversity": 0.2, "caps": {"director:": 2}})
 
     user: Id = Field(description="The user's id. The gateway logs and remembers it as a pseudonym.")
     query: str = Field("", max_length=_MAX_QUERY, description="The text to search for.")
@@ -138,7 +141,7 @@ class RecommendRequest(_SlateBody):
 class SearchRequest(_SlateBody):
     """A search for a text. With a `user` it is a personal search, unless `history` is an empty list."""
 
-    model_config = _examples({"query": "crime in paris", "k": 3})
+    model_config = with_examples({"query": "crime in paris", "k": 3})
 
     query: str = Field(min_length=1, max_length=_MAX_QUERY, description="The text to search for.")
     user: Id | None = Field(None, description="The user's id. If it is not given, send the `request_id` of the answer as the "
@@ -148,10 +151,24 @@ class SearchRequest(_SlateBody):
                                  "outcomes.")
 
 
-class SimilarRequest(_Body):
+class PreviewRequest(_SlateBody):
+    """A request to see what would be answered, to a user or to nobody in particular. It is not logged."""
+
+    model_config = with_examples({"query": "crime in paris", "k": 3}, {"user": "ann", "k": 3})
+
+    user: Id | None = Field(None, description="The user's id.")
+    query: str = Field("", max_length=_MAX_QUERY, description="The text to search for.")
+    exclude_history: bool = Field(True, description="Whether items that the user has already acted on are left out.")
+    explore: bool | None = Field(False, description="Whether the items are chosen by the exploring policy.")
+
+
+Asked = RecommendRequest | SearchRequest | PreviewRequest  # what is answered by a slate
+
+
+class SimilarRequest(StrictBody):
     """A request for the nearest items to an item."""
 
-    model_config = _examples({"item": "2840", "k": 3})
+    model_config = with_examples({"item": "2840", "k": 3})
 
     item: Id = Field(description="The item whose neighbours are returned.")
     k: int = Field(10, ge=1, description="The number of items to return, at most `serving.max_k` of the configuration.")
@@ -159,10 +176,10 @@ class SimilarRequest(_Body):
                        "version answers.")
 
 
-class ExplainRequest(_Body):
+class ExplainRequest(StrictBody):
     """A request to explain the score that an item has for a user now."""
 
-    model_config = _examples({"user": "ann", "item": "2840"}, {"user": "ann", "query": "crime in paris", "item": "2840"})
+    model_config = with_examples({"user": "ann", "item": "2840"}, {"user": "ann", "query": "crime in paris", "item": "2840"})
 
     user: Id = Field(description="The user's id.")
     item: Id = Field(description="The item whose score is explained.")
@@ -233,10 +250,10 @@ class ExplainAnswer(BaseModel):
     query: list[TokenWeight] = Field(description="The word pieces of the query, in their order.")
 
 
-class OutcomeRequest(_Body):
+class OutcomeRequest(StrictBody):
     """Something that a user did with an item. If you do not know whether it arrived, send it again with the same `event_id`."""
 
-    model_config = _examples({"user": "ann", "item": "2840", "action": "click", "event_id": "a5c1", "request_id": "7f3e"})
+    model_config = with_examples({"user": "ann", "item": "2840", "action": "click", "event_id": "a5c1", "request_id": "7f3e"})
 
     user: Id = Field(description="The user's id, as in the request that showed the item.")
     item: Id = Field(description="The item that the user acted on.")
