@@ -39,11 +39,11 @@ class LoggedRequests:
         self.acts += [Outcome(event_id=f"{name}{item}", user=user, item=item, action="click", time=time + 5, request_id=name)
                       for item in "abc"[:clicks]]
 
-    def write(self, config: Config) -> None:
+    def write(self, config: Config, writer: str = "w") -> None:
         log = FeedbackLog(config.log_uri)
         for kind, records in (("impressions", self.shown), ("outcomes", self.acts)):
             rows = [(number, record.model_dump_json()) for number, record in enumerate(records, 1)]
-            log.append(kind, rows, writer="w")  # type: ignore[arg-type]
+            log.append(kind, rows, writer=writer)  # type: ignore[arg-type]
 
 
 def run_of(directory: Path, *, until: int | None = None, level: float = 0.05) -> Config:

@@ -17,13 +17,13 @@ TRIAL = Trial(arms={"plain": Arm(share=0.5), "warm": Arm(share=0.5, temperature=
 WRITER = """
 import sys
 from pathlib import Path
-from tests.experiments.test_state import started
-from tfrec.experiments.state import StateFile
+from tfrec.experiments.state import Started, StateFile
+one = Started.model_validate_json(sys.argv[2])
 file = StateFile(Path(sys.argv[1]))
 file.change(lambda state: state)
 print("ready", flush=True)
 while True:
-    file.change(lambda state: state.with_started(started(state.last + 1)))
+    file.change(lambda state: state.with_started(one.model_copy(update={'number': state.last + 1})))
     file.change(lambda state: state.with_ended(state.running[0].ended(2, "x" * 5000)))
 """
 
@@ -55,8 +55,9 @@ def test_a_file_of_something_else_is_named_and_stays(tmp_path: Path, text: str) 
 
 def test_kills_leave_the_old_or_the_new_and_nothing_is_done_twice(tmp_path: Path) -> None:
     file, last = StateFile(tmp_path), 0
-    for number in range(4):
-        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    for number in range(3):
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), started(1).model_dump_json()],
+                                  stdout=subprocess.PIPE, text=True, cwd=ROOT)
         assert writer.stdout is not None
         assert writer.stdout.readline() == "ready\n"
         time.sleep(0.05 + 0.013 * number)

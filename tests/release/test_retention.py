@@ -16,11 +16,11 @@ def published(run: Path, numbers: int) -> Path:
     return run
 
 
-def models_config(path: Path, base: Path, *, specific: list[int], labels: dict[str, int]) -> Path:
+def models_config(path: Path, base: Path, *, specific: list[int], labels: dict[str, int], name: str = "tfrec") -> Path:
     chosen = " ".join(f"versions: {number}" for number in specific)
     policy = f"specific {{ {chosen} }}" if specific else "latest { num_versions: 1 }"
     named = " ".join(f'version_labels {{ key: "{label}" value: {number} }}' for label, number in labels.items())
-    path.write_text(f"""model_config_list {{ config {{ name: "tfrec" base_path: "{base}" model_platform: "tensorflow"
+    path.write_text(f"""model_config_list {{ config {{ name: "{name}" base_path: "{base}" model_platform: "tensorflow"
         model_version_policy {{ {policy} }} {named} }} }}""")
     return path
 

@@ -22,6 +22,7 @@ import tensorflow as tf
 from tests.eagerly import eagerly
 from tests.forked import Forks
 from tests.graph import tiny_recommender as tiny
+from tests.release.test_retention import models_config
 from tfrec.config import Config, DataConfig, RetrainConfig
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
@@ -30,12 +31,14 @@ from tfrec.data.records import Outcome
 from tfrec.data.settled.examples import SettledExamples
 from tfrec.errors import DataError, NothingToLearn, NotVerified, ServingError, TfrecError
 from tfrec.evaluation.protocol import with_history
+from tfrec.experiments.state import StateFile
 from tfrec.models.recommender import Recommender
 from tfrec.release.export import export
 from tfrec.release.manifest import CHECKPOINT, read_manifest
 from tfrec.release.publish import publish, versions
 from tfrec.retrain import PROMOTED, REJECTED, WAITING, Retrained, retrain
 from tfrec.retrain.intent import Intent
+from tfrec.rollout.labels import labels_in_file
 from tfrec.training.loop import optimiser
 
 ROOT = Path(__file__).parents[2]
@@ -84,6 +87,15 @@ def config(published: Config, tmp_path: Path) -> Config:
     return published.model_copy(update={"run": tmp_path / "run"})
 
 
+def with_canary(config: Config) -> Config:
+    """The same run, of which a promoted version gets the label of the canary first."""
+    file = config.run.with_suffix(".models.config")
+    models_config(file, config.models_dir, specific=[], labels={}, name=config.serving.model_name)
+    return Config.model_validate(config.model_dump() | {
+        "gateway": {"stable_label": "stable"}, "experiment": {"canary": 0.1},
+        "serving": config.serving.model_dump() | {"models_config": file}})
+
+
 def weights(config: Config, version: int) -> dict[str, np.ndarray]:
     """All that training changes, the optimiser's state included."""
     saved = tf.train.load_checkpoint(str(config.models_dir / str(version) / CHECKPOINT / "weights"))
@@ -91,7 +103,7 @@ def weights(config: Config, version: int) -> dict[str, np.ndarray]:
 
 
 def test_killed_anywhere_it_ends_as_if_left_alone(published: Config, config: Config, tmp_path: Path, forks: Forks) -> None:
-    alone = published.model_copy(update={"run": tmp_path / "alone"})
+    config, alone = with_canary(config), with_canary(published.model_copy(update={"run": tmp_path / "alone"}))
     shutil.copytree(published.run, alone.run)
     settings = tmp_path / "config.toml"
     settings.write_text(config.to_toml())
@@ -117,6 +129,8 @@ def test_killed_anywhere_it_ends_as_if_left_alone(published: Config, config: Con
     assert {path.name for path in config.models_dir.parent.iterdir()} == {config.models_dir.name}
     assert {path.name for path in config.models_dir.iterdir()} == {".last_version", "1", "2"}
     assert retrain(config, now=NOW + 1_000).outcome == WAITING
+    for run in (config, alone):  # the version is tried on some users first
+        assert labels_in_file(run) == StateFile(run.run).read().labels == {"stable": 1, "canary": 2}
 
 
 def test_a_run_whose_files_have_changed_begins_anew(config: Config, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from tfrec.config.section import Section, Weight
 
+CANARY = "canary"  # the experiment that the retrain job starts and ends
 DRAWN = frozenset({"policy", "temperature", "epsilon", "alpha"})  # settings of an arm that say how an answer is drawn
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
@@ -68,12 +69,16 @@ class ExperimentConfig(Section):
     level: float = Field(0.05, gt=0, lt=0.5)  # The probability that an experiment is ever wrong, however often one looks.
     effect: float = Field(0.05, gt=0, le=1)  # A difference that matters, as a share of the reward: what is found soonest.
     past_days: int = Field(28, ge=0)  # How far the past of a user goes back, by which the intervals are narrowed.
+    canary: float = Field(0.0, ge=0, lt=1)  # Share of the users who get a promoted version first. 0: it goes live at once.
+    canary_days: int = Field(28, ge=1)  # After which a canary that is still open is taken back.
     trials: dict[str, Trial] = {}  # By name, what `tfrec experiment start` starts.
 
     @model_validator(mode="after")
     def _has_plain_names(self) -> "ExperimentConfig":
         for name in self.trials:
             _check_name(name)
+            if name == CANARY:
+                raise ValueError(f"has a trial of the name {CANARY!r}, which is that of the retrain job's own")
         return self
 
 

@@ -56,6 +56,19 @@ class Config(Section):
                              "stage: the second stage draws from another one. Choose another objective, or no heads")
         return self
 
+    @model_validator(mode="after")
+    def _canary_has_labels(self) -> "Config":
+        if not self.experiment.canary:
+            return self
+        if self.serving.models_config is None or not self.gateway.stable_label:
+            raise ValueError("has experiment.canary, by which the retrain job moves labels, and must have gateway.stable_label "
+                             "and serving.models_config, the file that names them")
+        if self.gateway.canary_share:
+            raise ValueError("has experiment.canary and gateway.canary_share, which both say who gets the canary: one must be 0")
+        if self.gateway.canary_label == self.gateway.stable_label:
+            raise ValueError("has experiment.canary, and one label for the canary and for the stable version")
+        return self
+
     @property
     def log_dir(self) -> Path:
         """The directory of the feedback log in the run directory. It is used if `data.log` names no other place."""

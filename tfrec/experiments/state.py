@@ -28,6 +28,7 @@ class Started(BaseModel):
         since: seconds since 1970.
         until: seconds since 1970; None while it runs.
         verdict: why it ended.
+        version: of a canary, what is tried.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -40,6 +41,7 @@ class Started(BaseModel):
     since: int
     until: int | None = None
     verdict: str = ""
+    version: int | None = None
 
     @property
     def id(self) -> str:
@@ -52,9 +54,11 @@ class Started(BaseModel):
 
 
 class ExperimentState(BaseModel):
-    """All experiments of a run, in the order of their starts."""
+    """All experiments of a run, in the order of their starts, and what labels denote where the job moves them."""
 
     model_config = ConfigDict(frozen=True)
+
+    labels: dict[str, int] = {}  # versions
 
     last: int = 0  # the number of the newest start
     running: tuple[Started, ...] = ()

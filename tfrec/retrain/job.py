@@ -42,6 +42,7 @@ from tfrec.retrain.session import Session
 from tfrec.retrain.split import Split, split_window
 from tfrec.retrain.weekly_popularity import weekly_popularity
 from tfrec.retrain.window import read_window, settle_log
+from tfrec.rollout.canary import begin_canary, judge_canary
 from tfrec.training import checkpoint
 from tfrec.training.loop import SNAPSHOTS
 from tfrec.training.slates.window import SlateWindow
@@ -70,6 +71,7 @@ def retrain(config: Config, *, now: int, seed: int = 0, session: Session | None 
     with disk_errors_named(config.run), RunDirectory.opened(config.run / "retrain") as directory:
         quarantine = Quarantine(directory.path / f"quarantine-{now}.jsonl")
         seconds: dict[str, float] = {}
+        judge_canary(config, now=now, quarantine=quarantine)
         with timed(seconds, "settle"):
             catalogue = _catalogue(config, quarantine)
             intent = take_up_or_begin(config, directory, partial(settle_log, config, catalogue, now=now, quarantine=quarantine),
@@ -87,6 +89,7 @@ def retrain(config: Config, *, now: int, seed: int = 0, session: Session | None 
         log.info("%s: %s", result.outcome, result.reason)
         if quarantine.count:
             log.warning("%s", quarantine.summary())
+        begin_canary(config, now=now)
         if result.outcome == PROMOTED:
             retire(config)
         try:

@@ -1,1 +1,1 @@
-"""Starts and stops experiments, with what the model server's configuration says of labels."""
+"""Starts and stops experiments, tries promoted versions on some users first, and moves labels in the model server's file."""

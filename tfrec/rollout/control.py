@@ -2,7 +2,7 @@
 from typing import Any
 
 from tfrec.config import Config
-from tfrec.config.experiment import Arm, Trial
+from tfrec.config.experiment import CANARY, Arm, Trial
 from tfrec.errors import UsageError
 from tfrec.experiments.state import ExperimentState, Started, StateFile
 from tfrec.nearest import nearest
@@ -48,6 +48,9 @@ def stop(config: Config, name: str, *, now: int, verdict: str = "stopped") -> St
     Raises:
         UsageError: it does not run.
     """
+    if name == CANARY:
+        raise UsageError("the canary is ended by the retrain job. To take its version back: tfrec rollback, then tfrec retrain.")
+
     def stopped(state: ExperimentState) -> ExperimentState:
         one = state.find(name)
         if one is None:
