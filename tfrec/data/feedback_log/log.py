@@ -90,6 +90,17 @@ class FeedbackLog:
         dataset = table.dataset(version)
         return table.checked(dataset.to_table, dataset)
 
+    def shown_since(self, time: int) -> pa.Table:
+        """Columns `request_id`, `item` and `position` of what was shown from a second on.
+
+        Raises:
+            DataError: the table cannot be read.
+        """
+        table = self.tables["impressions"]
+        dataset = table.dataset()
+        columns = ["request_id", "item", "position"]
+        return table.checked(lambda: dataset.to_table(columns, filter=pc.field("time") >= time), dataset)
+
     def maintain(self, *, retention_hours: float = RETENTION_HOURS) -> None:
         """Keep the log small and quick to open. Writers and readers may be at work meanwhile.
 

@@ -48,17 +48,27 @@ def read_known_items(version_dir: Path, book: RuleBook) -> KnownItems:
     Raises:
         DataError: the version has no catalogue that can be read.
     """
-    path, columns = version_dir / CATALOGUE, read_columns(version_dir) or ()
-    try:
-        table = _read(path, columns)
-    except (OSError, pa.ArrowException, ValueError) as error:
-        raise DataError(f"{path}: the catalogue cannot be read: {error}. Publish the version again.") from error
+    columns = read_columns(version_dir) or ()
+    table = read_items(version_dir, columns)
     touched = {rule.name: frozenset(table["id"].filter(pa.array(_touched(table, rule))).to_pylist())
                for rule in book.rules if rule.do != "pin"}
     wanted = sorted({item for rule in book.rules if rule.do == "pin" for item in rule.items})
     rows = table.filter(pc.is_in(table["id"], value_set=pa.array(wanted, pa.string()))).to_pylist()
     pinned = {row["id"]: PinnedItem(frozenset(row["tags"] or ()), _numbers(row), row["available"] is not False) for row in rows}
     return KnownItems(pinned, touched, frozenset(columns))
+
+
+def read_items(version_dir: Path, columns: Sequence[str] = ()) -> pa.Table:
+    """`id`, `tags` and `available` of the items of a version, null where the default holds, and some of their numbers.
+
+    Raises:
+        DataError: the version has no catalogue that can be read.
+    """
+    path = version_dir / CATALOGUE
+    try:
+        return _read(path, columns)
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise DataError(f"{path}: the catalogue cannot be read: {error}. Publish the version again.") from error
 
 
 def _read(path: Path, columns: Sequence[str]) -> pa.Table:
