@@ -102,7 +102,7 @@ def test_tags_and_history_go_to_the_model(world: World, monkeypatch: pytest.Monk
             "exclude": [["c", "a", "b"]],
             "allow_tags": [["x"]],
             "deny_tags": [["y", "z"]],
-            "bounds": [{}],
+            "bounds": [{}], "boosts": [()],
             "diversity": [0.0],
             "caps": [{}],
             "head_weights": [None],
