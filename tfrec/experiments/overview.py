@@ -1,5 +1,6 @@
 """What `tfrec experiment status` prints."""
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,10 @@ def overview(config: Config, name: str | None, *, now: int, quarantine: Quaranti
     not_started = sorted(set(config.experiment.trials) - {one.name for one in state.running})
     told = {"running": len(state.running), "can_be_started": not_started, "experiments": [one.of_all for one in figures],
             "arms": [arm for one in figures for arm in one.arms], "others": rest[-20:]}
-    durable_files.replace(StateFile(config.run).path.with_name(OVERVIEW), json.dumps({"looked_at": now} | told).encode())
+    kept = StateFile(config.run).path.with_name(OVERVIEW)
+    if kept.parent.is_dir():  # nothing was ever started where there is none
+        with suppress(PermissionError):  # of somebody who may only look
+            durable_files.replace(kept, json.dumps({"looked_at": now} | told).encode())
     return told
 
 

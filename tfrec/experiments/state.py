@@ -27,7 +27,7 @@ class Started(BaseModel):
         effect: as configured when it began.
         since: seconds since 1970.
         until: seconds since 1970; None while it runs.
-        verdict: why it ended.
+        verdict: why it ended, or is about to.
         version: of a canary, what is tried.
     """
 
@@ -71,6 +71,12 @@ class ExperimentState(BaseModel):
     def with_started(self, one: Started) -> "ExperimentState":
         """With one more that runs."""
         return self.model_copy(update={"last": one.number, "running": (*self.running, one)})
+
+    def with_decided(self, one: Started, verdict: str) -> "ExperimentState":
+        """With the reason for which a running experiment is about to end."""
+        decided = one.model_copy(update={"verdict": verdict})
+        running = tuple(decided if other.number == one.number else other for other in self.running)
+        return self.model_copy(update={"running": running})
 
     def with_ended(self, one: Started) -> "ExperimentState":
         """With a running experiment in its ended form."""

@@ -59,19 +59,12 @@ def judge_canary(config: Config, *, now: int, quarantine: Quarantine | None = No
     if one is None or one.version is None:
         return
     newest = _newest(config)
-    if newest.replaced is not None and newest.replaced >= one.version:
+    if one.verdict:  # a run was killed while it took the canary back
+        _take_back(config, file, one, now, one.verdict)
+    elif newest.replaced is not None and newest.replaced >= one.version:
         _end(config, file, one, now, "rolled back", stable=_stable_after_rollback(config, state, newest))
-        return
-    settled = settled_now(config, now=now, quarantine=quarantine)
-    verdict = judged(one, settled, past_days=config.experiment.past_days).verdicts[CANARY]
-    if verdict.verdict in PROMOTE:
-        _end(config, file, one, now, f"promoted: {verdict.words}", stable=one.version)
-    elif why := _reason_to_take_back(config, one, verdict, now):
-        stable = state.labels[config.gateway.stable_label]
-        rollback(config.models_dir, stable, now=now, store=store_of(config))  # killed after it, this is not done again
-        _end(config, file, one, now, f"taken back: {why}", stable=stable)
     else:
-        log.info("the canary, version %d, %s", one.version, verdict.words)
+        _judge(config, file, one, now, quarantine)
 
 
 def begin_canary(config: Config, *, now: int) -> None:
@@ -95,6 +88,26 @@ def begin_canary(config: Config, *, now: int) -> None:
         else:
             state = file.change(lambda state: _begun(config, state, newest.version, now))
     write_labels(config, state.labels)
+
+
+def _judge(config: Config, file: StateFile, one: Started, now: int, quarantine: Quarantine | None) -> None:
+    settled = settled_now(config, now=now, quarantine=quarantine)
+    verdict = judged(one, settled, past_days=config.experiment.past_days).verdicts[CANARY]
+    if verdict.verdict in PROMOTE:
+        assert one.version is not None
+        _end(config, file, one, now, f"promoted: {verdict.words}", stable=one.version)
+    elif why := _reason_to_take_back(config, one, verdict, now):
+        _take_back(config, file, one, now, f"taken back: {why}")
+    else:
+        log.info("the canary, version %s, %s", one.version, verdict.words)
+
+
+def _take_back(config: Config, file: StateFile, one: Started, now: int, verdict: str) -> None:
+    """Publish the stable version again and end the canary; what was decided is on disk before anything is done."""
+    state = file.change(lambda state: state.with_decided(one, verdict))
+    stable = state.labels[config.gateway.stable_label]
+    rollback(config.models_dir, stable, now=now, store=store_of(config))  # one that was done before a kill is not done again
+    _end(config, file, one, now, verdict, stable=stable)
 
 
 def _reason_to_take_back(config: Config, one: Started, verdict: Judged, now: int) -> str:

@@ -69,18 +69,21 @@ class Experiments:
 
     def run(self, running: Iterable[Started]) -> None:
         """From now on, let these experiments run and no others."""
-        self._running = tuple((one, one.trial.settings, _shares(one)) for one in running)
+        # with what each arm is by itself, as nearly always no more than one split runs
+        self._running = tuple(
+            (one, one.trial.settings, _shares(one),
+             {name: UNASSIGNED.joined(one.id, name, arm) for name, arm in one.trial.arms.items()}) for one in running)
 
     def of(self, user: str, chosen: Chosen) -> Assigned:
         """The arms of a request by a pseudonym. It takes some microseconds for each experiment that runs."""
         found = UNASSIGNED
         several: list[tuple[Started, str]] = []
-        for one, settings, shares in self._running:
+        for one, settings, shares, alone in self._running:
             name = None if self._chooses(chosen, settings) else arm_of(user, one.id, shares)
             if name is None:
                 continue
             if one.trial.kind == "split":
-                found = found.joined(one.id, name, one.trial.arms[name])
+                found = alone[name] if found is UNASSIGNED else found.joined(one.id, name, one.trial.arms[name])
             else:
                 several.append((one, name))
         for one, name in several:  # each beside what the splits say
