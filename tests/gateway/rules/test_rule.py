@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.docs.pages import block
 from tfrec.errors import UsageError
 from tfrec.gateway.rules.rule import BusinessRule, read_rules, words_of
 
@@ -42,6 +43,11 @@ def test_a_rule_holds_for_some_requests(said: dict[str, Any], holds: bool) -> No
 def test_without_a_query_a_request_is_a_recommendation() -> None:
     for said, holds in (({"on": "recommendations"}, True), ({"on": "searches"}, False), ({"query": "shoes"}, False)):
         assert rule(**said).holds(now=NOW, context={}, words=words_of("")) is holds
+
+
+def test_the_rules_of_the_page_are_rules() -> None:
+    found = read_rules(block("docs/rules.md", "[[rule]]").text.encode(), where="docs/rules.md").rules
+    assert {one.do for one in found} == {"pin", "exclude", "boost"}
 
 
 def test_the_version_is_that_of_the_text() -> None:
