@@ -88,10 +88,14 @@ def test_the_canary_of_the_runbook_is_configured(tmp_path: Path) -> None:
     (model,) = text_format.Parse(text, ModelServerConfig()).model_config_list.config
     assert dict(model.version_labels) == {"stable": 41, "canary": 42}
     assert list(model.model_version_policy.specific.versions) == [41, 42]
-    (settings,) = re.findall(r"```toml\n(.*?)```", RUNBOOK, re.DOTALL)
-    (tmp_path / "shop.toml").write_text(settings)
+    by_hand, by_itself = re.findall(r"```toml\n(.*?)```", RUNBOOK, re.DOTALL)
+    (tmp_path / "shop.toml").write_text(by_hand)
     gateway = load_config(tmp_path / "shop.toml").gateway
-    assert (gateway.stable_label, gateway.canary_label) == ("stable", "canary")
+    assert (gateway.stable_label, gateway.canary_label, gateway.canary_share) == ("stable", "canary", 0.05)
+    (tmp_path / "shop.toml").write_text(by_itself)
+    config = load_config(tmp_path / "shop.toml")
+    assert (config.gateway.stable_label, config.experiment.canary) == ("stable", 0.1)
+    assert config.serving.models_config is not None
 
 
 def words_of_tfrec() -> list[list[str]]:
