@@ -5,8 +5,7 @@ import pytest
 
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Item
-from tfrec.gateway.rules.known_items import CATALOGUE
-from tfrec.release.manifest import Manifest, write_manifest
+from tfrec.release.manifest import CATALOGUE, Manifest, write_manifest
 from tfrec.release.popularity_files import write_columns
 
 ITEMS = [Item(id="a", text="x", tags=("new",), numeric={"price": 5}), Item(id="b", text="y", tags=("new",)),

@@ -22,15 +22,16 @@ def exposure(
     Beside it stands the share of the items that may be shown, by the newest version's catalogue.
     """
     from tfrec.data.feedback_log.log import FeedbackLog
+    from tfrec.data.items.item_table import read_items
     from tfrec.evaluation.exposure import GroupedItems
     from tfrec.evaluation.exposure import exposure as measured
-    from tfrec.gateway.rules.known_items import read_items
+    from tfrec.release.manifest import CATALOGUE
     from tfrec.release.publish import newest_dir
 
     version_dir = newest_dir(config.models_dir)
     if version_dir is None:
         raise UsageError(f"{config.models_dir}: no version is published whose catalogue could say what group an item is in.")
-    table = read_items(version_dir)
+    table = read_items(version_dir / CATALOGUE)
     available = table["available"].fill_null(True).to_numpy()
     items = GroupedItems.of(table["id"].combine_chunks(), table["tags"].combine_chunks(), available, prefix=prefix)
     if not items.names:

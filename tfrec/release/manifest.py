@@ -15,6 +15,7 @@ from tfrec.errors import ServingError
 
 FILE_NAME = "manifest.json"
 CHECKPOINT = "checkpoint"  # the directory, beside saved_model.pb, from which the next retrain continues
+CATALOGUE = Path(CHECKPOINT, "catalogue.jsonl")
 
 
 class Manifest(BaseModel):

@@ -8,8 +8,7 @@ from tfrec.config import Config
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Item
 from tfrec.experiments.state import ExperimentState, Started, StateFile
-from tfrec.gateway.rules.known_items import CATALOGUE
-from tfrec.release.manifest import Manifest, write_manifest
+from tfrec.release.manifest import CATALOGUE, Manifest, write_manifest
 
 NASTY = "<img src=x onerror=\"document.title='broken'\"> & <b>bold</b>"
 ITEMS = [Item(id="a", text={"title": "Alpha", "plot": "A first letter."}, tags=("greek",)), Item(id="b", text=NASTY),

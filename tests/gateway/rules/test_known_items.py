@@ -6,8 +6,9 @@ import pytest
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Item
 from tfrec.errors import DataError
-from tfrec.gateway.rules.known_items import CATALOGUE, PinnedItem, read_known_items
+from tfrec.gateway.rules.known_items import PinnedItem, read_known_items
 from tfrec.gateway.rules.rule import BusinessRule, RuleBook
+from tfrec.release.manifest import CATALOGUE
 from tfrec.release.popularity_files import write_columns
 
 ITEMS = Catalogue([

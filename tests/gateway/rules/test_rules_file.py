@@ -10,8 +10,8 @@ from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Item
 from tfrec.errors import UsageError
 from tfrec.gateway.metrics import Metrics
-from tfrec.gateway.rules.known_items import CATALOGUE
 from tfrec.gateway.rules.rules_file import RulesFile
+from tfrec.release.manifest import CATALOGUE
 
 PIN = '[[rule]]\nname = "top"\ndo = "pin"\nitems = ["a"]\nposition = 0\n'
 

@@ -11,7 +11,7 @@ from tests.model_server.tiny import ITEMS
 from tfrec.client.request_errors import InputNotServed
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Item, boosts_of, pinned_of
-from tfrec.gateway.rules.known_items import CATALOGUE
+from tfrec.release.manifest import CATALOGUE
 
 RULES = """
 [[rule]]

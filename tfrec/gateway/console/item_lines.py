@@ -16,7 +16,7 @@ import pyarrow.json
 
 from tfrec.data.records import Item
 from tfrec.errors import DataError
-from tfrec.gateway.rules.known_items import CATALOGUE
+from tfrec.release.manifest import CATALOGUE
 
 _BLOCK = 64 << 20  # bytes: no item is longer
 _NEW_LINE = ord("\n")

@@ -2,7 +2,7 @@
 
 A gateway has no catalogue, and a large one would cost it gigabytes. So the file of a version is read for what rules need: the
 pinned items with their tags and numbers, and the ids of what rules exclude by tag or number, which must not be shown by
-popularity or words either, while no model server answers. Arrow reads it, and no answer waits for that.
+popularity or words either, while no model server answers. No answer waits for that.
 """
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,15 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.json
 
-from tfrec.errors import DataError
+from tfrec.data.items.item_table import read_items
 from tfrec.gateway.rules.rule import BusinessRule, RuleBook
-from tfrec.release.manifest import CHECKPOINT
+from tfrec.release.manifest import CATALOGUE
 from tfrec.release.popularity_files import read_columns
-
-CATALOGUE = Path(CHECKPOINT, "catalogue.jsonl")
-_BLOCK = 64 << 20  # bytes: no item is longer
 
 
 @dataclass(frozen=True)
@@ -49,33 +45,13 @@ def read_known_items(version_dir: Path, book: RuleBook) -> KnownItems:
         DataError: the version has no catalogue that can be read.
     """
     columns = read_columns(version_dir) or ()
-    table = read_items(version_dir, columns)
+    table = read_items(version_dir / CATALOGUE, columns)
     touched = {rule.name: frozenset(table["id"].filter(pa.array(_touched(table, rule))).to_pylist())
                for rule in book.rules if rule.do != "pin"}
     wanted = sorted({item for rule in book.rules if rule.do == "pin" for item in rule.items})
     rows = table.filter(pc.is_in(table["id"], value_set=pa.array(wanted, pa.string()))).to_pylist()
     pinned = {row["id"]: PinnedItem(frozenset(row["tags"] or ()), _numbers(row), row["available"] is not False) for row in rows}
     return KnownItems(pinned, touched, frozenset(columns))
-
-
-def read_items(version_dir: Path, columns: Sequence[str] = ()) -> pa.Table:
-    """`id`, `tags` and `available` of the items of a version, null where the default holds, and some of their numbers.
-
-    Raises:
-        DataError: the version has no catalogue that can be read.
-    """
-    path = version_dir / CATALOGUE
-    try:
-        return _read(path, columns)
-    except (OSError, pa.ArrowException, ValueError) as error:
-        raise DataError(f"{path}: the catalogue cannot be read: {error}. Publish the version again.") from error
-
-
-def _read(path: Path, columns: Sequence[str]) -> pa.Table:
-    numeric = [("numeric", pa.struct([(name, pa.float64()) for name in columns]))] if columns else []
-    schema = pa.schema([("id", pa.string()), ("tags", pa.list_(pa.string())), ("available", pa.bool_()), *numeric])
-    return pa.json.read_json(path, read_options=pa.json.ReadOptions(block_size=_BLOCK), parse_options=pa.json.ParseOptions(
-        explicit_schema=schema, unexpected_field_behavior="ignore")).combine_chunks()
 
 
 def _touched(table: pa.Table, rule: BusinessRule) -> npt.NDArray[np.bool_]:
