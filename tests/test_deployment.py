@@ -127,10 +127,16 @@ def exported(run: Path) -> set[str]:
     from tfrec.gateway.metrics import Metrics
     from tfrec.gateway.run_metrics import RunWatch
     from tfrec.model_server.metrics import ServerMetrics
+    from tfrec.monitors.latest import MONITORS, latest_path
 
     gateway, server = Metrics(), ServerMetrics()
     (run / "retrain").mkdir()
     (run / "retrain" / "1-a.json").write_text('{"outcome": "rejected"}')
+    (run / "monitors").mkdir()
+    found = {"state": "ok"} | dict.fromkeys(("value", "change", "low", "high", "bound"), 0.1)
+    part = {"part": "0", "reward": 0.1, "action_rate": 0.1}
+    latest_path(run).write_text(json.dumps({"looked_at": 1, "monitors": dict.fromkeys(MONITORS, found),
+                                            "parts": {"position": [part]}}))
     gateway.registry.register(RunWatch(run))
     gateway.log_behind(lambda: 0)
     with server.request("m", api="predict", entrypoint="GRPC"):
@@ -141,7 +147,8 @@ def exported(run: Path) -> set[str]:
 
 def test_every_metric_that_is_named_is_exported(tmp_path: Path) -> None:
     alerts = (FILES / "alerts.yml").read_text()
-    named = set(re.findall(r"(?:tfrec_(?:gateway|retrain|run)_|:tensorflow:serving:)\w+", RUNBOOK + alerts)) - {"tfrec_run"}
+    parts = r"(?:tfrec_(?:gateway|monitor|retrain|run)_|:tensorflow:serving:)\w+"
+    named = set(re.findall(parts, RUNBOOK + alerts)) - {"tfrec_run"}
     assert len(named) > 10
     assert {name.removesuffix("_bucket") for name in named} - exported(tmp_path) == set()
 

@@ -35,9 +35,11 @@ ROOMS = [
     "release",
     "rollout",
     "erasure",
+    "ope",
+    "monitors",
     "gateway.metrics", "gateway.http", "gateway",
     "ingest",
-    "retrain", "ope", "status",
+    "retrain", "status",
     "demo.report", "demo",
     "cli", "__main__",
 ]  # fmt: skip

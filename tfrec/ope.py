@@ -17,7 +17,7 @@ import pyarrow as pa
 import tensorflow as tf
 
 from tfrec.client.contract import CONTEXT, FILTERS, HEADS, HISTORY
-from tfrec.client.inputs import UNKNOWN_AGE, recommend_inputs
+from tfrec.client.logged_inputs import logged_inputs
 from tfrec.client.padding import padded
 from tfrec.config import Config
 from tfrec.data.examples.slates import drawn_slates
@@ -25,14 +25,14 @@ from tfrec.data.feedback_log.contexts import context_values
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.labels.label_rule import LabelRule
 from tfrec.data.readers.quarantine import Quarantine
-from tfrec.data.records import boosts_of, bounds_of, head_weights_of, pinned_of
+from tfrec.data.records import pinned_of
 from tfrec.data.settled.examples import SettledExamples
 from tfrec.data.settled.settle import settle
 from tfrec.errors import DataError, UsageError
 from tfrec.evaluation.intervals import Interval
 from tfrec.evaluation.off_policy import Diagnosis, Logged, diagnose, estimate, ips, snips
 from tfrec.graph.signatures import Graph
-from tfrec.models.popularity_prior import Override
+from tfrec.models.recommender import Recommender
 from tfrec.models.text_encoder import load_encoder
 from tfrec.release.delta import index_of
 from tfrec.release.manifest import CHECKPOINT, read_manifest
@@ -81,7 +81,8 @@ def ope(
         config.gateway.temperature if temperature is None else temperature,
         config.gateway.epsilon_at(now) if epsilon is None else epsilon,
     )
-    graph, rule = _graph(config, judged.version_dir)
+    graph, recommender = graph_of(config, judged.version_dir)
+    rule = LabelRule.of(config, recommender.catalogue)
     slates, left_out = _slates(config, judged.version_dir, rule, positions=places, sample=sample, now=now, quarantine=quarantine)
     logged = _logged(slates, _probabilities(graph, slates, judged))
     diagnosis = _supported(config, logged)
@@ -105,13 +106,12 @@ def _version_dir(config: Config, version: int | None) -> Path:
     return config.models_dir / str(version or known[-1])
 
 
-def _graph(config: Config, version_dir: Path) -> tuple[Graph, LabelRule]:
-    """The version's graph in memory, and the label rule over its catalogue."""
+def graph_of(config: Config, version_dir: Path) -> tuple[Graph, Recommender]:
+    """The graph of a published version, made of its checkpoint, and the recommender in it."""
     recommender, _ = checkpoint.load(version_dir / CHECKPOINT, checkpoint.of_version(version_dir / CHECKPOINT, config))
     manifest = read_manifest(version_dir)
     encoder = load_encoder(recommender.config.text)
-    graph = Graph(recommender, encoder, given=index_of(version_dir, manifest), shortlist=manifest.shortlist)
-    return graph, LabelRule.of(config, recommender.catalogue)
+    return Graph(recommender, encoder, given=index_of(version_dir, manifest), shortlist=manifest.shortlist), recommender
 
 
 def _slates(
@@ -141,14 +141,11 @@ def _probabilities(graph: Graph, slates: pa.Table, judged: _Judged) -> list[list
         for start in range(0, len(slates), _AT_ONCE):
             some = {name: column.to_pylist() for name, column in zip(
                 slates.column_names, slates.slice(start, _AT_ONCE).columns, strict=True)}
-            some["bounds"] = [{column: (least, most) for column, least, most in bounds_of(text)} for text in some["context"]]
-            some["boosts"] = [boosts_of(text) for text in some["context"]]
-            some["head_weights"] = [head_weights_of(text) for text in some["context"]]
             pinned = [pinned_of(text) for text in some["context"]]
             shown, some["item"] = some["item"], [[one for one in items if one not in out]
                                                  for items, out in zip(some["item"], pinned, strict=True)]
-            some["context"] = graph.features.readable(context_values(slates["context"].slice(start, _AT_ONCE)))
-            inputs = _inputs(some, judged, reads_context=reads_context)
+            features = graph.features.readable(context_values(slates["context"].slice(start, _AT_ONCE)))
+            inputs = _inputs(some, features, judged, reads_context=reads_context)
             log_pi = graph.log_propensities({name: tf.constant(array) for name, array in inputs.items()}).numpy()
             drawn = [np.exp(row[: len(items)]).tolist() for items, row in zip(some["item"], log_pi, strict=True)]
             found += map(_with_pinned, shown, pinned, drawn)
@@ -162,29 +159,16 @@ def _with_pinned(items: list[str], pinned: tuple[str, ...], drawn: list[float]) 
     return [1.0 if item in pinned else next(others) for item in items]
 
 
-def _inputs(slates: Mapping[str, list[Any]], judged: _Judged, *, reads_context: bool) -> dict[str, np.ndarray]:
+def _inputs(slates: Mapping[str, list[Any]], features: list[dict[str, str]], judged: _Judged, *,
+            reads_context: bool) -> dict[str, np.ndarray]:
     """The requests of slates as they were served, the slates, and the judged policy."""
-    ages = [[UNKNOWN_AGE if then < 0 else max(0, asked - then) for then in times]
-            for asked, times in zip(slates["time"], _lists(slates["history_time"]), strict=True)]
-    sent = zip(_lists(slates["prior_items"]), _lists(slates["prior_log_p"]), strict=True)
-    asked = recommend_inputs(
-        history_age_s=ages, query=slates["query"], prior=[Override(items, np.array(log_p, np.float32)) for items, log_p in sent],
-        history=_lists(slates["history"]), history_action=_lists(slates["history_action"]), exclude=_lists(slates["exclude"]),
-        allow_tags=_lists(slates["allow_tags"]), deny_tags=_lists(slates["deny_tags"]),
-        time=slates["time"], context=slates["context"], bounds=slates["bounds"], boosts=slates["boosts"],
-        head_weights=slates["head_weights"],
-    )
+    asked = logged_inputs(slates, features)
     return {name: asked[name] for name in HISTORY | FILTERS | HEADS | (CONTEXT if reads_context else {})} | {
         # `padded` puts a column in front, and the first item of a slate is its first column
         "slate": padded(slates["item"], "")[:, 1:],
         "temperature": np.full(len(slates["item"]), judged.temperature, np.float32),
         "epsilon": np.full(len(slates["item"]), judged.epsilon, np.float32),
     }
-
-
-def _lists(values: list[list[Any] | None]) -> list[list[Any]]:
-    """The lists of a column; rows of other tools may lack one."""
-    return [value or [] for value in values]
 
 
 def _logged(slates: pa.Table, target: list[list[float]]) -> Logged:

@@ -199,6 +199,7 @@ def test_everything_that_was_asked_for_arrives(tmp_path: Path) -> None:
         assert settings_of(found[name], SERVING / "shop.toml").data.log == "s3://bucket/log"
     alarms = release.one("PrometheusRule", "alerts")["spec"]
     assert alarms == yaml.safe_load((SERVING / "alerts.yml").read_text())
+    assert release.one("ConfigMap", "dashboard")["data"]["tfrec.json"] == (SERVING / "dashboard.json").read_text()
     words = (tmp_path / "values.yaml").read_text() + json.dumps([one.get("env", []) for one in found.values()])
     source = "".join(path.read_text() for path in Path(tfrec.__file__).parent.rglob("*.py"))
     assert [name for name in set(re.findall(r"TFREC_\w+", words)) if f'"{name}"' not in source] == []

@@ -47,7 +47,8 @@ def test_the_openapi_shows_every_verb_with_an_example_that_works(world: World, m
     found = world.http.get("/openapi.json").json()
     verbs = [path for path, methods in found["paths"].items() if "post" in methods]
     assert verbs == [f"/v1/{verb}" for verb in (
-        "recommend", "search", "similar", "explain", "outcomes", "preview", "items", "runs", "experiments")]
+        "recommend", "search", "similar", "explain", "outcomes", "preview", "items", "runs", "experiments",
+        "monitors")]
     assert {"/healthz", "/readyz", "/metrics"} < found["paths"].keys()
     for path in verbs:
         one, many = found["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]["anyOf"]

@@ -9,10 +9,10 @@ from tfrec.cli.demo import demo
 from tfrec.cli.evaluate import evaluate
 from tfrec.cli.experiment import experiment
 from tfrec.cli.export import export
-from tfrec.cli.exposure import exposure
 from tfrec.cli.forget import forget
 from tfrec.cli.ingest import ingest
 from tfrec.cli.join import join
+from tfrec.cli.monitor import exposure, monitor
 from tfrec.cli.ope import ope
 from tfrec.cli.publish import publish, rollback, status
 from tfrec.cli.pull import pull
@@ -47,7 +47,7 @@ def tfrec(
 for command in (demo, pretrain, tune, train, evaluate, sweep, export, retrain, ingest, join):
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(serve)
-for command in (ssl_config, gateway, publish, pull, rollback, status, ope, rules, exposure, forget):
+for command in (ssl_config, gateway, publish, pull, rollback, status, ope, rules, monitor, exposure, forget):
     app.command()(command)
 app.add_typer(experiment, name="experiment")
 

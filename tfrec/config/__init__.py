@@ -3,6 +3,7 @@ from tfrec.config.data import DataConfig, Queries
 from tfrec.config.features import FeaturesConfig, Kind
 from tfrec.config.gateway import GatewayConfig
 from tfrec.config.ingest import IngestConfig
+from tfrec.config.monitors import MonitorsConfig
 from tfrec.config.ranker import RankerConfig
 from tfrec.config.retrain import Objective, RetrainConfig
 from tfrec.config.reward import Rating, RewardConfig, WeightChange
@@ -17,6 +18,7 @@ from tfrec.config.training import Device, ModelConfig, TrainingConfig
 
 __all__ = [
     "ClientTls", "Config", "DataConfig", "Device", "FeaturesConfig", "GatewayConfig", "IngestConfig", "Kind", "ModelConfig",
-    "Objective", "Queries", "RankerConfig", "Rating", "RetrainConfig", "RewardConfig", "SearchConfig", "Section", "ServerTls",
-    "ServingConfig", "SweepConfig", "TextConfig", "TrainingConfig", "Tuning", "TuningConfig", "WeightChange", "load_config",
+    "MonitorsConfig", "Objective", "Queries", "RankerConfig", "Rating", "RetrainConfig", "RewardConfig", "SearchConfig",
+    "Section", "ServerTls", "ServingConfig", "SweepConfig", "TextConfig", "TrainingConfig", "Tuning", "TuningConfig",
+    "WeightChange", "load_config",
 ]

@@ -17,6 +17,7 @@ from tfrec.config.experiment import ExperimentConfig
 from tfrec.config.features import FeaturesConfig
 from tfrec.config.gateway import GatewayConfig
 from tfrec.config.ingest import IngestConfig
+from tfrec.config.monitors import MonitorsConfig
 from tfrec.config.ranker import RankerConfig
 from tfrec.config.retrain import RetrainConfig
 from tfrec.config.reward import RewardConfig
@@ -46,6 +47,7 @@ class Config(Section):
     serving: ServingConfig = ServingConfig()
     gateway: GatewayConfig = GatewayConfig()
     experiment: ExperimentConfig = ExperimentConfig()
+    monitors: MonitorsConfig = MonitorsConfig()
     ingest: IngestConfig = IngestConfig()
 
     @model_validator(mode="after")

@@ -71,6 +71,7 @@ def create_app(
         verbs.add(app, EXPLAIN, console.items, bodies.ItemsRequest, bodies.ItemsAnswer, max_length=schemas.MAX_EXPLAINED)
         verbs.add(app, EXPLAIN, console.runs, bodies.RunsRequest, bodies.RunsAnswer, max_length=1)
         verbs.add(app, EXPLAIN, console.experiments, bodies.ExperimentsRequest, bodies.ExperimentsAnswer, max_length=1)
+        verbs.add(app, EXPLAIN, console.monitors, bodies.MonitorsRequest, bodies.MonitorsAnswer, max_length=1)
         add_pages(app)
     if forget is not None:
         verbs.add_forget(app, forget)

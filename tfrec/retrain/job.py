@@ -24,6 +24,7 @@ from tfrec.errors import NothingToLearn, NotVerified, TfrecError, UsageError
 from tfrec.evaluation.gate_words import figures_of, reason_in_words
 from tfrec.models.prior_timeline import PriorTimeline
 from tfrec.models.recommender import Recommender
+from tfrec.monitors.look import look_after_run
 from tfrec.release.export import export
 from tfrec.release.file_digests import check_files
 from tfrec.release.lineage import Lineage, slates_until
@@ -106,6 +107,7 @@ def retrain(config: Config, *, now: int, seed: int = 0, session: Session | None 
             finish_after_run(config, now=intent.now)
         except TfrecError as error:
             log.warning("an erasure is not finished, and the next run goes on with it: %s", error)
+        look_after_run(config, now=now)
         return result
 
 

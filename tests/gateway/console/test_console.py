@@ -59,7 +59,16 @@ def test_an_item_is_read_from_its_line(tmp_path: Path) -> None:
     assert lines.read(["d", "b", "a", "b"]) == [ITEMS[3], ITEMS[1], ITEMS[0], ITEMS[1]]
 
 
-@pytest.mark.parametrize("verb", ["preview", "items", "runs", "experiments"])
+def test_monitors_are_told_with_alarms_first(world: World, tmp_path: Path) -> None:
+    assert post(world, "monitors", {}) == {"looked_at": None, "monitors": [], "parts": {}}
+    full(tmp_path)
+    found = post(world, "monitors", {})
+    assert [one["monitor"] for one in found["monitors"]] == ["slices", "context", "skew"]
+    assert found["looked_at"].startswith("2023-11-15 00:59:59")
+    assert found["parts"]["device"][0]["n"] == 1000
+
+
+@pytest.mark.parametrize("verb", ["preview", "items", "runs", "experiments", "monitors"])
 def test_only_who_may_see_what_users_did_is_answered(make: Make, tmp_path: Path, verb: str) -> None:
     keys = tmp_path / "keys"
     keys.write_text("".join(f"{role} {role} {hashlib.sha256(role.encode()).hexdigest()}\n" for role in ("serve", "explain")))

@@ -113,6 +113,21 @@ def test_runs_and_experiments(world: World, page: "Page", tmp_path: Path) -> Non
     pictured(page, "experiments")
 
 
+def test_monitors_show_alarms_first(world: World, page: "Page", tmp_path: Path) -> None:
+    page.goto(f"{address(world)}/#monitors")
+    page.get_by_text("The monitors have not looked here yet").wait_for()
+    full(tmp_path)
+    page.reload()
+    rows = page.locator("#monitors > .scroll tbody tr")
+    rows.nth(2).wait_for()
+    assert [row.split()[:2] for row in rows.all_inner_texts()] == [["slices", "alarm"], ["context", "ok"], ["skew", "unknown"]]
+    assert NASTY in rows.nth(0).inner_text()
+    assert rows.nth(0).locator("svg line").count() == 5
+    page.get_by_text("Reward by device").click()
+    assert NASTY in page.locator("#monitors details").inner_text()
+    pictured(page, "monitors")
+
+
 def test_by_keyboard_with_a_key(make: Make, page: "Page", tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text(f"me explain {hashlib.sha256(b'secret').hexdigest()}\n")

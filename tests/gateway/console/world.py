@@ -8,6 +8,7 @@ from tfrec.config import Config
 from tfrec.data.items.catalogue import Catalogue
 from tfrec.data.records import Item
 from tfrec.experiments.state import ExperimentState, Started, StateFile
+from tfrec.monitors.latest import latest_path
 from tfrec.release.manifest import CATALOGUE, Manifest, write_manifest
 
 NASTY = "<img src=x onerror=\"document.title='broken'\"> & <b>bold</b>"
@@ -55,3 +56,12 @@ def full(root: Path) -> None:
                    "words": "warm earns less, by 10.0% at least."}
     path.write_text(json.dumps({"looked_at": 1_700_009_999, "experiments": [{"experiment": "warmer.1", "shares_p": 0.7}],
                                 "arms": [{"arm": "plain"} | arm, {"arm": "warm"} | other]}))
+    known = {"state": "ok", "why": "values of 'device'", "value": None, "usual": None, "change": 0.01, "low": -0.02, "high": 0.04,
+             "bound": 0.2}
+    found = {"context": known, "skew": {"state": "unknown", "why": "was not looked at yet"},
+             "slices": known | {"state": "alarm", "why": f"reward of device {NASTY}", "value": 0.1, "usual": 0.2,
+                                "change": -0.5, "low": -0.6, "high": -0.4}}
+    part = {"part": NASTY, "n": 1000, "reward": 0.1, "low": 0.05, "high": 0.15, "action_rate": 0.2}
+    path = latest_path(config(root).run)
+    path.parent.mkdir()
+    path.write_text(json.dumps({"looked_at": 1_700_009_999, "monitors": found, "parts": {"device": [part]}}))

@@ -155,6 +155,12 @@ class LogTable:
         gone = any(file.type == pyarrow.fs.FileType.NotFound for file in found)
         return self._arrow(current) if gone else pinned
 
+    def within(self, since: int, until: int) -> pyarrow.dataset.Dataset:
+        """The files with rows of these seconds, ends included, by the bounds that commits name; they may have others too."""
+        whole, time = self.dataset(), pyarrow.dataset.field("time")
+        files = list(whole.get_fragments((time >= since) & (time <= until)))
+        return pyarrow.dataset.FileSystemDataset(files, whole.schema, whole.format, whole.filesystem)
+
     def _arrow(self, table: DeltaTable) -> pyarrow.dataset.Dataset:
         """The dataset of an open table.
 

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset
 
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.schema import SCHEMAS, Kind
@@ -116,10 +115,7 @@ def _shown(slates: pa.Table) -> tuple[pa.Table, int]:
 def _answers(sql: SqlEngine, log: FeedbackLog, kind: Kind, span: tuple[int, int], statements: Mapping[str, str]) -> pa.Table:
     """Name the well-formed rows of a table with a time in `span`, and the answer of each statement; returns the last answer."""
     table, (since, until) = log.tables[kind], span
-    whole = table.dataset()
-    time = pyarrow.dataset.field("time")
-    within = list(whole.get_fragments((time >= since) & (time <= until)))  # by the bounds that commits name of each file
-    part = pyarrow.dataset.FileSystemDataset(within, whole.schema, whole.format, whole.filesystem)
+    part = table.within(since, until)
 
     def run() -> pa.Table:
         sql.open_table(f"all_{kind}", table.uri, part, SCHEMAS[kind])

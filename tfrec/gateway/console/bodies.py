@@ -31,6 +31,12 @@ class ExperimentsRequest(StrictBody):
     model_config = with_examples({})
 
 
+class MonitorsRequest(StrictBody):
+    """A request for what the monitors found last."""
+
+    model_config = with_examples({})
+
+
 class KnownItem(BaseModel):
     """What the catalogue says of an item."""
 
@@ -82,3 +88,11 @@ class ExperimentsAnswer(BaseModel):
 
     looked_at: str | None = Field(description="When the figures were made, in UTC; null: they were not.")
     experiments: list[dict[str, Any]] = Field(description="As `tfrec experiment status --json` has them, each with its arms.")
+
+
+class MonitorsAnswer(BaseModel):
+    """Alarms first, then what is as usual, then what is not known."""
+
+    looked_at: str | None = Field(description="In UTC; null: they have not looked yet.")
+    monitors: list[dict[str, Any]] = Field(description="As `tfrec monitor --json` has them, each with its name, `monitor`.")
+    parts: dict[str, list[dict[str, Any]]] = Field(description="The reward of the newest window by position, version and more.")

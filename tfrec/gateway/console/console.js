@@ -2,7 +2,7 @@
 // Everything that people typed is set as text, never as HTML.
 
 const $ = (id) => document.getElementById(id);
-const VIEWS = { ask: null, runs: showRuns, experiments: showExperiments };
+const VIEWS = { ask: null, runs: showRuns, experiments: showExperiments, monitors: showMonitors };
 let key = sessionStorage.getItem("tfrec-key") || "";
 
 function element(tag, attributes = {}, ...children) {
@@ -173,15 +173,24 @@ async function showExperiments() {
 function interval(arm, name) {
   const [middle, low, high] = ["", "_low", "_high"].map((end) => arm[name + end]);
   if (middle === null || middle === undefined) return "";
-  const words = `${number(middle, 5)} [${number(low, 5)}, ${number(high, 5)}]`;
-  if (name !== "difference" || low === null || low === undefined) return words;
-  const reach = Math.max(Math.abs(low), Math.abs(high)) || 1;
+  if (name !== "difference" || low === null || low === undefined) return inWords(middle, low, high, 5);
+  return element("div", {}, inWords(middle, low, high, 5), drawn(middle, low, high));
+}
+
+function inWords(middle, low, high, digits) {
+  return `${number(middle, digits)} [${number(low, digits)}, ${number(high, digits)}]`;
+}
+
+// An interval on a line whose middle is 0, with a mark at each bound.
+function drawn(middle, low, high, bounds = []) {
+  const reach = Math.max(Math.abs(low), Math.abs(high), ...bounds.map(Math.abs)) || 1;
   const at = (value) => 100 + 95 * value / reach;
   const space = "http://www.w3.org/2000/svg";
   const drawing = document.createElementNS(space, "svg");
   drawing.setAttribute("viewBox", "0 0 200 20");
   drawing.setAttribute("aria-hidden", "true");
-  const lines = [[100, 0, 100, 20, 1], [at(low), 10, at(high), 10, 3], [at(middle), 4, at(middle), 16, 3]];
+  const lines = [[100, 0, 100, 20, 1], [at(low), 10, at(high), 10, 3], [at(middle), 4, at(middle), 16, 3],
+    ...bounds.map((bound) => [at(bound), 2, at(bound), 18, 1])];
   for (const [x1, y1, x2, y2, width] of lines) {
     const line = document.createElementNS(space, "line");
     for (const [attribute, value] of Object.entries({ x1, y1, x2, y2, stroke: "currentColor", "stroke-width": width })) {
@@ -189,7 +198,23 @@ function interval(arm, name) {
     }
     drawing.append(line);
   }
-  return element("div", {}, words, drawing);
+  return drawing;
+}
+
+// -- monitors
+
+async function showMonitors() {
+  const found = await call("monitors", {});
+  const known = (value) => value !== null && value !== undefined;
+  const rows = found.monitors.map((one) => [one.monitor, element("strong", { class: one.state }, one.state), number(one.value), number(one.usual),
+    known(one.low) ? element("div", {}, inWords(one.change, one.low, one.high, 3), drawn(one.change, one.low, one.high, [-one.bound, one.bound])) : "",
+    number(one.bound), one.why]);
+  const parts = Object.entries(found.parts).map(([name, of]) => element("details", {}, element("summary", {}, `Reward by ${name}`),
+    table([name, "n", "reward", "with an outcome"], of.map((one) => [one.part, number(one.n, 0), inWords(one.reward, one.low, one.high, 4),
+      number(one.action_rate)]), "Nothing in the newest window.")));
+  const looked = found.looked_at ? `The newest look, at ${found.looked_at}. Thin lines are the bounds of an alarm.` : "";
+  $("monitors").replaceChildren(element("p", { class: "hint" }, looked),
+    table(["monitor", "state", "now", "usual", "change", "bound", "of what"], rows, "The monitors have not looked here yet: tfrec monitor."), ...parts);
 }
 
 // -- views

@@ -1,4 +1,4 @@
-"""The verbs that only the console calls: items, runs and experiments. They read files of the run and change nothing."""
+"""The verbs that only the console calls: items, runs, experiments and monitors. They read files of the run and change nothing."""
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +13,8 @@ from tfrec.gateway.console.bodies import (
     ItemsAnswer,
     ItemsRequest,
     KnownItem,
+    MonitorsAnswer,
+    MonitorsRequest,
     RetrainRun,
     RunsAnswer,
     RunsRequest,
@@ -20,6 +22,7 @@ from tfrec.gateway.console.bodies import (
 )
 from tfrec.gateway.console.item_lines import ItemLines
 from tfrec.gateway.run_metrics import newest_results
+from tfrec.monitors.latest import read_latest
 from tfrec.release.manifest import Manifest, read_manifest
 from tfrec.release.publish import newest_dir, versions
 
@@ -52,6 +55,14 @@ class Console:
         """Experiments, as `tfrec experiment status` saw them when it looked last."""
         looked_at, found = read_overview(self._run)
         return [ExperimentsAnswer(looked_at=looked_at, experiments=found) for _ in bodies]
+
+    def monitors(self, bodies: Sequence[MonitorsRequest]) -> list[MonitorsAnswer]:
+        """What the monitors found when they looked last."""
+        found = read_latest(self._run)
+        looked_at = _time(found["looked_at"]) if found else None
+        rows = [{"monitor": name} | one for name, one in found.get("monitors", {}).items()]
+        rows.sort(key=lambda one: ("alarm", "ok", "unknown").index(one["state"]))
+        return [MonitorsAnswer(looked_at=looked_at, monitors=rows, parts=found.get("parts", {})) for _ in bodies]
 
 
 def _retrain(ended: float, found: dict[str, Any]) -> RetrainRun:
