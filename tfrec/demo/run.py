@@ -112,7 +112,8 @@ def _prepare(run: Path, catalogue: Catalogue, inter: Interactions) -> Config:
     weights = ", ".join(f'"{action}" = 1.0' for action in inter.actions)
     config = load_config(None, [f"run={run}", f"data.items={items}", f"data.interactions={run / 'base.parquet'}",
                                 # nobody saw the slates of a replay, so what was not chosen was not skipped
-                                f"reward.weights={{{weights}}}", "retrain.objective=softmax"])
+                                f"reward.weights={{{weights}}}", "retrain.objective=softmax",
+                                "monitors.replay_hours=0"])  # a replay passes months within minutes
     catalogue.write(items)
     (run / SETTINGS).write_text(config.to_toml())
     return config

@@ -53,6 +53,7 @@ SETTINGS_OF_ALL = (
     # the gate is the default one but for this: what people liked before the loop may be forgotten, as tastes change
     "retrain.forget_margin=1",
     "gateway.temperature=0.5", "gateway.epsilon=0.1", "gateway.model_batch=64",
+    "monitors.in_job=false",  # a round is a day, and each look would ask its requests again
 )
 
 
