@@ -52,13 +52,13 @@ FEATURES = ("features.time=['hour', 'weekday']", f"features.utc_offset_hours={CH
 RANKER = ("ranker.heads={click = 1, long_view = 0.5, like = 0.2}", "ranker.after={long_view = 'click'}")
 
 
-def base_settings(work: Path, log: VideoLog) -> list[str]:
-    """The settings of a run with features whose version 1, made at the first call, has learnt what people did before the log."""
+def base_settings(work: Path, log: VideoLog, *, featured: bool) -> list[str]:
+    """The settings of a run whose version 1, made at the first call, has learnt what people did before the log."""
     run = work / "base"
     run.mkdir(parents=True, exist_ok=True)
     users = [json.dumps({"user": f"u{user}"} | columns) for user, columns in log.users.items()]
     (run / "users.jsonl").write_text("\n".join(users), encoding="utf-8")
-    features = [f"features.users={run / 'users.jsonl'}", *FEATURES]
+    features = [f"features.users={run / 'users.jsonl'}", *FEATURES] if featured else []
     config = base_run(run, log, features)
     return [f"data.interactions={config.data.interactions}", f"data.items={config.data.items}", *SETTINGS, *features]
 
@@ -175,13 +175,16 @@ def main() -> None:
     parser.add_argument("directory", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--without-features", action="store_true", help="the model reads nothing of person and moment")
     parser.add_argument("--redraws", type=int, default=200)
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     wish = parser.parse_args()
     log = read(wish.directory, length=15)
-    report, settings = Report(log, redraws=wish.redraws), [*base_settings(wish.work, log), *RANKER, *wish.set]
+    report = Report(log, redraws=wish.redraws)
+    settings = [*base_settings(wish.work, log, featured=not wish.without_features), *RANKER, *wish.set]
     sent = counted_of_users(log, until=SECOND_WEEK, prior=PRIOR)
-    for name, counted, without in (("rates-sent", sent, ()), ("no-rates", (), ("user", "user tab"))):
+    cases = [("rates-sent", sent, ()), ("no-rates", (), ("user", "user tab"))]
+    for name, counted, without in cases[1:] if wish.without_features else cases:
         report.tell(f"LightGBM, {name}", {"click": trees.log_odds(log, wish.directory, "click", without=without)})
         attempt(wish.work, replace(log, counted=counted), report, name, settings, seeds=wish.seeds, against=f"LightGBM, {name}")
 
