@@ -1,6 +1,11 @@
 """`tfrec forget`: erases users."""
+import shutil
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -8,7 +13,7 @@ import typer
 from tfrec import terminal
 from tfrec.cli.options import AsJson, configured
 from tfrec.config import Config
-from tfrec.errors import UsageError
+from tfrec.errors import TfrecError, UsageError
 
 
 @configured
@@ -19,6 +24,10 @@ def forget(
     ] = None,
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="Do not wait for a retrain or a gateway at work: it finishes the rest.")
+    ] = False,
+    retrain_from_clean: Annotated[
+        bool, typer.Option("--retrain-from-clean", help="Then retrain from a version that has learnt from none of them; train "
+                           "one anew if there is none.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -40,7 +49,33 @@ def forget(
     shown: dict[str, Any] = {}
     for user in users:
         shown[user] = forget(config, user, now=int(time.time()), wait=not no_wait, shared=shared).model_dump(mode="json")
+    if retrain_from_clean:
+        shown["steps"] = _retrain_from_clean(config)
     terminal.show(shown, as_json=as_json)
+
+
+def _retrain_from_clean(config: Config) -> dict[str, str]:
+    """Run the commands that publish a version without traces, one after the other; returns how each ended.
+
+    Each is a process of its own, as it is when an operator runs it. One that fails ends this, and can be run again by hand.
+    """
+    from tfrec.erasure.versions import has_clean_version
+
+    export = config.run / f"export-clean-{int(time.time())}"
+    anew = [["train", "--restart"], ["export", str(export)], ["publish", str(export)]]
+    ended: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as directory:
+        settings = Path(directory, "settings.toml")
+        settings.write_text(config.to_toml(), encoding="utf-8")
+        for words in [*([] if has_clean_version(config) else anew), ["retrain"]]:
+            done = subprocess.run([sys.executable, "-m", "tfrec", *words, "--config", str(settings), "--json"],
+                                  stdout=subprocess.PIPE, check=False)
+            ended[words[0]] = {0: "done", 3: "rejected by the gate"}.get(done.returncode, "failed")
+            if ended[words[0]] == "failed":
+                raise TfrecError(f"forget: the users are erased, but `tfrec {' '.join(words)}` failed; its error is above. "
+                                 "Mend it, and run it and the steps after it: docs/privacy.md.")
+    shutil.rmtree(export, ignore_errors=True)
+    return ended
 
 
 def _shared(config: Config) -> Callable[[Collection[str]], int] | None:

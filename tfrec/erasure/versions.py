@@ -40,14 +40,15 @@ def traces_by_version(config: Config, erasures: Sequence[Erasure]) -> dict[int, 
             for number, one in found.items()}
 
 
+def has_clean_version(config: Config) -> bool:
+    """Whether a published version has learnt from nobody who was erased."""
+    return bool(_clean(config, versions(config.models_dir)))
+
+
 def parent_of_next(config: Config) -> int:
     """The version that a retrain goes on from: the newest that has learnt from nobody who was erased, or else the newest."""
     known = versions(config.models_dir)
-    erasures = Erasures(config.log_uri)
-    if not erasures.newest():
-        return known[-1]
-    tombstones = erasures.read(load_pseudonyms(config.run))
-    clean = [number for number in known if not traces(read_manifest(config.models_dir / str(number)), tombstones)]
+    clean = _clean(config, known)
     if not clean:
         log.warning("every published version has learnt from somebody who was erased since. This run goes on from version %d all "
                     "the same. To train without traces: docs/privacy.md", known[-1])
@@ -56,6 +57,14 @@ def parent_of_next(config: Config) -> int:
         log.info("version %d has learnt from somebody who was erased since: going on from version %d, which has not",
                  known[-1], clean[-1])
     return clean[-1]
+
+
+def _clean(config: Config, known: Sequence[int]) -> list[int]:
+    erasures = Erasures(config.log_uri)
+    if not erasures.newest():
+        return list(known)
+    tombstones = erasures.read(load_pseudonyms(config.run))
+    return [number for number in known if not traces(read_manifest(config.models_dir / str(number)), tombstones)]
 
 
 def traces_of_parent(config: Config, parent: int, known: int) -> list[int]:
