@@ -50,6 +50,15 @@ def test_the_same_log_gives_the_same_look(run: Config) -> None:
     assert (one["monitors"], one["parts"]) == (other["monitors"], other["parts"])
 
 
+def test_one_person_has_a_reward_and_no_interval(run: Config) -> None:
+    shop = Shop(Path(run.log_uri), requests=1, seq=10**6)
+    shop.day(1)
+    look(run, now=NOW + DAY)
+    text = latest_path(run.run).read_text()
+    [part] = json.loads(text, parse_constant=pytest.fail)["parts"]["version"]
+    assert (part["n"], part["low"], part["high"]) == (1, None, None)
+
+
 def test_a_look_in_progress_refuses_another(run: Config) -> None:
     path = latest_path(run.run).with_name("lock")
     with held(path, wait=False), pytest.raises(UsageError, match="another look is in progress"):

@@ -1,4 +1,5 @@
 """What people do with what they are shown: reward, rate of action, their delay and mix, and who asks."""
+import math
 from functools import partial
 from typing import Any
 
@@ -45,7 +46,7 @@ def live_findings(counts: Counted, config: Config, left_out: list[str]) -> dict[
 def parts(counts: Counted, config: Config, left_out: list[str]) -> dict[str, list[dict[str, Any]]]:
     """Reward and rate of action of the newest window by position, version, policy and slice, ready for JSON.
 
-    `low` and `high` are 95% intervals of the reward.
+    `low` and `high` are 95% intervals of the reward; one person alone has none.
     """
     found = {}
     for of in (*_PARTS, *config.monitors.slices):
@@ -56,8 +57,9 @@ def parts(counts: Counted, config: Config, left_out: list[str]) -> dict[str, lis
             sums = cells.only("part", name).sums("reward", "requests", "acted")[:, -1]
             if (n := sums[:, 1].sum()) > 0:
                 mean, error = jackknife(difference, sums[:, :2], np.zeros_like(sums[:, :2]))
-                rows.append({"part": name, "n": int(n), "reward": round(mean, 5), "low": round(mean - 1.96 * error, 5),
-                             "high": round(mean + 1.96 * error, 5), "action_rate": round(float(sums[:, 2].sum() / n), 5)})
+                low, high = (round(mean + side * error, 5) if math.isfinite(error) else None for side in (-1.96, 1.96))
+                rows.append({"part": name, "n": int(n), "reward": round(mean, 5), "low": low, "high": high,
+                             "action_rate": round(float(sums[:, 2].sum() / n), 5)})
         found[of] = rows
     return found
 

@@ -56,6 +56,7 @@ def look(config: Config, *, now: int, replay: bool | None = None) -> dict[str, A
         found: dict[str, MonitorFinding | dict[str, Any]] = dict.fromkeys(MONITORS, unknown("nothing was logged yet"))
         told: dict[str, Any] = {}
         replayed_at = int(before.get("replayed_at") or 0)
+        found |= dict.fromkeys(("catalogue_tags", "catalogue_numbers"), unknown("no version is published"))
         if items is not None:
             found |= catalogue_findings(items, path.with_name("catalogue"), config.monitors, windows)
         if FeedbackLog(config.log_uri).exists():
@@ -76,7 +77,7 @@ def look(config: Config, *, now: int, replay: bool | None = None) -> dict[str, A
         rounded = {name: one.rounded() if isinstance(one, MonitorFinding) else one for name, one in found.items()}
         result = {"looked_at": now, "replayed_at": replayed_at or None, "seconds": round(time.monotonic() - began, 2),
                   "newest_window": [windows.end - windows.length, windows.end], "monitors": rounded} | told
-        durable_files.replace(path, json.dumps(result).encode())
+        durable_files.replace(path, json.dumps(result, allow_nan=False).encode())
     return result
 
 
