@@ -73,7 +73,7 @@ def test_an_override_changes_one_entry_of_a_table_or_all_of_it():
         ("retrain.forgetting=0.9", "--set: there is no setting 'retrain.forgetting'. It is called 'retrain.bandit_decay' now."),
         ("serving.zzz=1", "Known are serving.model_name, serving.max_k, "),
         ("zzz=1", "Known are run, data, reward, text, tuning, model, features, training, sweep, search, ranker, retrain, "
-                  "serving, gateway, experiment, monitors, ingest."),
+                  "serving, gateway, experiment, monitors, review, ingest."),
         ("training.epochs=many", '--set: training.epochs must be a valid integer, got "many" (a string).'),
         ('training.epochs="3"', 'training.epochs must be a valid integer, got "3" (a string).'),
         ("training.epochs=0", "training.epochs must be greater than or equal to 1, got 0 (an integer)."),

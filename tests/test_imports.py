@@ -32,6 +32,7 @@ ROOMS = [
     "client",
     "model_server",
     "graph",
+    "review",
     "release",
     "rollout",
     "erasure",

@@ -45,7 +45,7 @@ def test_the_help_lists_exactly_the_commands(call):
     # a command is the first word of its line, or the first in the box that a terminal gets
     listed = re.findall(r"^(?:│ |  )([a-z-]+) {2,}\S", out.partition("Commands")[2], re.MULTILINE)
     commands = ("demo pretrain tune train evaluate sweep export retrain ingest join serve ssl-config gateway publish pull "
-                "rollback status ope rules monitor exposure forget experiment")
+                "rollback status ope rules monitor exposure forget experiment review")
     assert (code, listed) == (0, commands.split())
 
 

@@ -54,7 +54,8 @@ def check_command(words: list[str]) -> None:
 
 
 def options_of_tfrec() -> set[str]:
-    options = {option for command in COMMANDS.values() for param in command.params for option in param.opts}
+    commands = [one for command in COMMANDS.values() for one in (command, *getattr(command, "commands", {}).values())]
+    options = {option for command in commands for param in command.params for option in param.opts}
     return options | {f"--{field.name}" for field in dataclasses.fields(ServeOptions)} | {"--help"}
 
 

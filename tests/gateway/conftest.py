@@ -19,9 +19,10 @@ def make(tmp_path: Path, server: Running) -> Iterator[Make]:
     worlds = []
 
     def made(*, down: bool = False, limits: TimeLimits | None = None, heads: Sequence[str] = (),
-             forget: Callable[[str], Receipt] | None = None, **settings: Any) -> World:
+             forget: Callable[[str], Receipt] | None = None, hold: bool = True, **settings: Any) -> World:
         address = f"127.0.0.1:{free_port()}" if down else server.grpc
-        worlds.append(World(tmp_path, address, GatewayConfig(**settings), limits=limits, heads=heads, forget=forget))
+        worlds.append(World(tmp_path, address, GatewayConfig(**settings), limits=limits, heads=heads, forget=forget,
+                            hold=hold))
         return worlds[-1]
 
     yield made

@@ -1,8 +1,10 @@
 """Scores are explained, and the OpenAPI shows how to ask."""
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.gateway.rules.test_held_items import flagged
 from tests.gateway.world import NOW, World
 from tfrec.client.results import Explanation
 
@@ -42,13 +44,15 @@ def test_a_score_is_explained_by_what_the_gateway_knows_of_the_user(world: World
     assert world.rows("impressions") == []
 
 
-def test_the_openapi_shows_every_verb_with_an_example_that_works(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_openapi_shows_every_verb_with_an_example_that_works(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                                                  ) -> None:
     monkeypatch.setattr(world.client, "explain", explained)
+    flagged(tmp_path, "2840")
     found = world.http.get("/openapi.json").json()
     verbs = [path for path, methods in found["paths"].items() if "post" in methods]
     assert verbs == [f"/v1/{verb}" for verb in (
         "recommend", "search", "similar", "explain", "outcomes", "preview", "items", "runs", "experiments",
-        "monitors")]
+        "monitors", "reviews", "review")]
     assert {"/healthz", "/readyz", "/metrics"} < found["paths"].keys()
     for path in verbs:
         one, many = found["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]["anyOf"]

@@ -9,7 +9,7 @@ import httpx
 
 from tests.model_server.tiny import ITEMS
 from tfrec.client.client import Client
-from tfrec.config import Config, GatewayConfig, RewardConfig
+from tfrec.config import Config, GatewayConfig, ReviewConfig, RewardConfig
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.write_ahead_log import WriteAheadFile
 from tfrec.data.feedback_log.writer import LogWriter
@@ -28,6 +28,7 @@ from tfrec.gateway.metrics import Metrics
 from tfrec.gateway.popularity_by_label import PopularityByLabel
 from tfrec.gateway.readiness import Readiness
 from tfrec.gateway.routing.router import Router
+from tfrec.gateway.rules.held_items import HeldItems
 from tfrec.gateway.rules.rules_file import RulesFile
 from tfrec.gateway.serve import make_server
 from tfrec.gateway.verbs import Gateway
@@ -47,7 +48,7 @@ class World:
                  counted: RewardConfig | None = None, limits: TimeLimits | None = None, ready_seconds: float = 1.0,
                  peers: Peers | None = None, writer: str = "gateway", features: DeclaredFeatures | None = None,
                  heads: Sequence[str] = (), forget: Callable[[str], Receipt] | None = None,
-                 kept_query: Callable[[str], str] = str) -> None:
+                 kept_query: Callable[[str], str] = str, hold: bool = True) -> None:
         settings = settings or GatewayConfig()
         self.now = NOW + 0.9
         self.is_fresh = False  # else outcomes move scores in every test
@@ -64,7 +65,9 @@ class World:
         self.popularity = PopularityByLabel(settings, metrics=self.metrics, limit=1,
                                             version_dir=lambda _: self.prior if self.is_fresh else None)
         self.experiments = Experiments(settings)
-        self.rules = RulesFile(settings.rules, version_dir=lambda: self.prior, metrics=self.metrics, look_seconds=0)
+        config = Config(run=root / "run", review=ReviewConfig(hold=hold))
+        self.rules = RulesFile(settings.rules, version_dir=lambda: self.prior, metrics=self.metrics, look_seconds=0,
+                               held=HeldItems(config, metrics=self.metrics, look_seconds=0).ids)
         self.gateway = Gateway(
             self.writer,
             Router(self.client, settings, popularity=self.popularity, metrics=self.metrics, wall=lambda: self.now),
@@ -87,7 +90,7 @@ class World:
         keys = Keys(settings.keys, rate=settings.rate)
         readiness = Readiness(self.client, self.writer, peers=peers, rules=self.rules, hold_seconds=ready_seconds)
         app = create_app(self.gateway, readiness, max_k=10, metrics=self.metrics, keys=keys, config=settings, limits=limits,
-                         forget=forget, console=Console(Config(run=root / "run")))
+                         forget=forget, console=Console(config))
         self.server = make_server(app, host="127.0.0.1", port=port, config=settings, metrics=self.metrics, limits=limits)
         self.thread = threading.Thread(target=self.server.run)
         self.thread.start()

@@ -17,6 +17,7 @@ from tfrec.cli.ope import ope
 from tfrec.cli.publish import publish, rollback, status
 from tfrec.cli.pull import pull
 from tfrec.cli.retrain import retrain
+from tfrec.cli.review import review
 from tfrec.cli.rules import rules
 from tfrec.cli.serve import gateway, serve, ssl_config
 from tfrec.cli.sweep import sweep
@@ -50,6 +51,7 @@ app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options"
 for command in (ssl_config, gateway, publish, pull, rollback, status, ope, rules, monitor, exposure, forget):
     app.command()(command)
 app.add_typer(experiment, name="experiment")
+app.add_typer(review, name="review")
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ from tfrec.config.ingest import IngestConfig
 from tfrec.config.monitors import MonitorsConfig
 from tfrec.config.ranker import RankerConfig
 from tfrec.config.retrain import Objective, RetrainConfig
+from tfrec.config.review import ReviewConfig
 from tfrec.config.reward import Rating, RewardConfig, WeightChange
 from tfrec.config.search import SearchConfig
 from tfrec.config.section import Section
@@ -18,7 +19,7 @@ from tfrec.config.training import Device, ModelConfig, TrainingConfig
 
 __all__ = [
     "ClientTls", "Config", "DataConfig", "Device", "FeaturesConfig", "GatewayConfig", "IngestConfig", "Kind", "ModelConfig",
-    "MonitorsConfig", "Objective", "Queries", "RankerConfig", "Rating", "RetrainConfig", "RewardConfig", "SearchConfig",
-    "Section", "ServerTls", "ServingConfig", "SweepConfig", "TextConfig", "TrainingConfig", "Tuning", "TuningConfig",
-    "WeightChange", "load_config",
+    "MonitorsConfig", "Objective", "Queries", "RankerConfig", "Rating", "RetrainConfig", "ReviewConfig", "RewardConfig",
+    "SearchConfig", "Section", "ServerTls", "ServingConfig", "SweepConfig", "TextConfig", "TrainingConfig", "Tuning",
+    "TuningConfig", "WeightChange", "load_config",
 ]

@@ -20,6 +20,7 @@ from tfrec.config.ingest import IngestConfig
 from tfrec.config.monitors import MonitorsConfig
 from tfrec.config.ranker import RankerConfig
 from tfrec.config.retrain import RetrainConfig
+from tfrec.config.review import ReviewConfig
 from tfrec.config.reward import RewardConfig
 from tfrec.config.search import SearchConfig
 from tfrec.config.section import Section
@@ -48,6 +49,7 @@ class Config(Section):
     gateway: GatewayConfig = GatewayConfig()
     experiment: ExperimentConfig = ExperimentConfig()
     monitors: MonitorsConfig = MonitorsConfig()
+    review: ReviewConfig = ReviewConfig()
     ingest: IngestConfig = IngestConfig()
 
     @model_validator(mode="after")

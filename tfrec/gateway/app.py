@@ -6,7 +6,8 @@
     POST /v1/explain     why an item has its score              GET /docs      these calls, with examples
     POST /v1/outcomes    what users did                     DELETE /v1/users/{user}   erases a user
     POST /v1/preview     as recommend, and not logged       GET /          the console (`console/`), and what it calls:
-                                                            POST /v1/items, /v1/runs, /v1/experiments
+                                                            POST /v1/items, /v1/runs, /v1/experiments, /v1/reviews
+    POST /v1/review      approves or rejects a flagged item
 
 Calls pass `http/admission.py`, are read and answered by `http/verb_routes.py`, and the work is in `verbs.py`.
 """
@@ -19,14 +20,14 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from tfrec import __version__
 from tfrec.config import GatewayConfig
 from tfrec.erasure.journal import Receipt
-from tfrec.gateway.console import bodies
+from tfrec.gateway.console import bodies, reviews
 from tfrec.gateway.console.console import Console
 from tfrec.gateway.console.pages import add_pages
 from tfrec.gateway.http import schemas
 from tfrec.gateway.http.admission import Admission
 from tfrec.gateway.http.docs_page import page
 from tfrec.gateway.http.error_responses import handle_errors
-from tfrec.gateway.http.keys import EXPLAIN, LOG, SERVE, Keys
+from tfrec.gateway.http.keys import EXPLAIN, LOG, REVIEW, SERVE, Keys
 from tfrec.gateway.http.openapi import describe
 from tfrec.gateway.http.time_limits import TimeLimits
 from tfrec.gateway.http.verb_routes import VerbRoutes
@@ -72,6 +73,8 @@ def create_app(
         verbs.add(app, EXPLAIN, console.runs, bodies.RunsRequest, bodies.RunsAnswer, max_length=1)
         verbs.add(app, EXPLAIN, console.experiments, bodies.ExperimentsRequest, bodies.ExperimentsAnswer, max_length=1)
         verbs.add(app, EXPLAIN, console.monitors, bodies.MonitorsRequest, bodies.MonitorsAnswer, max_length=1)
+        verbs.add(app, EXPLAIN, console.review.reviews, reviews.ReviewsRequest, reviews.ReviewsAnswer, max_length=1)
+        verbs.add(app, REVIEW, console.review.review, reviews.ReviewRequest, reviews.Reviewed, max_length=1, tells_key=True)
         add_pages(app)
     if forget is not None:
         verbs.add_forget(app, forget)

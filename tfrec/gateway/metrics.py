@@ -34,6 +34,10 @@ class Metrics:
             "catalogue has no such column (column).", ["rule", "reason"])
         self.unboosted = counter("tfrec_gateway_rules_unboosted", "Answers without boosts: an older version takes none.")
         self.rules_problem = gauge("tfrec_gateway_rules_problem", "1 while the file of rules is wrong, and those of before hold.")
+        self.review_waiting = gauge("tfrec_gateway_review_waiting", "Flagged items that wait for a review.")
+        self.review_hidden = gauge("tfrec_gateway_review_hidden", "Items that are not shown, as they wait or were rejected.")
+        self.review_problem = gauge("tfrec_gateway_review_problem", "1 while the record of reviews is damaged or gone: what was "
+                                    "hidden before stays so.")
         self.connections = gauge("tfrec_gateway_connections", "Open connections.")
         self.connections_closed = counter(
             "tfrec_gateway_connections_closed",

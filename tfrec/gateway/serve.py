@@ -37,13 +37,14 @@ from tfrec.gateway.fleet.redis_peers import RedisPeers, name_in_redis
 from tfrec.gateway.history import UserHistories
 from tfrec.gateway.http.connections import Connections, open_files
 from tfrec.gateway.http.declared_features import DeclaredFeatures
-from tfrec.gateway.http.keys import EXPLAIN, FORGET, ROLES, Keys
+from tfrec.gateway.http.keys import EXPLAIN, FORGET, REVIEW, ROLES, Keys
 from tfrec.gateway.http.time_limits import TimeLimits
 from tfrec.gateway.metrics import Metrics
 from tfrec.gateway.popularity_by_label import PopularityByLabel
 from tfrec.gateway.readiness import Readiness
 from tfrec.gateway.routing.known_columns import KnownColumns
 from tfrec.gateway.routing.router import Router
+from tfrec.gateway.rules.held_items import HeldItems
 from tfrec.gateway.rules.rules_file import RulesFile
 from tfrec.gateway.run_metrics import RunWatch
 from tfrec.gateway.verbs import Gateway
@@ -82,7 +83,8 @@ def serve_gateway(
         closing(_peers(settings, config.run, pseudonyms, writer)) as peers,
     ):
         popularity = PopularityByLabel(settings, metrics=metrics, version_dir=lambda version: _version_dir(config, version))
-        rules = RulesFile(settings.rules, version_dir=lambda: newest_dir(config.models_dir), metrics=metrics)
+        rules = RulesFile(settings.rules, version_dir=lambda: newest_dir(config.models_dir), metrics=metrics,
+                          held=HeldItems(config, metrics=metrics).ids)
         gateway = Gateway(
             log_writer,
             Router(client, settings, popularity=popularity, metrics=metrics, wall=wall),
@@ -169,7 +171,7 @@ def _keys(settings: GatewayConfig, host: str, port: int) -> Keys:
         return Keys(settings.keys, rate=settings.rate)
     log.warning("Whoever reaches %s:%d may call the gateway, except /v1/explain. Set gateway.keys, or listen on 127.0.0.1.",
                 host, port)
-    return Keys(None, rate=settings.rate, anyone=set(ROLES) - {EXPLAIN, FORGET})
+    return Keys(None, rate=settings.rate, anyone=set(ROLES) - {EXPLAIN, FORGET, REVIEW})
 
 
 def _version_dir(config: Config, version: int | None) -> Path | None:

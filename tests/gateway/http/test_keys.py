@@ -17,7 +17,7 @@ def sha(key: str) -> str:
 def test_without_a_file_everyone_may_do_all() -> None:
     caller = Keys(None).caller(None)
     assert caller is not None
-    assert caller.roles == {"serve", "log", "explain", "forget"}
+    assert caller.roles == {"serve", "log", "explain", "forget", "review"}
 
 
 def test_keys_are_read_again_when_the_file_changes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

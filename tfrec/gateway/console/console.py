@@ -21,6 +21,7 @@ from tfrec.gateway.console.bodies import (
     VersionLine,
 )
 from tfrec.gateway.console.item_lines import ItemLines
+from tfrec.gateway.console.reviews import Reviews
 from tfrec.gateway.run_metrics import newest_results
 from tfrec.monitors.latest import read_latest
 from tfrec.release.manifest import Manifest, read_manifest
@@ -37,6 +38,7 @@ class Console:
     def __init__(self, config: Config) -> None:
         self._run, self._models_dir = config.run, config.models_dir
         self._lines = ItemLines(lambda: newest_dir(config.models_dir))
+        self.review = Reviews(config)
 
     def items(self, bodies: Sequence[ItemsRequest]) -> list[ItemsAnswer]:
         """What the catalogue of the newest version says of items. Ids that it does not have are left out."""

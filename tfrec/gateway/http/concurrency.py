@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from tfrec.client.deadline import Deadline
 from tfrec.config import GatewayConfig
-from tfrec.gateway.http.keys import EXPLAIN, FORGET
+from tfrec.gateway.http.keys import EXPLAIN, FORGET, REVIEW
 from tfrec.gateway.http.refusal import RequestRefused
 from tfrec.gateway.metrics import Metrics
 
@@ -18,7 +18,7 @@ _RETRY = ("retry-after", "1")  # seconds; by then the queue has emptied, as no c
 
 def max_in_flight(config: GatewayConfig, role: str) -> int:
     """The number of calls of a role that are in progress at once. To explain costs a hundred times as much as to answer."""
-    if role == FORGET:
+    if role in (FORGET, REVIEW):
         return 1
     return max(1, config.max_in_flight // 4) if role == EXPLAIN else config.max_in_flight
 

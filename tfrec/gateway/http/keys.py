@@ -1,9 +1,10 @@
 """The keys of the gateway: who may call it, for what, and how often.
 
 Each line of the file of keys is `name roles sha256 [rate]`. Roles are joined by commas: `serve` (ask for items), `log` (send
-outcomes), `explain` (see why an item has its score, which shows what a user did) and `forget` (erase a user). The hash is that of
-the key, so the file gives no key away; a key is 32 random bytes, so its plain hash cannot be searched. The rate, in calls a
-second, replaces `gateway.rate`. The file is read again when it changes: to rotate a key, add the new one and then remove the old.
+outcomes), `explain` (see why an item has its score, which shows what a user did), `forget` (erase a user) and `review` (approve
+and reject items). The hash is that of the key, so the file gives no key away; a key is 32 random bytes, so its plain hash cannot
+be searched. The rate, in calls a second, replaces `gateway.rate`. The file is read again when it changes: to rotate a key, add
+the new one and then remove the old.
 """
 import hashlib
 import hmac
@@ -20,7 +21,7 @@ from tfrec.gateway.http.rate_limit import TokenBucket
 
 log = logging.getLogger(__name__)
 
-ROLES = SERVE, LOG, EXPLAIN, FORGET = "serve", "log", "explain", "forget"
+ROLES = SERVE, LOG, EXPLAIN, FORGET, REVIEW = "serve", "log", "explain", "forget", "review"
 _ROLE = f"({'|'.join(ROLES)})"
 _LINE = re.compile(rf"(?P<name>[\w.-]+)\s+(?P<roles>{_ROLE}(,{_ROLE})*)\s+(?P<sha>[0-9a-f]{{64}})(\s+(?P<rate>\d+(\.\d+)?))?")
 _FORM = "name roles sha256 [rate], e.g. `shop serve,log 9f86...0a08 200`"

@@ -8,6 +8,7 @@ import inspect
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
@@ -57,18 +58,19 @@ class VerbRoutes:
             yield
 
     def add(
-        self, app: FastAPI, role: str, work: Callable[[Sequence[T]], Sequence[A]], body: type[T], answer: type[A], *,
-        max_length: int,
+        self, app: FastAPI, role: str, work: Callable[..., Sequence[A]], body: type[T], answer: type[A], *,
+        max_length: int, tells_key: bool = False,
     ) -> None:
         """Serve `work` at `/v1/` and its name, for callers with `role` and lists of at most `max_length` bodies.
 
-        The docstring of `work` describes the route.
+        `work` takes the bodies and, with `tells_key`, the name of the caller's key as `key`. Its docstring describes the route.
         """
         reader = BodyReader(body, max_length=max_length)
 
         async def endpoint(request: Request) -> Response:
             raw = await request.body()
-            return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, request, raw, reader, work)
+            told = partial(work, key=request.scope[CALLER].name) if tells_key else work
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, request, raw, reader, told)
 
         path = f"/v1/{work.__name__}"
         self.roles[path], self.readers[path] = role, reader

@@ -3,9 +3,10 @@
 What conflicts is resolved in this order, which docs/rules.md states:
 
     1. what the request itself leaves out: items, tags, bounds, and what its user has seen
-    2. exclude rules
-    3. pins, in the order of the file: the first to name a position, or an item, has it
-    4. boosts and buries, which add up
+    2. what a review hides: items that wait for one, or were rejected
+    3. exclude rules
+    4. pins, in the order of the file: the first to name a position, or an item, has it
+    5. boosts and buries, which add up
 
 A pin that cannot hold is skipped, and counted with its reason. Pinned items are taken out of the draw, so the other positions
 are drawn by the policy from what is left, and their propensities are those of that draw. Boosts move the scores in the graph,
@@ -24,11 +25,12 @@ from tfrec.gateway.rules.rule import BusinessRule, NumberRange, RuleBook
 Range = tuple[float | None, float | None]
 Skipped = list[tuple[str, str]]  # a rule's name, and why it did not hold
 
+REVIEW = "(review)"  # stands among the names of rules where a review hides items; no rule can have this name
 _NO_NUMBER = (1.7976931348623157e308,) * 2  # a range that no item of a catalogue is in
 
 
 def apply_rules(book: RuleBook, known: KnownItems | None, request: SlateRequest, *, context: Mapping[str, str],
-                now: float) -> tuple[SlateRequest, Skipped]:
+                now: float, held: Sequence[str] = ()) -> tuple[SlateRequest, Skipped]:
     """What is asked of the model once the rules are applied, and the rules that did not hold.
 
     Args:
@@ -37,9 +39,10 @@ def apply_rules(book: RuleBook, known: KnownItems | None, request: SlateRequest,
         request: as the caller sent it.
         context: what is known of person and moment, by name.
         now: seconds since 1970.
+        held: items that a review hides.
     """
     rules = list(book.holding(now=datetime.fromtimestamp(now, UTC), context=context, query=request.query))
-    if not rules:
+    if not rules and not held:
         return request, []
     skipped: Skipped = []
     excluding = [rule for rule in rules if rule.do == "exclude" and not _lacks_column(rule, known, skipped)]
@@ -48,18 +51,18 @@ def apply_rules(book: RuleBook, known: KnownItems | None, request: SlateRequest,
         for column, hidden in rule.bounds.items():
             bounds[column] = _both(bounds.get(column, (None, None)), _other_side(hidden))
     without = replace(
-        request, exclude=[*request.exclude, *(item for rule in excluding for item in rule.items)], bounds=bounds,
+        request, exclude=[*request.exclude, *held, *(item for rule in excluding for item in rule.items)], bounds=bounds,
         deny_tags=[*request.deny_tags, *dict.fromkeys(tag for rule in excluding for tag in rule.tags)])
     pins, pinning = _pins(rules, without, known, skipped)
     boosting = [rule for rule in rules if rule.boosts and not _lacks_column(rule, known, skipped)]
     holding = {rule.name for rule in (*excluding, *boosting)} | pinning
-    names = [rule.name for rule in rules if rule.name in holding]
+    names = [*([REVIEW] if held else []), *(rule.name for rule in rules if rule.name in holding)]
     if not names:
         return request, skipped
     applied = AppliedRules(version=book.version, names=tuple(names), pinned=tuple(pins.values()),
                            boosts=tuple(boost for rule in boosting for boost in rule.boosts))
     unresolved = known is None and any(rule.tags or rule.bounds for rule in excluding)
-    hidden_ids = [rule.items if known is None else known.touched.get(rule.name, ()) for rule in excluding]
+    hidden_ids = [held, *(rule.items if known is None else known.touched.get(rule.name, ()) for rule in excluding)]
     ruled = Ruled(own=request, applied=applied, pins=pins, hidden=None if unresolved else hidden_ids)
     return replace(without, exclude=[*without.exclude, *pins.values()], k=max(1, request.k - len(pins)), ruled=ruled), skipped
 

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -36,13 +36,15 @@ class RulesFile:
         version_dir: the directory of the newest version; None where there is none.
         metrics: counts rules that applied and those that were skipped.
         look_seconds: how often file and version are looked at.
+        held: gives the items that a review hides.
 
     Raises:
         UsageError: the file cannot be read, or a rule is wrong.
     """
 
     def __init__(self, path: Path | None, *, version_dir: Callable[[], Path | None], metrics: Metrics,
-                 look_seconds: float = 1.0) -> None:
+                 look_seconds: float = 1.0, held: Callable[[], Sequence[str]] = tuple) -> None:
+        self._held = held
         self._path, self._version_dir, self._metrics, self._look_seconds = path, version_dir, metrics, look_seconds
         self._ruling = _Ruling(RuleBook(), None)
         self._read_from: tuple[_Stamp | None, Path | None] = (None, None)
@@ -67,10 +69,10 @@ class RulesFile:
     def applied(self, request: SlateRequest, *, context: Mapping[str, str], now: float) -> SlateRequest:
         """The request with the rules that hold for it, which are counted."""
         self._look()
-        book, known = self._ruling
-        if not book.rules:
+        (book, known), held = self._ruling, self._held()
+        if not book.rules and not held:
             return request
-        asked, skipped = apply_rules(book, known, request, context=context, now=now)
+        asked, skipped = apply_rules(book, known, request, context=context, now=now, held=held)
         for name in asked.ruled.applied.names if asked.ruled else ():
             self._metrics.rules_applied.labels(name).inc()
         for name, why in skipped:
@@ -78,11 +80,12 @@ class RulesFile:
         return asked
 
     def hidden(self, *, now: float) -> list[Collection[str]]:
-        """Ids of the items that exclude rules hide from a request of which nothing is known."""
+        """Ids of the items that a review and exclude rules hide from a request of which nothing is known."""
         self._look()
         book, known = self._ruling
         rules = book.holding(now=datetime.fromtimestamp(now, UTC), context={}, query="")
-        return [rule.items if known is None else known.touched.get(rule.name, ()) for rule in rules if rule.do == "exclude"]
+        return [frozenset(self._held()),
+                *(rule.items if known is None else known.touched.get(rule.name, ()) for rule in rules if rule.do == "exclude")]
 
     def wait_until_read(self) -> None:
         """Return once no change is being read."""

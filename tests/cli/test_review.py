@@ -1,0 +1,53 @@
+"""`tfrec review`: scan, list, approve and reject."""
+import json
+
+import pytest
+
+from tests.cli.test_rules import run  # noqa: F401  a run with a published version
+
+
+@pytest.fixture
+def review(call, run):  # noqa: F811
+    (run / "terms.toml").write_text('spam = ["x"]\nadult = ["z"]\n')
+
+    def reviewed(*words):
+        code, out, err = call("review", *words, "--set", f"run={run}", "--set", f"review.terms={run / 'terms.toml'}", "--json")
+        return code, json.loads(out) if out else " ".join(err.split())
+
+    return reviewed
+
+
+def test_from_a_scan_to_a_decision(review):
+    code, found = review("scan")
+    assert (code, found["items"], found["flagged"], found["waiting"]) == (0, 2, 1, 1)  # what is not available is not looked at
+    code, found = review("list")
+    assert (code, found["waiting"], found["hidden"]) == (0, 1, 1)
+    assert (found["queue"][0]["item"], found["queue"][0]["why"]) == ("a", ["spam list x"])
+    code, found = review("reject", "a", "--note", "no", "--by", "anna", "--label", "adult")
+    assert (code, found["do"], found["label"], found["who"], found["note"]) == (0, "reject", "adult", "anna", "no")
+    code, words = review("approve", "a", "--by", "ben")
+    assert (code, "item 'a': it was rejected by anna at" in words) == (2, True)
+    code, found = review("approve", "a", "--overrule")
+    assert (code, bool(found["who"])) == (0, True)
+    assert review("list")[1] == {"waiting": 0, "hidden": 0, "queue": []}
+
+
+def test_an_item_that_is_gone_and_one_that_was_never_flagged(review, run):  # noqa: F811
+    review("scan")
+    (run / "items.jsonl").write_text('{"id": "b", "text": "y"}\n')
+    assert review("scan", "--items", run / "items.jsonl")[1]["cleared"] == 1
+    code, words = review("approve", "a")
+    assert (code, "item 'a': it is gone from the catalogue since" in words) == (2, True)
+    code, words = review("reject", "b")
+    assert (code, "item 'b': nothing has flagged it" in words) == (2, True)
+
+
+def test_what_is_missing_is_asked_for(call, tmp_path):
+    code, _, err = call("review", "scan", "--set", f"run={tmp_path}")
+    assert (code, "needs review.terms" in err) == (2, True)
+    (tmp_path / "terms.toml").write_text("")
+    code, _, err = call("review", "scan", "--set", f"run={tmp_path}", "--set", f"review.terms={tmp_path / 'terms.toml'}")
+    assert (code, "--items or data.items" in " ".join(err.split())) == (2, True)
+    code, _, err = call("review", "scan", "--set", "review.labels=['a', 'a']")
+    assert (code, "must name each label once" in err) == (2, True)
+    assert call("review", "list", "--set", f"run={tmp_path}")[0] == 0
