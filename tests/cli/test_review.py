@@ -4,6 +4,8 @@ import json
 import pytest
 
 from tests.cli.test_rules import run  # noqa: F401  a run with a published version
+from tfrec.errors import ServingError
+from tfrec.review.standing import ReviewState
 
 
 @pytest.fixture
@@ -40,6 +42,19 @@ def test_an_item_that_is_gone_and_one_that_was_never_flagged(review, run):  # no
     assert (code, "item 'a': it is gone from the catalogue since" in words) == (2, True)
     code, words = review("reject", "b")
     assert (code, "item 'b': nothing has flagged it" in words) == (2, True)
+
+
+def test_an_export_is_looked_at_before_it_is_published(call, run, monkeypatch):  # noqa: F811
+    (run / "terms.toml").write_text('spam = ["x"]\n')
+
+    def publish(*_, **__):
+        assert ReviewState.of(run).hidden(hold=True) == ("a",)
+        raise ServingError("as far as this")
+
+    monkeypatch.setattr("tfrec.release.publish.publish", publish)
+    code, _, err = call("publish", run / "models" / "tfrec" / "7", "--set", f"run={run}",
+                        "--set", f"review.terms={run / 'terms.toml'}")
+    assert (code, "as far as this" in err) == (1, True)
 
 
 def test_what_is_missing_is_asked_for(call, tmp_path):

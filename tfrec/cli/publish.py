@@ -36,6 +36,7 @@ def publish(
 
     if export is not None:
         load_tensorflow()
+        _look_at(export, config)
         version = publish(export, config.models_dir, store=store_of(config))
     else:
         with bad_rows(config, "publish", skip=skip_bad_rows) as quarantine, Verifier() as verifier:
@@ -46,6 +47,16 @@ def publish(
             version = publish_delta(config, items=items, prior=prior, now=now, quarantine=quarantine, verifier=verifier)
     removed = retire(config)
     terminal.show({"version": version, "directory": config.models_dir / str(version), "removed": removed}, as_json=as_json)
+
+
+def _look_at(export: Path, config: Config) -> None:
+    """Flag items of an export before they are shown; one without a catalogue is refused later, with its reason."""
+    from tfrec.data.items.catalogue import read_catalogue
+    from tfrec.release.manifest import CATALOGUE
+    from tfrec.review.scan import scan_before_publishing
+
+    if config.review.terms is not None and (export / CATALOGUE).is_file():
+        scan_before_publishing(config, read_catalogue(export / CATALOGUE).items, now=int(time.time()))
 
 
 @configured

@@ -41,6 +41,7 @@ from tfrec.release.publish import newest_dir, publish, pull
 from tfrec.release.shared_versions import store_of
 from tfrec.release.verify import Verifier
 from tfrec.release.weight_shards import CATALOGUE, read_catalogue_array, share
+from tfrec.review.scan import scan_before_publishing
 from tfrec.training import checkpoint
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ def publish_delta(
     with ExitStack() as stack:
         verifier = verifier or stack.enter_context(Verifier())
         catalogue = checkpoint.grown_catalogue(parent / CHECKPOINT, items, quarantine)
+        scan_before_publishing(config, catalogue.items, now=now)
         as_served = checkpoint.of_version(parent / CHECKPOINT, config)
         recommender, _ = checkpoint.load(parent / CHECKPOINT, as_served, catalogue=catalogue)
         counted = count_outcomes(recommender, FeedbackLog(config.log_uri), reward=config.reward, now=now) if prior else 0

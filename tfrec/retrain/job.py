@@ -43,7 +43,7 @@ from tfrec.retrain.session import Session
 from tfrec.retrain.split import Split, split_window
 from tfrec.retrain.weekly_popularity import weekly_popularity
 from tfrec.retrain.window import read_window, settle_log
-from tfrec.review.scan import scan
+from tfrec.review.scan import scan_before_publishing
 from tfrec.rollout.canary import begin_canary, judge_canary
 from tfrec.training import checkpoint
 from tfrec.training.loop import SNAPSHOTS
@@ -76,8 +76,7 @@ def retrain(config: Config, *, now: int, seed: int = 0, session: Session | None 
         judge_canary(config, now=now, quarantine=quarantine)
         with timed(seconds, "settle"):
             catalogue = _catalogue(config, quarantine)
-            if config.review.terms is not None:  # before anything is published that was not looked at
-                scan(config, catalogue.items, now=now)
+            scan_before_publishing(config, catalogue.items, now=now)
             intent = take_up_or_begin(config, directory, partial(settle_log, config, catalogue, now=now, quarantine=quarantine),
                                       now=now, seed=seed)
         result = _ended_before(config, intent)

@@ -77,6 +77,12 @@ def scan(config: Config, items: Iterable[Item], *, now: int) -> Scanned:
     return done
 
 
+def scan_before_publishing(config: Config, items: Iterable[Item], *, now: int) -> None:
+    """Look at the items of a version before anybody is shown them, if there is a list."""
+    if config.review.terms is not None:
+        scan(config, items, now=now)
+
+
 class _Judge:
     """Says what is wrong with texts, by their digests, and remembers those with which nothing is."""
 
