@@ -2,7 +2,7 @@
 // Everything that people typed is set as text, never as HTML.
 
 const $ = (id) => document.getElementById(id);
-const VIEWS = { ask: null, runs: showRuns, experiments: showExperiments, monitors: showMonitors };
+const VIEWS = { ask: null, runs: showRuns, experiments: showExperiments, monitors: showMonitors, review: showReview };
 let key = sessionStorage.getItem("tfrec-key") || "";
 
 function element(tag, attributes = {}, ...children) {
@@ -15,7 +15,10 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-function say(text) { $("message").textContent = text; }
+function say(text, kind = "") {
+  $("message").textContent = text;
+  $("message").className = kind;
+}
 
 class Refused extends Error {}
 
@@ -34,7 +37,7 @@ async function call(verb, body) {
   if (answer.ok && found !== null) return found;
   if (answer.status === 401) askForKey();
   const errors = found && found.errors ? found.errors : [{ message: `The gateway answers ${answer.status}.` }];
-  throw new Refused(errors.map((one) => (one.field ? `${one.field}: ` : "") + one.message).join(" "));
+  throw Object.assign(new Refused(errors.map((one) => (one.field ? `${one.field}: ` : "") + one.message).join(" ")), { status: answer.status });
 }
 
 function askForKey() {
@@ -217,6 +220,74 @@ async function showMonitors() {
     table(["monitor", "state", "now", "usual", "change", "bound", "of what"], rows, "The monitors have not looked here yet: tfrec monitor."), ...parts);
 }
 
+// -- review
+
+async function showReview() {
+  const found = await call("reviews", { limit: 100 });
+  const here = found.queue.length < found.waiting ? `, of which the oldest ${found.queue.length} are here` : "";
+  $("review-count").textContent = `Waiting: ${number(found.waiting, 0)}${here}. Items that are not shown: ${number(found.hidden, 0)}.`;
+  $("review-queue").replaceChildren(...found.queue.map((one) => flagged(one, found.labels)));
+  $("review-decided").replaceChildren(table(["item", "decision", "by", "note", "at", ""], found.decided.map((one) => [
+    one.item, element("strong", { class: one.decision === "reject" ? "down" : "up" }, one.decision === "reject" ? `rejected: ${one.label}` : "approved"),
+    one.who, one.note, one.at, other(one)]), "Nothing is decided yet."));
+}
+
+function other(one) {
+  const decision = one.decision === "reject" ? "approve" : "reject";
+  return element("button", { type: "button", "aria-label": `Change: ${decision} ${one.item}`, onclick: () =>
+    attempt(() => decide({ item: one.item, decision, overrule: true })) }, `${decision === "reject" ? "Reject" : "Approve"} it`);
+}
+
+function flagged(one, labels) {
+  const note = element("input", { maxlength: "1000" });
+  const label = element("select", {}, ...labels.map((name) =>
+    element("option", { value: name, selected: name === one.reasons[0].label ? "" : null }, name)));
+  const decided = (decision) => attempt(() => decide({ item: one.item, digest: one.digest, decision, note: note.value,
+    ...(decision === "reject" ? { label: label.value } : {}) }));
+  const made = element("article", { class: "flagged", tabindex: "0", "aria-label": `Item ${one.item}` },
+    element("p", {}, element("strong", {}, one.item), " ", element("span", { class: "small" }, `since ${one.since}`)),
+    ...long(one.text),
+    element("ul", { class: "small" }, ...one.reasons.map((why) => element("li", {}, element("strong", {}, why.label), ` ${because(why)}`))),
+    element("form", {}, element("label", {}, "Note ", note), element("label", {}, "Rejected for ", label),
+      element("span", {}, element("button", { type: "button", "aria-label": `Approve ${one.item}`, onclick: () => decided("approve") }, "Approve"), " ",
+        element("button", { type: "button", "aria-label": `Reject ${one.item}`, onclick: () => decided("reject") }, "Reject"))));
+  made.querySelector("form").addEventListener("submit", (event) => event.preventDefault());
+  made.addEventListener("keydown", (event) => {
+    if (event.target !== made || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+    const to = { j: made.nextElementSibling, k: made.previousElementSibling }[event.key];
+    if (to) to.focus();
+    if (event.key === "a") decided("approve");
+    if (event.key === "r") decided("reject");
+  });
+  return made;
+}
+
+function because(why) {
+  if (why.by === "list") return `has the words "${why.term}"`;
+  return why.by === "classifier" ? `by its meaning: ${number(why.score, 2)}` : "an earlier text of it was rejected";
+}
+
+function long(text, most = 400) {
+  if (text.length <= most) return [element("p", { class: "text" }, text)];
+  return [element("p", { class: "text" }, `${text.slice(0, most)}\u2026`),
+    element("details", {}, element("summary", {}, "all of it"), element("p", { class: "text" }, text))];
+}
+
+async function decide(body) {
+  const queue = [...document.querySelectorAll("#review-queue article")];
+  const place = Math.max(0, queue.findIndex((one) => one.contains(document.activeElement)));
+  try {
+    await call("review", { ...body, who: $("review-form").elements.who.value.trim() });
+  } catch (error) {
+    if ([404, 409, 410].includes(error.status)) await showReview();  // another person has decided, or the item has changed
+    throw error;
+  }
+  await showReview();
+  say(`${body.item} is ${body.decision === "reject" ? "rejected" : "approved"}.`, "better");
+  const left = document.querySelectorAll("#review-queue article");
+  (left.length ? left[Math.min(place, left.length - 1)] : $("main")).focus();
+}
+
 // -- views
 
 function show() {
@@ -231,6 +302,7 @@ function show() {
 }
 
 $("ask-form").addEventListener("submit", (event) => { event.preventDefault(); attempt(ask); });
+$("review-form").addEventListener("submit", (event) => event.preventDefault());
 $("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   key = event.target.elements.key.value;
