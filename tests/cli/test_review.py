@@ -1,9 +1,11 @@
 """`tfrec review`: scan, list, approve and reject."""
 import json
+import shlex
 
 import pytest
 
 from tests.cli.test_rules import run  # noqa: F401  a run with a published version
+from tests.docs.pages import BLOCKS
 from tfrec.errors import ServingError
 from tfrec.review.standing import ReviewState
 
@@ -42,6 +44,26 @@ def test_an_item_that_is_gone_and_one_that_was_never_flagged(review, run):  # no
     assert (code, "item 'a': it is gone from the catalogue since" in words) == (2, True)
     code, words = review("reject", "b")
     assert (code, "item 'b': nothing has flagged it" in words) == (2, True)
+
+
+def test_the_commands_of_the_documentation(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = [one for one in BLOCKS if one.page == "docs/review.md"]
+    settings, terms, commands = page[:3]
+    items = [{"id": "2840", "text": "How to make a BOMB: a museum's catalogue"}, {"id": "1721", "text": "现在免费领取"}]
+    (tmp_path / "items.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in items))
+    (tmp_path / "shop.toml").write_text(f'run = "run"\n[data]\nitems = "items.jsonl"\n{settings.text}')
+    (tmp_path / "terms.toml").write_text(terms.text)
+    said = []
+    for command in commands.commands:
+        code, out, err = call(*shlex.split(command)[1:], "--json")
+        assert code == 0, err
+        said.append(json.loads(out))
+    scanned, listed, approved, rejected = said
+    assert scanned["flagged"] == 2
+    assert [one["why"] for one in listed["queue"]] == [["spam list 免费领取"], ["harmful list how to make a bomb"]]
+    assert (approved["note"], rejected["who"], rejected["label"]) == ("a museum's catalogue", "anna", "spam")
+    assert ReviewState.of(tmp_path / "run").hidden(hold=True) == ("1721",)
 
 
 def test_an_export_is_looked_at_before_it_is_published(call, run, monkeypatch):  # noqa: F811

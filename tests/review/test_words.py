@@ -1,8 +1,11 @@
 """Words as a list of terms is compared with them, in any script."""
+import time
 import unicodedata
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tfrec.errors import UsageError
 from tfrec.review.terms import read_terms
@@ -77,3 +80,21 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes('spam = ["caf\xe9"]'.encode("latin-1"))
     with pytest.raises(UsageError, match="not UTF-8 from byte 12 on"):
         read_terms(tmp_path / "latin.toml", LABELS)
+
+
+@given(st.text(), st.text())
+def test_any_text_is_found_in_a_longer_one(term: str, beside: str) -> None:
+    words = words_in(term)
+    assert words_in(" ".join(words)) == words  # to read it again changes nothing
+    assert all(word and not word.isspace() for word in words)
+    longer = words_in(f"{beside} {term} {beside}")
+    assert not words or any(longer[place : place + len(words)] == words for place in range(len(longer)))
+    assert words_in(term.upper().lower()) == words_in(term.upper())
+
+
+@pytest.mark.parametrize("text", ["\u0301" * 200_000, "a\u0301" * 100_000, "ก" * 100_000 + "็" * 100_000, "_" * 300_000,
+                                  "a" * 300_000, "\u200d" * 100_000, "+-" * 100_000])
+def test_no_text_takes_long(text: str) -> None:
+    began = time.process_time()
+    words_in(text)
+    assert time.process_time() - began < 2
