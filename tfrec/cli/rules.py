@@ -25,10 +25,11 @@ def rules(
     path = file or config.gateway.rules
     if path is None:
         raise UsageError("rules needs a FILE, or gateway.rules in the configuration.")
+    from tfrec.gateway.rules.floors import FLOORS
     from tfrec.gateway.rules.report import rules_report
     from tfrec.release.publish import newest_dir
 
-    found = rules_report(path, newest_dir(config.models_dir), now=time.time())
+    found = rules_report(path, newest_dir(config.models_dir), now=time.time(), factors=config.run / FLOORS)
     terminal.show(found, as_json=as_json)
     if found["problems"]:
         raise DataError(f"{path}: {len(found['problems'])} problems. The first: {found['problems'][0]}.")

@@ -46,6 +46,11 @@ class GroupedItems:
         return np.bincount(self.group, mass[self.member], len(self.names)) / max(total, 1e-300)
 
 
+def attention(position: np.ndarray) -> np.ndarray:
+    """What each position `[n]`, from 0, counts."""
+    return np.asarray(1 / np.log2(position + 2))
+
+
 def exposure(shown: pa.Table, items: GroupedItems) -> dict[str, Any]:
     """Exposure by group, the most exposed first; ready for JSON.
 
@@ -55,7 +60,7 @@ def exposure(shown: pa.Table, items: GroupedItems) -> dict[str, Any]:
     """
     code = pc.index_in(shown["item"], value_set=items.ids).fill_null(len(items.ids)).to_numpy()
     position = shown["position"].to_numpy()
-    counts = 1 / np.log2(position + 2)
+    counts = attention(position)
     by_item = np.bincount(code, counts, len(items.ids) + 1)
     first = np.bincount(code[position == 0], minlength=len(items.ids) + 1).astype(np.float64)
     of_items = items.shares(items.available.astype(np.float64), float(items.available.sum()))

@@ -44,6 +44,7 @@ from tfrec.gateway.popularity_by_label import PopularityByLabel
 from tfrec.gateway.readiness import Readiness
 from tfrec.gateway.routing.known_columns import KnownColumns
 from tfrec.gateway.routing.router import Router
+from tfrec.gateway.rules.floors import FLOORS
 from tfrec.gateway.rules.held_items import HeldItems
 from tfrec.gateway.rules.rules_file import RulesFile
 from tfrec.gateway.run_metrics import RunWatch
@@ -84,7 +85,7 @@ def serve_gateway(
     ):
         popularity = PopularityByLabel(settings, metrics=metrics, version_dir=lambda version: _version_dir(config, version))
         rules = RulesFile(settings.rules, version_dir=lambda: newest_dir(config.models_dir), metrics=metrics,
-                          held=HeldItems(config, metrics=metrics).ids)
+                          held=HeldItems(config, metrics=metrics).ids, factors=config.run / FLOORS)
         gateway = Gateway(
             log_writer,
             Router(client, settings, popularity=popularity, metrics=metrics, wall=wall),

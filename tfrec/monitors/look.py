@@ -10,7 +10,7 @@ from tfrec.data import durable_files
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.file_lock import held
 from tfrec.data.items.item_table import read_items
-from tfrec.errors import TfrecError, UsageError
+from tfrec.errors import UsageError
 from tfrec.monitors.catalogue import catalogue_findings
 from tfrec.monitors.counted import Counted, counted
 from tfrec.monitors.estimates import MonitorFinding, unknown
@@ -82,17 +82,18 @@ def look(config: Config, *, now: int, replay: bool | None = None) -> dict[str, A
 
 
 def look_after_run(config: Config, *, now: int) -> None:
-    """Look, when that is due and wanted. What goes wrong here is a warning: a retrain that ended well did so all the same."""
+    """Look, when that is due and wanted, and warn of alarms.
+
+    Raises:
+        UsageError: Another look is in progress.
+        DataError: The log or the catalogue cannot be read.
+    """
     looked_at = int(read_latest(config.run).get("looked_at") or 0)
     if not config.monitors.in_job or now - looked_at < config.monitors.window_hours * 360:
         return
-    try:
-        found = look(config, now=now)
-    except TfrecError as error:
-        log.warning("the monitors did not look: %s", error)
-    else:
-        for name in alarms(found):
-            log.warning("monitor %s: alarm: %s", name, found["monitors"][name]["why"])
+    found = look(config, now=now)
+    for name in alarms(found):
+        log.warning("monitor %s: alarm: %s", name, found["monitors"][name]["why"])
 
 
 def _replayed(counts: Counted, config: Config) -> dict[str, MonitorFinding]:

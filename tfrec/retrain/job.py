@@ -7,6 +7,7 @@ A run ends as `promoted`, `rejected` or `waiting`. If it ends in an error, what 
 """
 import logging
 import shutil
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -22,6 +23,7 @@ from tfrec.erasure.forget import finish_after_run
 from tfrec.erasure.versions import parent_of_next, traces_of_parent
 from tfrec.errors import NothingToLearn, NotVerified, TfrecError, UsageError
 from tfrec.evaluation.gate_words import figures_of, reason_in_words
+from tfrec.gateway.rules.keep_floors import keep_floors
 from tfrec.models.prior_timeline import PriorTimeline
 from tfrec.models.recommender import Recommender
 from tfrec.monitors.look import look_after_run
@@ -101,16 +103,24 @@ def retrain(config: Config, *, now: int, seed: int = 0, session: Session | None 
         except TfrecError as error:  # the run ended well all the same, and the next one tidies up
             log.warning("the log was not tidied up: %s", error)
         directory.finish(result, f"{intent.now}-{intent.identity}")
-        try:  # now that no run can be taken up that would read them
-            drop_outdated(config, now=intent.now)
-        except TfrecError as error:
-            log.warning("no outdated row has left the log: %s", error)
-        try:
-            finish_after_run(config, now=intent.now)
-        except TfrecError as error:
-            log.warning("an erasure is not finished, and the next run goes on with it: %s", error)
-        look_after_run(config, now=now)
+        _after(config, intent, now=now)
         return result
+
+
+def _after(config: Config, intent: Intent, *, now: int) -> None:
+    """What follows a run, which ended well whatever becomes of this: an error is a warning, and the next run tries again."""
+    steps: dict[str, Callable[[], object]] = {
+        # now that no run can be taken up that would read them
+        "no outdated row has left the log": partial(drop_outdated, config, now=intent.now),
+        "an erasure is not finished, and the next run goes on with it": partial(finish_after_run, config, now=intent.now),
+        "the monitors did not look": partial(look_after_run, config, now=now),
+        "the floors of rules stay as they were": partial(keep_floors, config, now=now),
+    }
+    for problem, step in steps.items():
+        try:
+            step()
+        except TfrecError as error:
+            log.warning("%s: %s", problem, error)
 
 
 def _catalogue(config: Config, quarantine: Quarantine) -> Catalogue:

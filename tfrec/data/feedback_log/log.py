@@ -90,15 +90,15 @@ class FeedbackLog:
         dataset = table.dataset(version)
         return table.checked(dataset.to_table, dataset)
 
-    def shown_since(self, time: int) -> pa.Table:
-        """Columns `request_id`, `item` and `position` of what was shown from a second on.
+    def shown_since(self, time: int, *, more: Sequence[str] = ()) -> pa.Table:
+        """Columns `request_id`, `item` and `position`, and `more` of them, of what was shown from a second on.
 
         Raises:
             DataError: the table cannot be read.
         """
         table = self.tables["impressions"]
         dataset = table.dataset()
-        columns = ["request_id", "item", "position"]
+        columns = ["request_id", "item", "position", *more]
         return table.checked(lambda: dataset.to_table(columns, filter=pc.field("time") >= time), dataset)
 
     def maintain(self, *, retention_hours: float = RETENTION_HOURS) -> None:

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from tfrec.errors import UsageError
+from tfrec.gateway.rules.floors import KeptFloor, read_factors
 from tfrec.gateway.rules.known_items import KnownItems, read_known_items
 from tfrec.gateway.rules.rule import BusinessRule, read_rules
 
 _SHOWN = 5  # ids of the items that a rule touches
 
 
-def rules_report(path: Path, version_dir: Path | None, *, now: float) -> dict[str, Any]:
+def rules_report(path: Path, version_dir: Path | None, *, now: float, factors: Path | None = None) -> dict[str, Any]:
     """A report that is ready for JSON; what can never hold is in `problems`.
 
     Raises:
@@ -24,13 +25,14 @@ def rules_report(path: Path, version_dir: Path | None, *, now: float) -> dict[st
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}. Name a file of rules.") from error
     book = read_rules(text, where=str(path))
+    kept = read_factors(factors)
     known = None if version_dir is None else read_known_items(version_dir, book)
     at = datetime.fromtimestamp(now, UTC)
     ahead = tuple(rule for rule in book.rules if rule.until is None or at < rule.until)
     problems = [] if known is None else [words for rule in ahead for words in _lost(rule, known, ahead)]
     return {
         "version": book.version, "catalogue": None if version_dir is None else version_dir.name,
-        "rules": {rule.name: _described(rule, known, at) for rule in book.rules},
+        "rules": {rule.name: _described(rule, known, at) | _floor(rule, kept) for rule in book.rules},
         "problems": problems + list(_contested(ahead)),
     }
 
@@ -44,6 +46,14 @@ def _described(rule: BusinessRule, known: KnownItems | None, now: datetime) -> d
         holds = "today"
     ids = sorted(rule.items) if known is None or rule.do == "pin" else sorted(known.touched[rule.name])
     return {"do": rule.do, "holds": holds, "items": len(ids), "such as": ids[:_SHOWN]}
+
+
+def _floor(rule: BusinessRule, kept: dict[str, KeptFloor]) -> dict[str, Any]:
+    """What is known of a floor."""
+    if rule.floor is None:
+        return {}
+    now = kept.get(rule.name, KeptFloor())
+    return {"floor": rule.floor, "exposure": now.share, "requests": now.requests, "factor": round(now.factor, 3)}
 
 
 def _lost(rule: BusinessRule, known: KnownItems, rules: tuple[BusinessRule, ...]) -> Iterator[str]:

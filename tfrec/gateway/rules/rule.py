@@ -56,6 +56,7 @@ class BusinessRule(BaseModel):
     tags: _Texts = ()
     bounds: dict[_Text, NumberRange] = {}
     factor: float | None = Field(None, gt=1, le=1e6)  # of boost and bury
+    floor: float | None = Field(None, gt=0, lt=1)  # of boost: a share of the exposure, held by a factor that is adapted
     position: int | None = Field(None, ge=0, le=MOST_POSITION)  # of a pin, from 0; its next items have the next positions
     since: AwareDatetime | None = Field(None, alias="from")
     until: AwareDatetime | None = None
@@ -73,7 +74,9 @@ class BusinessRule(BaseModel):
             raise ValueError(f"position is of a pin, and this is {self.do}: leave it out, or say do = \"pin\"")
         if len(set(self.items)) < len(self.items):
             raise ValueError("names an item twice")
-        if (self.factor is not None) != (self.do in ("boost", "bury")):
+        if self.floor is not None and (self.do != "boost" or self.factor is not None):
+            raise ValueError("a floor is of a boost, and has no factor beside it: the factor is adapted to what is shown")
+        if (self.factor is not None) != (self.do in ("boost", "bury") and self.floor is None):
             raise ValueError("boost and bury need a factor above 1, such as factor = 2.0, and no other rule takes one")
         if self.do in ("boost", "bury") and len(self.bounds) > 1:
             raise ValueError(f"{self.do} bounds one column: write a rule for each")
@@ -105,10 +108,10 @@ class BusinessRule(BaseModel):
 
     @property
     def boosts(self) -> tuple[Boost, ...]:
-        """What the rule adds to scores: the logarithm of its factor, or less that."""
-        if self.factor is None:
+        """What the rule adds to scores: the logarithm of its factor, or less that. A floor begins with 0."""
+        if self.factor is None and self.floor is None:
             return ()
-        value = math.log(self.factor) * (1 if self.do == "boost" else -1)
+        value = math.log(self.factor or 1.0) * (1 if self.do == "boost" else -1)
         named: list[Boost] = [("item", item, value, None, None) for item in self.items]
         return (*named, *(("tag", tag, value, None, None) for tag in self.tags),
                 *(("column", name, value, one.min, one.max) for name, one in self.bounds.items()))

@@ -16,11 +16,13 @@ from tfrec.errors import TfrecError, UsageError
 from tfrec.gateway.metrics import Metrics
 from tfrec.gateway.routing.slate_request import SlateRequest
 from tfrec.gateway.rules.applying import apply_rules
+from tfrec.gateway.rules.floors import read_factors, with_factors
 from tfrec.gateway.rules.known_items import KnownItems, read_known_items
 from tfrec.gateway.rules.rule import RuleBook, read_rules
 
 log = logging.getLogger(__name__)
 _Stamp = tuple[int, int, int]
+_There = tuple[_Stamp, _Stamp | None, Path | None]  # the file, the factors of its floors, and the version
 
 
 class _Ruling(NamedTuple):
@@ -37,24 +39,25 @@ class RulesFile:
         metrics: counts rules that applied and those that were skipped.
         look_seconds: how often file and version are looked at.
         held: gives the items that a review hides.
+        factors: the file with the factors of floors.
 
     Raises:
         UsageError: the file cannot be read, or a rule is wrong.
     """
 
     def __init__(self, path: Path | None, *, version_dir: Callable[[], Path | None], metrics: Metrics,
-                 look_seconds: float = 1.0, held: Callable[[], Sequence[str]] = tuple) -> None:
-        self._held = held
+                 look_seconds: float = 1.0, held: Callable[[], Sequence[str]] = tuple, factors: Path | None = None) -> None:
+        self._held, self._factors = held, factors
         self._path, self._version_dir, self._metrics, self._look_seconds = path, version_dir, metrics, look_seconds
         self._ruling = _Ruling(RuleBook(), None)
-        self._read_from: tuple[_Stamp | None, Path | None] = (None, None)
+        self._read_from: _There | None = None
         self._looked_at = time.monotonic()
         self._problem = ""
         self._reader: threading.Thread | None = None
         self._lock = threading.Lock()
         metrics.rules_problem.set_function(lambda: float(bool(self.problem())))
         if path is not None:
-            self._read(path, (_stamp(path), version_dir()))
+            self._read(path, self._there(path))
 
     @property
     def version(self) -> str:
@@ -102,9 +105,9 @@ class RulesFile:
                 return
             self._looked_at = now
             try:
-                there = _stamp(self._path), self._version_dir()
+                there = self._there(self._path)
             except UsageError as error:
-                self._read_from = (None, None)  # so that it is read when it is back
+                self._read_from = None  # so that it is read when it is back
                 self._say(error)
                 return
             if there == self._read_from:
@@ -112,7 +115,11 @@ class RulesFile:
             self._reader = threading.Thread(target=self._read_again, args=(self._path, there), name="rules", daemon=True)
             self._reader.start()
 
-    def _read_again(self, path: Path, there: tuple[_Stamp, Path | None]) -> None:
+    def _there(self, path: Path) -> _There:
+        factors = self._factors
+        return _stamp(path), _stamp(factors) if factors is not None and factors.exists() else None, self._version_dir()
+
+    def _read_again(self, path: Path, there: _There) -> None:
         try:
             self._read(path, there)
             log.info("%s: %d rules, version %s", path, len(self._ruling.book.rules), self._ruling.book.version)
@@ -122,14 +129,14 @@ class RulesFile:
         finally:
             self._reader = None
 
-    def _read(self, path: Path, there: tuple[_Stamp, Path | None]) -> None:
+    def _read(self, path: Path, there: _There) -> None:
         """Read the file as it was `there`, and the catalogue of the version there."""
         try:
             text = path.read_bytes()
         except OSError as error:
-            raise _unreadable(path, error) from error
-        book = read_rules(text, where=str(path))
-        self._ruling, self._read_from, self._problem = _Ruling(book, _known(there[1], book)), there, ""
+            raise unreadable(path, error) from error
+        book = with_factors(read_rules(text, where=str(path)), read_factors(self._factors))
+        self._ruling, self._read_from, self._problem = _Ruling(book, _known(there[-1], book)), there, ""
 
     def _say(self, error: UsageError) -> None:
         if str(error) != self._problem:
@@ -156,9 +163,10 @@ def _stamp(path: Path) -> _Stamp:
     try:
         found = os.stat(path)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     return found.st_mtime_ns, found.st_ino, found.st_size
 
 
-def _unreadable(path: Path, error: OSError) -> UsageError:
+def unreadable(path: Path, error: OSError) -> UsageError:
+    """The error of a file of rules that is not there, or may not be read."""
     return UsageError(f"gateway.rules: {path} cannot be read: {error.strerror}. Name a file of rules, or leave the setting out.")
