@@ -1,14 +1,11 @@
 """`tfrec ingest`: records that come from elsewhere than the gateway."""
 import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Literal
 
 import typer
 
 from tfrec import terminal
-from tfrec.cli.options import AsJson, configured
+from tfrec.cli.options import AsJson, configured, stopped_by
 from tfrec.config import Config
 
 
@@ -37,31 +34,9 @@ def ingest(
     terminal.writable(config.run)
     from tfrec.ingest.job import ingest
 
-    with _stopped_by_signals() as stopping:
+    with stopped_by(signal.SIGTERM, signal.SIGINT) as stopping:
         report = ingest(config, kind, sources, form=form, follow=follow, servers=servers, pseudonymous=pseudonymous,
                         stopping=stopping)
     terminal.show(report, as_json=as_json)
     if report.faults:
         raise typer.Exit(1)
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set, the second of which ends the program."""
-    stopping, numbers = threading.Event(), (signal.SIGTERM, signal.SIGINT)
-    before = [signal.getsignal(number) for number in numbers]
-
-    def restore() -> None:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
-
-    def stop(*_: object) -> None:
-        stopping.set()
-        restore()
-
-    for number in numbers:
-        signal.signal(number, stop)
-    try:
-        yield stopping
-    finally:
-        restore()

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from tfrec import terminal
-from tfrec.cli.options import AsJson, configured
+from tfrec.cli.options import AsJson, configured, stopped_by
 from tfrec.config import Config
 from tfrec.errors import DataError, TfrecError, UsageError
 
@@ -73,20 +73,16 @@ def monitor(
         found = look(config, now=int(time.time()), replay=replay)
         terminal.show(found if as_json else _table(found), as_json=as_json)
         raise typer.Exit(3 if alarms(found) else 0)
-    from threading import Event
-
     from tfrec.retrain.beats import beats
 
-    stopping = Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    for _ in beats(every, stopping):
-        try:
-            found = look(config, now=int(time.time()), replay=replay)
-            told = ", ".join(alarms(found)) or "no alarm"
-            print(terminal.to_json(found, indent=None) if as_json else f"{time.strftime('%H:%M:%S')} {told}, "
-                  f"{found['seconds']:.1f} s", flush=True)
-        except TfrecError as error:
-            log.error("%s", error)
+    with stopped_by(signal.SIGTERM) as stopping:
+        for _ in beats(every, stopping):
+            try:
+                found = look(config, now=int(time.time()), replay=replay)
+                told = f"{time.strftime('%H:%M:%S')} {', '.join(alarms(found)) or 'no alarm'}, {found['seconds']:.1f} s"
+                print(terminal.to_json(found, indent=None) if as_json else told, flush=True)
+            except TfrecError as error:
+                log.error("%s", error)
 
 
 def _table(found: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,8 @@ command loads only what it uses.
 import functools
 import inspect
 import logging
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,6 +62,28 @@ def bad_rows(config: Config, command: str, *, skip: bool) -> Iterator["Quarantin
     yield quarantine
     if quarantine is not None and quarantine.count:
         log.warning("%s", quarantine.summary())
+
+
+@contextmanager
+def stopped_by(*numbers: signal.Signals, stopping: threading.Event | None = None) -> Iterator[threading.Event]:
+    """An event that signals set; a second one ends the program, as it would have without this."""
+    stopping = stopping or threading.Event()
+    before = [signal.getsignal(number) for number in numbers]
+
+    def restore() -> None:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+    def stop(*_: object) -> None:
+        stopping.set()
+        restore()
+
+    for number in numbers:
+        signal.signal(number, stop)
+    try:
+        yield stopping
+    finally:
+        restore()
 
 
 def load_tensorflow() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tfrec import terminal
-from tfrec.cli.options import AsJson, configured, load_tensorflow
+from tfrec.cli.options import AsJson, configured, load_tensorflow, stopped_by
 from tfrec.config import Config
 from tfrec.errors import TfrecError, UsageError
 
@@ -48,15 +48,13 @@ def _run_on(config: Config, every: float, *, as_json: bool) -> None:
 
     runs = logging.getLogger("tfrec.retrain")
     level = runs.level
-    with Session() as session:
-        before = signal.signal(signal.SIGTERM, lambda *_: session.stopping.set())
+    with Session() as session, stopped_by(signal.SIGTERM, stopping=session.stopping):
         runs.setLevel(logging.WARNING)  # what they tell at the end is in the line below
         try:
             for missed in beats(every, session.stopping):
                 _run(config, session, missed, as_json=as_json)
         finally:
             runs.setLevel(level)
-            signal.signal(signal.SIGTERM, before)
 
 
 def _run(config: Config, session: "Session", missed: int, *, as_json: bool) -> None:
