@@ -3,6 +3,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
@@ -56,6 +57,29 @@ def test_a_changed_tokenizer_on_disk_is_an_alarm_that_names_it(config: Config) -
     vocabulary.write_text(before)
     assert {name for name, one in found.items() if one["state"] == "alarm"} == {"skew"}
     assert "its files have changed" in found["skew"]["why"]
+
+
+@pytest.mark.parametrize(("texts", "state"), [(["z"], "ok"), (["red shoes", "a tent", "z"], "alarm")])
+def test_queries_that_nobody_asked_before_are_drift(config: Config, tmp_path: Path, texts: list[str], state: str) -> None:
+    """Until then everybody searches for one thing."""
+    rows = FeedbackLog(config.log_uri).read("impressions")
+    start = ASKED_AT - 2 * 3600
+    asked = [texts[time // 180 % len(texts)] if query and time >= start else query
+             for query, time in zip(rows["query"].to_pylist(), rows["time"].to_pylist(), strict=True)]
+    hours = config.monitors.model_copy(update={"window_hours": 1.0})
+    other = config.model_copy(update={"run": tmp_path, "monitors": hours})
+    shutil.copytree(config.models_dir, other.models_dir)
+    FeedbackLog(other.log_uri).tables["impressions"].append(
+        rows.set_column(rows.column_names.index("query"), "query", pa.array(asked)), writer="w")
+    queries = look(other, now=ASKED_AT, replay=True)["monitors"]["queries"]
+    assert queries["state"] == state, queries
+
+
+@pytest.mark.parametrize("kept", ["hash", "drop"])
+def test_queries_that_the_log_does_not_keep_are_not_read(config: Config, kept: str) -> None:
+    hidden = config.model_copy(update={"data": config.data.model_copy(update={"queries": kept})})
+    queries = look(hidden, now=ASKED_AT, replay=True)["monitors"]["queries"]
+    assert (queries["state"], kept in queries["why"]) == ("unknown", True)
 
 
 def test_what_nobody_can_ask_again_is_unknown(config: Config, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ _REQUESTS, _LEAST, _AT_ONCE = 256, 20, 32
 _TOLERANCE = 0.05  # between two scores, which are logits
 _SKEWED = 0.05  # of the requests
 _QUERIES, _CLUSTERS = 1_000, 12
+_SAME = 1e-3  # between vectors of one text, computed in two batches
 
 
 def skew(counts: Counted, config: Config, models: Path) -> MonitorFinding:
@@ -105,11 +106,25 @@ def queries(counts: Counted, config: Config) -> MonitorFinding:
         return unknown(f"needs {config.monitors.min_requests / 5:g} searches in the newest window and before it, has "
                        f"{newest.sum()} and {(~newest).sum()}")
     different = sorted(set(texts))
-    vectors = load_encoder(config.text).encode(different, role="query", batch_size=config.text.batch_size)
+    vectors = load_encoder(config.text).encode(different, role="query", batch_size=config.text.batch_size).astype(np.float64)
     of_row = np.searchsorted(np.array(different), np.array(texts))
-    centres, _ = kmeans2(vectors[of_row[~newest]].astype(np.float64), _CLUSTERS, minit="++", seed=0, missing="raise")
-    cluster, _ = vq(vectors.astype(np.float64), centres)
-    sums = np.zeros((GROUPS, counts.windows.count, len(centres)))
-    np.add.at(sums, (rows["grp"].to_numpy(), rows["window"].to_numpy(), cluster[of_row]), 1.0)
+    part = _parts(vectors, of_row[~newest])[of_row]
+    sums = np.zeros((GROUPS, counts.windows.count, int(part.max()) + 1))
+    np.add.at(sums, (rows["grp"].to_numpy(), rows["window"].to_numpy(), part), 1.0)
     return compared(psi, sums, counts=sums.sum(axis=(0, 2)), least=config.monitors.min_requests / 50, margin=config.monitors.psi,
                     level=config.monitors.level, side="rise", of="clusters of queries")
+
+
+def _parts(vectors: npt.NDArray[np.float64], earlier: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
+    """The cluster of each vector `[n]`, of those that rows of the earlier windows have; the last one is far from all of them.
+
+    Far is farther than 99 of 100 earlier rows are from their own centre.
+    """
+    clusters = min(_CLUSTERS, len(np.unique(earlier)))
+    if clusters < 2:  # nothing to tell apart, and k-means wants more points than clusters
+        centres = vectors[earlier[:1]]
+    else:
+        centres, _ = kmeans2(vectors[earlier], clusters, minit="++", seed=0, missing="warn")
+    nearest, distance = vq(vectors, centres)
+    bound = np.quantile(distance[earlier], 0.99) + _SAME
+    return np.where(distance > bound, len(centres), nearest).astype(np.int64)
