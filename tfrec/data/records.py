@@ -116,6 +116,12 @@ def pinned_of(context: str | None) -> tuple[str, ...]:
     return () if served is None or served.rules is None else served.rules.pinned
 
 
+def rule_names_of(context: str | None) -> tuple[str, ...]:
+    """The names of the rules that a slate followed, by the JSON of its `ServedContext`."""
+    served = _served(context, "rules")
+    return () if served is None or served.rules is None else served.rules.names
+
+
 def boosts_of(context: str | None) -> tuple[Boost, ...]:
     """What was added to scores before a slate was chosen, by the JSON of its `ServedContext`."""
     served = _served(context, "boosts")

@@ -1,7 +1,6 @@
 """What `tfrec experiment status` prints."""
 import json
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from tfrec.errors import UsageError
 from tfrec.experiments.report import Compared, described, judged, settled_now
 from tfrec.experiments.state import StateFile
 from tfrec.nearest import nearest
+from tfrec.terminal import utc
 
 OVERVIEW = "overview.json"  # beside the state, for those who cannot look themselves
 
@@ -51,7 +51,7 @@ def read_overview(run: Path) -> tuple[str | None, list[dict[str, Any]]]:
     state = StateFile(run).read()
     try:
         seen = json.loads(StateFile(run).path.with_name(OVERVIEW).read_bytes())
-        looked_at = f"{datetime.fromtimestamp(seen['looked_at'], UTC):%Y-%m-%d %H:%M:%S} UTC"
+        looked_at = utc(seen["looked_at"])
         figures = {one["experiment"]: one for one in seen["experiments"]}
         arms = seen["arms"]
     except (OSError, ValueError, KeyError, TypeError):  # nobody has looked yet

@@ -61,15 +61,14 @@ def _sample(items: pa.Table) -> pa.Table:
 
 def _tags(tables: list[pa.Table], config: MonitorsConfig) -> MonitorFinding:
     """The tag of which most is gone, or the drift of all."""
-    every = pa.chunked_array([_flat(table)[1] for table in tables], pa.string()).combine_chunks()
-    counted = pc.value_counts(every)
+    flat = [_flat(table) for table in tables]
+    counted = pc.value_counts(pa.chunked_array([tags for _, tags in flat], pa.string()).combine_chunks())
     order = np.argsort(-counted.field("counts").to_numpy(), kind="stable")[:_TAGS]
     names = counted.field("values").take(pa.array(order))
     if not len(names):
         return unknown("no item has a tag")
     sums = np.zeros((GROUPS, len(tables), len(names) + 1))
-    for number, table in enumerate(tables):
-        groups, tags = _flat(table)
+    for number, (groups, tags) in enumerate(flat):
         np.add.at(sums[:, number], (groups, pc.index_in(tags, value_set=names).fill_null(len(names)).to_numpy()), 1.0)
     items = np.array([table.num_rows for table in tables], np.float64)
     of_groups = np.stack([np.bincount(table["grp"].to_numpy(), minlength=GROUPS) for table in tables], axis=1).astype(np.float64)

@@ -21,7 +21,7 @@ from tfrec.data.feedback_log.duckdb_view import connected, create_view
 from tfrec.data.feedback_log.log import FeedbackLog
 from tfrec.data.feedback_log.schema import SCHEMAS, Kind
 from tfrec.data.labels.malformed_rows import is_well_formed
-from tfrec.data.labels.rewards import Lengths, gains, length_table
+from tfrec.data.labels.rewards import Lengths, gains, lengths_of
 from tfrec.monitors.estimates import GROUPS, Floats
 from tfrec.monitors.windows import LookWindows
 
@@ -125,6 +125,7 @@ class Counted:
 
     def __init__(self, db: duckdb.DuckDBPyConnection, config: Config, windows: LookWindows, lengths: Lengths) -> None:
         self._db, self._config, self.windows = db, config, windows
+        self._cells: dict[str, Cells] = {}
         db.execute(_REQUESTS, {"start": windows.start, "length": windows.length, "stop": windows.end})
         db.execute(_SOURCES.format(source=value_of(config.monitors.source)))
         self.credited = self._credited(lengths)
@@ -244,8 +245,10 @@ SELECT i.*, a.grp FROM impressions AS i JOIN (
         return None if found is None else int(found)
 
     def cells(self, select: str) -> Cells:
-        """The answer of a statement."""
-        return Cells(self._query(select), self.windows.count)
+        """The answer of a statement, which several monitors may ask for."""
+        if select not in self._cells:
+            self._cells[select] = Cells(self._query(select), self.windows.count)
+        return self._cells[select]
 
     def _query(self, select: str, values: Mapping[str, object] | None = None) -> pa.Table:
         found: pa.Table = self._db.sql(select, params=dict(values or {})).to_arrow_table()
@@ -254,15 +257,11 @@ SELECT i.*, a.grp FROM impressions AS i JOIN (
     def _credited(self, lengths: Lengths) -> pa.Table:
         """Outcomes with their request, `delay`, whether they are `timely`, and what they `gain`."""
         found = self._query(_CREDITED, {"horizon": self.windows.horizon})
-        coded = pa.chunked_array(found["action"], pa.string()).combine_chunks().dictionary_encode()
-        length = length_table(lengths)
-        known = {(action, item): value for action, item, value in zip(*(length[name].to_pylist() for name in length.column_names),
-                                                                      strict=True)}
-        of_item = np.array([known.get(pair, np.nan) for pair in zip(found["action"].to_pylist(), found["item"].to_pylist(),
-                                                                   strict=True)], np.float64) if known else None
+        actions, action = _coded(found["action"])
+        length = lengths_of(lengths, actions, action, *_coded(found["item"]))
         delay = found["delay"].to_numpy()
-        gain = gains(self._config.reward, actions=coded.dictionary.to_pylist(), action=coded.indices.to_numpy(),
-                     value=found["value"].to_numpy(), time=found["time"].to_numpy(), delay=np.maximum(delay, 0), length=of_item)
+        gain = gains(self._config.reward, actions=actions, action=action, value=found["value"].to_numpy(),
+                     time=found["time"].to_numpy(), delay=np.maximum(delay, 0), length=length)
         timely = (delay >= 0) & (delay <= self.windows.horizon)
         return found.append_column("timely", pa.array(timely)).append_column("gain", pa.array(gain))
 
@@ -291,6 +290,12 @@ def counted(config: Config, windows: LookWindows, *, lengths: Lengths) -> Iterat
             db.execute(f"CREATE TEMP VIEW {kind} AS SELECT * FROM all_{kind} WHERE time BETWEEN {since} AND {until} "
                        f"AND {is_well_formed(kind)}")
         yield Counted(db, config, windows, lengths)
+
+
+def _coded(values: pa.ChunkedArray) -> tuple[list[str], npt.NDArray[np.int32]]:
+    """The different values, and the number of each one."""
+    coded = values.combine_chunks().dictionary_encode()
+    return coded.dictionary.to_pylist(), coded.indices.to_numpy()
 
 
 def value_of(name: str) -> str:

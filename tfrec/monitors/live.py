@@ -118,7 +118,7 @@ def _calibration(counts: Counted, config: Config, left_out: list[str], n: np.nda
     if not config.ranker.heads:
         return unknown("scores are probabilities only with ranker.heads")
     sums = counts.calibration().without(left_out).sums("earned", "expected")
-    if not (sums.sum(axis=0) > 0).all(axis=1)[[-1]].all():
+    if not (sums[:, -1].sum(axis=0) > 0).all():
         return unknown("no answer of the second stage was earned from in the newest window")
     return compared(ratio_change, sums, counts=n, least=config.monitors.min_requests, level=config.monitors.level,
                     margin=config.monitors.margin, of="earned over expected, of the first item")

@@ -1,11 +1,11 @@
 """A person's decision on an item that waits."""
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Literal
 
 from tfrec.errors import UsageError
 from tfrec.review.record import MAX_NOTE, ReviewEntry
 from tfrec.review.standing import ReviewState, Standing
+from tfrec.terminal import utc
 
 Verdict = Literal["approve", "reject"]
 _DONE = {"approve": "approved", "reject": "rejected"}
@@ -61,7 +61,7 @@ def decide(state: ReviewState, item: str, verdict: Verdict, *, now: int, labels:
 
 
 def _check(standing: Standing, digest: str, *, overrule: bool) -> None:
-    item, since = standing.flag.item, f"{datetime.fromtimestamp(standing.since, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    item, since = standing.flag.item, utc(standing.since)
     if standing.status == "gone":
         raise ReviewRefused(410, item, f"it is gone from the catalogue since {since}, so nothing is there to decide. If it comes "
                                        "back, it is judged anew.")

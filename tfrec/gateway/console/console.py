@@ -1,6 +1,5 @@
 """The verbs that only the console calls: items, runs, experiments and monitors. They read files of the run and change nothing."""
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from tfrec.gateway.run_metrics import newest_results
 from tfrec.monitors.latest import read_latest
 from tfrec.release.manifest import Manifest, read_manifest
 from tfrec.release.publish import newest_dir, versions
+from tfrec.terminal import utc
 
 
 class Console:
@@ -61,14 +61,14 @@ class Console:
     def monitors(self, bodies: Sequence[MonitorsRequest]) -> list[MonitorsAnswer]:
         """What the monitors found when they looked last."""
         found = read_latest(self._run)
-        looked_at = _time(found["looked_at"]) if found else None
+        looked_at = utc(found["looked_at"]) if found else None
         rows = [{"monitor": name} | one for name, one in found.get("monitors", {}).items()]
         rows.sort(key=lambda one: ("alarm", "ok", "unknown").index(one["state"]))
         return [MonitorsAnswer(looked_at=looked_at, monitors=rows, parts=found.get("parts", {})) for _ in bodies]
 
 
 def _retrain(ended: float, found: dict[str, Any]) -> RetrainRun:
-    return RetrainRun(ended_at=_time(ended), outcome=str(found["outcome"]), reason=str(found.get("reason", "")),
+    return RetrainRun(ended_at=utc(ended), outcome=str(found["outcome"]), reason=str(found.get("reason", "")),
                       version=found.get("version"), learnt=found.get("learnt"), figures=found.get("figures") or {},
                       seconds=found.get("seconds") or {})
 
@@ -78,9 +78,5 @@ def _version(models_dir: Path, number: int) -> VersionLine:
         found: Manifest = read_manifest(models_dir / str(number))
     except ServingError as error:
         return VersionLine(version=number, error=str(error))
-    return VersionLine(version=number, created_at=_time(found.created_at), parent=found.parent, copy_of=found.copy_of,
+    return VersionLine(version=number, created_at=utc(found.created_at), parent=found.parent, copy_of=found.copy_of,
                        rolled_back_from=found.rolled_back_from)
-
-
-def _time(seconds: float) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -1,7 +1,6 @@
 """The verbs of a review: the queue, and a decision. They read and write the record of the run."""
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Literal
 
 from pydantic import BaseModel, Field
@@ -12,6 +11,7 @@ from tfrec.gateway.http.schemas import Id, StrictBody, with_examples
 from tfrec.review.decide import ReviewRefused, decide
 from tfrec.review.record import MAX_NOTE, FlagReason, ReviewEntry
 from tfrec.review.standing import ReviewState
+from tfrec.terminal import utc
 
 _MAX_LISTED = 500
 _MAX_NAME = 100
@@ -91,7 +91,7 @@ class Reviews:
         return [ReviewsAnswer(
             waiting=len(waiting), hidden=hidden, labels=list(self._config.labels),
             queue=[WaitingItem(item=one.flag.item, digest=one.digest, text=one.flag.text, reasons=list(one.flag.reasons),
-                               since=_time(one.since)) for one in waiting[: body.limit]],
+                               since=utc(one.since)) for one in waiting[: body.limit]],
             decided=[_reviewed(one) for one in decided[: body.limit]]) for body in bodies]
 
     def review(self, bodies: Sequence[ReviewRequest], key: str) -> list[Reviewed]:
@@ -112,8 +112,4 @@ class Reviews:
 
 
 def _reviewed(one: ReviewEntry) -> Reviewed:
-    return Reviewed(item=one.item, decision=one.do, label=one.label, who=one.who, note=one.note, at=_time(one.time))
-
-
-def _time(seconds: float) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return Reviewed(item=one.item, decision=one.do, label=one.label, who=one.who, note=one.note, at=utc(one.time))

@@ -1,7 +1,6 @@
 """Adapts the factors of floors to what was shown since they changed last."""
 import json
 import logging
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,11 +9,12 @@ import pyarrow.compute as pc
 from tfrec.config import Config
 from tfrec.data import durable_files
 from tfrec.data.feedback_log.log import FeedbackLog
+from tfrec.data.records import rule_names_of
 from tfrec.evaluation.exposure import attention
 from tfrec.gateway.rules.floors import FLOORS, KeptFloor, next_factor, read_factors
 from tfrec.gateway.rules.known_items import read_known_items
-from tfrec.gateway.rules.rule import BusinessRule, read_rules
-from tfrec.gateway.rules.rules_file import unreadable
+from tfrec.gateway.rules.rule import BusinessRule
+from tfrec.gateway.rules.rules_file import read_book
 from tfrec.release.publish import newest_dir
 
 log = logging.getLogger(__name__)
@@ -36,10 +36,7 @@ def keep_floors(config: Config, *, now: int) -> dict[str, KeptFloor]:
     path, version_dir = config.gateway.rules, newest_dir(config.models_dir)
     if path is None or version_dir is None:
         return {}
-    try:
-        book = read_rules(path.read_bytes(), where=str(path))
-    except OSError as error:
-        raise unreadable(path, error) from error
+    book = read_book(path)
     floors = [rule for rule in book.rules if rule.floor is not None]
     before = read_factors(config.run / FLOORS)
     if not floors:
@@ -78,16 +75,6 @@ def _ruled(shown: pa.Table) -> dict[str, list[str]]:
     there = shown.filter(pc.is_valid(shown["context"]))
     found: dict[str, list[str]] = {}
     for request, text in zip(there["request_id"].to_pylist(), there["context"].to_pylist(), strict=True):
-        for name in _names(text):
+        for name in rule_names_of(text):
             found.setdefault(name, []).append(request)
     return found
-
-
-def _names(text: str) -> list[str]:
-    if '"rules"' not in text:
-        return []
-    try:
-        rules: dict[str, Any] = json.loads(text).get("rules") or {}
-        return list(rules.get("names") or ())
-    except (ValueError, AttributeError):
-        return []

@@ -131,11 +131,7 @@ class RulesFile:
 
     def _read(self, path: Path, there: _There) -> None:
         """Read the file as it was `there`, and the catalogue of the version there."""
-        try:
-            text = path.read_bytes()
-        except OSError as error:
-            raise unreadable(path, error) from error
-        book = with_factors(read_rules(text, where=str(path)), read_factors(self._factors))
+        book = with_factors(read_book(path), read_factors(self._factors))
         self._ruling, self._read_from, self._problem = _Ruling(book, _known(there[-1], book)), there, ""
 
     def _say(self, error: UsageError) -> None:
@@ -163,10 +159,22 @@ def _stamp(path: Path) -> _Stamp:
     try:
         found = os.stat(path)
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise _unreadable(path, error) from error
     return found.st_mtime_ns, found.st_ino, found.st_size
 
 
-def unreadable(path: Path, error: OSError) -> UsageError:
-    """The error of a file of rules that is not there, or may not be read."""
+def read_book(path: Path) -> RuleBook:
+    """The rules of a file.
+
+    Raises:
+        UsageError: the file cannot be read, or a rule is wrong.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return read_rules(text, where=str(path))
+
+
+def _unreadable(path: Path, error: OSError) -> UsageError:
     return UsageError(f"gateway.rules: {path} cannot be read: {error.strerror}. Name a file of rules, or leave the setting out.")
